@@ -1,0 +1,249 @@
+"""What rank 0 keeps of a run: the best checkpoint, the journal, the metrics, the last checkpoints, in this order."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+
+from esd import checkpoint, journal, metrics
+from esd.checkpoint import Checkpoint
+from esd.config import Config, identity
+from esd.files import write_atomically
+from esd.folder import RunFolder
+from esd.journal import JournalContents, JournalHeader, JournalWriter
+from esd.records import Records, Status
+from esd.state import RunState
+from esd.strategy import euclidean_norm
+
+CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class GenerationReport:
+    """One generation in numbers: a line of metrics.jsonl. Returns are per episode, before any penalty.
+
+    Attributes:
+        generation: t.
+        return_mean: over members.
+        return_std: over members.
+        return_min: over members.
+        return_max: over members.
+        center_return: mean of the center's episodes; None in generations without.
+        failed_members: how many had no finite fitness.
+        sigma: of this generation's perturbations.
+        learning_rate: of this generation's update.
+        h_norm: ‖h‖ after the update.
+        update_norm: ‖h_{t+1} − h_t‖.
+        steps_per_second: environment steps per second of this generation, all ranks.
+        idle_share: of the ranks' time until the exchange of records was complete, what they spent waiting.
+        generation_seconds: wall time of this generation.
+        ranks: how many took part.
+        env_steps: environment steps of the run so far.
+        episodes: episodes of the run so far.
+        seconds: wall time of the run so far.
+        core_seconds: wall time × ranks so far.
+    """
+
+    generation: int
+    return_mean: float | None
+    return_std: float | None
+    return_min: float | None
+    return_max: float | None
+    center_return: float | None
+    failed_members: int
+    sigma: float
+    learning_rate: float
+    h_norm: float
+    update_norm: float
+    steps_per_second: float
+    idle_share: float
+    generation_seconds: float
+    ranks: int
+    env_steps: int
+    episodes: int
+    seconds: float
+    core_seconds: float
+
+
+class Reporter(Protocol):
+    """Tells the user what happens; on rank 0 only."""
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+
+    def generation(self, report: GenerationReport, generations: int) -> None:
+        """A generation is complete and kept."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a generation took.
+
+    Attributes:
+        seconds: wall time from its start until the records were exchanged.
+        busy_seconds: what all ranks together spent on evaluations.
+        ranks: how many.
+    """
+
+    seconds: float
+    busy_seconds: float
+    ranks: int
+
+    @property
+    def idle_share(self) -> float:
+        """The share of the ranks' time in which they waited."""
+        return max(0.0, 1.0 - self.busy_seconds / (self.seconds * self.ranks))
+
+
+class Commit:
+    """Writes a run's folder. Made by ``begin`` or ``resume``."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        writer: JournalWriter,
+        reporter: Reporter,
+        lines: list[metrics.Line],
+        best: float,
+    ) -> None:
+        """Go on after ``lines`` of metrics, with the best center's return so far (−∞ without one)."""
+        self._folder, self._config, self._writer, self._reporter = folder, config, writer, reporter
+        self._identity = identity(config)
+        self._best = best
+        last = lines[-1] if lines else {}
+        self._env_steps, self._episodes = last.get("env_steps", 0), last.get("episodes", 0)
+        self._seconds, self._core_seconds = last.get("seconds", 0.0), last.get("core_seconds", 0.0)
+        self._since = time.monotonic()
+
+    @classmethod
+    def begin(
+        cls, folder: RunFolder, config: Config, header: JournalHeader, reporter: Reporter
+    ) -> Commit:
+        """Start an empty journal in a folder that was just created."""
+        write_atomically(folder.journal_file, journal.encode_header(header))
+        good_bytes = folder.journal_file.stat().st_size
+        writer = JournalWriter(folder.journal_file, good_bytes)
+        return cls(folder, config, writer, reporter, [], -math.inf)
+
+    @classmethod
+    def resume(
+        cls, folder: RunFolder, config: Config, contents: JournalContents, reporter: Reporter
+    ) -> Commit:
+        """Go on behind the last whole record; metrics beyond it are dropped, and the run is not done any more."""
+        generation = contents.next_generation
+        reporter.note(f"resuming {folder.path} at generation {generation}")
+        if contents.torn_bytes:
+            reporter.note(f"dropped a record of {contents.torn_bytes} bytes that was cut short")
+        folder.done_file.unlink(missing_ok=True)
+        lines = metrics.truncate(folder.metrics_file, generation)
+        centers = [r.center_returns.mean() for _, r in contents.entries if r.center_episodes]
+        best = max((float(c) for c in centers if math.isfinite(c)), default=-math.inf)
+        writer = JournalWriter(folder.journal_file, contents.good_bytes)
+        return cls(folder, config, writer, reporter, lines, best)
+
+    def generation(
+        self, state: RunState, following: RunState, records: Records, timing: Timing
+    ) -> None:
+        """Keep one generation.
+
+        The best checkpoint goes first: if we die before the journal has the record, the generation is simply
+        evaluated again, with the same outcome; the other way round the best state would be lost.
+
+        Args:
+            state: before the update.
+            following: after it.
+            records: of the members and the center.
+            timing: how long it took.
+
+        Raises:
+            RunError: if something can't be written.
+        """
+        center = _mean(records.center_returns)
+        if center is not None and center >= self._best:
+            self._best = center
+            checkpoint.save(self._folder.best_file, Checkpoint(self._identity, state, center))
+        if len(records.table):
+            self._writer.append(journal.encode_entry(state.generation, records))
+        report = self._report(state, following, records, timing, center)
+        metrics.append(self._folder.metrics_file, asdict(report))
+        if following.generation % self._config.run.checkpoint_every == 0:
+            self._checkpoint(following)
+        self._reporter.generation(report, self._config.generations)
+
+    def _report(
+        self,
+        state: RunState,
+        following: RunState,
+        records: Records,
+        timing: Timing,
+        center: float | None,
+    ) -> GenerationReport:
+        now = time.monotonic()
+        elapsed, self._since = now - self._since, now
+        self._env_steps += records.steps
+        self._episodes += records.episodes
+        self._seconds += elapsed
+        self._core_seconds += elapsed * timing.ranks
+        returns = records.returns[np.isfinite(records.returns)]
+        return GenerationReport(
+            generation=state.generation,
+            return_mean=_mean(returns),
+            return_std=float(returns.std()) if returns.size else None,
+            return_min=float(returns.min()) if returns.size else None,
+            return_max=float(returns.max()) if returns.size else None,
+            center_return=center,
+            failed_members=int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
+            sigma=state.evolution.sigma,
+            learning_rate=state.evolution.scalars["learning_rate"],
+            h_norm=euclidean_norm(following.h),
+            update_norm=euclidean_norm(following.h - state.h),
+            steps_per_second=records.steps / elapsed,
+            idle_share=timing.idle_share,
+            generation_seconds=elapsed,
+            ranks=timing.ranks,
+            env_steps=self._env_steps,
+            episodes=self._episodes,
+            seconds=self._seconds,
+            core_seconds=self._core_seconds,
+        )
+
+    def _checkpoint(self, state: RunState) -> None:
+        """Save a state; older ones go only after the new one is in place."""
+        path = self._folder.checkpoint_file(state.generation)
+        checkpoint.save(path, Checkpoint(self._identity, state))
+        for old in self._folder.checkpoint_files()[CHECKPOINTS_KEPT:]:
+            old.unlink(missing_ok=True)
+
+    def end(self, state: RunState, reason: str, finished: bool) -> None:
+        """Save the last state, and if the run is finished say so in DONE.json, last of all.
+
+        Raises:
+            RunError: if it can't be written.
+        """
+        self._checkpoint(state)
+        if finished:
+            done = {
+                "reason": reason,
+                "generation": state.generation,
+                "h_sha256": state.h_sha256(),
+                "best_center_return": self._best if math.isfinite(self._best) else None,
+                "env_steps": self._env_steps,
+                "seconds": self._seconds,
+            }
+            write_atomically(self._folder.done_file, json.dumps(done, indent=2).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._writer.close()
+
+
+def _mean(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:
+    """The mean, or None of nothing or of something not finite."""
+    mean = float(values.mean()) if values.size else math.nan
+    return mean if math.isfinite(mean) else None

@@ -1,0 +1,64 @@
+"""From a policy's outputs to actions, and observation normalization, compiled: a few flops, but once per step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from esd.kernels import kernel
+from esd.kernels.elementary import tanh
+
+f32 = np.float32
+
+
+@kernel
+def argmax(outputs):  # type: ignore[no-untyped-def]
+    """Index of the largest output, the first of equals; −1 if any is NaN."""
+    best = 0
+    for i in range(outputs.size):
+        if outputs[i] != outputs[i]:
+            return -1
+        if outputs[i] > outputs[best]:
+            best = i
+    return best
+
+
+@kernel
+def argmax_segments(outputs, sizes, out):  # type: ignore[no-untyped-def]
+    """The argmax within each of the consecutive segments, into out int64 [segments]; False if any output is NaN."""
+    start = 0
+    for segment in range(sizes.size):
+        index = argmax(outputs[start : start + sizes[segment]])
+        if index < 0:
+            return False
+        out[segment] = index
+        start += sizes[segment]
+    return True
+
+
+@kernel
+def to_box(outputs, squashed, low, high, out):  # type: ignore[no-untyped-def]
+    """Outputs to actions between bounds, into out float32; False if any output is NaN or infinite.
+
+    Two finite bounds: tanh (unless ``squashed`` already), then scaled to them. One: clipped at it. None: as it is.
+    """
+    for i in range(outputs.size):
+        y = outputs[i]
+        if not np.isfinite(y):
+            return False
+        if np.isfinite(low[i]) and np.isfinite(high[i]):
+            if not squashed:
+                y = tanh(y)
+            y = low[i] + (y + f32(1.0)) * f32(0.5) * (high[i] - low[i])
+        out[i] = min(max(y, low[i]), high[i])
+    return True
+
+
+@kernel
+def observe(observation, mean, inverse_deviation, sums, squares):  # type: ignore[no-untyped-def]
+    """Add a raw observation (float32) to float64 sums and sums of squares, then normalize it in place to ±10."""
+    for i in range(observation.size):
+        value = np.float64(observation[i])
+        sums[i] += value
+        squares[i] += value * value
+        scaled = (value - mean[i]) * inverse_deviation[i]
+        observation[i] = f32(min(max(scaled, -10.0), 10.0))

@@ -1,0 +1,208 @@
+"""Philox4x32-10 and the kinds of noise made from it, 1,024 coordinates at a time.
+
+Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox); Box & Muller 1958.
+
+A *block* is 1,024 coordinates and is laid out as structure of arrays: counter k of a block yields four words, and
+word w of all counters stands together. For Gaussian noise a block is 256 counters, and coordinate 256·w + k of the
+block comes from word w of counter k. Binomial noise needs half a word per
+coordinate and Rademacher one bit, so their blocks are 128 and 8 counters, with the same word-major order repeated
+for each half or bit. Integer and float scratch are separate arrays, because writing through an
+integer view and reading the float view of the same memory in one loop stops LLVM from vectorizing (246 → 651 M/s).
+
+Counter words: 0 = counter within the vector, 1 = mirrored pair, 2 = generation, 3 = the stream's purpose.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from esd.kernels import inlined, kernel
+from esd.kernels.elementary import cosine, minus_two_log, sine
+
+BLOCK = 1024  # coordinates rebuilt together; divides the 4,096 of the reductions
+GAUSSIAN, RADEMACHER, BINOMIAL, UNIFORM = 0, 1, 2, 3
+
+f32 = np.float32
+i32 = np.int32
+u32 = np.uint32
+u64 = np.uint64
+
+_M0 = u64(0xD2511F53)
+_M1 = u64(0xCD9E8D57)
+_W0 = u32(0x9E3779B9)
+_W1 = u32(0xBB67AE85)
+_MASK = u64(0xFFFFFFFF)
+_SHIFT32 = u64(32)
+ROUNDS = 10
+
+
+@kernel
+def philox_words(first, count, c1, c2, c3, key0, key1, words):  # type: ignore[no-untyped-def]
+    """Fill words[w, k], k < count (uint32), with Philox4x32-10 of the counters (first + k, c1, c2, c3)."""
+    for k in range(count):
+        x0 = u32(u64(first) + u64(k))
+        x1 = u32(c1)
+        x2 = u32(c2)
+        x3 = u32(c3)
+        k0 = u32(key0)
+        k1 = u32(key1)
+        for _ in range(ROUNDS):
+            p0 = _M0 * u64(x0)
+            p1 = _M1 * u64(x2)
+            x0 = u32(p1 >> _SHIFT32) ^ x1 ^ k0
+            x1 = u32(p1 & _MASK)
+            x2 = u32(p0 >> _SHIFT32) ^ x3 ^ k1
+            x3 = u32(p0 & _MASK)
+            k0 = u32(k0 + _W0)
+            k1 = u32(k1 + _W1)
+        words[0, k] = x0
+        words[1, k] = x1
+        words[2, k] = x2
+        words[3, k] = x3
+
+
+@inlined
+def _box_muller(radius_words, angle_words, uniform, uniform_bits, first, second):  # type: ignore[no-untyped-def]
+    """Two independent standard normals per pair of words.
+
+    The radius' uniform is (w₃₁ + ½)/2³¹ rounded to float32, in [2⁻³², 1], so |ε| ≤ 6.66. The angle's word is a
+    signed fraction of a turn: its nearest quarter turn is split off exactly and the rest, in [−π/4, π/4], goes
+    through the polynomials.
+    """
+    count = radius_words.size
+    for k in range(count):
+        uniform[k] = f32(i32(radius_words[k] >> u32(1))) + f32(0.5)
+    for k in range(count):
+        bits = uniform_bits[k]
+        # split u = m·2^e with m in [√½, √2): 0x3F3504F3 are the bits of √½
+        e = (bits - i32(0x3F3504F3)) >> i32(23)
+        first_bits = bits - (e << i32(23))
+        radius_words[k] = u32(first_bits)
+        angle = i32(angle_words[k])
+        quarter = (angle + i32(0x20000000)) >> i32(30)
+        angle_words[k] = u32(quarter & i32(3))
+        second[k] = f32(i32(angle - (quarter << i32(30)))) * f32(np.pi / 2 / 2**30)
+        first[k] = f32(e - i32(31))
+    for k in range(count):
+        uniform_bits[k] = i32(radius_words[k])
+    for k in range(count):
+        r = np.sqrt(minus_two_log(uniform[k], first[k]))
+        x = second[k]
+        s = sine(x)
+        c = cosine(x)
+        quarter = angle_words[k]
+        swap = (quarter & u32(1)) != u32(0)
+        a = s if swap else c
+        b = c if swap else s
+        # cos(x + q·π/2) = c, −s, −c, s and sin(x + q·π/2) = s, c, −s, −c for q = 0, 1, 2, 3
+        a = -a if (quarter == u32(1)) | (quarter == u32(2)) else a
+        b = -b if quarter >= u32(2) else b
+        first[k] = r * a
+        second[k] = r * b
+
+
+@inlined
+def _binomial(words, out):  # type: ignore[no-untyped-def]
+    """(ones among 16 bits − 8)/2: mean 0, variance exactly 1, an integer multiple of ½; 512 words → 1,024 values."""
+    low = u32(0x0000FFFF)
+    for w in range(4):
+        for k in range(128):
+            x = words[w, k]
+            x = x - ((x >> u32(1)) & u32(0x55555555))
+            x = (x & u32(0x33333333)) + ((x >> u32(2)) & u32(0x33333333))
+            x = (x + (x >> u32(4))) & u32(0x0F0F0F0F)
+            x = x + (x >> u32(8))  # each half's low byte now counts its own 16 bits
+            out[w * 128 + k] = f32(i32((x & low) & u32(0x1F)) - i32(8)) * f32(0.5)
+            out[512 + w * 128 + k] = f32(i32((x >> u32(16)) & u32(0x1F)) - i32(8)) * f32(0.5)
+
+
+@inlined
+def _rademacher(words, out):  # type: ignore[no-untyped-def]
+    """±1 from one bit each: 32 words → 1,024 values."""
+    for bit in range(32):
+        for w in range(4):
+            for k in range(8):
+                sign = i32((words[w, k] >> u32(bit)) & u32(1))
+                out[bit * 32 + w * 8 + k] = f32(i32(1) - i32(2) * sign)
+
+
+@inlined
+def _uniform(words, out):  # type: ignore[no-untyped-def]
+    """Uniform in [−1, 1], one word each: 1,024 words → 1,024 values."""
+    for w in range(4):
+        for k in range(256):
+            out[w * 256 + k] = f32(i32(words[w, k])) * f32(2.0**-31)
+
+
+@inlined
+def _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, uniform_bits, out):  # type: ignore[no-untyped-def]
+    """ε of one block of one vector, out[1024]."""
+    if kind == GAUSSIAN:
+        philox_words(u64(block) * u64(256), 256, pair, generation, purpose, key0, key1, words)
+        _box_muller(words[0], words[1], uniform, uniform_bits, out[0:256], out[256:512])
+        _box_muller(words[2], words[3], uniform, uniform_bits, out[512:768], out[768:1024])
+    elif kind == BINOMIAL:
+        philox_words(u64(block) * u64(128), 128, pair, generation, purpose, key0, key1, words)
+        _binomial(words, out)
+    elif kind == UNIFORM:
+        philox_words(u64(block) * u64(256), 256, pair, generation, purpose, key0, key1, words)
+        _uniform(words, out)
+    else:
+        philox_words(u64(block) * u64(8), 8, pair, generation, purpose, key0, key1, words)
+        _rademacher(words, out)
+
+
+@kernel
+def fill(kind, start, pair, generation, purpose, key0, key1, out):  # type: ignore[no-untyped-def]
+    """out[j] = ε[start + j]."""
+    words = np.empty((4, 256), np.uint32)
+    uniform = np.empty(256, np.float32)
+    uniform_bits = uniform.view(np.int32)
+    epsilon = np.empty(BLOCK, np.float32)
+    stop = start + out.size
+    for block in range(start // BLOCK, (stop + BLOCK - 1) // BLOCK):
+        _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, uniform_bits, epsilon)
+        origin = block * BLOCK
+        for c in range(max(start, origin), min(stop, origin + BLOCK)):
+            out[c - start] = epsilon[c - origin]
+
+
+@kernel
+def perturb(kind, scale, start, pair, generation, purpose, key0, key1, h, out):  # type: ignore[no-untyped-def]
+    """out[j] = h[j] + scale · ε[start + j], the product rounded before the sum."""
+    words = np.empty((4, 256), np.uint32)
+    uniform = np.empty(256, np.float32)
+    uniform_bits = uniform.view(np.int32)
+    epsilon = np.empty(BLOCK, np.float32)
+    stop = start + out.size
+    for block in range(start // BLOCK, (stop + BLOCK - 1) // BLOCK):
+        _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, uniform_bits, epsilon)
+        origin = block * BLOCK
+        for c in range(max(start, origin), min(stop, origin + BLOCK)):
+            out[c - start] = h[c - start] + scale * epsilon[c - origin]
+
+
+@kernel
+def accumulate(kind, start, weights, generation, purpose, key0, key1, out):  # type: ignore[no-untyped-def]
+    """out[j] = Σ_pair weights[pair] · ε_pair[start + j], summed in pair order; a block stays in cache for all pairs.
+
+    A zero weight is passed over: adding ±0 to a sum that starts at +0 changes no bit.
+    """
+    words = np.empty((4, 256), np.uint32)
+    uniform = np.empty(256, np.float32)
+    uniform_bits = uniform.view(np.int32)
+    epsilon = np.empty(BLOCK, np.float32)
+    total = np.empty(BLOCK, np.float32)
+    stop = start + out.size
+    for block in range(start // BLOCK, (stop + BLOCK - 1) // BLOCK):
+        for j in range(BLOCK):
+            total[j] = f32(0.0)
+        for pair in range(weights.size):
+            weight = weights[pair]
+            if weight != f32(0.0):
+                _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, uniform_bits, epsilon)
+                for j in range(BLOCK):
+                    total[j] += weight * epsilon[j]
+        origin = block * BLOCK
+        for c in range(max(start, origin), min(stop, origin + BLOCK)):
+            out[c - start] = total[c - origin]

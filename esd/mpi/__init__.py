@@ -1,0 +1,1 @@
+"""What crosses between ranks: scalars, and nothing else (law 3)."""

@@ -1,0 +1,121 @@
+"""Counter-based noise: any slice of any perturbation, on demand, on any rank (law 2).
+
+Salmon et al. 2011 ("Parallel random numbers: as easy as 1, 2, 3") gave the idea: randomness is a function of a
+counter and a key, not of how often it was drawn before. Here the key is the run's seed, and the counter names the
+coordinate, the mirrored pair, the generation and the purpose. Nothing is stored, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.kernels import philox
+
+Float32s = npt.NDArray[np.float32]
+Uint32s = npt.NDArray[np.uint32]
+
+NOISE_KINDS = {
+    "gaussian": philox.GAUSSIAN,
+    "rademacher": philox.RADEMACHER,
+    "binomial": philox.BINOMIAL,
+}
+
+
+class Purpose(enum.IntEnum):
+    """What a stream is for: the counter's fourth word, so that no two uses ever share a number."""
+
+    PERTURBATION = 0
+    INITIAL_H = 1
+    INITIAL_WEIGHTS = 2
+    TRAIN_EPISODE = 3
+    SELECT_EPISODE = 4
+    TEST_EPISODE = 5
+
+
+def key_words(seed: int) -> tuple[np.uint32, np.uint32]:
+    """Split a 64-bit seed into Philox's two key words, low word first."""
+    return np.uint32(seed & 0xFFFFFFFF), np.uint32((seed >> 32) & 0xFFFFFFFF)
+
+
+def words(seed: int, purpose: Purpose, *coordinates: int) -> Uint32s:
+    """Four random uint32 words named by a purpose and up to three 32-bit coordinates; shape [4]."""
+    c = [*coordinates, 0, 0, 0][:3]
+    key0, key1 = key_words(seed)
+    out = np.empty((4, 1), np.uint32)
+    philox.philox_words(
+        np.uint32(c[0]), 1, np.uint32(c[1]), np.uint32(c[2]), np.uint32(purpose), key0, key1, out
+    )
+    return out[:, 0]
+
+
+def normals(seed: int, purpose: Purpose, count: int, first: int = 0, second: int = 0) -> Float32s:
+    """Standard normals of the stream (purpose, first, second), float32 [count]; first and second are 32-bit."""
+    return _stream(philox.GAUSSIAN, seed, purpose, count, first, second)
+
+
+def uniforms(seed: int, purpose: Purpose, count: int, first: int = 0, second: int = 0) -> Float32s:
+    """Uniforms in [−1, 1] of the stream (purpose, first, second), float32 [count]; first and second are 32-bit."""
+    return _stream(philox.UNIFORM, seed, purpose, count, first, second)
+
+
+def _stream(
+    kind: int, seed: int, purpose: Purpose, count: int, first: int, second: int
+) -> Float32s:
+    out = np.empty(count, np.float32)
+    coordinates = np.uint32(first), np.uint32(second), np.uint32(purpose)
+    philox.fill(kind, 0, *coordinates, *key_words(seed), out)
+    return out
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The perturbations Δh_i = ±σ ε of one run.
+
+    Members 2p and 2p + 1 are the mirrored pair p: they share one ε and carry the signs + and −.
+
+    Args:
+        kind: ``gaussian`` (N(0, 1)), ``rademacher`` (±1) or ``binomial`` ((ones among 16 bits − 8)/2: multiples
+            of ½ with variance 1).
+        seed: the run's seed, 64 bits.
+    """
+
+    kind: str
+    seed: int
+
+    def _stream(self, generation: int) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
+        return (np.uint32(generation), np.uint32(Purpose.PERTURBATION), *key_words(self.seed))
+
+    def epsilon(self, pair: int, generation: int, start: int, stop: int) -> Float32s:
+        """ε of a mirrored pair, coordinates start ≤ c < stop; float32 [stop − start], standard deviation 1."""
+        out = np.empty(stop - start, np.float32)
+        stream = self._stream(generation)
+        philox.fill(NOISE_KINDS[self.kind], start, np.uint32(pair), *stream, out)
+        return out
+
+    def perturb(
+        self, h: Float32s, sigma: float, member: int, generation: int, out: Float32s, start: int = 0
+    ) -> None:
+        """Write h + Δh_member into ``out``; both hold the coordinates from ``start`` on, float32 [n]."""
+        scale = np.float32(sigma if member % 2 == 0 else -sigma)
+        stream = self._stream(generation)
+        philox.perturb(
+            NOISE_KINDS[self.kind], scale, start, np.uint32(member // 2), *stream, h, out
+        )
+
+    def accumulate(
+        self, weights: Float32s, generation: int, out: Float32s, start: int = 0
+    ) -> None:
+        """Write Σ_p weights[p]·ε_p into ``out``, coordinates from ``start`` on; float32, summed in pair order.
+
+        Args:
+            weights: one per mirrored pair, float32 [population / 2].
+            generation: whose perturbations are rebuilt.
+            out: float32 [n], overwritten.
+            start: the coordinate of out[0].
+        """
+        stream = self._stream(generation)
+        philox.accumulate(NOISE_KINDS[self.kind], start, weights, *stream, out)

@@ -1,0 +1,202 @@
+"""Optimizers: from the estimated gradient to the increment of h.
+
+Each works on any slice of h that starts on a block of 4,096: everything is elementwise but for whole-vector norms,
+which go through ``norm``, the one place where slices have to meet.
+
+Sources: Kingma & Ba 2015 (Adam); Toklu, Liskowski & Srivastava 2020 (ClipUp, arXiv 2008.02387).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Float32s = npt.NDArray[np.float32]
+Norm = Callable[[Float32s], float]
+Moments = Mapping[str, Float32s]
+Scalars = Mapping[str, float]
+
+
+class Optimizer(Protocol):
+    """One ascent step at a time; all memory is in the moments and scalars that go in and come out."""
+
+    @property
+    def moment_names(self) -> tuple[str, ...]:
+        """The vectors of |h| that the optimizer keeps, zero at the start."""
+
+    def initial_scalars(self) -> dict[str, float]:
+        """The numbers that the optimizer keeps, as they are before the first step."""
+
+    def step(
+        self,
+        gradient: Float32s,
+        moments: Moments,
+        scalars: Scalars,
+        learning_rate: float,
+        norm: Norm,
+    ) -> tuple[Float32s, dict[str, Float32s], dict[str, float]]:
+        """Compute one step uphill.
+
+        Args:
+            gradient: float32 [n].
+            moments: this optimizer's vectors, float32 [n] each; not changed.
+            scalars: this optimizer's numbers; not changed.
+            learning_rate: of this generation.
+            norm: Euclidean norm of a vector over all slices.
+
+        Returns:
+            The increment of h, float32 [n], and the next moments and scalars.
+        """
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Increment = α g."""
+
+    moment_names = ()
+
+    def initial_scalars(self) -> dict[str, float]:
+        """None are kept."""
+        return {}
+
+    def step(
+        self,
+        gradient: Float32s,
+        moments: Moments,
+        scalars: Scalars,
+        learning_rate: float,
+        norm: Norm,
+    ) -> tuple[Float32s, dict[str, Float32s], dict[str, float]]:
+        """See ``Optimizer.step``."""
+        return np.float32(learning_rate) * gradient, {}, {}
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """v ← m v + g, increment = α v."""
+
+    momentum: float = 0.9
+    moment_names = ("velocity",)
+
+    def initial_scalars(self) -> dict[str, float]:
+        """None are kept."""
+        return {}
+
+    def step(
+        self,
+        gradient: Float32s,
+        moments: Moments,
+        scalars: Scalars,
+        learning_rate: float,
+        norm: Norm,
+    ) -> tuple[Float32s, dict[str, Float32s], dict[str, float]]:
+        """See ``Optimizer.step``."""
+        velocity = np.float32(self.momentum) * moments["velocity"] + gradient
+        return np.float32(learning_rate) * velocity, {"velocity": velocity}, {}
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam, bias-corrected. The powers β₁ᵗ and β₂ᵗ are kept, so that a resumed run multiplies on instead of guessing t."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    moment_names = ("first_moment", "second_moment")
+
+    def initial_scalars(self) -> dict[str, float]:
+        """β₁⁰ and β₂⁰."""
+        return {"beta1_power": 1.0, "beta2_power": 1.0}
+
+    def step(
+        self,
+        gradient: Float32s,
+        moments: Moments,
+        scalars: Scalars,
+        learning_rate: float,
+        norm: Norm,
+    ) -> tuple[Float32s, dict[str, Float32s], dict[str, float]]:
+        """See ``Optimizer.step``."""
+        powers = {
+            "beta1_power": scalars["beta1_power"] * self.beta1,
+            "beta2_power": scalars["beta2_power"] * self.beta2,
+        }
+        first = np.float32(self.beta1) * moments["first_moment"]
+        first += np.float32(1.0 - self.beta1) * gradient
+        second = np.float32(self.beta2) * moments["second_moment"]
+        second += np.float32(1.0 - self.beta2) * (gradient * gradient)
+        step_size = np.float32(learning_rate / (1.0 - powers["beta1_power"]))
+        correction = np.float32(1.0 / (1.0 - powers["beta2_power"]))
+        increment = (
+            step_size * first / (np.sqrt(correction * second) + np.float32(self.epsilon))
+        )
+        return increment, {"first_moment": first, "second_moment": second}, powers
+
+
+@dataclass(frozen=True)
+class ClipUp:
+    """ClipUp: v ← m v + α g/‖g‖, then ‖v‖ clipped to the maximum speed; increment = v.
+
+    Args:
+        momentum: m.
+        max_speed: the longest step, in units of h; 0 means twice the learning rate, as its authors advise.
+    """
+
+    momentum: float = 0.9
+    max_speed: float = 0.0
+    moment_names = ("velocity",)
+
+    def initial_scalars(self) -> dict[str, float]:
+        """None are kept."""
+        return {}
+
+    def step(
+        self,
+        gradient: Float32s,
+        moments: Moments,
+        scalars: Scalars,
+        learning_rate: float,
+        norm: Norm,
+    ) -> tuple[Float32s, dict[str, Float32s], dict[str, float]]:
+        """See ``Optimizer.step``."""
+        velocity = np.float32(self.momentum) * moments["velocity"]
+        length = norm(gradient)
+        if length > 0.0:
+            velocity += np.float32(learning_rate / length) * gradient
+        max_speed = self.max_speed or 2.0 * learning_rate
+        speed = norm(velocity)
+        if speed > max_speed:
+            velocity *= np.float32(max_speed / speed)
+        return velocity, {"velocity": velocity}, {}
+
+
+OPTIMIZERS = ("sgd", "momentum", "adam", "clipup")
+
+
+def make_optimizer(
+    name: str,
+    *,
+    momentum: float = 0.9,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    max_speed: float = 0.0,
+) -> Optimizer:
+    """Build an optimizer by its name in OPTIMIZERS; settings that it doesn't have are not used.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name == "sgd":
+        return SGD()
+    if name == "momentum":
+        return Momentum(momentum)
+    if name == "adam":
+        return Adam(beta1, beta2, epsilon)
+    if name == "clipup":
+        return ClipUp(momentum, max_speed)
+    raise ValueError(f"optimizer {name!r}: expected one of {', '.join(OPTIMIZERS)}")

@@ -1,0 +1,139 @@
+"""What a training call is going to do, decided on rank 0 before anything is written, then told to all ranks."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from esd.config import (
+    DEFAULT_EXPERIMENT,
+    Config,
+    apply_settings,
+    differences_that_matter,
+    parse,
+    read_experiment,
+    to_table,
+)
+from esd.errors import UsageError
+from esd.folder import RunFolder, Warn, check_writable
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A call of ``esd train``, as the user wrote it.
+
+    Attributes:
+        experiment: a shipped experiment or a TOML file; None for the run's own, or the default.
+        run: the run's folder; None for ``runs/<experiment>-s<seed>``.
+        settings: ``key=value`` texts.
+        fresh: start anew although the folder holds a run.
+        yes: really overwrite it.
+        start_from: a run whose last h is the new run's h_0.
+    """
+
+    experiment: str | None = None
+    run: Path | None = None
+    settings: Sequence[str] = ()
+    fresh: bool = False
+    yes: bool = False
+    start_from: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every rank needs to know.
+
+    Attributes:
+        config: of the run, with what was changed on this call.
+        folder: the run's folder.
+        journal: the journal so far if the run is resumed; empty for a new run.
+        checkpoint: the checkpoint to resume from; None for h_0.
+        start_from: the folder of the run that h_0 comes from, for a new run.
+        erase: remove the run that is in the folder first.
+    """
+
+    config: Config
+    folder: Path
+    journal: bytes = b""
+    checkpoint: Path | None = None
+    start_from: Path | None = None
+    erase: bool = False
+
+    @property
+    def resumes(self) -> bool:
+        """Whether there is something to go on from."""
+        return bool(self.journal)
+
+    def encode(self) -> bytes:
+        """As bytes, for the other ranks: scalars and names, a few kB per generation of the journal."""
+        return json.dumps(
+            {
+                "config": to_table(self.config),
+                "folder": str(self.folder),
+                "journal": base64.b64encode(self.journal).decode(),
+                "checkpoint": self.checkpoint and str(self.checkpoint),
+                "start_from": self.start_from and str(self.start_from),
+                "erase": self.erase,
+            }
+        ).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Plan:
+        """The inverse of ``encode``."""
+        plan = json.loads(data)
+        return cls(
+            parse(plan["config"], "rank 0's config"),
+            Path(plan["folder"]),
+            base64.b64decode(plan["journal"]),
+            plan["checkpoint"] and Path(plan["checkpoint"]),
+            plan["start_from"] and Path(plan["start_from"]),
+            plan["erase"],
+        )
+
+
+def make_plan(request: TrainRequest, warn: Warn) -> Plan:
+    """Decide what to do; reads, but writes nothing.
+
+    Raises:
+        UsageError: for anything that the user has to change first.
+    """
+    name, config, folder = _config_and_folder(request)
+    occupied = folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir()))
+    if occupied and not folder.is_run and not folder.config_file.exists():
+        raise UsageError(f"{folder.path}: exists and is not a run; name another folder with --run")
+    check_writable(folder.path)
+    if request.start_from is not None:
+        RunFolder(request.start_from).require_run()
+        if folder.is_run and not request.fresh:
+            raise UsageError(f"{folder.path}: holds a run already; --from starts a new one, name its folder with --run")
+    if not folder.is_run:
+        return Plan(config, folder.path, start_from=request.start_from)
+    if request.fresh:
+        if not request.yes:
+            raise UsageError(f"{folder.path}: holds a run; --fresh would delete it. Add --yes to do that")
+        return Plan(config, folder.path, start_from=request.start_from, erase=True)
+    stored = folder.config()
+    differences = differences_that_matter(stored, config)
+    if differences:
+        raise UsageError(
+            f"{folder.path}: holds a run of experiment {name!r} with other settings: {'; '.join(differences)}. Only "
+            "generations and [run] may change on resume; name another folder with --run, or overwrite with --fresh"
+        )
+    contents = folder.journal(stored)
+    checkpoint = folder.newest_checkpoint(stored, contents, warn)
+    return Plan(config, folder.path, folder.journal_file.read_bytes(), checkpoint)
+
+
+def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
+    """The config asked for and where it runs; a folder that holds a run brings its own config along."""
+    if request.run is not None and request.experiment is None and not request.fresh:
+        folder = RunFolder(request.run)
+        if folder.is_run:
+            table = apply_settings(to_table(folder.config()), request.settings)
+            return request.run.name, parse(table, str(folder.config_file)), folder
+    name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
+    config = parse(apply_settings(table, request.settings), name)
+    return name, config, RunFolder(request.run or Path("runs") / f"{name}-s{config.seed}")

@@ -1,0 +1,57 @@
+"""What every policy is to the rest of esd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.vectorize import Layout
+
+Float32s = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a policy meets: the flattened environment.
+
+    Attributes:
+        observation_size: numbers in an observation.
+        action_size: numbers that the policy has to put out (logits for discrete actions).
+        bounded: every output is an action within finite bounds. A policy may then end in a tanh and say so by
+            ``squashed``; otherwise the rollout applies the tanh.
+    """
+
+    observation_size: int
+    action_size: int
+    bounded: bool
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A policy of one environment; all its memory of an episode is reset by ``reset``.
+
+    Attributes:
+        layout: the named arrays in its parameters, and so |h|.
+        squashed: its outputs lie in [−1, 1] already.
+    """
+
+    layout: Layout
+    squashed: bool
+
+    def initial_parameters(self, seed: int) -> Float32s:
+        """h_0, float32 [layout.size], a pure function of the seed."""
+
+    def load(self, parameters: Float32s) -> None:
+        """Become the member with these parameters, float32 [layout.size]; the array may change after the next load."""
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode; whatever is random about it comes from this 64-bit seed alone."""
+
+    def act(self, observation: Float32s) -> Float32s:
+        """Map an observation [observation_size] to outputs [action_size], both float32, and learn from it if it learns.
+
+        The array returned may be overwritten by the next call.
+        """

@@ -1,0 +1,133 @@
+"""The multilayer perceptron that ``hebbian`` and ``static`` share: its memory, initial weights and compiled step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.kernels import plastic
+from esd.noise import Purpose, normals, uniforms
+from esd.policies.base import Interface
+
+Float32s = npt.NDArray[np.float32]
+
+ACTIVATION_KINDS = {"tanh": plastic.TANH, "relu": plastic.RELU, "none": plastic.IDENTITY}
+NORMALIZATION_KINDS = {
+    "max": plastic.NORMALIZE_MAX,
+    "none": plastic.NORMALIZE_NONE,
+    "l2": plastic.NORMALIZE_L2,
+}
+SPARSE_SHARE_OF_ZEROS = 0.8
+
+
+class Perceptron:
+    """Buffers of one network without biases, and the calls into its kernel.
+
+    The last layer has a tanh for bounded actions, and none (raw logits) otherwise.
+    """
+
+    def __init__(
+        self,
+        interface: Interface,
+        hidden: Sequence[int],
+        activation: str,
+        normalization: str,
+        streams: int,
+    ) -> None:
+        """Allocate for the sizes input → hidden… → output."""
+        sizes = (interface.observation_size, *hidden, interface.action_size)
+        self.shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+        widths = [plastic.padded(size) for size in sizes]
+        self._streams = streams
+        row_floats = [inputs * streams * plastic.padded(outputs) for inputs, outputs in self.shapes]
+        self._synapses = np.zeros(sum(row_floats), np.float32)
+        self._layer_starts = np.cumsum([0, *row_floats])
+        self._activities = np.zeros((2, sum(widths)), np.float32)
+        self._scratch = np.zeros((2, max(widths)), np.float32)
+        self._scales = np.ones(len(self.shapes), np.float32)
+        self._sizes = np.array(sizes, np.int64)
+        output = plastic.TANH if interface.bounded else plastic.IDENTITY
+        self._settings = np.array(
+            [0, streams, NORMALIZATION_KINDS[normalization], ACTIVATION_KINDS[activation], output],
+            np.int64,
+        )
+        first_output = sum(widths[:-1])
+        ends = slice(first_output, first_output + interface.action_size)
+        self._outputs = (self._activities[0, ends], self._activities[1, ends])
+
+    @property
+    def connections(self) -> int:
+        """Number of weights."""
+        return sum(inputs * outputs for inputs, outputs in self.shapes)
+
+    def rows(self, layer: int) -> Float32s:
+        """A layer's memory, float32 [inputs, streams, padded outputs]."""
+        inputs, outputs = self.shapes[layer]
+        block = self._synapses[self._layer_starts[layer] : self._layer_starts[layer + 1]]
+        return block.reshape(inputs, self._streams, plastic.padded(outputs))
+
+    def begin(self, weights: Float32s, bounds: Float32s) -> None:
+        """Start an episode from weights·bounds: float32 [connections] input-major, and float32 [layers]."""
+        plastic.place_weights(
+            weights, bounds, self._synapses, self._scales, self._sizes, self._settings
+        )
+
+    def step(self, observation: Float32s) -> Float32s:
+        """Update by the previous step, normalize, forward; returns the outputs, a view."""
+        parity = self._settings[plastic.STEP] & 1
+        plastic.step(
+            observation,
+            self._synapses,
+            self._activities,
+            self._scratch,
+            self._scales,
+            self._sizes,
+            self._settings,
+        )
+        return self._outputs[parity]
+
+    def weights(self, layer: int) -> Float32s:
+        """A layer's present weights, float32 [inputs, outputs], before the update that is still pending."""
+        outputs = self.shapes[layer][1]
+        return self.rows(layer)[:, 0, :outputs] * self._scales[layer]
+
+
+class InitialWeights:
+    """The schemes by which the weights of an episode (or a static h_0) are drawn.
+
+    uniform: ±0.1. normal: deviation 0.024. uniform_wide: ±1. xavier: uniform ±√(6/(inputs + outputs)) (Glorot &
+    Bengio 2010). kaiming: uniform ±√(6/inputs) (He et al. 2015). sparse: normal of deviation 0.01, each weight zero
+    with probability 0.8. ones, zeros.
+    """
+
+    def __init__(self, scheme: str, shapes: Sequence[tuple[int, int]]) -> None:
+        """Prepare for the layers' (inputs, outputs)."""
+        self._scheme = scheme
+        self._count = sum(inputs * outputs for inputs, outputs in shapes)
+        constant = {"uniform": 0.1, "normal": 0.024, "sparse": 0.01}.get(scheme, 1.0)
+        bounds = [constant for _ in shapes]
+        if scheme == "xavier":
+            bounds = [math.sqrt(6.0 / (inputs + outputs)) for inputs, outputs in shapes]
+        elif scheme == "kaiming":
+            bounds = [math.sqrt(6.0 / inputs) for inputs, outputs in shapes]
+        self.bounds = np.array(bounds, np.float32)
+        self._fixed = {
+            "ones": np.ones(self._count, np.float32),
+            "zeros": np.zeros(self._count, np.float32),
+        }.get(scheme)
+
+    def draw(self, seed: int) -> Float32s:
+        """Values to be multiplied by each layer's bound, float32 [Σ inputs·outputs], input-major."""
+        if self._fixed is not None:
+            return self._fixed
+        if self._scheme == "normal":
+            return normals(seed, Purpose.INITIAL_WEIGHTS, self._count)
+        if self._scheme == "sparse":
+            values = normals(seed, Purpose.INITIAL_WEIGHTS, self._count)
+            chance = uniforms(seed, Purpose.INITIAL_WEIGHTS, self._count, first=1)
+            values[chance < np.float32(2.0 * SPARSE_SHARE_OF_ZEROS - 1.0)] = 0.0
+            return values
+        return uniforms(seed, Purpose.INITIAL_WEIGHTS, self._count)

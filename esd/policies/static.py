@@ -1,0 +1,57 @@
+"""The same perceptron with its weights evolved directly: what plasticity is compared with."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config import StaticConfig
+from esd.kernels import plastic
+from esd.policies.base import Interface
+from esd.policies.perceptron import InitialWeights, Perceptron
+from esd.vectorize import Layout
+
+Float32s = npt.NDArray[np.float32]
+
+
+class StaticPolicy:
+    """A perceptron without biases; h is its weights, ``layer0.w`` [inputs, outputs] and so on."""
+
+    def __init__(self, interface: Interface, settings: StaticConfig) -> None:
+        """Build for one environment."""
+        self._network = Perceptron(
+            interface, settings.hidden, settings.activation, "none", plastic.STATIC_STREAMS
+        )
+        shapes = self._network.shapes
+        self.layout = Layout(
+            {f"layer{layer}.w": shape for layer, shape in enumerate(shapes)},
+            settings.order,  # type: ignore[arg-type]  # checked by the config
+        )
+        self.squashed = interface.bounded
+        self._initial_weights = InitialWeights(settings.initial_weights, shapes)
+        self._ones = np.ones(len(shapes), np.float32)
+        self._weights = np.zeros(self.layout.size, np.float32)
+
+    def initial_parameters(self, seed: int) -> Float32s:
+        """Weights of the scheme ``initial_weights``."""
+        flat = self._initial_weights.draw(seed)
+        arrays, start = {}, 0
+        for layer, shape in enumerate(self._network.shapes):
+            stop = start + shape[0] * shape[1]
+            bound = self._initial_weights.bounds[layer]
+            arrays[f"layer{layer}.w"] = flat[start:stop].reshape(shape) * bound
+            start = stop
+        return self.layout.pack(arrays)
+
+    def load(self, parameters: Float32s) -> None:
+        """Take the weights."""
+        arrays = self.layout.unpack(parameters).values()
+        self._weights = np.concatenate([array.reshape(-1) for array in arrays])
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode; nothing about it is random."""
+        self._network.begin(self._weights, self._ones)
+
+    def act(self, observation: Float32s) -> Float32s:
+        """Forward; outputs float32 [action_size]."""
+        return self._network.step(observation)

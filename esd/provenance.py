@@ -1,0 +1,53 @@
+"""Where a run came from: versions, commit, machine, command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("esd-mpi", "numpy", "numba", "gymnasium", "mujoco", "box2d", "torch", "mpi4py", "safetensors")
+
+
+def collect(ranks: int) -> dict[str, Any]:
+    """What is worth knowing later, as JSON can hold it."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "ranks": ranks,
+        "host": socket.gethostname(),
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git_commit": _commit(),
+        "mpi_library": _mpi_library(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the source that runs, if it runs from a checkout."""
+    source = Path(__file__).parent
+    try:
+        git = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"]
+        output = subprocess.run(git, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return output.stdout.strip() or None
+
+
+def _mpi_library() -> str | None:
+    mpi = sys.modules.get("mpi4py.MPI")
+    return None if mpi is None else str(mpi.Get_library_version()).strip("\0").splitlines()[0]

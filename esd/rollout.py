@@ -1,0 +1,232 @@
+"""One member → one record: a pure function of (config, state_t, generation, member) (law 1).
+
+Everything random in an episode is seeded by (seed, generation, member, episode) through the counter generator: the
+environment, the initial weights, and Python's and numpy's global generators, which some environments still use.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from esd.config import Config, EnvironmentConfig
+from esd.errors import UsageError, nearest
+from esd.kernels import actions
+from esd.noise import Purpose, words
+from esd.observations import ObservationStatistics
+from esd.plugins import import_name, make_working_directory_importable
+from esd.policies.base import Interface
+from esd.policies.registry import make_policy
+from esd.records import Status
+from esd.spaces import ActionDecoder, ObservationFlattener
+from esd.strategy import mean_square
+
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+Environment = gymnasium.Env[Any, Any]
+
+
+def make_environment(config: EnvironmentConfig) -> Environment:
+    """Make the environment with its wrappers.
+
+    Raises:
+        UsageError: if the id is unknown, its keyword arguments or its wrappers don't fit, or a dependency is missing.
+    """
+    make_working_directory_importable()
+    try:
+        env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
+    except (gymnasium.error.Error, ImportError) as error:
+        hint = ""
+        if isinstance(error, gymnasium.error.UnregisteredEnv | ModuleNotFoundError):
+            hint = f" ({nearest(config.id, list(gymnasium.registry))})"
+            if len(hint) > 200:
+                hint = " (esd list environments shows those installed)"
+        raise UsageError(f"env.id = {config.id!r}: {_one_line(error)}{hint}") from error
+    except TypeError as error:
+        raise UsageError(
+            f"env.id = {config.id!r} with env.kwargs = {config.kwargs}: {_one_line(error)}"
+        ) from error
+    for wrapper in config.wrappers:
+        wrapper_class = import_name(wrapper.id, "env.wrappers")
+        try:
+            env = wrapper_class(env, **wrapper.kwargs)
+        except TypeError as error:
+            raise UsageError(
+                f"env.wrappers: {wrapper.id} with {wrapper.kwargs}: {_one_line(error)}"
+            ) from error
+    return env
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def step_limit(env: Environment, config: EnvironmentConfig) -> int:
+    """Steps after which an episode ends at the latest.
+
+    Raises:
+        UsageError: if neither the environment nor ``env.max_steps`` says so: an episode might never end.
+    """
+    own = env.spec.max_episode_steps if env.spec is not None else None
+    limits = [limit for limit in (own, config.max_steps) if limit]
+    if not limits:
+        raise UsageError(
+            f"env.id = {config.id!r} has no step limit of its own; set env.max_steps, or an episode may never end"
+        )
+    return min(limits)
+
+
+@dataclass(frozen=True)
+class EpisodeSeeds:
+    """What makes one episode the one it is.
+
+    Attributes:
+        environment: for ``reset`` and the global generators, 31 bits.
+        policy: for the initial weights, 64 bits.
+    """
+
+    environment: int
+    policy: int
+
+    @classmethod
+    def named(
+        cls, seed: int, purpose: Purpose, generation: int, owner: int, episode: int
+    ) -> EpisodeSeeds:
+        """The seeds of an episode by its coordinates; two purposes never share any."""
+        w = words(seed, purpose, episode, owner, generation)
+        return cls(int(w[0]) & 0x7FFFFFFF, int(w[2]) | int(w[3]) << 32)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What evaluating something gave.
+
+    Attributes:
+        mean_return: over the episodes; NaN if one failed.
+        steps: environment steps of all episodes.
+        episodes: how many.
+        status: the worst of them.
+    """
+
+    mean_return: float
+    steps: int
+    episodes: int
+    status: Status
+
+
+class Rollout:
+    """An environment and a policy, and the episodes that they play.
+
+    Attributes:
+        policy: the policy, built for the environment.
+        interface: what the policy meets.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Build environment and policy.
+
+        Raises:
+            UsageError: if the config asks for what doesn't exist or doesn't fit together.
+        """
+        self._config = config
+        self._environment = make_environment(config.env)
+        self._limit = step_limit(self._environment, config.env)
+        env_id = config.env.id
+        self._observe = ObservationFlattener(self._environment.observation_space, env_id)
+        self._decode = ActionDecoder(self._environment.action_space, env_id)
+        self.interface = Interface(self._observe.size, self._decode.size, self._decode.bounded)
+        self.policy = make_policy(config.policy, self.interface)
+        self._decode.outputs_are_squashed(self.policy.squashed)
+        self._scale: tuple[Float64s, Float64s] | None = None
+        self._sums = np.zeros((2, self._observe.size))
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers per observation whose statistics travel in the records; 0 without normalization."""
+        return self._observe.size if self._config.env.normalize_observations else 0
+
+    def use_statistics(self, statistics: ObservationStatistics) -> None:
+        """Freeze the observation statistics that all following episodes are normalized by."""
+        self._scale = statistics.scale() if statistics.size else None
+
+    def evaluate(
+        self, parameters: Float32s, seeds: list[EpisodeSeeds], limit: int | None = None
+    ) -> Outcome:
+        """Play one episode per seed with a policy's parameters, float32 [|h|], of at most ``limit`` steps if given."""
+        limit = min(self._limit, limit or self._limit)
+        self._sums[...] = 0.0
+        self.policy.load(parameters)
+        total, steps, status = 0.0, 0, Status.DONE
+        for episode in seeds:
+            episode_return, episode_steps = self._episode(episode, limit)
+            total += episode_return
+            steps += episode_steps
+        if not math.isfinite(total):
+            total, status = math.nan, Status.NOT_FINITE
+        return Outcome(total / len(seeds), steps, len(seeds), status)
+
+    def member_seeds(self, generation: int, member: int) -> list[EpisodeSeeds]:
+        """The episodes of a member, shared with others as ``es.common_random_numbers`` says."""
+        owners = {"none": member, "pair": member // 2, "generation": 0}
+        owner = owners[self._config.es.common_random_numbers]
+        seed, count = self._config.seed, self._config.env.episodes_per_member
+        return [
+            EpisodeSeeds.named(seed, Purpose.TRAIN_EPISODE, generation, owner, episode)
+            for episode in range(count)
+        ]
+
+    def penalized(self, mean_return: float, parameters: Float32s) -> float:
+        """Fitness: the return less ``es.fitness_penalty``·mean(parameters²)."""
+        penalty = self._config.es.fitness_penalty
+        return mean_return - penalty * mean_square(parameters) if penalty else mean_return
+
+    def observed(self, outcome: Outcome) -> Float64s | None:
+        """Count, sums and squares of the last evaluation's observations, or None without normalization."""
+        if not self.observation_size:
+            return None
+        # an episode is observed once before each of its steps
+        return np.concatenate([[float(outcome.steps)], *self._sums])
+
+    def _episode(self, seeds: EpisodeSeeds, limit: int) -> tuple[float, int]:
+        """Play one episode; returns its return (NaN if an action was not finite) and its steps."""
+        if self._config.env.rebuild:
+            self._environment.close()
+            self._environment = make_environment(self._config.env)
+        random.seed(seeds.environment)
+        np.random.seed(seeds.environment)  # noqa: NPY002  # environments that use the global generator
+        step, act, observe, decode = (
+            self._environment.step,
+            self.policy.act,
+            self._observe,
+            self._decode,
+        )
+        observation, _ = self._environment.reset(seed=seeds.environment)
+        self.policy.reset(seeds.policy)
+        patience = self._config.env.stop_after_negative
+        total, steps, negative = 0.0, 0, 0
+        while True:
+            flat = observe(observation)
+            if self._scale is not None:
+                actions.observe(flat, *self._scale, *self._sums)
+            action = decode(act(flat))
+            if action is None:
+                return math.nan, steps
+            observation, reward, terminated, truncated, _ = step(action)
+            total += float(reward)
+            steps += 1
+            if terminated or truncated or steps >= limit:
+                return total, steps
+            if patience:
+                negative = negative + 1 if reward < 0 else 0
+                if negative >= patience:
+                    return total, steps
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._environment.close()

@@ -1,0 +1,130 @@
+"""state_t: everything that a fitness of generation t depends on, and how one generation's records advance it.
+
+``advance`` is all there is to a generation but for the episodes, so a run is its journal: replaying the records from
+h_0 gives any h_t, bit for bit, without one episode (law 7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config import Config, EvolutionConfig
+from esd.noise import Noise
+from esd.observations import ObservationStatistics
+from esd.optim import make_optimizer
+from esd.records import Records
+from esd.strategy import Decay, EvolutionState, Strategy
+
+Arrays = dict[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What has evolved, and what has been learned about the observations."""
+
+    evolution: EvolutionState
+    observations: ObservationStatistics
+
+    @property
+    def generation(self) -> int:
+        """t, the number of updates made."""
+        return self.evolution.generation
+
+    @property
+    def h(self) -> npt.NDArray[np.float32]:
+        """float32 [|h|]."""
+        return self.evolution.h
+
+    def h_sha256(self) -> str:
+        """SHA-256 of h as little-endian float32."""
+        return hashlib.sha256(self.h.astype("<f4", copy=False)).hexdigest()
+
+    def sha256(self) -> str:
+        """SHA-256 of everything in the state, by name."""
+        digest = hashlib.sha256(str(self.generation).encode())
+        for name, array in sorted(self.arrays().items()):
+            little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(little_endian))
+        return digest.hexdigest()
+
+    def arrays(self) -> Arrays:
+        """Named arrays that, with the generation, make up the whole state."""
+        arrays: Arrays = {"h": self.h}
+        arrays |= {f"moment.{name}": moment for name, moment in self.evolution.moments.items()}
+        arrays |= {
+            f"scalar.{name}": np.array([value]) for name, value in self.evolution.scalars.items()
+        }
+        if self.observations.size:
+            arrays["observations.count"] = np.array([self.observations.count])
+            arrays["observations.sums"] = self.observations.sums
+            arrays["observations.squares"] = self.observations.squares
+        return arrays
+
+    @classmethod
+    def of_arrays(cls, generation: int, arrays: Arrays) -> RunState:
+        """The inverse of ``arrays``.
+
+        Raises:
+            KeyError: if one is missing.
+        """
+
+        def named(prefix: str) -> Arrays:
+            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+        evolution = EvolutionState(
+            generation,
+            arrays["h"].astype(np.float32, copy=False),
+            {k: v.astype(np.float32, copy=False) for k, v in named("moment.").items()},
+            {k: float(v[0]) for k, v in named("scalar.").items()},
+        )
+        observations = ObservationStatistics.empty(0)
+        if "observations.count" in arrays:
+            observations = ObservationStatistics(
+                float(arrays["observations.count"][0]),
+                arrays["observations.sums"].astype(np.float64, copy=False),
+                arrays["observations.squares"].astype(np.float64, copy=False),
+            )
+        return cls(evolution, observations)
+
+
+def make_strategy(config: Config) -> Strategy:
+    """The strategy that a config describes."""
+    es: EvolutionConfig = config.es
+    return Strategy(
+        noise=Noise(es.noise, config.seed),
+        population=config.population,
+        sigma=Decay(es.sigma, es.sigma_decay, es.sigma_min),
+        learning_rate=Decay(es.learning_rate, es.learning_rate_decay, es.learning_rate_min),
+        optimizer=make_optimizer(
+            es.optimizer,
+            momentum=es.momentum,
+            beta1=es.beta1,
+            beta2=es.beta2,
+            epsilon=es.epsilon,
+            max_speed=es.max_speed,
+        ),
+        shaping=es.shaping,
+        weight_decay=es.weight_decay,
+    )
+
+
+def start(
+    strategy: Strategy, h: npt.NDArray[np.float32], observation_size: int
+) -> RunState:
+    """state_0 from h_0; ``observation_size`` is 0 without observation normalization."""
+    return RunState(strategy.start(h), ObservationStatistics.empty(observation_size))
+
+
+def advance(strategy: Strategy, state: RunState, records: Records) -> RunState:
+    """state_{t+1} from state_t and the records of generation t; a table without members changes nothing."""
+    if not records.members:
+        return state
+    observations = state.observations
+    if observations.size:
+        observations = observations.fold(*records.observations)
+    return RunState(strategy.tell(state.evolution, records.fitness), observations)

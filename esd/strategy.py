@@ -1,0 +1,167 @@
+"""The evolution strategy: ask and tell on flat float32 vectors.
+
+Salimans et al. 2017, "Evolution Strategies as a Scalable Alternative to Reinforcement Learning" (arXiv 1703.03864),
+with mirrored pairs. The update is
+
+    h ← h + α/(nσ) Σᵢ Fᵢ εᵢ,    Δhᵢ = σ εᵢ,    εᵢ ~ N(0, I),    members 2p and 2p + 1: +ε and −ε,
+
+written for SGD; other optimizers get g = 1/(nσ) Σ Fᵢ εᵢ as their gradient. F is the shaped fitness (``shaping``), n
+the population, σ a standard deviation.
+
+The project's notes print h ← h + α/(nσ) Σ Fᵢ (h + Δhᵢ) and leave open how Fᵢ is evaluated. Fᵢ is the mean return of
+the network with coefficients h + Δhᵢ over its episodes, each from new random weights. As printed the formula lacks
+εᵢ: read as F applied to h + Δhᵢ it would add a scalar to a vector; read as a product it is, since ΣFᵢ = 0,
+Σ Fᵢ Δhᵢ = σ Σ Fᵢ εᵢ: our direction, but σ times our length.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.kernels.reduce import block_sums_of_squares, in_order
+from esd.noise import Noise
+from esd.optim import Optimizer
+from esd.shaping import SHAPINGS
+
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Decay:
+    """A quantity multiplied by ``factor`` each generation, but never below ``floor``."""
+
+    start: float
+    factor: float = 1.0
+    floor: float = 0.0
+
+    def next(self, value: float) -> float:
+        """The value one generation later."""
+        return max(self.floor, value * self.factor)
+
+
+@dataclass(frozen=True)
+class EvolutionState:
+    """Everything that evolves; what decays is kept as a number, not recomputed from the generation.
+
+    Attributes:
+        generation: t, the number of updates made.
+        h: float32 [|h|].
+        moments: the optimizer's vectors, float32 [|h|] each.
+        scalars: sigma, learning_rate and the optimizer's numbers, float64.
+    """
+
+    generation: int
+    h: Float32s
+    moments: dict[str, Float32s]
+    scalars: dict[str, float]
+
+    @property
+    def sigma(self) -> float:
+        """The standard deviation of this generation's perturbations."""
+        return self.scalars["sigma"]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Ask for perturbed vectors, tell their fitness; a pure function of its arguments (laws 1 and 2).
+
+    Attributes:
+        noise: where the ε come from.
+        population: n, even.
+        sigma: schedule of the perturbations' standard deviation.
+        learning_rate: schedule of α.
+        optimizer: makes a step from the gradient.
+        shaping: a name in ``shaping.SHAPINGS``.
+        weight_decay: per unit of learning rate: h shrinks by α·weight_decay·h each generation, apart from the
+            gradient (as in AdamW).
+    """
+
+    noise: Noise
+    population: int
+    sigma: Decay
+    learning_rate: Decay
+    optimizer: Optimizer
+    shaping: str = "centered_rank"
+    weight_decay: float = 0.0
+
+    def start(self, h: Float32s) -> EvolutionState:
+        """The state before the first generation."""
+        return EvolutionState(
+            generation=0,
+            h=h,
+            moments={name: np.zeros_like(h) for name in self.optimizer.moment_names},
+            scalars={
+                "sigma": self.sigma.start,
+                "learning_rate": self.learning_rate.start,
+                **self.optimizer.initial_scalars(),
+            },
+        )
+
+    def ask(self, state: EvolutionState, member: int, out: Float32s) -> Float32s:
+        """Write h + Δh_member into ``out`` (float32 [|h|]) and return it."""
+        self.noise.perturb(state.h, state.sigma, member, state.generation, out)
+        return out
+
+    def pair_weights(self, fitness: Float64s, sigma: float) -> Float32s:
+        """(F₂ₚ − F₂ₚ₊₁)/(nσ) for each mirrored pair p, float32 [n/2]: the weight of ε_p in the gradient."""
+        shaped = SHAPINGS[self.shaping](fitness)
+        weights: Float64s = (shaped[0::2] - shaped[1::2]) / (self.population * sigma)
+        return weights.astype(np.float32)
+
+    def gradient(self, state: EvolutionState, fitness: Float64s) -> Float32s:
+        """g = 1/(nσ) Σ Fᵢ εᵢ, float32 [|h|], from rebuilt noise."""
+        out = np.empty_like(state.h)
+        self.noise.accumulate(self.pair_weights(fitness, state.sigma), state.generation, out)
+        return out
+
+    def tell(self, state: EvolutionState, fitness: Float64s) -> EvolutionState:
+        """Make one update.
+
+        Args:
+            state: as it was when the members were asked for.
+            fitness: float64 [population], member by member; NaN and ±inf rank worst.
+
+        Returns:
+            The next state, in new memory.
+
+        Raises:
+            ValueError: if there is not one fitness per member.
+        """
+        if fitness.shape != (self.population,):
+            raise ValueError(f"fitness has shape {fitness.shape}, expected ({self.population},)")
+        alpha = state.scalars["learning_rate"]
+        increment, moments, scalars = self.optimizer.step(
+            self.gradient(state, fitness),
+            state.moments,
+            state.scalars,
+            alpha,
+            euclidean_norm,
+        )
+        h = state.h + increment
+        if self.weight_decay:
+            h -= np.float32(alpha * self.weight_decay) * state.h
+        return EvolutionState(
+            generation=state.generation + 1,
+            h=h,
+            moments=moments,
+            scalars={
+                "sigma": self.sigma.next(state.sigma),
+                "learning_rate": self.learning_rate.next(alpha),
+                **scalars,
+            },
+        )
+
+
+def euclidean_norm(x: Float32s) -> float:
+    """‖x‖, summed in fixed blocks."""
+    return math.sqrt(in_order(block_sums_of_squares(x)))
+
+
+def mean_square(h: Float32s) -> float:
+    """Mean of h², summed in fixed blocks: what ``fitness_penalty`` multiplies."""
+    return float(in_order(block_sums_of_squares(h))) / h.size

@@ -1,0 +1,303 @@
+"""The loop: every rank evaluates its share, all exchange records, all make the same update, rank 0 commits."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esd import canary, checkpoint, journal
+from esd.checkpoint import Checkpoint
+from esd.commit import Commit, Reporter, Timing
+from esd.config import Config, identity
+from esd.errors import RunError, UsageError
+from esd.folder import RunFolder, first_state, replay
+from esd.journal import JournalContents, JournalHeader
+from esd.mpi.comm import Communicator, agreement, exit_code_of, raise_if_any_failed
+from esd.mpi.schedule import share_of
+from esd.noise import Purpose
+from esd.plan import Plan
+from esd.provenance import collect
+from esd.records import Records, Status
+from esd.rollout import EpisodeSeeds, Rollout
+from esd.state import RunState, advance, make_strategy
+from esd.stop import StopRequest
+
+Float32s = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a training call ended.
+
+    Attributes:
+        state: the last state.
+        reason: ``generations``, ``target_return``, ``signal`` or ``max_hours``.
+    """
+
+    state: RunState
+    reason: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is done, not just stopped."""
+        return self.reason in ("generations", "target_return")
+
+
+def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter) -> Ending:
+    """Carry out a plan, on every rank alike.
+
+    Raises:
+        JobFailed: on all ranks, if any failed.
+    """
+    config = plan.config
+    with agreement(comm, "building the environment and the policy"):
+        rollout = Rollout(config)
+    state, header, contents = _prepare_state(comm, plan, rollout)
+    commit: Commit | None = None
+    with agreement(comm, "opening the run's folder"):
+        if comm.rank == 0:
+            commit = _open_folder(plan, state, header, contents, comm.size, reporter)
+    try:
+        return _Loop(comm, config, rollout, stop, commit).run(state)
+    finally:
+        rollout.close()
+        if commit is not None:
+            commit.close()
+
+
+def _prepare_state(
+    comm: Communicator, plan: Plan, rollout: Rollout
+) -> tuple[RunState, JournalHeader, JournalContents | None]:
+    """The state to go on from, the same on every rank, and what a journal says of where it began."""
+    config, folder = plan.config, RunFolder(plan.folder)
+    with agreement(comm, "computing h_0"):
+        h0 = rollout.policy.initial_parameters(config.seed)
+        interface = rollout.interface
+        state = first_state(config, interface, h0)
+        own_canary = canary.compute(config, rollout, h0)
+        if plan.start_from is not None:
+            state = _start_from(plan.start_from, state)
+        header = JournalHeader(
+            identity(config), state.h_sha256(), own_canary, *dataclasses.astuple(interface)
+        )
+    with agreement(comm, "comparing canaries"):
+        canary.compare(comm, own_canary, config.run.allow_drift)
+    if not plan.resumes:
+        return state, header, None
+    with agreement(comm, "resuming"):
+        contents = journal.decode(plan.journal, str(folder.journal_file))
+        if contents.header.canary != own_canary and not config.run.allow_drift:
+            raise UsageError(
+                f"{folder.path}: this machine computes other bits than the one the run was started on (canary "
+                f"{own_canary} instead of {contents.header.canary}): see provenance.json for its versions, or accept it "
+                "with --set run.allow_drift=true"
+            )
+        if plan.checkpoint is not None and plan.checkpoint.exists():
+            state = folder.load_checkpoint(plan.checkpoint, config).state
+        else:  # none yet, or no shared file system: the journal came from rank 0
+            state = folder.initial_state(config, contents)
+        state = replay(config, state, contents, contents.next_generation)
+    return state, contents.header, contents
+
+
+def _start_from(path: Path, state: RunState) -> RunState:
+    """Put the last h of another run in place of h_0.
+
+    Raises:
+        UsageError: if it is of another size.
+    """
+    parent = RunFolder(path)
+    config = parent.config()
+    h = parent.state_at(None, config, parent.journal(config)).h
+    if h.shape != state.h.shape:
+        raise UsageError(f"--from {path}: its h has {h.size} coordinates, this policy has {state.h.size}")
+    return RunState(dataclasses.replace(state.evolution, h=h), state.observations)
+
+
+def _open_folder(
+    plan: Plan,
+    state: RunState,
+    header: JournalHeader,
+    contents: JournalContents | None,
+    ranks: int,
+    reporter: Reporter,
+) -> Commit:
+    """Rank 0: make the run's folder, or make an old one ready to be gone on with."""
+    folder = RunFolder(plan.folder)
+    if contents is not None:
+        folder.lock()
+        folder.store_config(plan.config)
+        return Commit.resume(folder, plan.config, contents, reporter)
+    if plan.erase:
+        folder.erase()
+    folder.create(plan.config, collect(ranks))
+    if plan.start_from is not None:
+        checkpoint.save(folder.initial_file, Checkpoint(header.identity, state))
+    return Commit.begin(folder, plan.config, header, reporter)
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """What ranks say in the same message as their records.
+
+    Attributes:
+        signal: ranks that were asked to stop.
+        time_is_up: ranks whose max_hours are over.
+        timing: of the generation.
+    """
+
+    signal: int
+    time_is_up: int
+    timing: Timing
+
+
+class _Loop:
+    """The generations of one call."""
+
+    def __init__(
+        self,
+        comm: Communicator,
+        config: Config,
+        rollout: Rollout,
+        stop: StopRequest,
+        commit: Commit | None,
+    ) -> None:
+        self._comm, self._config, self._rollout = comm, config, rollout
+        self._stop, self._commit = stop, commit
+        self._strategy = make_strategy(config)
+        self._error: Exception | None = None  # told to the others with the next exchange
+        self._time_is_up_at = time.monotonic() + 3600.0 * (config.run.max_hours or math.inf)
+
+    def run(self, state: RunState) -> Ending:
+        """Go on until there is a reason to end."""
+        perturbed = np.empty_like(state.h)
+        while True:
+            last = state.generation >= self._config.generations
+            began = time.monotonic()
+            records = self._empty_records(state.generation, last)
+            self._evaluate_share(state, records, perturbed)
+            votes = self._exchange(state.generation, records, began)
+            self._check_failures(state.generation, records)
+            following = advance(self._strategy, state, records)
+            self._keep(state, following, records, votes.timing)
+            state = following
+            reason = self._reason_to_end(last, records, votes)
+            if reason:
+                return self._end(Ending(state, reason))
+
+    def _empty_records(self, generation: int, last: bool) -> Records:
+        """Room for the members, and in some generations (and after the last update) for the center."""
+        run = self._config.run
+        center = run.center_every and (last or generation % run.center_every == 0)
+        return Records(
+            0 if last else self._config.population,
+            run.center_episodes if center else 0,
+            self._rollout.observation_size,
+        )
+
+    def _evaluate_share(self, state: RunState, records: Records, perturbed: Float32s) -> None:
+        """Fill this rank's rows. Whatever goes wrong is kept for the exchange, so that no rank waits in vain."""
+        row = 0
+        try:
+            self._rollout.use_statistics(state.observations)
+            rows = range(0) if self._error else share_of(self._comm.rank, self._comm.size, len(records.table))
+            for row in rows:
+                self._evaluate(row, state, records, perturbed)
+        except Exception as error:
+            error.add_note(f"while evaluating row {row} of generation {state.generation}")
+            self._error = error
+
+    def _evaluate(self, row: int, state: RunState, records: Records, perturbed: Float32s) -> None:
+        """One member, or one episode of the center."""
+        rollout = self._rollout
+        if row < records.members:
+            parameters = self._strategy.ask(state.evolution, row, perturbed)
+            outcome = rollout.evaluate(parameters, rollout.member_seeds(state.generation, row))
+            fitness, observations = rollout.penalized(outcome.mean_return, parameters), rollout.observed(outcome)
+        else:
+            # the same episodes in every generation: centers are compared, not their luck
+            seeds = EpisodeSeeds.named(
+                self._config.seed, Purpose.SELECT_EPISODE, 0, 0, row - records.members
+            )
+            outcome = rollout.evaluate(state.h, [seeds])
+            fitness, observations = outcome.mean_return, None
+        records.write(
+            row,
+            fitness=fitness,
+            mean_return=outcome.mean_return,
+            steps=outcome.steps,
+            episodes=outcome.episodes,
+            status=outcome.status,
+            observations=observations,
+        )
+
+    def _exchange(self, generation: int, records: Records, began: float) -> _Votes:
+        """One allreduce: everybody's records, exit codes and votes."""
+        busy = time.monotonic() - began
+        size, cells = self._comm.size, records.table.size
+        message = np.zeros(cells + size + 3, np.uint64)
+        message[:cells] = records.table.reshape(-1)
+        message[cells + self._comm.rank] = exit_code_of(self._error)
+        message[cells + size :] = (
+            self._stop.requested,
+            time.monotonic() >= self._time_is_up_at,
+            int(busy * 1e6),
+        )
+        self._comm.sum(message, f"the exchange of generation {generation}")
+        raise_if_any_failed(self._comm.rank, message[cells : cells + size], self._error)
+        records.table[...] = message[:cells].reshape(records.table.shape)
+        signal, time_is_up, microseconds = (int(number) for number in message[cells + size :])
+        timing = Timing(time.monotonic() - began, microseconds / 1e6, size)
+        return _Votes(signal, time_is_up, timing)
+
+    def _check_failures(self, generation: int, records: Records) -> None:
+        """End on all ranks if the records are not right, or too many members had no fitness."""
+        failed = np.sum(records.rows_with(Status.NOT_FINITE) < records.members)
+        error: RunError | None = None
+        if not records.all_written_once:
+            error = RunError(
+                f"generation {generation}: the exchange of records is wrong, not every slot was written by exactly "
+                "one rank; nothing of this generation was kept"
+            )
+        elif failed > self._config.run.max_failed_share * records.members:
+            error = RunError(
+                f"generation {generation}: {failed} of {records.members} members have a NaN or infinite fitness, more "
+                f"than run.max_failed_share = {self._config.run.max_failed_share} allows. The policy's outputs or the "
+                "environment's rewards overflow: look at policy.normalization, es.sigma and es.learning_rate"
+            )
+        if error is not None:  # every rank has come to the same conclusion
+            raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
+
+    def _keep(self, state: RunState, following: RunState, records: Records, timing: Timing) -> None:
+        """Rank 0 commits; if it can't, the others hear of it in the next exchange."""
+        if self._commit is not None:
+            try:
+                self._commit.generation(state, following, records, timing)
+            except Exception as error:
+                self._error = error
+
+    def _reason_to_end(self, last: bool, records: Records, votes: _Votes) -> str:
+        """Why this generation is the last one of this call; empty if it isn't."""
+        target = self._config.run.target_return
+        reached = target is not None and records.center_episodes and records.center_returns.mean() >= target
+        reasons = {
+            "generations": last,
+            "target_return": reached,
+            "signal": votes.signal,
+            "max_hours": votes.time_is_up,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), "")
+
+    def _end(self, ending: Ending) -> Ending:
+        """Keep the last state; on all ranks or on none."""
+        with agreement(self._comm, "ending the run"):
+            if self._error is not None:
+                raise self._error
+            if self._commit is not None:
+                self._commit.end(ending.state, ending.reason, ending.finished)
+        return ending
