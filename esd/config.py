@@ -443,6 +443,37 @@ def read_experiment(experiment: str) -> tuple[str, dict[str, Any]]:
         raise UsageError(f"{experiment}: not valid TOML, {error}") from None
 
 
+def describe_settings() -> dict[str, str]:
+    """Every setting by its dotted name, with its text and default."""
+    described: dict[str, str] = {}
+
+    def describe(cls: type[Any], prefix: str) -> None:
+        for field in dataclasses.fields(cls):
+            if "text" in field.metadata:
+                expected = field.metadata["expected"]
+                default = field.default
+                if default is dataclasses.MISSING:
+                    default = {}
+                described[prefix + field.name] = (
+                    f"{field.metadata['text']}{f' ({expected})' if expected else ''} [default: {_default(default)}]"
+                )
+
+    describe(Config, "")
+    for section, cls in (("env", EnvironmentConfig), ("es", EvolutionConfig), ("run", RunConfig)):
+        describe(cls, f"{section}.")
+    for kind, settings in {**POLICY_KINDS, "module:Class": ModuleConfig}.items():
+        describe(settings, f"policy.<{kind}>.")
+    return described
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
 def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """Return a copy of ``table`` with ``key=value`` strings set; a value is TOML, or else a bare string.
 

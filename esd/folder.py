@@ -183,6 +183,33 @@ class RunFolder:
             raise UsageError(f"generation {wanted}: the journal of {self.path} has generations 0 to {last}")
         return replay(config, self.initial_state(config, contents), contents, wanted)
 
+    def last_state(self, config: Config, contents: JournalContents, warn: Warn) -> RunState:
+        """The state that training would go on from: newest good checkpoint, then the journal.
+
+        Raises:
+            UsageError: see ``newest_checkpoint`` and ``initial_state``.
+        """
+        path = self.newest_checkpoint(config, contents, warn)
+        if path is None:
+            state = self.initial_state(config, contents)
+        else:
+            state = self.load_checkpoint(path, config).state
+        return replay(config, state, contents, contents.next_generation)
+
+    def done(self) -> dict[str, Any] | None:
+        """What DONE.json says, or None if the run is not finished.
+
+        Raises:
+            UsageError: if it can't be read.
+        """
+        try:
+            done: dict[str, Any] = json.loads(self.done_file.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.done_file}: can't be read ({error})") from error
+        return done
+
     def lock(self) -> None:
         """Hold the folder until this process ends.
 

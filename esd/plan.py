@@ -53,6 +53,7 @@ class Plan:
         checkpoint: the checkpoint to resume from; None for h_0.
         start_from: the folder of the run that h_0 comes from, for a new run.
         erase: remove the run that is in the folder first.
+        finished: why there is nothing left to do, and how to extend the run; empty otherwise.
     """
 
     config: Config
@@ -61,6 +62,7 @@ class Plan:
     checkpoint: Path | None = None
     start_from: Path | None = None
     erase: bool = False
+    finished: str = ""
 
     @property
     def resumes(self) -> bool:
@@ -77,6 +79,7 @@ class Plan:
                 "checkpoint": self.checkpoint and str(self.checkpoint),
                 "start_from": self.start_from and str(self.start_from),
                 "erase": self.erase,
+                "finished": self.finished,
             }
         ).encode()
 
@@ -91,6 +94,7 @@ class Plan:
             plan["checkpoint"] and Path(plan["checkpoint"]),
             plan["start_from"] and Path(plan["start_from"]),
             plan["erase"],
+            plan["finished"],
         )
 
 
@@ -124,7 +128,25 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         )
     contents = folder.journal(stored)
     checkpoint = folder.newest_checkpoint(stored, contents, warn)
-    return Plan(config, folder.path, folder.journal_file.read_bytes(), checkpoint)
+    finished = _why_finished(folder, config, contents.next_generation)
+    return Plan(config, folder.path, folder.journal_file.read_bytes(), checkpoint, finished=finished)
+
+
+def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
+    """Whether a run has nothing left to do under a config, and if so what to say."""
+    done = folder.done()
+    if done is None:
+        return ""
+    extend = f"to go on: esd train --run {folder.path} --set generations={2 * generations or 1}"
+    if generations >= config.generations:
+        return f"{folder.path} is finished: all {generations} generations are done; {extend}"
+    target, best = config.run.target_return, done["best_center_return"]
+    if done["reason"] == "target_return" and target is not None and best is not None and best >= target:
+        return (
+            f"{folder.path} is finished: its center reached {best:g} of run.target_return = {target:g} after "
+            f"{generations} generations; to go on, raise run.target_return with --set"
+        )
+    return ""
 
 
 def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:

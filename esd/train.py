@@ -55,6 +55,7 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
         JobFailed: on all ranks, if any failed.
     """
     config = plan.config
+    comm.deadline_seconds = 60.0 * config.run.deadline_minutes
     with agreement(comm, "building the environment and the policy"):
         rollout = Rollout(config)
     state, header, contents = _prepare_state(comm, plan, rollout)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -50,6 +51,7 @@ class Communicator(Protocol):
 
     rank: int
     size: int
+    deadline_seconds: float
 
     def sum(self, numbers: Uint64s, what: str) -> None:
         """Replace ``numbers`` (uint64, contiguous) by their sum over all ranks, wrapping; ``what`` is for messages."""
@@ -116,6 +118,7 @@ class Alone:
 
     rank = 0
     size = 1
+    deadline_seconds = math.inf
 
     def sum(self, numbers: Uint64s, what: str) -> None:
         """A sum of one."""

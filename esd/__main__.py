@@ -1,0 +1,5 @@
+"""``python -m esd`` is ``esd``."""
+
+from esd.cli import main
+
+main()

@@ -1,0 +1,51 @@
+"""The command line. Each command lives in ``esd/commands``; nothing heavy is imported until one runs."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from esd import __version__
+from esd.commands import eval as eval_command
+from esd.commands import list as list_command
+from esd.commands import show as show_command
+from esd.commands import train as train_command
+
+# One thread per rank: ranks are the parallelism. Has to be set before numpy is loaded.
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+app = typer.Typer(
+    help="Distributed evolution strategies for networks that go on learning after training.",
+    epilog="mpirun -n 4 esd train trains on 4 ranks; exit codes: 0 done, 2 wrong use, 75 stopped early and can be "
+    "resumed, 1 anything else.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("train")(train_command.train)
+app.command("eval")(eval_command.evaluate)
+app.command("show")(show_command.show)
+app.command("list")(list_command.list_names)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"esd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_print_version, is_eager=True
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,1 @@
+"""The commands of ``esd``, one small file each; heavy imports stay inside of the functions."""

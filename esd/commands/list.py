@@ -1,0 +1,74 @@
+"""``esd list``."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+
+from esd.commands.running import alone
+
+
+class Topic(enum.StrEnum):
+    """What can be listed."""
+
+    EXPERIMENTS = "experiments"
+    POLICIES = "policies"
+    RULES = "rules"
+    OPTIMIZERS = "optimizers"
+    SHAPINGS = "shapings"
+    NOISE = "noise"
+    ENVIRONMENTS = "environments"
+    SETTINGS = "settings"
+
+
+def list_names(
+    topic: Annotated[Topic, typer.Argument(help="What to list.")] = Topic.EXPERIMENTS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List experiments, or the names that a setting may have, or all settings with their defaults."""
+
+    def body() -> int:
+        from esd.console import print_json
+
+        names = _names(topic)
+        if as_json:
+            print_json({str(topic): names})
+        else:
+            width = max(map(len, names), default=0)
+            for name, text in names.items():
+                print(f"{name:{width}}  {text}".rstrip())
+        return 0
+
+    alone(body)
+
+
+def _names(topic: Topic) -> dict[str, str]:
+    """Names and what is to be said of each."""
+    from esd import config
+
+    if topic is Topic.EXPERIMENTS:
+        return {name: _first_comment(name) for name in config.experiment_names()}
+    if topic is Topic.SETTINGS:
+        return config.describe_settings()
+    if topic is Topic.ENVIRONMENTS:
+        import gymnasium
+
+        return {name: "" for name in sorted(gymnasium.registry)}
+    names = {
+        Topic.POLICIES: (*config.POLICY_KINDS, "module:Class"),
+        Topic.RULES: config.RULES,
+        Topic.OPTIMIZERS: config.OPTIMIZER_NAMES,
+        Topic.SHAPINGS: config.SHAPING_NAMES,
+        Topic.NOISE: config.NOISE_NAMES,
+    }[topic]
+    return dict.fromkeys(names, "")
+
+
+def _first_comment(experiment: str) -> str:
+    """The first line of a shipped experiment, which says what it is."""
+    from importlib import resources
+
+    text = (resources.files("esd") / "experiments" / f"{experiment}.toml").read_text("utf-8")
+    return text.splitlines()[0].removeprefix("#").strip()

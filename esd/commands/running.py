@@ -1,0 +1,69 @@
+"""How a command runs on ranks: joined at the start, left in good order, and never with a rank hanging."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from esd.errors import EsdError
+
+if TYPE_CHECKING:
+    from esd.mpi.comm import Communicator
+
+STAGGER_SECONDS = 0.3
+
+
+def on_ranks(body: Callable[[Communicator], int]) -> NoReturn:
+    """Run a command's body on every rank and exit with its code.
+
+    A failure that all ranks know of is reported by one of them, and all leave through MPI_Finalize. Anything else
+    (a rank that missed a deadline, a bug) aborts the job; ranks report staggered, so that the first is heard and the
+    others are usually gone before they repeat it.
+    """
+    from esd.console import print_error
+    from esd.mpi.comm import JobFailed, connect, exit_code_of
+
+    try:
+        comm = connect()
+    except EsdError as error:
+        print_error(str(error))
+        raise typer.Exit(error.exit_code) from None
+    try:
+        code = body(comm)
+    except JobFailed as failure:
+        code = failure.exit_code
+        if failure.__cause__ is not None:
+            report(failure.__cause__)
+    except BaseException as error:
+        time.sleep(STAGGER_SECONDS * min(comm.rank, 10))
+        report(error)
+        comm.abort(exit_code_of(error))
+    comm.close()
+    raise typer.Exit(code)
+
+
+def alone(body: Callable[[], int]) -> NoReturn:
+    """Run a command that needs no ranks, and exit with its code."""
+    try:
+        code = body()
+    except EsdError as error:
+        report(error)
+        code = error.exit_code
+    raise typer.Exit(code)
+
+
+def report(error: BaseException) -> None:
+    """Print an error: one line for what the user can mend, a traceback for anything else."""
+    from esd.console import print_error
+
+    if isinstance(error, EsdError):
+        print_error(str(error))
+    elif isinstance(error, KeyboardInterrupt):
+        print_error("interrupted; everything up to the generation before is kept")
+    else:
+        traceback.print_exception(error)
+

@@ -1,0 +1,135 @@
+"""``esd show``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from esd.commands.running import alone
+
+if TYPE_CHECKING:
+    from esd.folder import RunFolder
+
+FOLLOW_SECONDS = 0.5
+
+
+def show(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the metrics of all generations as CSV.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Print generations as they come, until the run is done.")] = False,
+    generation: Annotated[
+        int | None,
+        typer.Option(help="Rebuild the state before this generation from the journal alone.", show_default=False),
+    ] = None,
+) -> None:
+    """Show a run: where it stands, its best and last returns, and the hash of its h."""
+
+    def body() -> int:
+        from esd.errors import UsageError
+        from esd.folder import RunFolder
+
+        if sum((as_json, as_csv, follow)) > 1:
+            raise UsageError("--json, --csv and --follow exclude each other; give one of them")
+        folder = RunFolder(run)
+        folder.require_run()
+        if as_csv:
+            _print_csv(folder)
+        elif follow:
+            _follow(folder)
+        else:
+            _print_state(folder, generation, as_json)
+        return 0
+
+    alone(body)
+
+
+def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
+    """Everything about a run that has a number or a name."""
+    from esd import metrics
+    from esd.config import to_table
+    from esd.console import print_error
+
+    config = folder.config()
+    contents = folder.journal(config)
+    if generation is None:
+        state = folder.last_state(config, contents, print_error)
+    else:
+        state = folder.state_at(generation, config, contents)
+    lines = metrics.read(folder.metrics_file)
+    last = lines[-1] if lines else {}
+    centers = [line["center_return"] for line in lines if line["center_return"] is not None]
+    done = folder.done()
+    return {
+        "run": str(folder.path),
+        "generation": state.generation,
+        "generations": config.generations,
+        "finished": done is not None,
+        "reason": done and done["reason"],
+        "h_size": int(state.h.size),
+        "h_sha256": state.h_sha256(),
+        "state_sha256": state.sha256(),
+        "best_center_return": max(centers, default=None),
+        "last_center_return": centers[-1] if centers else None,
+        "last_return_mean": last.get("return_mean"),
+        "last_return_max": last.get("return_max"),
+        "env_steps": last.get("env_steps", 0),
+        "episodes": last.get("episodes", 0),
+        "seconds": last.get("seconds", 0.0),
+        "core_seconds": last.get("core_seconds", 0.0),
+        "config": to_table(config),
+    }
+
+
+def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from esd.config import flatten
+    from esd.console import print_json
+
+    description = _describe(folder, generation)
+    if as_json:
+        print_json(description)
+        return
+    config = description.pop("config")
+    table = Table(show_header=False, box=None)
+    for key, value in description.items():
+        table.add_row(key.replace("_", " "), f"{value:,.1f}" if isinstance(value, float) else str(value))
+    for key, value in flatten(config).items():
+        table.add_row(f"[dim]{key}[/dim]", f"[dim]{str(value).replace('[', chr(92) + '[')}[/dim]")
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _print_csv(folder: RunFolder) -> None:
+    import csv
+    import sys
+
+    from esd import metrics
+
+    lines = metrics.read(folder.metrics_file)
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(lines[0]) if lines else ["generation"])
+    writer.writeheader()
+    writer.writerows(lines)
+
+
+def _follow(folder: RunFolder) -> None:
+    """Print each new line of the metrics until DONE.json is there or the user has seen enough."""
+    from esd import metrics
+
+    shown = 0
+    while True:
+        done = folder.done() is not None
+        lines = metrics.read(folder.metrics_file)
+        shown = min(shown, len(lines))
+        for line in lines[shown:]:
+            center = "" if line["center_return"] is None else f"  center {line['center_return']:.2f}"
+            mean = "" if line["return_mean"] is None else f"  mean {line['return_mean']:.2f}"
+            print(f"generation {line['generation']}{center}{mean}  steps {line['env_steps']:,}", flush=True)
+        shown = len(lines)
+        if done:
+            return
+        time.sleep(FOLLOW_SECONDS)

@@ -1,0 +1,98 @@
+"""``esd train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from esd.commands.running import on_ranks
+
+if TYPE_CHECKING:
+    from esd.console import ConsoleReporter, Quiet
+    from esd.mpi.comm import Communicator
+    from esd.plan import Plan
+    from esd.train import Ending
+
+
+def train(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(help="A shipped experiment (see: esd list experiments) or a TOML file."),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder. [default: runs/<experiment>-s<seed>]", show_default=False),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting, such as --set es.sigma=0.05.", metavar="KEY=VALUE"),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run in the folder and start anew.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Really delete it.")] = False,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="Start a new run from the last h of this run.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+) -> None:
+    """Train; a run that is in the folder already is resumed.
+
+    Without an argument this is the default experiment: a Hebbian network on CartPole. Every generation is kept at
+    once, so a run can be stopped at any time (SIGUSR1 ends it after the generation under way) and resumed on any
+    number of ranks.
+    """
+    from esd.console import ConsoleReporter, Quiet, print_json
+    from esd.errors import EXIT_STOPPED_EARLY
+    from esd.mpi.comm import agreement
+    from esd.plan import Plan, TrainRequest, make_plan
+    from esd.stop import StopRequest
+    from esd.train import train as train_plan
+
+    request = TrainRequest(experiment, run, settings or (), fresh, yes, start_from)
+
+    def body(comm: Communicator) -> int:
+        reporter = ConsoleReporter(as_json, comm.size > 1) if comm.rank == 0 else Quiet()
+        encoded = b""
+        with agreement(comm, "planning"):
+            if comm.rank == 0:
+                encoded = make_plan(request, reporter.note).encode()
+        plan = Plan.decode(comm.broadcast(encoded, "planning"))
+        if plan.finished:
+            reporter.note(plan.finished)
+            if comm.rank == 0 and as_json:
+                print_json({"run": str(plan.folder), "reason": "finished before"})
+            return 0
+        stop = StopRequest()
+        try:
+            with stop.listening():
+                ending = train_plan(comm, plan, stop, reporter)
+        finally:
+            reporter.close()
+        if comm.rank == 0:
+            _summary(plan, ending, reporter, as_json)
+        return 0 if ending.finished else EXIT_STOPPED_EARLY
+
+    on_ranks(body)
+
+
+def _summary(plan: Plan, ending: Ending, reporter: ConsoleReporter | Quiet, as_json: bool) -> None:
+    """Say how it ended and what to do next."""
+    from esd.console import print_json
+
+    state = ending.state
+    if as_json:
+        print_json(
+            {
+                "run": str(plan.folder),
+                "reason": ending.reason,
+                "finished": ending.finished,
+                "generation": state.generation,
+                "h_sha256": state.h_sha256(),
+            }
+        )
+    reporter.note(f"{plan.folder}: generation {state.generation}, ended by {ending.reason}, h {state.h_sha256()[:16]}")
+    if ending.finished:
+        reporter.note(f"evaluate it: esd eval {plan.folder}")
+    else:
+        reporter.note(f"not finished; to go on: esd train --run {plan.folder}")
