@@ -33,18 +33,20 @@ def compute(config: Config, rollout: Rollout, h0: npt.NDArray[np.float32]) -> st
     state = start(strategy, h0, rollout.observation_size)
     perturbed = strategy.ask(state.evolution, 1, np.empty_like(h0))
     rollout.use_statistics(state.observations)
-    seeds = [EpisodeSeeds.named(config.seed, Purpose.TEST_EPISODE, 0, 1, e) for e in range(EPISODES)]
+    seeds = [
+        EpisodeSeeds.named(config.seed, Purpose.TEST_EPISODE, 0, 1, e) for e in range(EPISODES)
+    ]
     outcomes = [rollout.evaluate(perturbed, seeds, STEPS) for _ in range(2)]
     texts = [f"{outcome.mean_return!r} {outcome.steps}" for outcome in outcomes]
     if texts[0] != texts[1] and not config.run.allow_drift:
         raise RunError(
             f"env.id = {config.env.id!r}: the same episodes, played twice with the same seeds, gave different results "
             f"(return and steps {texts[0]}, then {texts[1]}). Something leaks from one episode into the next: try "
-            "env.rebuild = true, or accept it with run.allow_drift = true"
+            'env.rebuild = "always", or accept it with run.allow_drift = true'
         )
     digest = hashlib.sha256(f"{identity(config)} {texts[0]}".encode())
-    digest.update(h0.astype("<f4", copy=False))
-    digest.update(perturbed.astype("<f4", copy=False))
+    digest.update(h0.astype("<f4", copy=False).data)
+    digest.update(perturbed.astype("<f4", copy=False).data)
     return digest.hexdigest()[:16]
 
 

@@ -48,6 +48,7 @@ SHAPING_NAMES = ("centered_rank", "centered_rank_unit", "standardize", "raw")
 OPTIMIZER_NAMES = ("sgd", "momentum", "adam", "clipup")
 NOISE_NAMES = ("gaussian", "rademacher", "binomial")
 COMMON_RANDOM_NUMBERS = ("none", "pair", "generation")
+REBUILD = ("auto", "always", "never")
 DEFAULT_EXPERIMENT = "cartpole"
 
 
@@ -116,7 +117,9 @@ class EnvironmentConfig:
         1, "episodes a member is evaluated on; its return is their mean", **POSITIVE
     )
     max_steps: int = _setting(
-        0, "stop an episode after so many steps; 0: only the environment's own limit", **NOT_NEGATIVE
+        0,
+        "stop an episode after so many steps; 0: only the environment's own limit",
+        **NOT_NEGATIVE,
     )
     stop_after_negative: int = _setting(
         0, "stop an episode at the n-th consecutive negative reward; 0: never", **NOT_NEGATIVE
@@ -124,8 +127,11 @@ class EnvironmentConfig:
     normalize_observations: bool = _setting(
         False, "scale observations by the mean and deviation seen so far in the run"
     )
-    rebuild: bool = _setting(
-        False, "make the environment anew for every episode, for one that leaks through reset()"
+    rebuild: str = _setting(
+        "auto",
+        "make the environment anew for every episode, because it leaks through reset(); auto: if it keeps a Box2D "
+        "world, as BipedalWalker and CarRacing do",
+        choices=REBUILD,
     )
 
 
@@ -135,7 +141,10 @@ class HebbianConfig:
 
     rule: str = _setting("ABCD_lr", "the learning rule", choices=RULES)
     hidden: tuple[int, ...] = _setting(
-        (128, 64), "sizes of the hidden layers", expected="sizes above 0", check=lambda v: min(v, default=1) > 0
+        (128, 64),
+        "sizes of the hidden layers",
+        expected="sizes above 0",
+        check=lambda v: min(v, default=1) > 0,
     )
     activation: str = _setting("tanh", "of the hidden layers", choices=ACTIVATIONS)
     initial_weights: str = _setting(
@@ -145,7 +154,8 @@ class HebbianConfig:
         choices=INITIAL_WEIGHTS,
     )
     normalization: str = _setting(
-        "max", "each layer is divided by its max |w|, its l2 norm, or not at all, after every update",
+        "max",
+        "each layer is divided by its max |w|, its l2 norm, or not at all, after every update",
         choices=NORMALIZATIONS,
     )
     coefficients: str = _setting(
@@ -159,7 +169,10 @@ class StaticConfig:
     """[policy] kind = "static": the same network, its weights evolved directly."""
 
     hidden: tuple[int, ...] = _setting(
-        (128, 64), "sizes of the hidden layers", expected="sizes above 0", check=lambda v: min(v, default=1) > 0
+        (128, 64),
+        "sizes of the hidden layers",
+        expected="sizes above 0",
+        check=lambda v: min(v, default=1) > 0,
     )
     activation: str = _setting("tanh", "of the hidden layers", choices=ACTIVATIONS)
     initial_weights: str = _setting(
@@ -204,9 +217,13 @@ class EvolutionConfig:
     epsilon: float = _setting(1e-8, "of adam", **POSITIVE)
     max_speed: float = _setting(0.0, "of clipup; 0: twice the learning rate", **NOT_NEGATIVE)
     shaping: str = _setting("centered_rank", "from returns to weights", choices=SHAPING_NAMES)
-    weight_decay: float = _setting(0.0, "h shrinks by α·weight_decay·h per generation", **NOT_NEGATIVE)
+    weight_decay: float = _setting(
+        0.0, "h shrinks by α·weight_decay·h per generation", **NOT_NEGATIVE
+    )
     fitness_penalty: float = _setting(
-        0.0, "penalty·mean(h²) of a member is subtracted from its return before ranking", **NOT_NEGATIVE
+        0.0,
+        "penalty·mean(h²) of a member is subtracted from its return before ranking",
+        **NOT_NEGATIVE,
     )
     noise: str = _setting("gaussian", "distribution of the perturbations", choices=NOISE_NAMES)
     common_random_numbers: str = _setting(
@@ -222,18 +239,25 @@ class RunConfig:
 
     checkpoint_every: int = _setting(10, "generations between checkpoints", **POSITIVE)
     center_every: int = _setting(
-        1, "generations between evaluations of the center h, which decide «best»; 0: never", **NOT_NEGATIVE
+        1,
+        "generations between evaluations of the center h, which decide «best»; 0: never",
+        **NOT_NEGATIVE,
     )
     center_episodes: int = _setting(16, "episodes of such an evaluation", **POSITIVE)
     target_return: float | None = _setting(None, "stop when the center's mean return reaches this")
     max_hours: float | None = _setting(
-        None, "stop, to be resumed, after so many hours of this call", expected="more than 0", check=_positive
+        None,
+        "stop, to be resumed, after so many hours of this call",
+        expected="more than 0",
+        check=_positive,
     )
     deadline_minutes: float = _setting(
         60.0, "give up when the other ranks haven't reached a collective in this time", **POSITIVE
     )
     max_failed_share: float = _setting(
-        0.5, "stop the run when more than this share of a generation has a NaN or infinite fitness", **SHARE
+        0.5,
+        "stop the run when more than this share of a generation has a NaN or infinite fitness",
+        **SHARE,
     )
     allow_drift: bool = _setting(
         False, "go on although ranks (or a resumed run's machine) compute different bits"
@@ -251,7 +275,9 @@ class Config:
         100, "updates of h", expected="0 to 2³² − 1", check=lambda v: 0 <= v < 2**32
     )
     population: int = _setting(
-        128, "members per generation, in mirrored pairs", expected="an even number above 0",
+        128,
+        "members per generation, in mirrored pairs",
+        expected="an even number above 0",
         check=lambda v: v > 0 and v % 2 == 0,
     )
     env: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)
@@ -349,7 +375,11 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
         if not isinstance(value, Mapping):
             problems.append(f"{path} = {_shown(value)}: expected a table")
             return None
-        return dict(value) if origin is dict else _build(typing.cast(Any, hint), value, f"{path}.", problems)
+        return (
+            dict(value)
+            if origin is dict
+            else _build(typing.cast(Any, hint), value, f"{path}.", problems)
+        )
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
@@ -414,7 +444,9 @@ def differences_that_matter(stored: Config, asked: Config) -> list[str]:
 def experiment_names() -> list[str]:
     """The shipped experiments, sorted."""
     folder = resources.files("esd") / "experiments"
-    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
 
 
 def read_experiment(experiment: str) -> tuple[str, dict[str, Any]]:
@@ -491,8 +523,19 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
             target = target.setdefault(key, {})
             if not isinstance(target, dict):
                 raise UsageError(f"--set {setting}: {key} is not a table")
-        target[keys[-1]] = _parsed(text.strip())
+        value = _parsed(text.strip())
+        if keys == ["policy", "kind"]:
+            _drop_settings_of_other_kinds(target, value)
+        target[keys[-1]] = value
     return result
+
+
+def _drop_settings_of_other_kinds(policy: dict[str, Any], kind: Any) -> None:
+    """Let ``--set policy.kind=…`` change an experiment's kind: what only the old kind knows is left away."""
+    if kind != policy.get("kind", "hebbian"):
+        known = {f.name for f in dataclasses.fields(POLICY_KINDS.get(kind, ModuleConfig))}
+        for key in policy.keys() - known:
+            del policy[key]
 
 
 def _copied(table: Mapping[str, Any]) -> dict[str, Any]:

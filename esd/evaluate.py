@@ -58,7 +58,9 @@ def _t_quantile(degrees: int) -> float:
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
-def evaluate(comm: Communicator, config: Config, state: RunState, episodes: int, seed: int) -> Evaluation:
+def evaluate(
+    comm: Communicator, config: Config, state: RunState, episodes: int, seed: int
+) -> Evaluation:
     """Play test episodes with the center h; observation statistics are frozen.
 
     Args:
@@ -72,7 +74,7 @@ def evaluate(comm: Communicator, config: Config, state: RunState, episodes: int,
         The same on every rank.
 
     Raises:
-        JobFailed: on all ranks, if any failed.
+        JobFailedError: on all ranks, if any failed.
     """
     with agreement(comm, "evaluating"):
         rollout = Rollout(config)

@@ -24,7 +24,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise RunError(f"{path}: can't be written ({error.strerror}); what was there is unchanged") from error
+        raise RunError(
+            f"{path}: can't be written ({error.strerror}); what was there is unchanged"
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

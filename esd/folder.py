@@ -102,7 +102,9 @@ class RunFolder:
             raise UsageError(f"{self.journal_file}: can't be read ({error.strerror})") from error
         contents = journal.decode(data, str(self.journal_file))
         if contents.header.identity != identity(config):
-            raise UsageError(f"{self.journal_file}: belongs to a run with another config than {self.config_file}")
+            raise UsageError(
+                f"{self.journal_file}: belongs to a run with another config than {self.config_file}"
+            )
         return contents
 
     def checkpoint_file(self, generation: int) -> Path:
@@ -121,10 +123,14 @@ class RunFolder:
         """
         loaded = checkpoint.load(path)
         if loaded.identity != identity(config):
-            raise UsageError(f"{path}: a checkpoint of another run (its settings are not those of {self.config_file})")
+            raise UsageError(
+                f"{path}: a checkpoint of another run (its settings are not those of {self.config_file})"
+            )
         return loaded
 
-    def newest_checkpoint(self, config: Config, contents: JournalContents, warn: Warn) -> Path | None:
+    def newest_checkpoint(
+        self, config: Config, contents: JournalContents, warn: Warn
+    ) -> Path | None:
         """The newest good checkpoint; a damaged one is passed over, since the journal makes up for it.
 
         Raises:
@@ -140,8 +146,8 @@ class RunFolder:
                 raise UsageError(f"{path}: a checkpoint of another run; take it out of the folder")
             if loaded.state.generation > contents.next_generation:
                 raise UsageError(
-                    f"{self.journal_file}: ends before generation {contents.next_generation}, but there is a checkpoint "
-                    f"of generation {loaded.state.generation}: the journal was cut short. Restore it from a copy, or "
+                    f"{self.journal_file}: ends before generation {contents.next_generation}, but there is a "
+                    f"checkpoint of generation {loaded.state.generation}: it was cut short. Restore it from a copy, or "
                     "start a new run from the checkpoint (esd train --from)"
                 )
             return path
@@ -166,7 +172,9 @@ class RunFolder:
             )
         return state
 
-    def state_at(self, generation: int | None, config: Config, contents: JournalContents) -> RunState:
+    def state_at(
+        self, generation: int | None, config: Config, contents: JournalContents
+    ) -> RunState:
         """Rebuild the state before generation t from h_0 and the journal alone, without one episode.
 
         Args:
@@ -180,7 +188,9 @@ class RunFolder:
         last = contents.next_generation
         wanted = last if generation is None else generation
         if not 0 <= wanted <= last:
-            raise UsageError(f"generation {wanted}: the journal of {self.path} has generations 0 to {last}")
+            raise UsageError(
+                f"generation {wanted}: the journal of {self.path} has generations 0 to {last}"
+            )
         return replay(config, self.initial_state(config, contents), contents, wanted)
 
     def last_state(self, config: Config, contents: JournalContents, warn: Warn) -> RunState:
@@ -190,10 +200,11 @@ class RunFolder:
             UsageError: see ``newest_checkpoint`` and ``initial_state``.
         """
         path = self.newest_checkpoint(config, contents, warn)
-        if path is None:
-            state = self.initial_state(config, contents)
-        else:
-            state = self.load_checkpoint(path, config).state
+        state = (
+            self.load_checkpoint(path, config).state
+            if path is not None
+            else self.initial_state(config, contents)
+        )
         return replay(config, state, contents, contents.next_generation)
 
     def done(self) -> dict[str, Any] | None:
@@ -257,9 +268,7 @@ def first_state(config: Config, interface: Interface, h0: npt.NDArray[np.float32
     return start(make_strategy(config), h0, size)
 
 
-def replay(
-    config: Config, state: RunState, contents: JournalContents, generation: int
-) -> RunState:
+def replay(config: Config, state: RunState, contents: JournalContents, generation: int) -> RunState:
     """Advance a state by the journal's records up to a generation."""
     strategy = make_strategy(config)
     for number, records in contents.entries:
@@ -280,5 +289,6 @@ def check_writable(path: Path) -> None:
     if not existing.is_dir():
         raise UsageError(f"{path}: {existing} is not a folder; name another one with --run")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"{path}: no permission to write in {existing}; name another folder with --run")
-
+        raise UsageError(
+            f"{path}: no permission to write in {existing}; name another folder with --run"
+        )

@@ -97,7 +97,9 @@ def decode(data: bytes, name: str) -> JournalContents:
     if version != VERSION:
         raise UsageError(f"{name}: version {version}, this esd reads version {VERSION}")
     position = 12 + length
-    if len(data) < position + 4 or _CRC.unpack_from(data, position)[0] != zlib.crc32(data[:position]):
+    if len(data) < position + 4 or _CRC.unpack_from(data, position)[0] != zlib.crc32(
+        data[:position]
+    ):
         raise UsageError(f"{name}: its header is cut short or damaged; restore it from a copy")
     header = JournalHeader(**json.loads(data[12:position]))
     position += 4
@@ -132,7 +134,7 @@ def _entry_end(data: bytes, position: int, name: str, generation: int) -> int | 
     entry = data[position : position + _ENTRY.size]
     if entry[:4] != _ENTRY_MAGIC or _CRC.unpack_from(data, start - 4)[0] != zlib.crc32(entry):
         raise damaged
-    _, _, _, rows, width = _ENTRY.unpack(entry)
+    rows, width = (int(number) for number in _ENTRY.unpack(entry)[3:])
     payload_end = start + 8 * rows * width
     end = payload_end + 4
     if end > len(data):

@@ -50,5 +50,7 @@ def append(path: Path, line: Line) -> None:
 
 def _encode(line: Line) -> str:
     """JSON has no NaN: it becomes null."""
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+    finite = {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()
+    }
     return json.dumps(finite) + "\n"

@@ -106,9 +106,7 @@ class Noise:
             NOISE_KINDS[self.kind], scale, start, np.uint32(member // 2), *stream, h, out
         )
 
-    def accumulate(
-        self, weights: Float32s, generation: int, out: Float32s, start: int = 0
-    ) -> None:
+    def accumulate(self, weights: Float32s, generation: int, out: Float32s, start: int = 0) -> None:
         """Write Σ_p weights[p]·ε_p into ``out``, coordinates from ``start`` on; float32, summed in pair order.
 
         Args:

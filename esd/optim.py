@@ -101,7 +101,10 @@ class Momentum:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam, bias-corrected. The powers β₁ᵗ and β₂ᵗ are kept, so that a resumed run multiplies on instead of guessing t."""
+    """Adam, bias-corrected.
+
+    The powers β₁ᵗ and β₂ᵗ are kept, so that a resumed run multiplies on instead of guessing t.
+    """
 
     beta1: float = 0.9
     beta2: float = 0.999
@@ -131,9 +134,7 @@ class Adam:
         second += np.float32(1.0 - self.beta2) * (gradient * gradient)
         step_size = np.float32(learning_rate / (1.0 - powers["beta1_power"]))
         correction = np.float32(1.0 / (1.0 - powers["beta2_power"]))
-        increment = (
-            step_size * first / (np.sqrt(correction * second) + np.float32(self.epsilon))
-        )
+        increment = step_size * first / (np.sqrt(correction * second) + np.float32(self.epsilon))
         return increment, {"first_moment": first, "second_moment": second}, powers
 
 

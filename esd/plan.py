@@ -112,12 +112,16 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     if request.start_from is not None:
         RunFolder(request.start_from).require_run()
         if folder.is_run and not request.fresh:
-            raise UsageError(f"{folder.path}: holds a run already; --from starts a new one, name its folder with --run")
+            raise UsageError(
+                f"{folder.path}: holds a run already; --from starts a new one, name its folder with --run"
+            )
     if not folder.is_run:
         return Plan(config, folder.path, start_from=request.start_from)
     if request.fresh:
         if not request.yes:
-            raise UsageError(f"{folder.path}: holds a run; --fresh would delete it. Add --yes to do that")
+            raise UsageError(
+                f"{folder.path}: holds a run; --fresh would delete it. Add --yes to do that"
+            )
         return Plan(config, folder.path, start_from=request.start_from, erase=True)
     stored = folder.config()
     differences = differences_that_matter(stored, config)
@@ -129,7 +133,9 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     contents = folder.journal(stored)
     checkpoint = folder.newest_checkpoint(stored, contents, warn)
     finished = _why_finished(folder, config, contents.next_generation)
-    return Plan(config, folder.path, folder.journal_file.read_bytes(), checkpoint, finished=finished)
+    return Plan(
+        config, folder.path, folder.journal_file.read_bytes(), checkpoint, finished=finished
+    )
 
 
 def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
@@ -141,7 +147,12 @@ def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
     if generations >= config.generations:
         return f"{folder.path} is finished: all {generations} generations are done; {extend}"
     target, best = config.run.target_return, done["best_center_return"]
-    if done["reason"] == "target_return" and target is not None and best is not None and best >= target:
+    if (
+        done["reason"] == "target_return"
+        and target is not None
+        and best is not None
+        and best >= target
+    ):
         return (
             f"{folder.path} is finished: its center reached {best:g} of run.target_return = {target:g} after "
             f"{generations} generations; to go on, raise run.target_return with --set"

@@ -11,7 +11,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("esd-mpi", "numpy", "numba", "gymnasium", "mujoco", "box2d", "torch", "mpi4py", "safetensors")
+PACKAGES = (
+    "esd-mpi",
+    "numpy",
+    "numba",
+    "gymnasium",
+    "mujoco",
+    "box2d",
+    "torch",
+    "mpi4py",
+    "safetensors",
+)
 
 
 def collect(ranks: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+import esd_envs
 from esd.config import Config, EnvironmentConfig
 from esd.errors import UsageError, nearest
 from esd.kernels import actions
@@ -30,6 +31,8 @@ from esd.strategy import mean_square
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Environment = gymnasium.Env[Any, Any]
+
+gymnasium.register_envs(esd_envs)  # importing it has registered them
 
 
 def make_environment(config: EnvironmentConfig) -> Environment:
@@ -80,6 +83,12 @@ def step_limit(env: Environment, config: EnvironmentConfig) -> int:
             f"env.id = {config.id!r} has no step limit of its own; set env.max_steps, or an episode may never end"
         )
     return min(limits)
+
+
+def keeps_box2d_world(env: Environment) -> bool:
+    """Whether an environment holds a Box2D world: its contact order survives a reset, and with it the last episode."""
+    world = getattr(env.unwrapped, "world", None)
+    return type(world).__name__ == "b2World"
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,9 @@ class Rollout:
         """
         self._config = config
         self._environment = make_environment(config.env)
+        self._rebuild = config.env.rebuild == "always" or (
+            config.env.rebuild == "auto" and keeps_box2d_world(self._environment)
+        )
         self._limit = step_limit(self._environment, config.env)
         env_id = config.env.id
         self._observe = ObservationFlattener(self._environment.observation_space, env_id)
@@ -195,7 +207,7 @@ class Rollout:
 
     def _episode(self, seeds: EpisodeSeeds, limit: int) -> tuple[float, int]:
         """Play one episode; returns its return (NaN if an action was not finite) and its steps."""
-        if self._config.env.rebuild:
+        if self._rebuild:
             self._environment.close()
             self._environment = make_environment(self._config.env)
         random.seed(seeds.environment)
@@ -218,12 +230,13 @@ class Rollout:
             if action is None:
                 return math.nan, steps
             observation, reward, terminated, truncated, _ = step(action)
-            total += float(reward)
+            gain = float(reward)
+            total += gain
             steps += 1
             if terminated or truncated or steps >= limit:
                 return total, steps
             if patience:
-                negative = negative + 1 if reward < 0 else 0
+                negative = negative + 1 if gain < 0.0 else 0
                 if negative >= patience:
                     return total, steps
 

@@ -34,7 +34,7 @@ def centered_rank(fitness: Float64s) -> Float64s:
     Args:
         fitness: float64 [n], n ≥ 2; NaN and ±inf rank worst (together).
     """
-    values, inverse, counts = np.unique(
+    _, inverse, counts = np.unique(
         _with_failures_worst(fitness, -np.inf), return_inverse=True, return_counts=True
     )
     below = np.cumsum(counts) - counts
@@ -45,7 +45,7 @@ def centered_rank(fitness: Float64s) -> Float64s:
 
 
 def centered_rank_unit(fitness: Float64s) -> Float64s:
-    """Centered ranks divided by their standard deviation: the scale that the learning rates of Najarro & Risi 2020 suit.
+    """Centered ranks divided by their standard deviation: the scale of Najarro & Risi's learning rates.
 
     Without ties the deviation of ranks in [−½, ½] is 0.289, so this step is 3.46 times ``centered_rank``'s.
     """

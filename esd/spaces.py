@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ class ObservationFlattener:
         """Prepare for one observation space.
 
         Raises:
-            UsageError: naming a space that has no fixed flat size (Sequence, Graph, Text).
+            UsageError: naming a space that has no fixed flat size (Sequence, Graph).
         """
         self._space = space
         try:
@@ -45,7 +46,7 @@ class ObservationFlattener:
         elif self._is_box:
             self.buffer[:] = np.ravel(observation)
         else:
-            self.buffer[:] = spaces.flatten(self._space, observation)
+            self.buffer[:] = cast(Float32s, spaces.flatten(self._space, observation))
         return self.buffer
 
 
@@ -67,12 +68,14 @@ class ActionDecoder:
         """
         self._space = space
         self.bounded = False
+        self._decode: Callable[[Float32s], Any]
         if isinstance(space, spaces.Discrete):
             self.size = int(space.n)
-            self._start = int(space.start)
+            self._first = int(space.start)
             self._decode = self._discrete
         elif isinstance(space, spaces.MultiDiscrete):
             self._sizes = np.asarray(space.nvec, np.int64).reshape(-1)
+            self._start = np.asarray(space.start, np.int64)
             self.size = int(self._sizes.sum())
             self._decode = self._multi_discrete
         elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
@@ -99,14 +102,13 @@ class ActionDecoder:
 
     def _discrete(self, outputs: Float32s) -> int | None:
         index = actions.argmax(outputs)
-        return None if index < 0 else index + self._start
+        return None if index < 0 else index + self._first
 
-    def _multi_discrete(self, outputs: Float32s) -> npt.NDArray[np.int64] | None:
+    def _multi_discrete(self, outputs: Float32s) -> npt.NDArray[Any] | None:
         chosen = np.empty(self._sizes.size, np.int64)
         if not actions.argmax_segments(outputs, self._sizes, chosen):
             return None
-        space = self._space
-        return (chosen.reshape(space.shape) + space.start).astype(space.dtype)  # type: ignore[attr-defined]
+        return (chosen.reshape(self._start.shape) + self._start).astype(self._space.dtype)
 
     def _box(self, outputs: Float32s) -> npt.NDArray[Any] | None:
         out = np.empty(self.size, np.float32)  # new each time: an environment may keep it

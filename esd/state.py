@@ -41,7 +41,7 @@ class RunState:
 
     def h_sha256(self) -> str:
         """SHA-256 of h as little-endian float32."""
-        return hashlib.sha256(self.h.astype("<f4", copy=False)).hexdigest()
+        return hashlib.sha256(self.h.astype("<f4", copy=False).data).hexdigest()
 
     def sha256(self) -> str:
         """SHA-256 of everything in the state, by name."""
@@ -49,7 +49,7 @@ class RunState:
         for name, array in sorted(self.arrays().items()):
             little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
             digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(little_endian))
+            digest.update(np.ascontiguousarray(little_endian).data)
         return digest.hexdigest()
 
     def arrays(self) -> Arrays:
@@ -113,9 +113,7 @@ def make_strategy(config: Config) -> Strategy:
     )
 
 
-def start(
-    strategy: Strategy, h: npt.NDArray[np.float32], observation_size: int
-) -> RunState:
+def start(strategy: Strategy, h: npt.NDArray[np.float32], observation_size: int) -> RunState:
     """state_0 from h_0; ``observation_size`` is 0 without observation normalization."""
     return RunState(strategy.start(h), ObservationStatistics.empty(observation_size))
 

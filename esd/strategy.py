@@ -114,7 +114,7 @@ class Strategy:
         return weights.astype(np.float32)
 
     def gradient(self, state: EvolutionState, fitness: Float64s) -> Float32s:
-        """g = 1/(nσ) Σ Fᵢ εᵢ, float32 [|h|], from rebuilt noise."""
+        """The estimate g = 1/(nσ) Σ Fᵢ εᵢ, float32 [|h|], from rebuilt noise."""
         out = np.empty_like(state.h)
         self.noise.accumulate(self.pair_weights(fitness, state.sigma), state.generation, out)
         return out

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,7 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
     """Carry out a plan, on every rank alike.
 
     Raises:
-        JobFailed: on all ranks, if any failed.
+        JobFailedError: on all ranks, if any failed.
     """
     config = plan.config
     comm.deadline_seconds = 60.0 * config.run.deadline_minutes
@@ -95,7 +96,7 @@ def _prepare_state(
         if contents.header.canary != own_canary and not config.run.allow_drift:
             raise UsageError(
                 f"{folder.path}: this machine computes other bits than the one the run was started on (canary "
-                f"{own_canary} instead of {contents.header.canary}): see provenance.json for its versions, or accept it "
+                f"{own_canary}, not {contents.header.canary}): compare versions with provenance.json, or accept it "
                 "with --set run.allow_drift=true"
             )
         if plan.checkpoint is not None and plan.checkpoint.exists():
@@ -116,7 +117,9 @@ def _start_from(path: Path, state: RunState) -> RunState:
     config = parent.config()
     h = parent.state_at(None, config, parent.journal(config)).h
     if h.shape != state.h.shape:
-        raise UsageError(f"--from {path}: its h has {h.size} coordinates, this policy has {state.h.size}")
+        raise UsageError(
+            f"--from {path}: its h has {h.size} coordinates, this policy has {state.h.size}"
+        )
     return RunState(dataclasses.replace(state.evolution, h=h), state.observations)
 
 
@@ -206,7 +209,11 @@ class _Loop:
         row = 0
         try:
             self._rollout.use_statistics(state.observations)
-            rows = range(0) if self._error else share_of(self._comm.rank, self._comm.size, len(records.table))
+            rows = (
+                range(0)
+                if self._error
+                else share_of(self._comm.rank, self._comm.size, len(records.table))
+            )
             for row in rows:
                 self._evaluate(row, state, records, perturbed)
         except Exception as error:
@@ -219,7 +226,10 @@ class _Loop:
         if row < records.members:
             parameters = self._strategy.ask(state.evolution, row, perturbed)
             outcome = rollout.evaluate(parameters, rollout.member_seeds(state.generation, row))
-            fitness, observations = rollout.penalized(outcome.mean_return, parameters), rollout.observed(outcome)
+            fitness, observations = (
+                rollout.penalized(outcome.mean_return, parameters),
+                rollout.observed(outcome),
+            )
         else:
             # the same episodes in every generation: centers are compared, not their luck
             seeds = EpisodeSeeds.named(
@@ -285,7 +295,11 @@ class _Loop:
     def _reason_to_end(self, last: bool, records: Records, votes: _Votes) -> str:
         """Why this generation is the last one of this call; empty if it isn't."""
         target = self._config.run.target_return
-        reached = target is not None and records.center_episodes and records.center_returns.mean() >= target
+        reached = (
+            target is not None
+            and records.center_episodes
+            and records.center_returns.mean() >= target
+        )
         reasons = {
             "generations": last,
             "target_return": reached,

@@ -1,18 +1,15 @@
 """Gymnasium environments of the esd project; they import nothing from ``esd``.
 
-Gymnasium finds them through its plugin entry point, so ``gymnasium.make("esd/…")`` works wherever the distribution
-is installed.
+Gymnasium 1.0 gave up plugin entry points: environments are registered when their module is imported. ``esd`` does
+that itself; elsewhere ``import esd_envs`` or ``gymnasium.make("esd_envs:esd/…")`` does.
 """
 
 from __future__ import annotations
 
 import gymnasium
 
-
-def register() -> None:
-    """Register every environment; called by Gymnasium when it is imported."""
-    gymnasium.register(
-        id="esd/CartPoleHiddenSign-v0",
-        entry_point="esd_envs.cartpole_hidden_sign:CartPoleHiddenSign",
-        max_episode_steps=500,
-    )
+gymnasium.register(
+    id="esd/CartPoleHiddenSign-v0",
+    entry_point="esd_envs.cartpole_hidden_sign:CartPoleHiddenSign",
+    max_episode_steps=500,
+)

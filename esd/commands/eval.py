@@ -25,7 +25,10 @@ class WhichCheckpoint(enum.StrEnum):
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
     env: Annotated[
-        str | None, typer.Option(help="Another environment of the same sizes.", metavar="ID", show_default=False)
+        str | None,
+        typer.Option(
+            help="Another environment of the same sizes.", metavar="ID", show_default=False
+        ),
     ] = None,
     episodes: Annotated[int, typer.Option(help="Test episodes.", min=1)] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the test stream, 0 or more.", min=0)] = 0,
@@ -53,7 +56,11 @@ def evaluate(
         folder.require_run()
         config = folder.config()
         which = checkpoint
-        if which is WhichCheckpoint.BEST and not folder.best_file.exists() and not config.run.center_every:
+        if (
+            which is WhichCheckpoint.BEST
+            and not folder.best_file.exists()
+            and not config.run.center_every
+        ):
             which = WhichCheckpoint.LAST
         if which is WhichCheckpoint.BEST:
             state = folder.load_checkpoint(folder.best_file, config).state
@@ -81,7 +88,13 @@ def evaluate(
 
 
 def _report(
-    folder: Any, env: str, which: WhichCheckpoint, state: Any, seed: int, result: Evaluation, as_json: bool
+    folder: Any,
+    env: str,
+    which: WhichCheckpoint,
+    state: Any,
+    seed: int,
+    result: Evaluation,
+    as_json: bool,
 ) -> None:
     """Write the evaluation to the run's folder and tell it."""
     import json
@@ -106,7 +119,9 @@ def _report(
         "steps": result.steps,
     }
     folder.evaluations.mkdir(exist_ok=True)
-    name = f"{which}-g{state.generation}-{env.replace('/', '_').replace(':', '_')}-s{seed}-n{n}.json"
+    name = (
+        f"{which}-g{state.generation}-{env.replace('/', '_').replace(':', '_')}-s{seed}-n{n}.json"
+    )
     stored = json.dumps({**data, "returns": result.returns.tolist()}, indent=1).encode() + b"\n"
     write_atomically(folder.evaluations / name, stored)
     if as_json:

@@ -55,6 +55,10 @@ def _names(topic: Topic) -> dict[str, str]:
     if topic is Topic.ENVIRONMENTS:
         import gymnasium
 
+        import esd_envs
+
+        gymnasium.register_envs(esd_envs)  # importing it has registered them
+
         return {name: "" for name in sorted(gymnasium.registry)}
     names = {
         Topic.POLICIES: (*config.POLICY_KINDS, "module:Class"),

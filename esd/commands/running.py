@@ -25,7 +25,7 @@ def on_ranks(body: Callable[[Communicator], int]) -> NoReturn:
     others are usually gone before they repeat it.
     """
     from esd.console import print_error
-    from esd.mpi.comm import JobFailed, connect, exit_code_of
+    from esd.mpi.comm import JobFailedError, connect, exit_code_of
 
     try:
         comm = connect()
@@ -34,7 +34,7 @@ def on_ranks(body: Callable[[Communicator], int]) -> NoReturn:
         raise typer.Exit(error.exit_code) from None
     try:
         code = body(comm)
-    except JobFailed as failure:
+    except JobFailedError as failure:
         code = failure.exit_code
         if failure.__cause__ is not None:
             report(failure.__cause__)
@@ -66,4 +66,3 @@ def report(error: BaseException) -> None:
         print_error("interrupted; everything up to the generation before is kept")
     else:
         traceback.print_exception(error)
-

@@ -19,11 +19,19 @@ FOLLOW_SECONDS = 0.5
 def show(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print the metrics of all generations as CSV.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Print generations as they come, until the run is done.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print the metrics of all generations as CSV.")
+    ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Print generations as they come, until the run is done."),
+    ] = False,
     generation: Annotated[
         int | None,
-        typer.Option(help="Rebuild the state before this generation from the journal alone.", show_default=False),
+        typer.Option(
+            help="Rebuild the state before this generation from the journal alone.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Show a run: where it stands, its best and last returns, and the hash of its h."""
@@ -98,7 +106,9 @@ def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> No
     config = description.pop("config")
     table = Table(show_header=False, box=None)
     for key, value in description.items():
-        table.add_row(key.replace("_", " "), f"{value:,.1f}" if isinstance(value, float) else str(value))
+        table.add_row(
+            key.replace("_", " "), f"{value:,.1f}" if isinstance(value, float) else str(value)
+        )
     for key, value in flatten(config).items():
         table.add_row(f"[dim]{key}[/dim]", f"[dim]{str(value).replace('[', chr(92) + '[')}[/dim]")
     Console(highlight=False, soft_wrap=True).print(table)
@@ -126,9 +136,14 @@ def _follow(folder: RunFolder) -> None:
         lines = metrics.read(folder.metrics_file)
         shown = min(shown, len(lines))
         for line in lines[shown:]:
-            center = "" if line["center_return"] is None else f"  center {line['center_return']:.2f}"
+            center = (
+                "" if line["center_return"] is None else f"  center {line['center_return']:.2f}"
+            )
             mean = "" if line["return_mean"] is None else f"  mean {line['return_mean']:.2f}"
-            print(f"generation {line['generation']}{center}{mean}  steps {line['env_steps']:,}", flush=True)
+            print(
+                f"generation {line['generation']}{center}{mean}  steps {line['env_steps']:,}",
+                flush=True,
+            )
         shown = len(lines)
         if done:
             return

@@ -23,18 +23,26 @@ def train(
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="The run's folder. [default: runs/<experiment>-s<seed>]", show_default=False),
+        typer.Option(
+            help="The run's folder. [default: runs/<experiment>-s<seed>]", show_default=False
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a setting, such as --set es.sigma=0.05.", metavar="KEY=VALUE"),
+        typer.Option(
+            "--set", help="Change a setting, such as --set es.sigma=0.05.", metavar="KEY=VALUE"
+        ),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run in the folder and start anew.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete the run in the folder and start anew.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Really delete it.")] = False,
     start_from: Annotated[
         Path | None, typer.Option("--from", help="Start a new run from the last h of this run.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object at the end.")
+    ] = False,
 ) -> None:
     """Train; a run that is in the folder already is resumed.
 
@@ -91,7 +99,9 @@ def _summary(plan: Plan, ending: Ending, reporter: ConsoleReporter | Quiet, as_j
                 "h_sha256": state.h_sha256(),
             }
         )
-    reporter.note(f"{plan.folder}: generation {state.generation}, ended by {ending.reason}, h {state.h_sha256()[:16]}")
+    reporter.note(
+        f"{plan.folder}: generation {state.generation}, ended by {ending.reason}, h {state.h_sha256()[:16]}"
+    )
     if ending.finished:
         reporter.note(f"evaluate it: esd eval {plan.folder}")
     else:

@@ -9,23 +9,30 @@ dimension carries independent elements, never a reduction.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+Kernel = Callable[..., Any]  # typed by numba, from the arrays it is called with
 
-_STRICT = {"fastmath": False, "error_model": "numpy", "nogil": True, "boundscheck": False}
+_STRICT: dict[str, Any] = {
+    "fastmath": False,
+    "error_model": "numpy",
+    "nogil": True,
+    "boundscheck": False,
+}
 
 
-def kernel(function: _Function) -> _Function:
+def kernel(function: Kernel) -> Kernel:
     """Compile a function strictly, caching the machine code on disk where some folder is writable."""
     try:
-        return numba.njit(cache=True, **_STRICT)(function)
+        compiled: Kernel = numba.njit(cache=True, **_STRICT)(function)
     except RuntimeError:  # numba found neither __pycache__ nor a user cache folder to write to
-        return numba.njit(**_STRICT)(function)
+        compiled = numba.njit(**_STRICT)(function)
+    return compiled
 
 
-def inlined(function: _Function) -> _Function:
+def inlined(function: Kernel) -> Kernel:
     """Compile a small function that LLVM inlines into the kernels that call it."""
-    return numba.njit(**_STRICT)(function)
+    compiled: Kernel = numba.njit(**_STRICT)(function)
+    return compiled

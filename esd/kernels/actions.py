@@ -11,7 +11,7 @@ f32 = np.float32
 
 
 @kernel
-def argmax(outputs):  # type: ignore[no-untyped-def]
+def argmax(outputs):
     """Index of the largest output, the first of equals; −1 if any is NaN."""
     best = 0
     for i in range(outputs.size):
@@ -23,7 +23,7 @@ def argmax(outputs):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def argmax_segments(outputs, sizes, out):  # type: ignore[no-untyped-def]
+def argmax_segments(outputs, sizes, out):
     """The argmax within each of the consecutive segments, into out int64 [segments]; False if any output is NaN."""
     start = 0
     for segment in range(sizes.size):
@@ -36,7 +36,7 @@ def argmax_segments(outputs, sizes, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def to_box(outputs, squashed, low, high, out):  # type: ignore[no-untyped-def]
+def to_box(outputs, squashed, low, high, out):
     """Outputs to actions between bounds, into out float32; False if any output is NaN or infinite.
 
     Two finite bounds: tanh (unless ``squashed`` already), then scaled to them. One: clipped at it. None: as it is.
@@ -54,7 +54,7 @@ def to_box(outputs, squashed, low, high, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def observe(observation, mean, inverse_deviation, sums, squares):  # type: ignore[no-untyped-def]
+def observe(observation, mean, inverse_deviation, sums, squares):
     """Add a raw observation (float32) to float64 sums and sums of squares, then normalize it in place to ±10."""
     for i in range(observation.size):
         value = np.float64(observation[i])

@@ -22,7 +22,7 @@ _MINUS_TWO_LN2 = f32(-2.0 * np.log(2.0))
 
 
 @inlined
-def tanh(x):  # type: ignore[no-untyped-def]
+def tanh(x):
     """Hyperbolic tangent of a float32, absolute error ≤ 3e-7 (tests/kernels/test_elementary.py).
 
     Lambert's continued fraction for tanh(x/2), cut after six terms, then tanh(2a) = 2t/(1 + t²), which squeezes
@@ -41,7 +41,7 @@ def tanh(x):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def minus_two_log(mantissa_bits, exponent):  # type: ignore[no-untyped-def]
+def minus_two_log(mantissa_bits, exponent):
     """−2·ln(m·2^e), for m in [√½, √2) given as a float32 and e as an int32.
 
     ln m = 2·artanh(s), s = (m − 1)/(m + 1), |s| ≤ 0.172: five terms of the series leave 2e-9.
@@ -54,7 +54,7 @@ def minus_two_log(mantissa_bits, exponent):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def sine(x):  # type: ignore[no-untyped-def]
+def sine(x):
     """Sine of a float32 in [−π/4, π/4]: Taylor, next term 1.8e-9."""
     z = x * x
     return x * (
@@ -63,7 +63,7 @@ def sine(x):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def cosine(x):  # type: ignore[no-untyped-def]
+def cosine(x):
     """Cosine of a float32 in [−π/4, π/4]: Taylor, next term 2.5e-8."""
     z = x * x
     return _ONE + z * (f32(-1 / 2) + z * (f32(1 / 24) + z * (f32(-1 / 720) + z * f32(1 / 40320))))

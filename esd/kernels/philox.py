@@ -37,7 +37,7 @@ ROUNDS = 10
 
 
 @kernel
-def philox_words(first, count, c1, c2, c3, key0, key1, words):  # type: ignore[no-untyped-def]
+def philox_words(first, count, c1, c2, c3, key0, key1, words):
     """Fill words[w, k], k < count (uint32), with Philox4x32-10 of the counters (first + k, c1, c2, c3)."""
     for k in range(count):
         x0 = u32(u64(first) + u64(k))
@@ -62,7 +62,7 @@ def philox_words(first, count, c1, c2, c3, key0, key1, words):  # type: ignore[n
 
 
 @inlined
-def _box_muller(radius_words, angle_words, uniform, uniform_bits, first, second):  # type: ignore[no-untyped-def]
+def _box_muller(radius_words, angle_words, uniform, uniform_bits, first, second):
     """Two independent standard normals per pair of words.
 
     The radius' uniform is (w₃₁ + ½)/2³¹ rounded to float32, in [2⁻³², 1], so |ε| ≤ 6.66. The angle's word is a
@@ -102,7 +102,7 @@ def _box_muller(radius_words, angle_words, uniform, uniform_bits, first, second)
 
 
 @inlined
-def _binomial(words, out):  # type: ignore[no-untyped-def]
+def _binomial(words, out):
     """(ones among 16 bits − 8)/2: mean 0, variance exactly 1, an integer multiple of ½; 512 words → 1,024 values."""
     low = u32(0x0000FFFF)
     for w in range(4):
@@ -117,7 +117,7 @@ def _binomial(words, out):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _rademacher(words, out):  # type: ignore[no-untyped-def]
+def _rademacher(words, out):
     """±1 from one bit each: 32 words → 1,024 values."""
     for bit in range(32):
         for w in range(4):
@@ -127,7 +127,7 @@ def _rademacher(words, out):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _uniform(words, out):  # type: ignore[no-untyped-def]
+def _uniform(words, out):
     """Uniform in [−1, 1], one word each: 1,024 words → 1,024 values."""
     for w in range(4):
         for k in range(256):
@@ -135,7 +135,7 @@ def _uniform(words, out):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, uniform_bits, out):  # type: ignore[no-untyped-def]
+def _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, uniform_bits, out):
     """ε of one block of one vector, out[1024]."""
     if kind == GAUSSIAN:
         philox_words(u64(block) * u64(256), 256, pair, generation, purpose, key0, key1, words)
@@ -153,7 +153,7 @@ def _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, u
 
 
 @kernel
-def fill(kind, start, pair, generation, purpose, key0, key1, out):  # type: ignore[no-untyped-def]
+def fill(kind, start, pair, generation, purpose, key0, key1, out):
     """out[j] = ε[start + j]."""
     words = np.empty((4, 256), np.uint32)
     uniform = np.empty(256, np.float32)
@@ -161,14 +161,26 @@ def fill(kind, start, pair, generation, purpose, key0, key1, out):  # type: igno
     epsilon = np.empty(BLOCK, np.float32)
     stop = start + out.size
     for block in range(start // BLOCK, (stop + BLOCK - 1) // BLOCK):
-        _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, uniform_bits, epsilon)
+        _block(
+            kind,
+            block,
+            pair,
+            generation,
+            purpose,
+            key0,
+            key1,
+            words,
+            uniform,
+            uniform_bits,
+            epsilon,
+        )
         origin = block * BLOCK
         for c in range(max(start, origin), min(stop, origin + BLOCK)):
             out[c - start] = epsilon[c - origin]
 
 
 @kernel
-def perturb(kind, scale, start, pair, generation, purpose, key0, key1, h, out):  # type: ignore[no-untyped-def]
+def perturb(kind, scale, start, pair, generation, purpose, key0, key1, h, out):
     """out[j] = h[j] + scale · ε[start + j], the product rounded before the sum."""
     words = np.empty((4, 256), np.uint32)
     uniform = np.empty(256, np.float32)
@@ -176,14 +188,26 @@ def perturb(kind, scale, start, pair, generation, purpose, key0, key1, h, out): 
     epsilon = np.empty(BLOCK, np.float32)
     stop = start + out.size
     for block in range(start // BLOCK, (stop + BLOCK - 1) // BLOCK):
-        _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, uniform_bits, epsilon)
+        _block(
+            kind,
+            block,
+            pair,
+            generation,
+            purpose,
+            key0,
+            key1,
+            words,
+            uniform,
+            uniform_bits,
+            epsilon,
+        )
         origin = block * BLOCK
         for c in range(max(start, origin), min(stop, origin + BLOCK)):
             out[c - start] = h[c - start] + scale * epsilon[c - origin]
 
 
 @kernel
-def accumulate(kind, start, weights, generation, purpose, key0, key1, out):  # type: ignore[no-untyped-def]
+def accumulate(kind, start, weights, generation, purpose, key0, key1, out):
     """out[j] = Σ_pair weights[pair] · ε_pair[start + j], summed in pair order; a block stays in cache for all pairs.
 
     A zero weight is passed over: adding ±0 to a sum that starts at +0 changes no bit.
@@ -200,7 +224,19 @@ def accumulate(kind, start, weights, generation, purpose, key0, key1, out):  # t
         for pair in range(weights.size):
             weight = weights[pair]
             if weight != f32(0.0):
-                _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, uniform_bits, epsilon)
+                _block(
+                    kind,
+                    block,
+                    pair,
+                    generation,
+                    purpose,
+                    key0,
+                    key1,
+                    words,
+                    uniform,
+                    uniform_bits,
+                    epsilon,
+                )
                 for j in range(BLOCK):
                     total[j] += weight * epsilon[j]
         origin = block * BLOCK

@@ -34,7 +34,9 @@ STEP, STREAMS, NORMALIZATION, HIDDEN_ACTIVATION, OUTPUT_ACTIVATION = range(5)
 
 f32 = np.float32
 
-SMALLEST = f32(1e-30)  # a layer whose weights are all below this is left alone instead of divided by (almost) zero
+SMALLEST = f32(
+    1e-30
+)  # a layer whose weights are all below this is left alone instead of divided by (almost) zero
 
 
 def padded(size: int) -> int:
@@ -43,12 +45,12 @@ def padded(size: int) -> int:
 
 
 @inlined
-def _padded(size):  # type: ignore[no-untyped-def]
+def _padded(size):
     return (size + LANES - 1) // LANES * LANES
 
 
 @inlined
-def _update_and_sum(row, scale, x_before, x_now, width, y_before, total, size):  # type: ignore[no-untyped-def]
+def _update_and_sum(row, scale, x_before, x_now, width, y_before, total, size):
     """Rewire one row by the previous step's activities, and add its contribution to this step's sums."""
     w = row[0:width]
     a = row[width : 2 * width]
@@ -65,14 +67,14 @@ def _update_and_sum(row, scale, x_before, x_now, width, y_before, total, size): 
 
 
 @inlined
-def _row_squares(row, width, size):  # type: ignore[no-untyped-def]
+def _row_squares(row, width, size):
     for j in range(width):
         size[j] += row[j] * row[j]
 
 
 @inlined
-def _activate(kind, total, scale, width, y):  # type: ignore[no-untyped-def]
-    """y = f(scale · total)."""
+def _activate(kind, total, scale, width, y):
+    """Set y = f(scale · total)."""
     if kind == TANH:
         for j in range(width):
             y[j] = tanh(total[j] * scale)
@@ -86,7 +88,7 @@ def _activate(kind, total, scale, width, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def step(observation, synapses, activities, scratch, scales, sizes, settings):  # type: ignore[no-untyped-def]
+def step(observation, synapses, activities, scratch, scales, sizes, settings):
     """Apply the pending update, then compute this step's activities.
 
     Args:
@@ -163,7 +165,7 @@ def step(observation, synapses, activities, scratch, scales, sizes, settings):  
 
 
 @kernel
-def place_weights(weights, bounds, synapses, scales, sizes, settings):  # type: ignore[no-untyped-def]
+def place_weights(weights, bounds, synapses, scales, sizes, settings):
     """Begin an episode: weights[k]·bounds[layer], input-major without padding, go into the rows; factors become 1."""
     streams = settings[STREAMS]
     row_start = 0

@@ -13,7 +13,7 @@ REDUCTION_BLOCK = 4096
 
 
 @kernel
-def block_sums_of_squares(x):  # type: ignore[no-untyped-def]
+def block_sums_of_squares(x):
     """Σ x² of each block of 4,096 coordinates, float64 [⌈n/4096⌉], added in coordinate order."""
     blocks = (x.size + REDUCTION_BLOCK - 1) // REDUCTION_BLOCK
     partials = np.zeros(blocks, np.float64)
@@ -27,7 +27,7 @@ def block_sums_of_squares(x):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def in_order(partials):  # type: ignore[no-untyped-def]
+def in_order(partials):
     """Σ partials, first to last."""
     total = 0.0
     for partial in partials:

@@ -33,7 +33,7 @@ LONGEST_NAP_SECONDS = 0.005
 ABORT_SECONDS = 10.0  # MPI_Abort can itself hang
 
 
-class JobFailed(Exception):
+class JobFailedError(Exception):
     """Some rank failed and every rank knows; the lowest that failed has the reason as ``__cause__``.
 
     Attributes:
@@ -90,12 +90,12 @@ def raise_if_any_failed(rank: int, codes: Uint64s, error: Exception | None) -> N
         error: why this rank failed, if it did.
 
     Raises:
-        JobFailed: from ``error`` on the lowest rank that failed, without a cause on all others.
+        JobFailedError: from ``error`` on the lowest rank that failed, without a cause on all others.
     """
     failed = np.flatnonzero(codes)
     if failed.size:
         first = int(failed[0])
-        raise JobFailed(first, int(codes[first])) from (error if first == rank else None)
+        raise JobFailedError(first, int(codes[first])) from (error if first == rank else None)
 
 
 @contextlib.contextmanager
@@ -103,7 +103,7 @@ def agreement(comm: Communicator, what: str) -> Iterator[None]:
     """Run a block on every rank; if it fails on any, it fails on all, and one rank reports the reason.
 
     Raises:
-        JobFailed: see ``raise_if_any_failed``.
+        JobFailedError: see ``raise_if_any_failed``.
     """
     error: Exception | None = None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -39,7 +40,7 @@ class Perceptron:
     ) -> None:
         """Allocate for the sizes input → hidden… → output."""
         sizes = (interface.observation_size, *hidden, interface.action_size)
-        self.shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+        self.shapes = list(itertools.pairwise(sizes))
         widths = [plastic.padded(size) for size in sizes]
         self._streams = streams
         row_floats = [inputs * streams * plastic.padded(outputs) for inputs, outputs in self.shapes]
@@ -92,7 +93,8 @@ class Perceptron:
     def weights(self, layer: int) -> Float32s:
         """A layer's present weights, float32 [inputs, outputs], before the update that is still pending."""
         outputs = self.shapes[layer][1]
-        return self.rows(layer)[:, 0, :outputs] * self._scales[layer]
+        weights: Float32s = self.rows(layer)[:, 0, :outputs] * self._scales[layer]
+        return weights
 
 
 class InitialWeights:

@@ -1,0 +1,22 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _importable_user_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Tests start processes in empty folders: there, too, ``tests.user_code`` is found; MuJoCo logs stay out of here."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """With ESD_REQUIRE_MPI_TESTS=1 a session in which no test passed has failed, however green it looks."""
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    if os.environ.get("ESD_REQUIRE_MPI_TESTS") == "1" and not reporter.stats.get("passed"):
+        print("no MPI test has run")
+        session.exitstatus = 1

@@ -1,0 +1,28 @@
+"""Small configs for tests: every shipped preset, cut down in time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from esd.config import Config, apply_settings, experiment_names, parse, read_experiment
+
+PRESETS = experiment_names()
+SMALL = (
+    "population=14",
+    "generations=5",
+    "run.center_every=2",
+    "run.center_episodes=3",
+    "run.checkpoint_every=2",
+)
+
+
+def small(experiment: str = "cartpole", *settings: str, max_steps: int = 12) -> Config:
+    """A preset with 14 members, 5 generations and short episodes."""
+    _, table = read_experiment(experiment)
+    table = apply_settings(table, [*SMALL, f"env.max_steps={max_steps}", *settings])
+    return parse(table, experiment)
+
+
+def of_table(**table: Any) -> Config:
+    """A config from tables."""
+    return parse({"policy": {"hidden": [6]}, **table}, "test")

@@ -1,0 +1,95 @@
+"""What every policy has to keep, built in or a user's: one body for all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from esd.config import PolicyConfig, parse
+from esd.policies.base import Interface, Policy
+from esd.policies.registry import make_policy
+from tests.user_code import CountingPolicy
+
+POLICIES = {
+    "hebbian": {"kind": "hebbian", "hidden": [9]},
+    "hebbian, coevolved, l2": {
+        "kind": "hebbian",
+        "hidden": [9],
+        "initial_weights": "coevolved",
+        "normalization": "l2",
+    },
+    "static": {"kind": "static", "hidden": [9, 5]},
+    "static without hidden layers, order F": {"kind": "static", "hidden": [], "order": "F"},
+    "a user's class": {"kind": "tests.user_code:CountingPolicy"},
+    "a torch module": {"kind": "tests.user_code:SmallModule", "kwargs": {"hidden": 6}},
+    "a torch module with a memory": {"kind": "tests.user_code:RecurrentModule"},
+}
+
+
+@pytest.fixture(params=POLICIES)
+def settings(request: pytest.FixtureRequest) -> PolicyConfig:
+    """Every kind of policy."""
+    return parse({"policy": POLICIES[request.param]}, "test").policy
+
+
+@pytest.fixture(params=[False, True], ids=["raw", "bounded"])
+def policy(settings: PolicyConfig, request: pytest.FixtureRequest) -> Policy:
+    """Every kind of policy, for bounded and other actions."""
+    return make_policy(settings, Interface(4, 3, request.param))
+
+
+def episode(policy: Policy, seed: int, steps: int = 6) -> np.ndarray:
+    """Outputs of an episode, [steps, action_size]."""
+    rng = np.random.default_rng(seed)
+    policy.reset(seed)
+    return np.array([policy.act(rng.standard_normal(4).astype(np.float32)) for _ in range(steps)])
+
+
+def test_initial_parameters_are_a_pure_function_of_the_seed(policy: Policy) -> None:
+    first, again = policy.initial_parameters(5), policy.initial_parameters(5)
+    assert first.dtype == np.float32
+    assert first.shape == (policy.layout.size,)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, policy.initial_parameters(6))
+
+
+def test_an_episode_is_the_same_bits_whatever_was_played_before(policy: Policy) -> None:
+    h = policy.initial_parameters(1)
+    policy.load(h)
+    first = episode(policy, 7)
+    episode(policy, 8, steps=31)
+    policy.load(policy.initial_parameters(2))
+    episode(policy, 9)
+    policy.load(h)
+    np.testing.assert_array_equal(episode(policy, 7), first)
+
+
+def test_outputs_have_the_right_shape_and_bounds(policy: Policy) -> None:
+    policy.load(policy.initial_parameters(1))
+    outputs = episode(policy, 3)
+    assert outputs.shape == (6, 3)
+    assert outputs.dtype == np.float32
+    assert np.isfinite(outputs).all()
+    if policy.squashed:
+        assert np.abs(outputs).max() <= 1.0
+
+
+def test_parameters_change_the_outputs(policy: Policy) -> None:
+    policy.load(policy.initial_parameters(1))
+    first = episode(policy, 3)
+    policy.load(policy.initial_parameters(2))
+    assert not np.array_equal(episode(policy, 3), first)
+
+
+def test_the_array_given_to_load_may_change_after_the_next_load(policy: Policy) -> None:
+    buffer = policy.initial_parameters(1)
+    policy.load(buffer)
+    first = episode(policy, 3)
+    buffer[...] = policy.initial_parameters(2)
+    policy.load(policy.initial_parameters(1))
+    np.testing.assert_array_equal(episode(policy, 3), first)
+
+
+def test_the_users_class_is_really_the_users() -> None:
+    settings = parse({"policy": {"kind": "tests.user_code:CountingPolicy"}}, "test").policy
+    assert isinstance(make_policy(settings, Interface(4, 3, False)), CountingPolicy)

@@ -1,0 +1,191 @@
+"""The compiled Hebbian step against the plain one, for every rule, normalization and activation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from esd.config import ACTIVATIONS, INITIAL_WEIGHTS, NORMALIZATIONS, RULES, HebbianConfig
+from esd.policies.base import Interface
+from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianPolicy
+from tests.oracles.hebbian import HebbianOracle
+
+STEPS = 200
+
+
+def started(
+    config: HebbianConfig, interface: Interface, seed: int = 3, scale: float = 1.0
+) -> tuple[HebbianPolicy, HebbianOracle]:
+    """A policy at the start of an episode, and the oracle with the same coefficients and weights."""
+    policy = HebbianPolicy(interface, config)
+    h = policy.initial_parameters(seed) * np.float32(scale)
+    policy.load(h)
+    policy.reset(seed)
+    arrays = policy.layout.unpack(h)
+    layers = len(config.hidden) + 1
+    coefficients = [
+        {name: arrays[f"layer{layer}.{name}"] for name in RULE_COEFFICIENTS[config.rule]}
+        for layer in range(layers)
+    ]
+    oracle = HebbianOracle(
+        coefficients,
+        policy.weights(),
+        config.normalization,
+        config.activation,
+        interface.bounded,
+    )
+    return policy, oracle
+
+
+def largest_difference(
+    policy: HebbianPolicy, oracle: HebbianOracle, size: int, steps: int
+) -> float:
+    """Drive both by the same observations; the largest difference of outputs relative to max(1, |output|)."""
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    for step in range(steps):
+        observation = rng.standard_normal(size).astype(np.float32)
+        if step:
+            oracle.update()
+        expected = oracle.forward(observation)
+        error = np.abs(policy.act(observation) - expected) / np.maximum(1.0, np.abs(expected))
+        worst = max(worst, float(error.max()))
+    return worst
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("bounded", [False, True])
+def test_every_rule_agrees_with_the_oracle_over_200_steps(rule: str, bounded: bool) -> None:
+    config = HebbianConfig(rule=rule, hidden=(24, 10))
+    policy, oracle = started(config, Interface(7, 5, bounded))
+    assert largest_difference(policy, oracle, 7, STEPS) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("normalization", "activation"), list(itertools.product(NORMALIZATIONS, ACTIVATIONS))
+)
+def test_every_normalization_and_activation_agrees_with_the_oracle(
+    normalization: str, activation: str
+) -> None:
+    config = HebbianConfig(hidden=(17, 33), normalization=normalization, activation=activation)
+    # unnormalized weights grow without bound, and relu or linear ones exponentially: few steps, small coefficients
+    grows = normalization == "none"
+    steps, scale = (20, 0.1) if grows else (STEPS, 1.0)
+    policy, oracle = started(config, Interface(5, 3, False), scale=scale)
+    assert largest_difference(policy, oracle, 5, steps) < 1e-5
+
+
+def test_the_network_of_the_paper_agrees_with_the_oracle() -> None:
+    policy, oracle = started(HebbianConfig(hidden=(128, 64)), Interface(28, 8, True))
+    assert policy.layout.size == 61_440
+    assert largest_difference(policy, oracle, 28, STEPS) < 1e-5
+
+
+def test_the_oracle_and_the_kernel_differ_when_the_update_is_left_out() -> None:
+    policy, oracle = started(HebbianConfig(hidden=(24, 10)), Interface(7, 5, False))
+    oracle.update = lambda: None  # type: ignore[method-assign]
+    assert largest_difference(policy, oracle, 7, 3) > 1e-2
+
+
+@pytest.mark.parametrize("normalization", ["max", "l2"])
+def test_weights_are_normalized_after_every_update(normalization: str) -> None:
+    policy, _ = started(
+        HebbianConfig(hidden=(9,), normalization=normalization), Interface(4, 2, False)
+    )
+    for _ in range(3):
+        policy.act(np.ones(4, np.float32))
+    for weights in policy.weights():
+        size = np.abs(weights).max() if normalization == "max" else np.linalg.norm(weights)
+        assert size == pytest.approx(1.0, abs=1e-6)
+
+
+def test_there_is_no_update_before_the_first_forward_pass() -> None:
+    policy, oracle = started(HebbianConfig(hidden=(9,)), Interface(4, 2, False))
+    before = [w.copy() for w in policy.weights()]
+    policy.act(np.ones(4, np.float32))
+    for old, new in zip(before, policy.weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert oracle.weights[0].shape == (4, 9)
+
+
+def test_zero_weights_and_zero_coefficients_are_not_divided_by_zero() -> None:
+    config = HebbianConfig(hidden=(6,), initial_weights="zeros")
+    policy = HebbianPolicy(Interface(4, 2, False), config)
+    policy.load(np.zeros(policy.layout.size, np.float32))
+    policy.reset(0)
+    for _ in range(3):
+        np.testing.assert_array_equal(policy.act(np.ones(4, np.float32)), 0.0)
+
+
+@pytest.mark.parametrize("scheme", INITIAL_WEIGHTS)
+def test_every_scheme_of_initial_weights_has_its_scale_and_is_drawn_per_episode(
+    scheme: str,
+) -> None:
+    config = HebbianConfig(hidden=(64,), initial_weights=scheme)
+    policy = HebbianPolicy(Interface(50, 20, False), config)
+    policy.load(policy.initial_parameters(1))
+
+    def drawn(seed: int) -> np.ndarray:
+        policy.reset(seed)
+        return policy.weights()[0].copy()
+
+    first, again, other = drawn(1), drawn(1), drawn(2)
+    np.testing.assert_array_equal(first, again)
+    fixed = scheme in ("ones", "zeros", "coevolved")
+    assert np.array_equal(first, other) == fixed
+    largest, deviation = {
+        "uniform": (0.1, 0.1 / 3**0.5),
+        "normal": (0.15, 0.024),
+        "uniform_wide": (1.0, 1 / 3**0.5),
+        "xavier": ((6 / 114) ** 0.5, (2 / 114) ** 0.5),
+        "kaiming": ((6 / 50) ** 0.5, (2 / 50) ** 0.5),
+        "sparse": (0.06, 0.01 * 0.2**0.5),
+        "ones": (1.0, 0.0),
+        "zeros": (0.0, 0.0),
+        "coevolved": (0.1, 0.1 / 3**0.5),
+    }[scheme]
+    assert np.abs(first).max() <= largest + 1e-7
+    assert first.std() == pytest.approx(deviation, rel=0.1, abs=1e-7)
+    if scheme == "sparse":
+        assert (first == 0.0).mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_coevolved_weights_are_part_of_h() -> None:
+    config = HebbianConfig(hidden=(6,), initial_weights="coevolved", rule="A")
+    policy = HebbianPolicy(Interface(4, 2, False), config)
+    assert policy.layout.size == 2 * (24 + 12)
+    h = policy.initial_parameters(0)
+    policy.load(h)
+    policy.reset(0)
+    np.testing.assert_array_equal(policy.weights()[0], policy.layout.unpack(h)["layer0.w"])
+
+
+@pytest.mark.parametrize("initial_weights", ["uniform", "coevolved"])
+def test_order_f_and_c_describe_the_same_network(initial_weights: str) -> None:
+    interface = Interface(5, 3, False)
+    outputs = []
+    policies = [
+        HebbianPolicy(
+            interface, HebbianConfig(hidden=(7,), order=order, initial_weights=initial_weights)
+        )
+        for order in ("C", "F")
+    ]
+    h_c = policies[0].initial_parameters(2)
+    h_f = policies[1].layout.pack(policies[0].layout.unpack(h_c))
+    for policy, h in zip(policies, (h_c, h_f), strict=True):
+        policy.load(h)
+        policy.reset(1)
+        for _ in range(4):
+            output = policy.act(np.full(5, 0.3, np.float32)).copy()
+        outputs.append(output)
+    assert not np.array_equal(h_c, h_f)
+    np.testing.assert_array_equal(*outputs)
+
+
+def test_uniform_coefficients_lie_within_one() -> None:
+    policy = HebbianPolicy(Interface(5, 3, False), HebbianConfig(coefficients="uniform"))
+    h = policy.initial_parameters(0)
+    assert np.abs(h).max() <= 1.0
+    assert h.std() == pytest.approx(1 / 3**0.5, rel=0.05)

@@ -1,0 +1,220 @@
+"""Law 1: an evaluation is a pure function of (config, state, generation, member), on every environment."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from esd.config import Config, parse
+from esd.errors import UsageError
+from esd.rollout import EpisodeSeeds, Outcome, Purpose, Rollout
+from tests.experiments import PRESETS, of_table, small
+
+ENVIRONMENTS = {
+    **{preset: small(preset, max_steps=40) for preset in PRESETS},
+    "hidden sign": of_table(env={"id": "esd/CartPoleHiddenSign-v0"}),
+    "lunar lander": of_table(env={"id": "LunarLander-v3", "max_steps": 60}),
+    "bipedal walker": of_table(env={"id": "BipedalWalker-v3", "max_steps": 60}),
+    "global randomness": of_table(env={"id": "tests.user_code:GlobalRandomness-v0"}),
+    "a leaky one, rebuilt": of_table(env={"id": "tests.user_code:Leaky-v0", "rebuild": "always"}),
+    "a wrapped one": of_table(
+        env={
+            "id": "CartPole-v1",
+            "wrappers": [
+                "gymnasium.wrappers:TimeAwareObservation",
+                {"id": "tests.user_code:Doubled", "kwargs": {"factor": 3.0}},
+            ],
+        }
+    ),
+}
+
+
+def outcome(rollout: Rollout, config: Config, member: int) -> tuple[Outcome, Any]:
+    """Evaluate a member whose parameters are its own, as bits."""
+    h = rollout.policy.initial_parameters(member)
+    result = rollout.evaluate(h, rollout.member_seeds(3, member))
+    return result, rollout.observed(result)
+
+
+@pytest.fixture(params=ENVIRONMENTS)
+def config(request: pytest.FixtureRequest) -> Config:
+    """Every environment that comes along, and some that users bring."""
+    return ENVIRONMENTS[request.param]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_member_gives_the_same_bits_first_last_twice_and_elsewhere(config: Config) -> None:
+    here, elsewhere = Rollout(config), Rollout(config)
+    first = outcome(here, config, 5)
+    others = [outcome(here, config, member) for member in (1, 8)]
+    assert outcome(here, config, 5) == first
+    assert outcome(here, config, 5) == first
+    assert [outcome(elsewhere, config, member) for member in (1, 8)] == others
+    assert outcome(elsewhere, config, 5) == first
+    assert len({o.mean_return for o, _ in [first, *others]}) > 1, (
+        "all members are alike: nothing was compared"
+    )
+    here.close()
+    elsewhere.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("rebuild", ["auto", "never"])
+def test_a_box2d_world_leaks_unless_it_is_rebuilt(rebuild: str) -> None:
+    config = of_table(env={"id": "BipedalWalker-v3", "max_steps": 60, "rebuild": rebuild})
+    one, other = Rollout(config), Rollout(config)
+    outcome(one, config, 5)
+    assert (outcome(one, config, 8) == outcome(other, config, 8)) == (rebuild == "auto")
+
+
+def test_a_leaky_environment_is_caught_by_this_very_test() -> None:
+    config = of_table(env={"id": "tests.user_code:Leaky-v0"})
+    rollout = Rollout(config)
+    assert outcome(rollout, config, 5) != outcome(rollout, config, 5)
+
+
+def test_an_episode_after_a_crash_gives_the_same_bits() -> None:
+    config = of_table(
+        env={"id": "tests.user_code:Failing-v0", "kwargs": {"how": "raise", "share": 0.4}}
+    )
+    rollout = Rollout(config)
+    results: dict[int, Outcome] = {}
+    crashes = 0
+    for member in [*range(12), *reversed(range(12))]:
+        try:
+            result, _ = outcome(rollout, config, member)
+        except RuntimeError:
+            crashes += 1
+            continue
+        assert results.setdefault(member, result) == result
+    assert crashes > 2
+    assert len(results) > 2
+
+
+@pytest.mark.parametrize(
+    ("shared", "equal"),
+    [("none", (False, False)), ("pair", (True, False)), ("generation", (True, True))],
+)
+def test_common_random_numbers_are_shared_as_configured(
+    shared: str, equal: tuple[bool, bool]
+) -> None:
+    rollout = Rollout(
+        of_table(es={"common_random_numbers": shared}, env={"episodes_per_member": 3})
+    )
+    seeds = [rollout.member_seeds(0, member) for member in range(4)]
+    assert (seeds[0] == seeds[1], seeds[0] == seeds[2]) == equal
+    assert len(set(seeds[0])) == 3
+    assert rollout.member_seeds(1, 0) != seeds[0]
+
+
+def test_the_three_streams_of_randomness_share_no_seed() -> None:
+    streams = [
+        {EpisodeSeeds.named(0, purpose, 0, 0, episode) for episode in range(200)}
+        for purpose in (Purpose.TRAIN_EPISODE, Purpose.SELECT_EPISODE, Purpose.TEST_EPISODE)
+    ]
+    assert len(set().union(*streams)) == 600
+
+
+def test_the_return_is_the_mean_over_episodes_and_steps_are_summed() -> None:
+    rollout = Rollout(of_table())
+    h = rollout.policy.initial_parameters(0)
+    seeds = [EpisodeSeeds(1, 2), EpisodeSeeds(3, 4)]
+    single = [rollout.evaluate(h, [s]) for s in seeds]
+    both = rollout.evaluate(h, seeds)
+    assert both.mean_return == (single[0].mean_return + single[1].mean_return) / 2
+    assert both.steps == single[0].steps + single[1].steps == both.mean_return * 2
+    assert both.episodes == 2
+
+
+def test_max_steps_and_negative_rewards_end_an_episode() -> None:
+    pendulum = {"id": "Pendulum-v1"}  # its rewards are never positive
+    assert Rollout(of_table(env=pendulum)).evaluate(*played(pendulum)).steps == 200
+    limited = {**pendulum, "max_steps": 7}
+    assert Rollout(of_table(env=limited)).evaluate(*played(limited)).steps == 7
+    impatient = {**pendulum, "stop_after_negative": 21}
+    assert Rollout(of_table(env=impatient)).evaluate(*played(impatient)).steps == 21
+
+
+def played(env: dict[str, Any]) -> tuple[np.ndarray, list[EpisodeSeeds]]:
+    """Parameters and seeds of one episode."""
+    return Rollout(of_table(env=env)).policy.initial_parameters(0), [EpisodeSeeds(1, 1)]
+
+
+def test_a_nan_reward_makes_the_member_fail_and_nothing_else() -> None:
+    config = of_table(env={"id": "tests.user_code:Failing-v0", "kwargs": {"share": 1.0}})
+    rollout = Rollout(config)
+    result = rollout.evaluate(rollout.policy.initial_parameters(0), [EpisodeSeeds(1, 1)])
+    assert math.isnan(result.mean_return)
+    assert result.status == 1
+    assert result.steps == 5
+
+
+def test_an_output_that_is_not_finite_ends_the_episode_without_an_action() -> None:
+    rollout = Rollout(of_table(env={"id": "Pendulum-v1"}, policy={"kind": "static", "hidden": [4]}))
+    h = np.full(rollout.policy.layout.size, np.nan, np.float32)
+    result = rollout.evaluate(h, [EpisodeSeeds(1, 1)])
+    assert (result.steps, result.status) == (0, 1)
+
+
+def test_observation_normalization_is_frozen_and_collects_every_observation_seen() -> None:
+    config = of_table(env={"id": "Pendulum-v1", "normalize_observations": True, "max_steps": 30})
+    rollout = Rollout(config)
+    from esd.observations import ObservationStatistics
+
+    rollout.use_statistics(ObservationStatistics.empty(3))
+    h = rollout.policy.initial_parameters(0)
+    result = rollout.evaluate(h, [EpisodeSeeds(1, 1)])
+    observed = rollout.observed(result)
+    assert observed is not None
+    count, sums, squares = observed[0], observed[1:4], observed[4:]
+    assert count == 30
+    assert squares[0] + squares[1] == pytest.approx(30)  # cos² + sin² = 1 at each step
+    folded = ObservationStatistics.empty(3).fold(np.array([count]), sums[None], squares[None])
+    rollout.use_statistics(folded)
+    again = rollout.evaluate(h, [EpisodeSeeds(1, 1)])
+    assert again != result, "the statistics had no effect"
+    assert rollout.evaluate(h, [EpisodeSeeds(1, 1)]) == again
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"id": "CartPole-v9"}, "CartPole-v9"),
+        ({"id": "CartPoole-v1"}, "CartPole-v1"),
+        ({"id": "no_such_module:Env-v0"}, "no_such_module"),
+        ({"id": "CartPole-v1", "kwargs": {"wheels": 3}}, "wheels"),
+        (
+            {"id": "CartPole-v1", "wrappers": ["gymnasium.wrappers:TimeAwareObservatio"]},
+            "TimeAwareObservation",
+        ),
+        ({"id": "CartPole-v1", "wrappers": ["no_such_module:Wrapper"]}, "no_such_module"),
+        ({"id": "tests.user_code:Endless-v0"}, "env.max_steps"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_an_environment_that_cannot_be_made_is_a_clear_error(
+    env: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        Rollout(of_table(env=env))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"kind": "tests.user_code:NoPolicy"}, "NoPolicy"),
+        ({"kind": "tests.user_code:LackingPolicy"}, "layout, initial_parameters, load, reset, act"),
+        ({"kind": "tests.user_code:SmallModule", "kwargs": {"width": 3}}, "width"),
+        ({"kind": "no_such_module:Policy"}, "no_such_module"),
+    ],
+)
+def test_a_policy_that_cannot_be_made_is_a_clear_error(
+    policy: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        Rollout(parse({"policy": policy}, "test"))
