@@ -239,8 +239,9 @@ class Commit:
             write_atomically(self._folder.done_file, json.dumps(done, indent=2).encode() + b"\n")
 
     def close(self) -> None:
-        """Close the journal."""
+        """Close the journal and let go of the folder."""
         self._writer.close()
+        self._folder.unlock()
 
 
 def _mean(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:

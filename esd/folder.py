@@ -53,6 +53,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         """Name a folder; it need not exist."""
         self.path = path
+        self._lock: int | None = None
         self.config_file = path / "config.toml"
         self.provenance_file = path / "provenance.json"
         self.journal_file = path / "journal.bin"
@@ -222,7 +223,7 @@ class RunFolder:
         return done
 
     def lock(self) -> None:
-        """Hold the folder until this process ends.
+        """Hold the folder until ``unlock``, or the end of this process.
 
         Raises:
             UsageError: if another process trains in it.
@@ -233,6 +234,16 @@ class RunFolder:
         except BlockingIOError:
             os.close(descriptor)
             raise UsageError(f"{self.path}: another esd is training in this folder") from None
+        except OSError:  # a file system without locks: then nobody can be kept out
+            os.close(descriptor)
+        else:
+            self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Let others train in the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def create(self, config: Config, provenance: dict[str, Any]) -> None:
         """Make the folder with its config and provenance.

