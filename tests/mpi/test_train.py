@@ -1,0 +1,113 @@
+"""Law 4: h after generation t is the same bits for any number of ranks, and any stop and resume."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mpi4py import MPI
+
+from esd.config import OPTIMIZER_NAMES, Config
+from esd.mpi.comm import Alone, Communicator, Ranks
+from esd.stop import StopRequest
+from tests.experiments import PRESETS, small
+from tests.training import from_journal, trained
+
+CASES = {
+    **{
+        f"{p}, {n}": (p, f"env.normalize_observations={n}")
+        for p, n in itertools.product(PRESETS, ("true", "false"))
+    },
+    **{
+        f"cartpole, {o}, {n}": (
+            "cartpole",
+            f"es.optimizer={o}",
+            f"env.normalize_observations={n}",
+            "es.weight_decay=0.01",
+        )
+        for o, n in itertools.product(OPTIMIZER_NAMES, ("true", "false"))
+    },
+    **{
+        f"cartpole, {noise}": ("cartpole", f"es.noise={noise}")
+        for noise in ("rademacher", "binomial")
+    },
+}
+
+
+@pytest.fixture
+def world() -> Communicator:
+    """All ranks that mpirun started; one is a real case."""
+    return Ranks(MPI.COMM_WORLD, deadline_seconds=120.0)
+
+
+@pytest.fixture
+def folder(world: Communicator) -> Iterator[Path]:
+    """One empty folder, known to all ranks, removed when all are done with it."""
+    with tempfile.TemporaryDirectory() as own:
+        yield Path(world.broadcast(own.encode(), "naming the folder").decode())
+        world.broadcast(b"done", "leaving the folder")
+
+
+def h_alone(world: Communicator, config: Config, folder: Path) -> str:
+    """The hash of h of rank 0 training alone; the others wait without burning a core."""
+    own = trained(config, folder).state.h_sha256() if world.rank == 0 else ""
+    return world.broadcast(own.encode(), "the reference").decode()
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("case", CASES)
+def test_h_is_the_same_bits_on_one_and_on_all_ranks(
+    case: str, world: Communicator, folder: Path
+) -> None:
+    config = small(*CASES[case])
+    ending = trained(config, folder / "together", world)
+    assert ending.state.generation == 5
+    assert ending.state.h_sha256() == h_alone(world, config, folder / "alone")
+    if world.rank == 0:
+        assert from_journal(folder / "together").sha256() == ending.state.sha256()
+        hashes = {from_journal(folder / "together", g).h_sha256() for g in range(6)}
+        assert len(hashes) == 6, "h did not change: nothing was compared"
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("case", ["cartpole, adam, true", "halfcheetah, false"])
+@pytest.mark.parametrize("wider", [True, False], ids=["then on more ranks", "then on fewer ranks"])
+def test_a_stop_and_resume_on_another_number_of_ranks_changes_no_bit(
+    case: str, wider: bool, world: Communicator, folder: Path
+) -> None:
+    config = small(*CASES[case])
+    reference = h_alone(world, config, folder / "reference")
+    stopped_early = small(*CASES[case], "generations=2")
+    run = folder / "run"
+    for part, on_all in ((stopped_early, not wider), (config, wider)):
+        if on_all:
+            ending = trained(part, run, world)
+        elif world.rank == 0:
+            ending = trained(part, run, Alone())
+        world.broadcast(b"", "taking turns")
+    hashes = world.broadcast(ending.state.h_sha256().encode() if world.rank == 0 else b"", "h")
+    assert hashes.decode() == reference
+
+
+@pytest.mark.mpi
+def test_a_request_to_stop_on_one_rank_stops_all_after_the_same_generation(
+    world: Communicator, folder: Path
+) -> None:
+    config = small("cartpole")
+    stop = StopRequest()
+    stop.requested = world.rank == world.size - 1
+    ending = trained(config, folder / "run", world, stop)
+    assert (ending.reason, ending.finished, ending.state.generation) == ("signal", False, 1)
+    resumed = trained(config, folder / "run", world)
+    assert resumed.finished
+    assert resumed.state.h_sha256() == h_alone(world, config, folder / "alone")
+
+
+@pytest.mark.mpi
+def test_more_ranks_than_members_and_none_of_the_center(world: Communicator, folder: Path) -> None:
+    config = small("cartpole", "population=2", "run.center_every=0")
+    ending = trained(config, folder / "run", world)
+    assert ending.state.h_sha256() == h_alone(world, config, folder / "alone")

@@ -1,0 +1,156 @@
+"""Configs: everything that is wrong is found at once, and what is written is read back the same."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esd.config import (
+    Config,
+    apply_settings,
+    describe_settings,
+    differences_that_matter,
+    experiment_names,
+    identity,
+    parse,
+    read_experiment,
+    to_table,
+)
+from esd.errors import UsageError
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_every_shipped_experiment_is_valid_commented_and_reads_back_the_same(name: str) -> None:
+    stem, table = read_experiment(name)
+    config = parse(table, name)
+    assert stem == name
+    assert parse(to_table(config), "again") == config
+    tomli_w.dumps(to_table(config))
+    text = (Path(__file__).parent.parent / "esd" / "experiments" / f"{name}.toml").read_text()
+    assert text.startswith("# ")
+
+
+def test_defaults_are_valid() -> None:
+    assert parse({}, "empty") == Config()
+
+
+@pytest.mark.parametrize(
+    ("table", "problems"),
+    [
+        ({"sead": 1}, ["sead: unknown key, did you mean 'seed'?"]),
+        ({"es": {"sigma": -1}}, ["es.sigma = -1: expected more than 0"]),
+        ({"es": {"sigma": math.inf}}, ["es.sigma = inf: expected a finite number"]),
+        ({"es": {"sigma": math.nan}}, ["es.sigma = nan"]),
+        ({"es": {"sigma": "big"}}, ["es.sigma = 'big': expected a number"]),
+        ({"es": {"sigma": True}}, ["es.sigma = True: expected a number"]),
+        ({"es": {"sigma_min": 0.2}}, ["es.sigma_min = 0.2: expected at most es.sigma = 0.1"]),
+        (
+            {"es": {"optimizer": "adm"}},
+            ["es.optimizer = 'adm': expected one of sgd, momentum, adam, clipup"],
+        ),
+        ({"es": 3}, ["es = 3: expected a table"]),
+        ({"population": 3.5}, ["population = 3.5: expected an integer"]),
+        ({"population": True}, ["population = True: expected an integer"]),
+        ({"population": 0}, ["population = 0"]),
+        ({"seed": 2**64}, ["seed = 18446744073709551616"]),
+        ({"policy": {"kind": "hebbiann"}}, ["policy.kind = 'hebbiann': did you mean 'hebbian'?"]),
+        ({"policy": {"kind": 3}}, ["policy.kind = 3"]),
+        ({"policy": {"kind": "static", "rule": "A"}}, ["policy.rule: unknown key"]),
+        ({"policy": {"hidden": 3}}, ["policy.hidden = 3: expected a list"]),
+        ({"policy": {"hidden": [3, 0]}}, ["policy.hidden = [3, 0]: expected sizes above 0"]),
+        ({"policy": {"hidden": [3, "x"]}}, ["policy.hidden[1] = 'x': expected an integer"]),
+        (
+            {"env": {"wrappers": ["NoColon"]}},
+            ["env.wrappers[0].id = 'NoColon': expected module:Class"],
+        ),
+        ({"run": {"max_hours": 0}}, ["run.max_hours = 0: expected more than 0"]),
+        (
+            {"population": 5, "seed": -1, "x": 1, "es": {"y": 2}},
+            ["population = 5", "seed = -1", "x:", "es.y:"],
+        ),
+    ],
+)
+def test_every_problem_is_named_with_value_and_expectation(
+    table: dict[str, Any], problems: list[str]
+) -> None:
+    with pytest.raises(UsageError) as error:
+        parse(table, "file.toml")
+    assert str(error.value).startswith("file.toml: ")
+    for problem in problems:
+        assert problem in str(error.value)
+
+
+def test_set_reads_toml_values_and_bare_strings() -> None:
+    table = apply_settings(
+        {"es": {"sigma": 1}},
+        [
+            "es.sigma=0.5",
+            "env.id=CartPole-v1",
+            "policy.hidden=[3, 4]",
+            "env.kwargs={a = true}",
+            'x.y="1"',
+        ],
+    )
+    assert table == {
+        "es": {"sigma": 0.5},
+        "env": {"id": "CartPole-v1", "kwargs": {"a": True}},
+        "policy": {"hidden": [3, 4]},
+        "x": {"y": "1"},
+    }
+
+
+@pytest.mark.parametrize("setting", ["es.sigma", "=3", "es..sigma=1", "seed.deeper=1"])
+def test_a_malformed_set_is_refused(setting: str) -> None:
+    with pytest.raises(UsageError, match="--set"):
+        apply_settings({"seed": 3}, [setting])
+
+
+def test_another_kind_of_policy_drops_what_only_the_old_one_knows() -> None:
+    _, table = read_experiment("cartpole")
+    policy = apply_settings(table, ["policy.kind=static"])["policy"]
+    assert policy == {"kind": "static", "hidden": [16, 8], "initial_weights": "uniform"}
+    assert apply_settings(table, ["policy.kind=hebbian"])["policy"] == table["policy"]
+
+
+def test_identity_covers_everything_that_h_depends_on_and_nothing_else() -> None:
+    config = Config()
+    for setting, matters in (
+        ("seed=1", True),
+        ("population=4", True),
+        ("env.kwargs={a = 1}", True),
+        ("policy.order=F", True),
+        ("es.sigma=0.2", True),
+        ("generations=7", False),
+        ("run.checkpoint_every=3", False),
+        ("run.target_return=3.0", False),
+    ):
+        changed = parse(apply_settings(to_table(config), [setting]), "changed")
+        assert (identity(changed) != identity(config)) == matters
+        assert bool(differences_that_matter(config, changed)) == matters
+
+
+def test_every_setting_is_described_with_its_default() -> None:
+    described = describe_settings()
+    assert "es.sigma" in described
+    assert "[default: 0.1]" in described["es.sigma"]
+    assert all(text and "[default: " in text for text in described.values())
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                        st.sampled_from(["seed", "es", "env", "policy", "run", "sigma", "kind", "hidden", "id", "x"]),
+                        inner, max_size=4), max_leaves=12))  # fmt: skip
+def test_no_table_whatever_makes_anything_but_a_config_or_a_clear_error(table: Any) -> None:
+    if not isinstance(table, dict):
+        return
+    try:
+        config = parse(table, "fuzz")
+    except UsageError:
+        return
+    assert parse(to_table(config), "again") == config
