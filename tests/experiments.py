@@ -16,7 +16,7 @@ SMALL = (
 )
 
 
-def small(experiment: str = "cartpole", *settings: str, max_steps: int = 40) -> Config:
+def small(experiment: str = "cartpole", *settings: str, max_steps: int = 60) -> Config:
     """A preset with 14 members, 5 generations and short episodes."""
     _, table = read_experiment(experiment)
     table = apply_settings(table, [*SMALL, f"env.max_steps={max_steps}", *settings])

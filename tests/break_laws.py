@@ -1,0 +1,231 @@
+"""Break each law on purpose, in a copy of the project, and see its test fail: ``python tests/break_laws.py``.
+
+A test that can't fail holds no law. Every row is a small change of the code that breaks one law, and the test that
+has to notice. Takes a few minutes; ends with 1 if a break went unnoticed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+MPIRUN = str(Path(sys.executable).parent / "mpirun")
+
+
+@dataclass(frozen=True)
+class Break:
+    """One law, one way to break it, and who notices.
+
+    Attributes:
+        law: its number in the design.
+        why: what the change does.
+        file: what is changed.
+        old: the text that is replaced, once.
+        new: by this.
+        test: pytest arguments of the test that has to fail.
+        ranks: under mpirun with so many; 0 without.
+    """
+
+    law: int
+    why: str
+    file: str
+    old: str
+    new: str
+    test: str
+    ranks: int = 0
+
+
+BREAKS = (
+    Break(
+        1,
+        "weights of an episode depend on the one before",
+        "esd/policies/hebbian.py",
+        "            weights = self._initial_weights.draw(seed)",
+        "            self._evolved_weights = weights = self._initial_weights.draw(seed)",
+        "tests/test_rollout.py -k first_last_twice",
+    ),
+    Break(
+        1,
+        "the environment is not seeded",
+        "esd/rollout.py",
+        "reset(seed=seeds.environment)",
+        "reset()",
+        "tests/test_rollout.py -k first_last_twice",
+    ),
+    Break(
+        1,
+        "numpy's global generator is not seeded",
+        "esd/rollout.py",
+        "        np.random.seed(seeds.environment)",
+        "        seeds.environment",
+        "tests/test_rollout.py -k first_last_twice",
+    ),
+    Break(
+        1,
+        "a Box2D world lives on in the next episode",
+        "esd/rollout.py",
+        'type(world).__name__ == "b2World"',
+        "False",
+        "tests/test_rollout.py -k box2d",
+    ),
+    Break(
+        2,
+        "a slice starts its own noise",
+        "esd/kernels/philox.py",
+        "            out[c - start] = epsilon[c - origin]",
+        "            out[c - start] = epsilon[c - start]",
+        "tests/test_noise.py -k slice",
+    ),
+    Break(
+        2,
+        "sums may be contracted and re-associated",
+        "esd/kernels/__init__.py",
+        '"fastmath": False',
+        '"fastmath": True',
+        "tests/kernels",
+    ),
+    Break(
+        3,
+        "ranks exchange their part of h",
+        "esd/train.py",
+        "            following = advance(self._strategy, state, records)",
+        '            self._comm.sum(np.zeros(state.h.size, np.uint64), "h")\n'
+        "            following = advance(self._strategy, state, records)",
+        "tests/test_traffic.py",
+    ),
+    Break(
+        4,
+        "every rank updates from its own members only",
+        "esd/train.py",
+        "        records.table[...] = message[:cells].reshape(records.table.shape)",
+        "        records.table[:, :2] = message[:cells].reshape(records.table.shape)[:, :2] "
+        "* (np.arange(len(records.table)) % size == self._comm.rank)[:, None]",
+        "tests/mpi/test_train.py -k one_and_on_all",
+        2,
+    ),
+    Break(
+        4,
+        "β₁ᵗ is forgotten on resume",
+        "esd/state.py",
+        '            {k: float(v[0]) for k, v in named("scalar.").items()},',
+        "            {k: 1.0 if k.endswith('power') else float(v[0]) for k, v in named(\"scalar.\").items()},",
+        "tests/mpi/test_train.py -k resume_on_another",
+        2,
+    ),
+    Break(
+        4,
+        "members are evaluated with the rank in their seeds",
+        "esd/rollout.py",
+        "        seed, count = self._config.seed, self._config.env.episodes_per_member",
+        "        seed, count = int(__import__('os').environ.get('OMPI_COMM_WORLD_RANK', 0)), "
+        "self._config.env.episodes_per_member",
+        "tests/mpi/test_train.py -k one_and_on_all",
+        2,
+    ),
+    Break(
+        6,
+        "a checkpoint is written in place",
+        "esd/files.py",
+        '    temporary = path.with_name(f".{path.name}.tmp")',
+        "    temporary = path",
+        "tests/test_checkpoint.py -k cannot_be_written",
+    ),
+    Break(
+        6,
+        "a torn record is kept",
+        "esd/journal.py",
+        "        os.ftruncate(self._descriptor, good_bytes)",
+        "        good_bytes = os.fstat(self._descriptor).st_size",
+        "tests/test_journal.py -k torn",
+    ),
+    Break(
+        6,
+        "the journal is not checked for damage",
+        "esd/journal.py",
+        "    if _CRC.unpack_from(data, payload_end)[0] != zlib.crc32(data[start:payload_end]):",
+        "    if False:",
+        "tests/test_journal.py -k damaged_byte",
+    ),
+    Break(
+        7,
+        "the journal misses a generation",
+        "esd/commit.py",
+        "        if len(records.table):",
+        "        if len(records.table) and state.generation != 1:",
+        "tests/commands/test_show_eval_list.py -k journal_alone",
+    ),
+    Break(
+        7,
+        "h depends on something that is not in the journal",
+        "esd/train.py",
+        "        self._comm.sum(message, f",
+        "        records.table[:1] += 1\n        self._comm.sum(message, f",
+        "tests/mpi/test_train.py -k one_and_on_all",
+        2,
+    ),
+)
+
+
+def noticed(case: Break, copy: Path) -> bool:
+    """Whether the test fails in a copy with the break, having passed nothing but collection before."""
+    path = copy / case.file
+    text = path.read_text("utf-8")
+    if text.count(case.old) < 1:
+        raise SystemExit(f"law {case.law}, {case.why}: the text to break is gone from {case.file}")
+    path.write_text(text.replace(case.old, case.new), "utf-8")
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        *case.test.split(),
+    ]
+    if " -k " in case.test:
+        head, _, expression = case.test.partition(" -k ")
+        words = [*words[:7], head, "-k", expression]
+    if case.ranks:
+        words = [MPIRUN, "--oversubscribe", "-n", str(case.ranks), *words, "--with-mpi"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{copy}{os.pathsep}{copy / 'envs'}",
+        "NUMBA_CACHE_DIR": str(copy / "numba"),
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }
+    result = subprocess.run(
+        words, cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+    return "failed" in result.stdout and result.returncode != 0
+
+
+def main() -> int:
+    """Try every break in a copy of its own; 0 if all were noticed."""
+    unnoticed = 0
+    for case in BREAKS:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "esd"
+            kept_out = shutil.ignore_patterns(
+                ".git", ".venv", "runs", "__pycache__", ".*_cache", ".hypothesis"
+            )
+            shutil.copytree(REPOSITORY, copy, ignore=kept_out)
+            good = noticed(case, copy)
+        unnoticed += not good
+        print(
+            f"law {case.law}: {case.why}: {'noticed by' if good else 'NOT NOTICED by'} {case.test}",
+            flush=True,
+        )
+    print(f"{len(BREAKS) - unnoticed} of {len(BREAKS)} breaks were noticed")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
