@@ -130,18 +130,26 @@ class RunFolder:
         return loaded
 
     def newest_checkpoint(
-        self, config: Config, contents: JournalContents, warn: Warn
+        self, paths: list[Path], config: Config, contents: JournalContents, warn: Warn
     ) -> Path | None:
         """The newest good checkpoint; a damaged one is passed over, since the journal makes up for it.
+
+        Args:
+            paths: ``checkpoint_files`` as they were before the journal was read: while the run is being trained,
+                a newer one may have come since.
+            config: of the run.
+            contents: its journal.
+            warn: told of a damaged one.
 
         Raises:
             UsageError: if one is another run's, or of a later generation than the journal reaches.
         """
-        for path in self.checkpoint_files():
+        for path in paths:
             try:
                 loaded = checkpoint.load(path)
             except UsageError as error:
-                warn(f"{error}; passed over, its state is rebuilt from the journal")
+                if path.exists():  # it may have been superseded since
+                    warn(f"{error}; passed over, its state is rebuilt from the journal")
                 continue
             if loaded.identity != identity(config):
                 raise UsageError(f"{path}: a checkpoint of another run; take it out of the folder")
@@ -194,13 +202,15 @@ class RunFolder:
             )
         return replay(config, self.initial_state(config, contents), contents, wanted)
 
-    def last_state(self, config: Config, contents: JournalContents, warn: Warn) -> RunState:
+    def last_state(self, config: Config, warn: Warn) -> RunState:
         """The state that training would go on from: newest good checkpoint, then the journal.
 
         Raises:
             UsageError: see ``newest_checkpoint`` and ``initial_state``.
         """
-        path = self.newest_checkpoint(config, contents, warn)
+        paths = self.checkpoint_files()
+        contents = self.journal(config)
+        path = self.newest_checkpoint(paths, config, contents, warn)
         state = (
             self.load_checkpoint(path, config).state
             if path is not None
@@ -257,7 +267,16 @@ class RunFolder:
             raise UsageError(f"{self.path}: can't be created ({error.strerror})") from error
         self.lock()
         self.store_config(config)
-        write_atomically(self.provenance_file, json.dumps(provenance, indent=2).encode() + b"\n")
+        self.add_provenance(provenance)
+
+    def add_provenance(self, call: dict[str, Any]) -> None:
+        """Add a training call to provenance.json, which holds all of them, oldest first."""
+        calls = []
+        if self.provenance_file.exists():
+            calls = json.loads(self.provenance_file.read_text("utf-8"))
+        write_atomically(
+            self.provenance_file, json.dumps([*calls, call], indent=2).encode() + b"\n"
+        )
 
     def store_config(self, config: Config) -> None:
         """Write config.toml."""

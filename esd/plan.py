@@ -130,8 +130,9 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
             f"{folder.path}: holds a run of experiment {name!r} with other settings: {'; '.join(differences)}. Only "
             "generations and [run] may change on resume; name another folder with --run, or overwrite with --fresh"
         )
+    paths = folder.checkpoint_files()
     contents = folder.journal(stored)
-    checkpoint = folder.newest_checkpoint(stored, contents, warn)
+    checkpoint = folder.newest_checkpoint(paths, stored, contents, warn)
     finished = _why_finished(folder, config, contents.next_generation)
     return Plan(
         config, folder.path, folder.journal_file.read_bytes(), checkpoint, finished=finished

@@ -136,6 +136,7 @@ def _open_folder(
     if contents is not None:
         folder.lock()
         folder.store_config(plan.config)
+        folder.add_provenance(collect(ranks))
         return Commit.resume(folder, plan.config, contents, reporter)
     if plan.erase:
         folder.erase()

@@ -68,8 +68,7 @@ def evaluate(
             path = next(iter(folder.checkpoint_files()), None)
             if path is not None:
                 folder.load_checkpoint(path, config)
-            contents = folder.journal(config)
-            state = folder.last_state(config, contents, print_error if loud else lambda text: None)
+            state = folder.last_state(config, print_error if loud else lambda text: None)
         if env is not None:
             config = dataclasses.replace(config, env=dataclasses.replace(config.env, id=env))
         return config, state, which

@@ -62,11 +62,10 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     from esd.console import print_error
 
     config = folder.config()
-    contents = folder.journal(config)
     if generation is None:
-        state = folder.last_state(config, contents, print_error)
+        state = folder.last_state(config, print_error)
     else:
-        state = folder.state_at(generation, config, contents)
+        state = folder.state_at(generation, config, folder.journal(config))
     lines = metrics.read(folder.metrics_file)
     last = lines[-1] if lines else {}
     centers = [line["center_return"] for line in lines if line["center_return"] is not None]

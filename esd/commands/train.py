@@ -52,6 +52,7 @@ def train(
     """
     from esd.console import ConsoleReporter, Quiet, print_json
     from esd.errors import EXIT_STOPPED_EARLY
+    from esd.folder import RunFolder
     from esd.mpi.comm import agreement
     from esd.plan import Plan, TrainRequest, make_plan
     from esd.stop import StopRequest
@@ -69,7 +70,13 @@ def train(
         if plan.finished:
             reporter.note(plan.finished)
             if comm.rank == 0 and as_json:
-                print_json({"run": str(plan.folder), "reason": "finished before"})
+                print_json(
+                    {
+                        "run": str(plan.folder),
+                        "finished": True,
+                        **(RunFolder(plan.folder).done() or {}),
+                    }
+                )
             return 0
         stop = StopRequest()
         try:

@@ -1,0 +1,107 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+SOURCES = sorted([*(REPOSITORY / "esd").rglob("*.py"), *(REPOSITORY / "envs").rglob("*.py")])
+PICKLING = {
+    "allreduce",
+    "bcast",
+    "scatter",
+    "gather",
+    "allgather",
+    "alltoall",
+    "reduce",
+    "send",
+    "recv",
+    "sendrecv",
+}
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Modules that a file imports, and whether at its top (not only for types)."""
+    tree = ast.parse(path.read_text("utf-8"))
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        for name in names:
+            yield name, node in tree.body and id(node) not in typing_only
+
+
+def test_only_the_mpi_package_imports_mpi4py_and_never_at_the_top() -> None:
+    for path in SOURCES:
+        for name, at_top in imports(path):
+            if name.split(".")[0] == "mpi4py" and (at_top or path.parent.name != "mpi"):
+                text = path.read_text("utf-8")
+                assert not at_top, path
+                assert "TYPE_CHECKING" in text, path
+
+
+def test_the_mathematics_imports_no_mpi_torch_or_environments() -> None:
+    for name in ("noise", "strategy", "shaping", "optim", "vectorize", "observations"):
+        for module, _ in imports(REPOSITORY / "esd" / f"{name}.py"):
+            assert not module.startswith(("mpi4py", "torch", "gymnasium", "esd.mpi", "esd.rollout"))
+
+
+def test_environments_import_nothing_from_esd() -> None:
+    for path in (REPOSITORY / "envs").rglob("*.py"):
+        assert not [module for module, _ in imports(path) if module.split(".")[0] == "esd"]
+
+
+def test_no_pickling_collective_of_mpi4py_is_called() -> None:
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = ast.unparse(node.func.value)
+                assert not (node.func.attr in PICKLING and "comm" in owner.lower()), (
+                    path,
+                    node.lineno,
+                )
+
+
+def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
+    for path in SOURCES:
+        text = path.read_text("utf-8")
+        assert "import pickle" not in text
+        assert "fastmath=True" not in text.replace("``fastmath=True``", "")
+        assert not [m for m, _ in imports(path) if m == "numba"] or path.parent.name == "kernels"
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "launch/README.md"]
+)
+def test_every_relative_link_leads_somewhere(name: str) -> None:
+    page = REPOSITORY / name
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{name}: {target}"
+
+
+def test_every_flag_in_the_readme_exists() -> None:
+    from typer.main import get_command
+
+    from esd.cli import app
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    used = re.findall(r"esd (train|eval|show|list)([^`#\n]*)", text)
+    assert len(used) > 8
+    for command, rest in used:
+        known = {flag for parameter in commands[command].params for flag in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known, (command, rest)
