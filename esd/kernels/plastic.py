@@ -11,8 +11,9 @@ The update of step t − 1 is made at step t, in the pass that reads the weights
 the terminal step and none precedes the first forward. The normalizer found in a pass divides the layer's output
 and is carried into the next pass as a factor on the old weight, so weights are stored one factor off.
 
-Weights are input-major: row i holds all synapses out of input i, outputs padded to 16 lanes. Loops run over inputs
-with all outputs in the vector, so no sum is ever re-associated and the bits don't depend on the vector width.
+Sixteen outputs go through the inputs together, their sums in registers, so no sum is ever re-associated and the bits
+don't depend on the processor. Memory lies in the order in which it is read: per group of sixteen outputs, per input,
+the streams of sixteen values each. Outputs are padded to whole groups; padding has zero weights and coefficients.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import numpy as np
 
 from esd.kernels import inlined, kernel
 from esd.kernels.elementary import tanh
+from esd.kernels.lanes import LANES, larger_magnitude, load, splat, store
 
-LANES = 16
-PLASTIC_STREAMS = 5  # w, A′, B′, C′, D′ of a row, one after the other
+PLASTIC_STREAMS = 5  # w, A′, B′, C′, D′, one after the other
 STATIC_STREAMS = 1  # w alone
 
 NORMALIZE_MAX, NORMALIZE_NONE, NORMALIZE_L2 = 0, 1, 2
@@ -36,7 +37,7 @@ f32 = np.float32
 
 SMALLEST = f32(
     1e-30
-)  # a layer whose weights are all below this is left alone instead of divided by (almost) zero
+)  # a layer with no weight above this is left alone: it can't be divided by nothing
 
 
 def padded(size: int) -> int:
@@ -50,26 +51,64 @@ def _padded(size):
 
 
 @inlined
-def _update_and_sum(row, scale, x_before, x_now, width, y_before, total, size):
-    """Rewire one row by the previous step's activities, and add its contribution to this step's sums."""
-    w = row[0:width]
-    a = row[width : 2 * width]
-    b = row[2 * width : 3 * width]
-    c = row[3 * width : 4 * width]
-    d = row[4 * width : 5 * width]
-    for j in range(width):
-        delta = (a[j] * x_before + c[j]) * y_before[j] + (b[j] * x_before + d[j])
-        new = w[j] * scale + delta
-        w[j] = new
-        total[j] += new * x_now
-        magnitude = abs(new)
-        size[j] = magnitude if magnitude > size[j] else size[j]
+def _rewire(synapses, start, inputs, scale, x_before, x_now, y_before, group, total, size):
+    """Update a group of sixteen outputs by the previous step's activities; sums and largest magnitudes come out."""
+    y = load(y_before, group)
+    factor = splat(scale)
+    sums = splat(f32(0.0))
+    largest = splat(f32(0.0))
+    at = start
+    for i in range(inputs):
+        x = splat(x_before[i])
+        delta = (load(synapses, at + LANES) * x + load(synapses, at + 3 * LANES)) * y + (
+            load(synapses, at + 2 * LANES) * x + load(synapses, at + 4 * LANES)
+        )
+        w = load(synapses, at) * factor + delta
+        store(synapses, at, w)
+        sums = sums + w * splat(x_now[i])
+        largest = larger_magnitude(largest, w)
+        at += PLASTIC_STREAMS * LANES
+    store(total, group, sums)
+    store(size, group, largest)
 
 
 @inlined
-def _row_squares(row, width, size):
-    for j in range(width):
-        size[j] += row[j] * row[j]
+def _sum(synapses, start, stride, inputs, x_now, group, total):
+    """Forward only, for a group of sixteen outputs."""
+    sums = splat(f32(0.0))
+    at = start
+    for i in range(inputs):
+        sums = sums + load(synapses, at) * splat(x_now[i])
+        at += stride
+    store(total, group, sums)
+
+
+@inlined
+def _squares(synapses, start, inputs, group, size):
+    """Σ w² over the inputs, for a group of sixteen outputs."""
+    sums = splat(f32(0.0))
+    at = start
+    for _ in range(inputs):
+        w = load(synapses, at)
+        sums = sums + w * w
+        at += PLASTIC_STREAMS * LANES
+    store(size, group, sums)
+
+
+@inlined
+def _normalizer(kind, size, width):
+    """The factor that a layer's stored weights lack, from each output's largest magnitude or sum of squares."""
+    whole = f32(0.0)
+    if kind == NORMALIZE_NONE:
+        return f32(1.0)
+    if kind == NORMALIZE_MAX:
+        for j in range(width):
+            whole = size[j] if size[j] > whole else whole
+    else:
+        for j in range(width):
+            whole += size[j]
+        whole = np.sqrt(whole)
+    return f32(1.0) / whole if whole > SMALLEST else f32(1.0)
 
 
 @inlined
@@ -93,7 +132,8 @@ def step(observation, synapses, activities, scratch, scales, sizes, settings):
 
     Args:
         observation: float32 [sizes[0]].
-        synapses: float32 [n]; per layer and input, the row's streams of ``padded(outputs)`` values each; changed.
+        synapses: float32 [n]; per layer, group of sixteen outputs and input the streams' sixteen values each;
+            changed.
         activities: float32 [2, Σ padded sizes]; this step's and the last one's, by parity of the step; changed.
         scratch: float32 [2, largest padded size].
         scales: float32 [layers], the factor that each layer's stored weights still lack; changed.
@@ -108,7 +148,7 @@ def step(observation, synapses, activities, scratch, scales, sizes, settings):
     layers = sizes.size - 1
     for i in range(sizes[0]):
         now[i] = observation[i]
-    row_start = 0
+    start = 0
     x_start = 0
     for layer in range(layers):
         inputs = sizes[layer]
@@ -120,42 +160,20 @@ def step(observation, synapses, activities, scratch, scales, sizes, settings):
         y_before = before[y_start : y_start + width]
         total = scratch[0, 0:width]
         size = scratch[1, 0:width]
-        for j in range(width):
-            total[j] = f32(0.0)
-            size[j] = f32(0.0)
         scale = scales[layer]
+        stride = streams * LANES
+        for group in range(0, width, LANES):
+            at = start + group // LANES * inputs * stride
+            if learns:
+                _rewire(synapses, at, inputs, scale, x_before, x_now, y_before, group, total, size)
+                if settings[NORMALIZATION] == NORMALIZE_L2:
+                    _squares(synapses, at, inputs, group, size)
+            else:
+                _sum(synapses, at, stride, inputs, x_now, group, total)
         if learns:
-            for i in range(inputs):
-                row = synapses[row_start : row_start + streams * width]
-                _update_and_sum(row, scale, x_before[i], x_now[i], width, y_before, total, size)
-                row_start += streams * width
-            scale = f32(1.0)
-            if settings[NORMALIZATION] == NORMALIZE_MAX:
-                largest = f32(0.0)
-                for j in range(width):
-                    largest = size[j] if size[j] > largest else largest
-                if largest > SMALLEST:
-                    scale = f32(1.0) / largest
-            elif settings[NORMALIZATION] == NORMALIZE_L2:
-                for j in range(width):
-                    size[j] = f32(0.0)
-                for i in range(inputs):
-                    start = row_start - (inputs - i) * streams * width
-                    _row_squares(synapses[start : start + width], width, size)
-                squares = f32(0.0)
-                for j in range(width):
-                    squares += size[j]
-                length = np.sqrt(squares)
-                if length > SMALLEST:
-                    scale = f32(1.0) / length
+            scale = _normalizer(settings[NORMALIZATION], size, width)
             scales[layer] = scale
-        else:
-            for i in range(inputs):
-                x = x_now[i]
-                row = synapses[row_start : row_start + width]
-                for j in range(width):
-                    total[j] += row[j] * x
-                row_start += streams * width
+        start += inputs * width * streams
         activation = (
             settings[OUTPUT_ACTIVATION] if layer == layers - 1 else settings[HIDDEN_ACTIVATION]
         )
@@ -165,18 +183,32 @@ def step(observation, synapses, activities, scratch, scales, sizes, settings):
 
 
 @kernel
+def place_coefficient(values, eta, stream, add, synapses, start):
+    """Put η·values, float32 [inputs, outputs] each, into a stream of the layer beginning at ``start``, or add it."""
+    inputs, outputs = values.shape
+    for j in range(outputs):
+        at = start + ((j // LANES) * inputs * PLASTIC_STREAMS + stream) * LANES + j % LANES
+        for i in range(inputs):
+            folded = values[i, j] * eta[i, j]
+            synapses[at] = synapses[at] + folded if add else folded
+            at += PLASTIC_STREAMS * LANES
+
+
+@kernel
 def place_weights(weights, bounds, synapses, scales, sizes, settings):
-    """Begin an episode: weights[k]·bounds[layer], input-major without padding, go into the rows; factors become 1."""
+    """Begin an episode: weights[k]·bounds[layer], input-major and unpadded, go into their places; factors become 1."""
     streams = settings[STREAMS]
-    row_start = 0
+    start = 0
     k = 0
     for layer in range(sizes.size - 1):
+        inputs = sizes[layer]
         outputs = sizes[layer + 1]
         bound = bounds[layer]
-        for _ in range(sizes[layer]):
+        for i in range(inputs):
             for j in range(outputs):
-                synapses[row_start + j] = weights[k] * bound
+                at = start + ((j // LANES) * inputs + i) * streams * LANES + j % LANES
+                synapses[at] = weights[k] * bound
                 k += 1
-            row_start += streams * _padded(outputs)
+        start += inputs * _padded(outputs) * streams
         scales[layer] = f32(1.0)
     settings[STEP] = 0

@@ -69,6 +69,7 @@ class HebbianPolicy:
         scheme = "ones" if self._coevolved else settings.initial_weights
         self._initial_weights = InitialWeights(scheme, self._network.shapes)
         self._evolved_weights: Float32s | None = None
+        self._ones = [np.ones(s, np.float32, order=settings.order) for s in self._network.shapes]  # type: ignore[call-overload]
 
     def initial_parameters(self, seed: int) -> Float32s:
         """Coefficients N(0, 1) or U(−1, 1); coevolved weights uniform ±0.1."""
@@ -85,19 +86,14 @@ class HebbianPolicy:
         """Fold η into the other coefficients, once per member."""
         arrays = self.layout.unpack(parameters)
         weights = []
-        for layer, (_, outputs) in enumerate(self._network.shapes):
-            own = {name: arrays[f"layer{layer}.{name}"] for name in self._names}
-            eta = own.get("eta")
-            streams = self._network.rows(layer)[:, 1:, :outputs].swapaxes(0, 1)
-            for stream, name in zip(streams, ("A", "B", "C", "D"), strict=True):
-                if name not in own:
-                    stream[...] = 0.0
-                elif eta is None:
-                    stream[...] = own[name]
-                else:
-                    np.multiply(own[name], eta, out=stream)
-            if "D_out" in own:
-                streams[3] += own["D_out"]
+        for layer, ones in enumerate(self._ones):
+            eta = arrays.get(f"layer{layer}.eta", ones)
+            added = {"D_out"} if "D" in self._names else set()
+            for name in self._names:
+                if name != "eta":
+                    values = arrays[f"layer{layer}.{name}"]
+                    factor = ones if name == "D_out" else eta
+                    self._network.set_coefficient(layer, name[0], values, factor, name in added)
             if self._coevolved:
                 weights.append(arrays[f"layer{layer}.w"].reshape(-1))
         self._evolved_weights = np.concatenate(weights) if self._coevolved else None

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.kernels import plastic
+from esd.kernels.lanes import LANES
 from esd.noise import Purpose, normals, uniforms
 from esd.policies.base import Interface
 
@@ -43,9 +44,11 @@ class Perceptron:
         self.shapes = list(itertools.pairwise(sizes))
         widths = [plastic.padded(size) for size in sizes]
         self._streams = streams
-        row_floats = [inputs * streams * plastic.padded(outputs) for inputs, outputs in self.shapes]
-        self._synapses = np.zeros(sum(row_floats), np.float32)
-        self._layer_starts = np.cumsum([0, *row_floats])
+        layer_floats = [
+            inputs * streams * plastic.padded(outputs) for inputs, outputs in self.shapes
+        ]
+        self._synapses = np.zeros(sum(layer_floats), np.float32)
+        self._layer_starts = np.cumsum([0, *layer_floats])
         self._activities = np.zeros((2, sum(widths)), np.float32)
         self._scratch = np.zeros((2, max(widths)), np.float32)
         self._scales = np.ones(len(self.shapes), np.float32)
@@ -64,11 +67,21 @@ class Perceptron:
         """Number of weights."""
         return sum(inputs * outputs for inputs, outputs in self.shapes)
 
-    def rows(self, layer: int) -> Float32s:
-        """A layer's memory, float32 [inputs, streams, padded outputs]."""
+    def streams(self, layer: int) -> Float32s:
+        """A layer's memory, float32 [groups, inputs, streams, 16]; output j is lane j % 16 of group j // 16."""
         inputs, outputs = self.shapes[layer]
         block = self._synapses[self._layer_starts[layer] : self._layer_starts[layer + 1]]
-        return block.reshape(inputs, self._streams, plastic.padded(outputs))
+        groups = plastic.padded(outputs) // LANES
+        return block.reshape(groups, inputs, self._streams, LANES)
+
+    def set_coefficient(
+        self, layer: int, name: str, values: Float32s, factor: Float32s, add: bool
+    ) -> None:
+        """Set A, B, C or D of a layer to values·factor (float32 [inputs, outputs]), or add that to it."""
+        stream = 1 + "ABCD".index(name)
+        plastic.place_coefficient(
+            values, factor, stream, add, self._synapses, self._layer_starts[layer]
+        )
 
     def begin(self, weights: Float32s, bounds: Float32s) -> None:
         """Start an episode from weights·bounds: float32 [connections] input-major, and float32 [layers]."""
@@ -92,8 +105,10 @@ class Perceptron:
 
     def weights(self, layer: int) -> Float32s:
         """A layer's present weights, float32 [inputs, outputs], before the update that is still pending."""
-        outputs = self.shapes[layer][1]
-        weights: Float32s = self.rows(layer)[:, 0, :outputs] * self._scales[layer]
+        inputs, outputs = self.shapes[layer]
+        grouped = self.streams(layer)[:, :, 0, :]
+        stored = grouped.swapaxes(0, 1).reshape(inputs, -1)[:, :outputs]
+        weights: Float32s = stored * self._scales[layer]
         return weights
 
 
