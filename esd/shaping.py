@@ -53,9 +53,13 @@ def centered_rank_unit(fitness: Float64s) -> Float64s:
 
 
 def standardize(fitness: Float64s) -> Float64s:
-    """(F − mean)/std; failures count as the smallest finite fitness."""
+    """(F − mean)/std; failures count as the smallest finite fitness, and equal fitness gives all zeros."""
     values = _with_failures_worst(fitness)
-    return _divided_by_deviation(values - math.fsum(values) / values.size)
+    if values.min() == values.max():  # n·F/n need not be F, and one ulp over one ulp would be ±1
+        return np.zeros_like(values)
+    # to the order of 1 by a power of two, which is exact: sums of squares can't overflow
+    scaled = np.ldexp(values, -math.frexp(float(np.abs(values).max()))[1])
+    return _divided_by_deviation(scaled - math.fsum(scaled) / scaled.size)
 
 
 def raw(fitness: Float64s) -> Float64s:
