@@ -38,7 +38,6 @@ OWN_NAMES = (
     "initial.safetensors",
     "evaluations",
     "DONE.json",
-    "lock",
 )
 Warn = Callable[[str], None]
 
@@ -255,17 +254,39 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
 
-    def create(self, config: Config, provenance: dict[str, Any]) -> None:
+    def create(self, config: Config, provenance: dict[str, Any], erase: bool) -> None:
         """Make the folder with its config and provenance.
+
+        Args:
+            config: of the new run.
+            provenance: of this call.
+            erase: remove the run that is there, once nobody can be training in it.
 
         Raises:
             UsageError: if that isn't possible.
         """
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.path}: can't be created ({error.strerror})") from error
         self.lock()
+        if erase:
+            self._erase()
+        if self.is_run:
+            raise UsageError(f"{self.path}: another esd has started a run here meanwhile")
+        self.checkpoints.mkdir(exist_ok=True)
+        self.store_config(config)
+        self.add_provenance(provenance)
+
+    def reopen(self, config: Config, provenance: dict[str, Any], journal_as_planned: bytes) -> None:
+        """Take an existing run up again.
+
+        Raises:
+            UsageError: if another process trains in it, or has since the call was planned.
+        """
+        self.lock()
+        if self.journal_file.read_bytes() != journal_as_planned:
+            raise UsageError(f"{self.path}: another esd has trained here meanwhile; start again")
         self.store_config(config)
         self.add_provenance(provenance)
 
@@ -282,7 +303,7 @@ class RunFolder:
         """Write config.toml."""
         write_atomically(self.config_file, tomli_w.dumps(to_table(config)).encode())
 
-    def erase(self) -> None:
+    def _erase(self) -> None:
         """Remove what esd has written here, and nothing else."""
         for name in OWN_NAMES:
             path = self.path / name

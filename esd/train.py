@@ -134,13 +134,9 @@ def _open_folder(
     """Rank 0: make the run's folder, or make an old one ready to be gone on with."""
     folder = RunFolder(plan.folder)
     if contents is not None:
-        folder.lock()
-        folder.store_config(plan.config)
-        folder.add_provenance(collect(ranks))
+        folder.reopen(plan.config, collect(ranks), plan.journal)
         return Commit.resume(folder, plan.config, contents, reporter)
-    if plan.erase:
-        folder.erase()
-    folder.create(plan.config, collect(ranks))
+    folder.create(plan.config, collect(ranks), plan.erase)
     if plan.start_from is not None:
         checkpoint.save(folder.initial_file, Checkpoint(header.identity, state))
     return Commit.begin(folder, plan.config, header, reporter)
