@@ -45,9 +45,9 @@ def words(seed: int, purpose: Purpose, *coordinates: int) -> Uint32s:
     """Four random uint32 words named by a purpose and up to three 32-bit coordinates; shape [4]."""
     c = [*coordinates, 0, 0, 0][:3]
     key0, key1 = key_words(seed)
-    out = np.empty((4, 1), np.uint32)
+    out = np.empty((4, 2), np.uint32)  # counters come in twos
     philox.philox_words(
-        np.uint32(c[0]), 1, np.uint32(c[1]), np.uint32(c[2]), np.uint32(purpose), key0, key1, out
+        np.uint32(c[0]), 2, np.uint32(c[1]), np.uint32(c[2]), np.uint32(purpose), key0, key1, out
     )
     return out[:, 0]
 

@@ -4,10 +4,8 @@ Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" 
 
 A *block* is 1,024 coordinates and is laid out as structure of arrays: counter k of a block yields four words, and
 word w of all counters stands together. For Gaussian noise a block is 256 counters, and coordinate 256·w + k of the
-block comes from word w of counter k. Binomial noise needs half a word per
-coordinate and Rademacher one bit, so their blocks are 128 and 8 counters, with the same word-major order repeated
-for each half or bit. Integer and float scratch are separate arrays, because writing through an
-integer view and reading the float view of the same memory in one loop stops LLVM from vectorizing (246 → 651 M/s).
+block comes from word w of counter k. Binomial noise needs half a word per coordinate and Rademacher one bit, so
+their blocks are 128 and 8 counters, with the same word-major order repeated for each half or bit.
 
 Counter words: 0 = counter within the vector, 1 = mirrored pair, 2 = generation, 3 = the stream's purpose.
 """
@@ -36,69 +34,69 @@ _SHIFT32 = u64(32)
 ROUNDS = 10
 
 
+@inlined
+def _round(x0, x1, x2, x3, k0, k1):
+    """One Philox round on words in the low halves of uint64; junk in the high halves never reaches a product."""
+    p0 = _M0 * (x0 & _MASK)
+    p1 = _M1 * (x2 & _MASK)
+    return (p1 >> _SHIFT32) ^ x1 ^ u64(k0), p1, (p0 >> _SHIFT32) ^ x3 ^ u64(k1), p0
+
+
 @kernel
 def philox_words(first, count, c1, c2, c3, key0, key1, words):
-    """Fill words[w, k], k < count (uint32), with Philox4x32-10 of the counters (first + k, c1, c2, c3)."""
-    for k in range(count):
-        x0 = u32(u64(first) + u64(k))
-        x1 = u32(c1)
-        x2 = u32(c2)
-        x3 = u32(c3)
+    """Fill words[w, k], k < count (uint32), with Philox4x32-10 of the counters (first + k, c1, c2, c3); count is even.
+
+    Two counters go through the rounds together: one alone leaves the processor waiting for its products.
+    """
+    half = count // 2
+    for k in range(half):
+        x0, x1, x2, x3 = u64(first) + u64(k), u64(c1), u64(c2), u64(c3)
+        y0, y1, y2, y3 = u64(first) + u64(k + half), u64(c1), u64(c2), u64(c3)
         k0 = u32(key0)
         k1 = u32(key1)
         for _ in range(ROUNDS):
-            p0 = _M0 * u64(x0)
-            p1 = _M1 * u64(x2)
-            x0 = u32(p1 >> _SHIFT32) ^ x1 ^ k0
-            x1 = u32(p1 & _MASK)
-            x2 = u32(p0 >> _SHIFT32) ^ x3 ^ k1
-            x3 = u32(p0 & _MASK)
+            x0, x1, x2, x3 = _round(x0, x1, x2, x3, k0, k1)
+            y0, y1, y2, y3 = _round(y0, y1, y2, y3, k0, k1)
             k0 = u32(k0 + _W0)
             k1 = u32(k1 + _W1)
-        words[0, k] = x0
-        words[1, k] = x1
-        words[2, k] = x2
-        words[3, k] = x3
+        words[0, k] = u32(x0)
+        words[1, k] = u32(x1)
+        words[2, k] = u32(x2)
+        words[3, k] = u32(x3)
+        words[0, k + half] = u32(y0)
+        words[1, k + half] = u32(y1)
+        words[2, k + half] = u32(y2)
+        words[3, k + half] = u32(y3)
 
 
 @inlined
-def _box_muller(radius_words, angle_words, uniform, uniform_bits, first, second):
+def _box_muller(radius_words, angle_words, first, second):
     """Two independent standard normals per pair of words.
 
     The radius' uniform is (w₃₁ + ½)/2³¹ rounded to float32, in [2⁻³², 1], so |ε| ≤ 6.66. The angle's word is a
     signed fraction of a turn: its nearest quarter turn is split off exactly and the rest, in [−π/4, π/4], goes
-    through the polynomials.
+    through the polynomials. (numba wants ``view`` on a name that was made by np.float32(…) or np.int32(…).)
     """
-    count = radius_words.size
-    for k in range(count):
-        uniform[k] = f32(i32(radius_words[k] >> u32(1))) + f32(0.5)
-    for k in range(count):
-        bits = uniform_bits[k]
+    for k in range(radius_words.size):
+        uniform = np.float32(f32(i32(radius_words[k] >> u32(1))) + f32(0.5))
+        bits = uniform.view(np.int32)
         # split u = m·2^e with m in [√½, √2): 0x3F3504F3 are the bits of √½
-        e = (bits - i32(0x3F3504F3)) >> i32(23)
-        first_bits = bits - (e << i32(23))
-        radius_words[k] = u32(first_bits)
+        exponent = i32((bits - i32(0x3F3504F3)) >> i32(23))
+        mantissa_bits = np.int32(bits - (exponent << i32(23)))
+        r = np.sqrt(minus_two_log(mantissa_bits.view(np.float32), f32(exponent - i32(31))))
         angle = i32(angle_words[k])
-        quarter = (angle + i32(0x20000000)) >> i32(30)
-        angle_words[k] = u32(quarter & i32(3))
-        second[k] = f32(i32(angle - (quarter << i32(30)))) * f32(np.pi / 2 / 2**30)
-        first[k] = f32(e - i32(31))
-    for k in range(count):
-        uniform_bits[k] = i32(radius_words[k])
-    for k in range(count):
-        r = np.sqrt(minus_two_log(uniform[k], first[k]))
-        x = second[k]
+        quarter = i32(i32(angle + i32(0x20000000)) >> i32(30))
+        x = f32(i32(angle - (quarter << i32(30)))) * f32(np.pi / 2 / 2**30)
         s = sine(x)
         c = cosine(x)
-        quarter = angle_words[k]
-        swap = (quarter & u32(1)) != u32(0)
-        a = s if swap else c
-        b = c if swap else s
-        # cos(x + q·π/2) = c, −s, −c, s and sin(x + q·π/2) = s, c, −s, −c for q = 0, 1, 2, 3
-        a = -a if (quarter == u32(1)) | (quarter == u32(2)) else a
-        b = -b if quarter >= u32(2) else b
-        first[k] = r * a
-        second[k] = r * b
+        swap = (quarter & i32(1)) != i32(0)
+        a = np.float32(s if swap else c)
+        b = np.float32(c if swap else s)
+        # cos(x + q·π/2) = c, −s, −c, s and sin(x + q·π/2) = s, c, −s, −c for q = 0, 1, 2, 3 (mod 4)
+        a_bits = np.int32(a.view(np.int32) ^ i32(((quarter + i32(1)) & i32(2)) << i32(30)))
+        b_bits = np.int32(b.view(np.int32) ^ i32((quarter & i32(2)) << i32(30)))
+        first[k] = r * a_bits.view(np.float32)
+        second[k] = r * b_bits.view(np.float32)
 
 
 @inlined
@@ -135,12 +133,12 @@ def _uniform(words, out):
 
 
 @inlined
-def _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, uniform_bits, out):
+def _block(kind, block, pair, generation, purpose, key0, key1, words, out):
     """ε of one block of one vector, out[1024]."""
     if kind == GAUSSIAN:
         philox_words(u64(block) * u64(256), 256, pair, generation, purpose, key0, key1, words)
-        _box_muller(words[0], words[1], uniform, uniform_bits, out[0:256], out[256:512])
-        _box_muller(words[2], words[3], uniform, uniform_bits, out[512:768], out[768:1024])
+        _box_muller(words[0], words[1], out[0:256], out[256:512])
+        _box_muller(words[2], words[3], out[512:768], out[768:1024])
     elif kind == BINOMIAL:
         philox_words(u64(block) * u64(128), 128, pair, generation, purpose, key0, key1, words)
         _binomial(words, out)
@@ -156,8 +154,6 @@ def _block(kind, block, pair, generation, purpose, key0, key1, words, uniform, u
 def fill(kind, start, pair, generation, purpose, key0, key1, out):
     """out[j] = ε[start + j]."""
     words = np.empty((4, 256), np.uint32)
-    uniform = np.empty(256, np.float32)
-    uniform_bits = uniform.view(np.int32)
     epsilon = np.empty(BLOCK, np.float32)
     stop = start + out.size
     for block in range(start // BLOCK, (stop + BLOCK - 1) // BLOCK):
@@ -170,8 +166,6 @@ def fill(kind, start, pair, generation, purpose, key0, key1, out):
             key0,
             key1,
             words,
-            uniform,
-            uniform_bits,
             epsilon,
         )
         origin = block * BLOCK
@@ -183,8 +177,6 @@ def fill(kind, start, pair, generation, purpose, key0, key1, out):
 def perturb(kind, scale, start, pair, generation, purpose, key0, key1, h, out):
     """out[j] = h[j] + scale · ε[start + j], the product rounded before the sum."""
     words = np.empty((4, 256), np.uint32)
-    uniform = np.empty(256, np.float32)
-    uniform_bits = uniform.view(np.int32)
     epsilon = np.empty(BLOCK, np.float32)
     stop = start + out.size
     for block in range(start // BLOCK, (stop + BLOCK - 1) // BLOCK):
@@ -197,8 +189,6 @@ def perturb(kind, scale, start, pair, generation, purpose, key0, key1, h, out):
             key0,
             key1,
             words,
-            uniform,
-            uniform_bits,
             epsilon,
         )
         origin = block * BLOCK
@@ -213,8 +203,6 @@ def accumulate(kind, start, weights, generation, purpose, key0, key1, out):
     A zero weight is passed over: adding ±0 to a sum that starts at +0 changes no bit.
     """
     words = np.empty((4, 256), np.uint32)
-    uniform = np.empty(256, np.float32)
-    uniform_bits = uniform.view(np.int32)
     epsilon = np.empty(BLOCK, np.float32)
     total = np.empty(BLOCK, np.float32)
     stop = start + out.size
@@ -233,8 +221,6 @@ def accumulate(kind, start, weights, generation, purpose, key0, key1, out):
                     key0,
                     key1,
                     words,
-                    uniform,
-                    uniform_bits,
                     epsilon,
                 )
                 for j in range(BLOCK):
