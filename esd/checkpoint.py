@@ -71,14 +71,13 @@ def load(path: Path) -> Checkpoint:
     try:
         state = RunState.of_arrays(int(metadata["generation"]), arrays)
         intact = state.sha256() == metadata["state_sha256"]
+        best = metadata.get("center_return")
+        loaded = Checkpoint(metadata["identity"], state, None if best is None else float(best))
     except (KeyError, ValueError) as error:
         raise UsageError(f"{path}: damaged, {error} is missing or wrong") from error
     if not intact:
         raise UsageError(f"{path}: damaged, its contents don't match their checksum")
-    center_return = metadata.get("center_return")
-    return Checkpoint(
-        metadata["identity"], state, None if center_return is None else float(center_return)
-    )
+    return loaded
 
 
 def _metadata(data: bytes) -> dict[str, str]:

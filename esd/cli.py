@@ -7,10 +7,13 @@ import os
 import typer
 
 from esd import __version__
+from esd.commands import bench as bench_command
 from esd.commands import eval as eval_command
 from esd.commands import list as list_command
 from esd.commands import show as show_command
 from esd.commands import train as train_command
+from esd.commands.running import silence
+from esd.mpi.launch import launched_rank
 
 # One thread per rank: ranks are the parallelism. Has to be set before numpy is loaded.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -29,6 +32,7 @@ app.command("train")(train_command.train)
 app.command("eval")(eval_command.evaluate)
 app.command("show")(show_command.show)
 app.command("list")(list_command.list_names)
+app.command("bench")(bench_command.bench)
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,5 +51,12 @@ def _options(
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    app()
+    """Entry point of the console script.
+
+    A wrong flag is told, and help is printed, by one rank only: the others are silent until their command begins.
+    """
+    if launched_rank() == 0:
+        app()
+    else:
+        with silence():
+            app()

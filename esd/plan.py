@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,7 @@ def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
     done = folder.done()
     if done is None:
         return ""
-    extend = f"to go on: esd train --run {folder.path} --set generations={2 * generations or 1}"
+    extend = f"to go on: esd train --run {shlex.quote(str(folder.path))} --set generations={2 * generations or 1}"
     if generations >= config.generations:
         return f"{folder.path} is finished: all {generations} generations are done; {extend}"
     target, best = config.run.target_return, done["best_center_return"]

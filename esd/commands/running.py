@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -17,6 +21,17 @@ if TYPE_CHECKING:
 STAGGER_SECONDS = 0.3
 
 
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Say nothing until ``on_ranks`` begins: what every rank would say alike, rank 0 says."""
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
+
+
 def on_ranks(body: Callable[[Communicator], int]) -> NoReturn:
     """Run a command's body on every rank and exit with its code.
 
@@ -27,6 +42,7 @@ def on_ranks(body: Callable[[Communicator], int]) -> NoReturn:
     from esd.console import print_error
     from esd.mpi.comm import JobFailedError, connect, exit_code_of
 
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     try:
         comm = connect()
     except EsdError as error:

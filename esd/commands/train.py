@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,7 +96,7 @@ def _summary(plan: Plan, ending: Ending, reporter: ConsoleReporter | Quiet, as_j
     """Say how it ended and what to do next."""
     from esd.console import print_json
 
-    state = ending.state
+    state, folder = ending.state, shlex.quote(str(plan.folder))
     if as_json:
         print_json(
             {
@@ -110,6 +111,6 @@ def _summary(plan: Plan, ending: Ending, reporter: ConsoleReporter | Quiet, as_j
         f"{plan.folder}: generation {state.generation}, ended by {ending.reason}, h {state.h_sha256()[:16]}"
     )
     if ending.finished:
-        reporter.note(f"evaluate it: esd eval {plan.folder}")
+        reporter.note(f"evaluate it: esd eval {folder}")
     else:
-        reporter.note(f"not finished; to go on: esd train --run {plan.folder}")
+        reporter.note(f"not finished; to go on: esd train --run {folder}")

@@ -20,6 +20,24 @@ _SIZE_VARIABLES = (
 )
 
 
+_RANK_VARIABLES = (
+    "OMPI_COMM_WORLD_RANK",
+    "PMI_RANK",
+    "MV2_COMM_WORLD_RANK",
+    "PALS_RANKID",
+    "FLUX_TASK_RANK",
+    "SLURM_PROCID",
+)
+
+
+def launched_rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Which of them this process is; 0 without a launcher."""
+    for name in _RANK_VARIABLES:
+        if environment.get(name, "").isdigit():
+            return int(environment[name])
+    return 0
+
+
 def launched_processes(environment: Mapping[str, str] = os.environ) -> int:
     """How many processes the launcher says it started; 1 without a launcher."""
     for name in _SIZE_VARIABLES:

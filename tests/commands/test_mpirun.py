@@ -174,3 +174,11 @@ def test_killing_mpirun_leaves_no_ranks_behind(no_orphans: Path) -> None:
     process = start(no_orphans)
     process.kill()
     process.communicate(timeout=60)
+
+
+def test_a_wrong_flag_and_help_are_told_by_one_rank(no_orphans: Path) -> None:
+    wrong = esd("train", "--sett", "x", cwd=no_orphans, ranks=3)
+    assert wrong.returncode == 2
+    assert (wrong.stdout + wrong.stderr).count("No such option") == 1
+    shown = esd("train", "--help", cwd=no_orphans, ranks=3)
+    assert shown.stdout.count("Usage") == 1

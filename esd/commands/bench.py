@@ -1,0 +1,93 @@
+"""``esd bench``."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from esd.commands.running import on_ranks
+
+if TYPE_CHECKING:
+    from esd.bench import Measurement
+    from esd.mpi.comm import Communicator
+
+
+class Part(enum.StrEnum):
+    """What can be measured."""
+
+    ALL = "all"
+    KERNEL = "kernel"
+    NOISE = "noise"
+    ROLLOUT = "rollout"
+    RANKS = "ranks"
+
+
+def bench(
+    part: Annotated[Part, typer.Argument(help="What to measure.")] = Part.ALL,
+    experiment: Annotated[
+        str, typer.Option(help="Whose environment and policy rollout and ranks use.")
+    ] = "cartpole",
+    seconds: Annotated[
+        float, typer.Option(help="Length of one measurement of rollout and ranks.", min=0.01)
+    ] = 1.0,
+    rounds: Annotated[
+        int, typer.Option(help="How often each pair is measured, in turns.", min=1)
+    ] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure this machine: each figure beside its limit or a rival, in turns, as a ratio with quartiles.
+
+    Start it under mpirun to measure how ranks scale; kernel, noise and rollout are then measured on rank 0 while the
+    others wait.
+    """
+    from esd import bench as benches
+    from esd.config import parse, read_experiment
+    from esd.console import print_json
+    from esd.mpi.comm import agreement
+
+    def body(comm: Communicator) -> int:
+        with agreement(comm, "reading the experiment"):
+            config = parse(read_experiment(experiment)[1], experiment)
+        found: list[Measurement] = []
+        parts: dict[Part, Callable[[], Iterator[Measurement]]] = {
+            Part.KERNEL: lambda: benches.kernel(rounds),
+            Part.NOISE: lambda: benches.noise(rounds),
+            Part.ROLLOUT: lambda: benches.rollout(config, seconds, rounds),
+        }
+        with agreement(comm, "measuring on rank 0"):
+            for name, measure in parts.items():
+                if comm.rank == 0 and part in (Part.ALL, name):
+                    found += _told(measure(), as_json)
+        if part in (Part.ALL, Part.RANKS):
+            measured = benches.ranks(comm, config, seconds, rounds)
+            found += list(measured) if comm.rank else _told(measured, as_json)
+        if comm.rank == 0 and as_json:
+            print_json({"ranks": comm.size, "measurements": [m.as_json() for m in found]})
+        return 0
+
+    on_ranks(body)
+
+
+def _told(measured: Iterator[Measurement], quietly: bool) -> list[Measurement]:
+    """All measurements, each printed as it comes."""
+    found = []
+    for m in measured:
+        found.append(m)
+        if quietly:
+            continue
+        low, high = m.quartiles
+        if m.reference is None or m.ratio is None:
+            print(
+                f"{m.name}: {m.value:,.1f} {m.unit} (quartiles {low:,.1f} to {high:,.1f})",
+                flush=True,
+            )
+        else:
+            print(
+                f"{m.name}: {m.value:,.1f} {m.unit}; {m.reference_name}: {m.reference:,.1f} {m.unit}; "
+                f"ratio {m.ratio:.2f} ({low:.2f} to {high:.2f})",
+                flush=True,
+            )
+    return found
