@@ -5,7 +5,9 @@ set -euo pipefail
 
 # shellcheck source=launch/environment.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
-use_environment test
+# Tests of a component that is not installed skip, naming what installs it; ESD_TEST_EXTRAS=peers brings evosax.
+read -ra extras <<<"${ESD_TEST_EXTRAS:-}"
+use_environment test ${extras[@]+"${extras[@]}"}
 cd "$root"
 
 # Tests start more ranks than there are cores.

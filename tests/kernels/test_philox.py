@@ -1,0 +1,309 @@
+"""The noise kernels against published vectors, a plain oracle, and themselves on other instruction sets."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+
+from esd.kernels import philox
+from esd.noise import Purpose, key_words
+from tests.oracles import philox as oracle
+
+KIND_CODES = {
+    "gaussian": philox.GAUSSIAN,
+    "binomial": philox.BINOMIAL,
+    "rademacher": philox.RADEMACHER,
+    "uniform": philox.UNIFORM,
+}
+
+# Random123's kat_vectors, philox4x32 10: counter, key, result
+KNOWN_ANSWERS = [
+    (
+        (0, 0, 0, 0),
+        (0, 0),
+        (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+    ),
+    (
+        (0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF),
+        (0xFFFFFFFF, 0xFFFFFFFF),
+        (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+    ),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+# seeds with only low, only high and all bits; generations and pairs at both ends of their 32 bits
+STREAMS = [
+    (0, 0, 0, Purpose.PERTURBATION),
+    (1, 0, 1, Purpose.PERTURBATION),
+    (1, 1, 0, Purpose.PERTURBATION),
+    (2**32, 3, 17, Purpose.INITIAL_H),
+    (0xFEDCBA9876543210, 255, 4095, Purpose.INITIAL_WEIGHTS),
+    (2**64 - 1, 2**32 - 1, 2**32 - 1, Purpose.TEST_EPISODE),
+]
+
+
+def fill(
+    kind: str, seed: int, pair: int, generation: int, purpose: int, start: int, stop: int
+) -> oracle.Float32s:
+    """Call the kernel with the types that ``esd.noise`` uses."""
+    out = np.empty(stop - start, np.float32)
+    counter = np.uint32(pair), np.uint32(generation), np.uint32(purpose)
+    philox.fill(KIND_CODES[kind], start, *counter, *key_words(seed), out)
+    return out
+
+
+def same_bits(a: oracle.Float32s, b: oracle.Float32s) -> bool:
+    return a.dtype == b.dtype == np.float32 and np.array_equal(a.view("u4"), b.view("u4"))
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
+def test_kernel_gives_the_published_words(
+    counter: tuple[int, ...], key: tuple[int, int], answer: tuple[int, ...]
+) -> None:
+    words = np.empty((4, 2), np.uint32)  # counters come in twos
+    first, *rest = map(np.uint32, (*counter, *key))
+    philox.philox_words(first, 2, *rest, words)
+    assert tuple(words[:, 0]) == answer
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
+def test_oracle_gives_the_published_words(
+    counter: tuple[int, ...], key: tuple[int, int], answer: tuple[int, ...]
+) -> None:
+    assert tuple(oracle.philox4x32(np.array(counter)[:, None], key)[:, 0]) == answer
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**32, 2**64 - 1, 0xFEDCBA9876543210])
+def test_words_of_consecutive_counters_equal_the_oracles(seed: int) -> None:
+    first = 2**32 - 100  # the counter wraps within these 256
+    words = np.empty((4, 256), np.uint32)
+    counter = np.uint32(11), np.uint32(12), np.uint32(13)
+    philox.philox_words(np.uint64(first), 256, *counter, *key_words(seed), words)
+    assert np.array_equal(words, oracle.stream(seed, 13, 11, 12, first, 256))
+
+
+@pytest.mark.parametrize("kind", KIND_CODES)
+@pytest.mark.parametrize(("seed", "pair", "generation", "purpose"), STREAMS)
+def test_noise_equals_the_oracles_bit_for_bit(
+    kind: str, seed: int, pair: int, generation: int, purpose: Purpose
+) -> None:
+    for start, stop in [(0, 40_000), (999, 1_025), (5_000_000_000, 5_000_003_000)]:
+        expected = oracle.epsilon(kind, seed, pair, generation, start, stop, purpose)
+        assert same_bits(fill(kind, seed, pair, generation, purpose, start, stop), expected)
+
+
+def test_gaussian_noise_equals_the_oracles_over_many_blocks_generations_and_pairs() -> None:
+    for pair in range(8):
+        for generation in range(8):
+            expected = oracle.epsilon("gaussian", 2024, pair, generation, 0, 20_480)
+            actual = fill("gaussian", 2024, pair, generation, 0, 0, 20_480)
+            assert same_bits(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("radius_word", "angle_word", "expected"),
+    [
+        (0xFFFFFFFF, 0x00000000, (0.0, 0.0)),  # uniform 1: radius 0
+        (0x00000000, 0x00000000, (6.6604, 0.0)),  # the smallest uniform, 2⁻³²: the largest |ε|
+        (0x00000000, 0x40000000, (0.0, 6.6604)),  # a quarter turn
+        (0x00000000, 0x80000000, (-6.6604, 0.0)),  # half a turn
+        (0x00000000, 0xC0000000, (0.0, -6.6604)),
+        (0x00000001, 0x20000000, (4.7096, 4.7096)),  # an eighth; the lowest bit is not used
+        (0x00000000, 0x7FFFFFFF, (-6.6604, 0.0)),
+        (0x00000000, 0xE0000000, (4.7096, -4.7096)),
+    ],
+)
+def test_box_muller_is_right_at_the_ends_of_its_words(
+    radius_word: int, angle_word: int, expected: tuple[float, float]
+) -> None:
+    radius = np.array([radius_word], np.uint32)
+    angle = np.array([angle_word], np.uint32)
+    first, second = oracle.box_muller(radius, angle)
+    assert (first[0], second[0]) == pytest.approx(expected, abs=1e-4)
+    out = np.empty((2, 1), np.float32)
+    philox._box_muller(radius, angle, out[0], out[1])
+    assert same_bits(out, np.stack([first, second]))
+
+
+def test_streams_of_different_names_share_no_words() -> None:
+    """Every coordinate of a name counts: no two of 2,592 streams start with the same counter's 128 bits."""
+    ends = [0, 1, 2, 7, 2**16, 2**32 - 1]
+    seeds = [0, 1, 2, 2**32, 2**32 + 1, 2**63]
+    names = [
+        (s, p, a, b, f) for s in seeds for p in range(6) for a in ends for b in ends for f in (0, 1)
+    ]
+    words = np.empty((4, 2), np.uint32)
+    seen = set()
+    for seed, purpose, pair, generation, first in names:
+        counter = np.uint32(pair), np.uint32(generation), np.uint32(purpose)
+        philox.philox_words(np.uint64(first), 2, *counter, *key_words(seed), words)
+        seen.add(words[:, 0].tobytes())
+    assert len(seen) == len(names)
+
+
+# What every instruction set must compute alike: run here and, compiled for other processors, in subprocesses.
+COMPUTE = r"""
+import hashlib, json
+import numpy as np
+from esd.config import HebbianConfig
+from esd.kernels import philox, plastic
+from esd.noise import NOISE_KINDS, Noise, Purpose, normals, uniforms
+from esd.optim import OPTIMIZERS, make_optimizer
+from esd.policies.base import Interface
+from esd.policies.hebbian import HebbianPolicy
+from esd.shaping import SHAPINGS
+from esd.strategy import Decay, Strategy, mean_square
+
+SEED = 0x123456789ABCDEF0
+
+def digest(*arrays):
+    return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
+
+def computed():
+    result = {}
+    weights = normals(3, Purpose.INITIAL_H, 50)
+    for kind in NOISE_KINDS:
+        noise = Noise(kind, SEED)
+        result[f"{kind} epsilon"] = digest(noise.epsilon(5, 7, 100, 20_000))
+        total = np.empty(10_000, np.float32)
+        noise.accumulate(weights, 9, total, 333)
+        result[f"{kind} accumulate"] = digest(total)
+        noise.perturb(total, 0.1, 3, 2, total, 333)
+        result[f"{kind} perturb"] = digest(total)
+    result["uniforms"] = digest(uniforms(SEED, Purpose.INITIAL_WEIGHTS, 10_000))
+    for normalization in ("max", "l2", "none"):
+        for activation in ("tanh", "relu"):
+            settings = HebbianConfig(hidden=(33, 16), activation=activation, normalization=normalization)
+            policy = HebbianPolicy(Interface(11, 5, True), settings)
+            policy.load(np.float32(0.1) * policy.initial_parameters(SEED))
+            policy.reset(SEED)
+            outputs = [policy.act(normals(SEED, Purpose.TEST_EPISODE, 11, t)).copy() for t in range(20)]
+            assert np.isfinite(outputs).all()
+            result[f"plastic {normalization} {activation}"] = digest(*outputs, *policy.weights())
+    h = normals(SEED, Purpose.INITIAL_H, 9_000)
+    fitness = np.float64(normals(SEED, Purpose.INITIAL_H, 40, 1))
+    for name in OPTIMIZERS:
+        for shaping in SHAPINGS:
+            strategy = Strategy(
+                Noise("gaussian", SEED), 40, Decay(0.1, 0.99), Decay(0.05, 0.99), make_optimizer(name), shaping, 0.01
+            )
+            state = strategy.start(h)
+            for _ in range(5):
+                state = strategy.tell(state, fitness)
+            result[f"tell {name} {shaping}"] = digest(state.h, *state.moments.values())
+            result[f"mean square {name} {shaping}"] = mean_square(state.h).hex()
+    return result
+"""
+
+REPORT = """
+result = computed()
+assembly = "".join(
+    text
+    for kernel in (philox.fill, philox.perturb, philox.accumulate, plastic.step)
+    for text in kernel.inspect_asm().values()
+)
+print(json.dumps({
+    "computed": result,
+    "registers": [name for name in ("xmm", "ymm", "zmm") if name in assembly],
+    "contractions": sum(assembly.count(name) for name in ("vfmadd", "vfmsub", "vfnmadd", "vfnmsub")),
+}))
+"""
+
+# LLVM's name of a processor: extra features, the registers that its code uses, the feature needed to run it here
+TARGETS = {
+    "nehalem": ("", ["xmm"], "sse4.2"),
+    "x86-64-v3": ("", ["xmm", "ymm"], "avx2"),
+    "x86-64-v4": ("-prefer-256-bit", ["xmm", "ymm", "zmm"], "avx512vl"),
+}
+
+
+def start_target(target: str, cache: Path) -> subprocess.Popen[str]:
+    """Compile and compute for another processor, in the background."""
+    environment = os.environ | {
+        "NUMBA_CPU_NAME": target,
+        "NUMBA_CPU_FEATURES": TARGETS[target][0],
+        "NUMBA_CACHE_DIR": str(cache),
+        "PYTHONWARNINGS": "ignore",
+    }
+    if (
+        target == "nehalem"
+    ):  # and without the wide versions of numpy's loops, on which the optimizers run
+        environment["NPY_DISABLE_CPU_FEATURES"] = " ".join(numpy_extensions())
+    return subprocess.Popen(
+        [sys.executable, "-c", COMPUTE + REPORT],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def numpy_extensions() -> list[str]:
+    """Instruction sets beyond the baseline that numpy has found here."""
+    found: list[str] = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])  # type: ignore[call-overload]
+    return found
+
+
+def runs_here(target: str) -> bool:
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    features: dict[str, bool] = llvm.get_host_cpu_features()
+    return features.get(TARGETS[target][2], False)
+
+
+@pytest.fixture(scope="module")
+def processes(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """All targets that this processor can run, started together because each takes ten seconds to compile."""
+    started = {
+        target: start_target(target, tmp_path_factory.mktemp(target))
+        for target in TARGETS
+        if runs_here(target)
+    }
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def computed_here() -> dict[str, str]:
+    namespace: dict[str, Any] = {}
+    exec(COMPUTE, namespace)
+    result: dict[str, str] = namespace["computed"]()
+    return result
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_instruction_set_computes_the_same_bits(
+    target: str, processes: dict[str, subprocess.Popen[str]], computed_here: dict[str, str]
+) -> None:
+    """Laws 2 and 4 on 128, 256 and 512 bit registers, and on this machine's own.
+
+    The reason for ``fastmath=False``: with ``fastmath=True`` in ``esd/kernels/__init__.py`` LLVM contracts
+    weight·ε + total to one rounding where the processor has FMA (from x86-64-v3 on), and re-associates sums by the
+    width of its registers, so the targets disagree. The contractions are looked for in the machine code as well.
+    """
+    if target not in processes:
+        pytest.skip(f"{target} needs an x86-64 processor with {TARGETS[target][2]}")
+    output, errors = processes[target].communicate(timeout=240)
+    assert processes[target].returncode == 0, errors
+    report = json.loads(output)
+    assert report["registers"] == TARGETS[target][1], "the code was not compiled for the target"
+    assert report["computed"] == computed_here
+    assert report["contractions"] == 0
