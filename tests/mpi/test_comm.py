@@ -62,9 +62,14 @@ def test_what_fails_on_some_ranks_fails_on_all_with_one_reason(
     culprits: list[int], world: Communicator
 ) -> None:
     failing = {c % world.size for c in culprits}
-    with pytest.raises(JobFailedError) as failure, agreement(world, "test"):
-        if world.rank in failing:
-            raise UsageError(f"rank {world.rank} can't")
+
+    def body() -> None:
+        with agreement(world, "test"):
+            if world.rank in failing:
+                raise UsageError(f"rank {world.rank} can't")
+
+    with pytest.raises(JobFailedError) as failure:
+        body()
     assert failure.value.exit_code == 2
     reason = failure.value.__cause__
     if world.rank == min(failing):
