@@ -11,7 +11,7 @@ import numpy.typing as npt
 from esd.config import Config
 from esd.errors import UsageError
 from esd.mpi.comm import Communicator, agreement
-from esd.mpi.schedule import share_of
+from esd.mpi.schedule import Schedule
 from esd.noise import Purpose
 from esd.records import Records
 from esd.rollout import EpisodeSeeds, Rollout
@@ -76,6 +76,7 @@ def evaluate(
     Raises:
         JobFailedError: on all ranks, if any failed.
     """
+    schedule = Schedule(comm)
     with agreement(comm, "evaluating"):
         rollout = Rollout(config)
         size = rollout.policy.layout.size
@@ -86,7 +87,7 @@ def evaluate(
             )
         rollout.use_statistics(state.observations)
         records = Records(0, episodes, 0)
-        for row in share_of(comm.rank, comm.size, episodes):
+        for row in schedule.rows(0, episodes):
             seeds = EpisodeSeeds.named(seed, Purpose.TEST_EPISODE, 0, 0, row)
             outcome = rollout.evaluate(state.h, [seeds])
             records.write(
@@ -98,5 +99,6 @@ def evaluate(
                 status=outcome.status,
             )
         rollout.close()
+    schedule.close()
     comm.sum(records.table.reshape(-1), "the exchange of test episodes")
     return Evaluation(records.center_returns, records.steps)

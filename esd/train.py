@@ -19,7 +19,7 @@ from esd.errors import RunError, UsageError
 from esd.folder import RunFolder, first_state, replay
 from esd.journal import JournalContents, JournalHeader
 from esd.mpi.comm import Communicator, agreement, exit_code_of, raise_if_any_failed
-from esd.mpi.schedule import share_of
+from esd.mpi.schedule import Schedule
 from esd.noise import Purpose
 from esd.plan import Plan
 from esd.provenance import collect
@@ -64,9 +64,11 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
     with agreement(comm, "opening the run's folder"):
         if comm.rank == 0:
             commit = _open_folder(plan, state, header, contents, comm.size, reporter)
+    schedule = Schedule(comm)
     try:
-        return _Loop(comm, config, rollout, stop, commit).run(state)
+        return _Loop(comm, config, rollout, schedule, stop, commit).run(state)
     finally:
+        schedule.close()
         rollout.close()
         if commit is not None:
             commit.close()
@@ -165,11 +167,12 @@ class _Loop:
         comm: Communicator,
         config: Config,
         rollout: Rollout,
+        schedule: Schedule,
         stop: StopRequest,
         commit: Commit | None,
     ) -> None:
         self._comm, self._config, self._rollout = comm, config, rollout
-        self._stop, self._commit = stop, commit
+        self._schedule, self._stop, self._commit = schedule, stop, commit
         self._strategy = make_strategy(config)
         self._error: Exception | None = None  # told to the others with the next exchange
         self._time_is_up_at = time.monotonic() + 3600.0 * (config.run.max_hours or math.inf)
@@ -206,13 +209,9 @@ class _Loop:
         row = 0
         try:
             self._rollout.use_statistics(state.observations)
-            rows = (
-                range(0)
-                if self._error
-                else share_of(self._comm.rank, self._comm.size, len(records.table))
-            )
-            for row in rows:
-                self._evaluate(row, state, records, perturbed)
+            if self._error is None:
+                for row in self._schedule.rows(state.generation, len(records.table)):
+                    self._evaluate(row, state, records, perturbed)
         except Exception as error:
             error.add_note(f"while evaluating row {row} of generation {state.generation}")
             self._error = error

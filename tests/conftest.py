@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _importable_user_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _importable_user_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests start processes in empty folders: there, too, ``tests.user_code`` is found."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
 

@@ -59,6 +59,9 @@ class Communicator(Protocol):
     def broadcast(self, text: bytes, what: str) -> bytes:
         """Rank 0's bytes, on every rank."""
 
+    def node(self) -> contextlib.AbstractContextManager[Communicator]:
+        """The ranks that share this rank's machine, for as long as the block lasts."""
+
     def abort(self, exit_code: int) -> None:
         """End the whole job now, this process included."""
 
@@ -127,6 +130,11 @@ class Alone:
         """Its own bytes."""
         return text
 
+    @contextlib.contextmanager
+    def node(self) -> Iterator[Communicator]:
+        """Itself."""
+        yield self
+
     def abort(self, exit_code: int) -> None:
         """End this process."""
         _flush()
@@ -145,7 +153,7 @@ class Ranks:
             never reported by MPI itself.
     """
 
-    def __init__(self, comm: MPI.Intracomm, deadline_seconds: float = 3600.0) -> None:
+    def __init__(self, comm: MPI.Comm, deadline_seconds: float = 3600.0) -> None:
         """Wrap a communicator."""
         self._comm = comm
         self.rank = comm.Get_rank()
@@ -167,6 +175,17 @@ class Ranks:
             data[:] = np.frombuffer(text, np.uint8)
         self._wait(self._comm.Ibcast(data, root=0), what)
         return data.tobytes()
+
+    @contextlib.contextmanager
+    def node(self) -> Iterator[Communicator]:
+        """See ``Communicator.node``."""
+        from mpi4py import MPI
+
+        local = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        try:
+            yield Ranks(local, self.deadline_seconds)
+        finally:
+            local.Free()
 
     def _wait(self, request: MPI.Request, what: str) -> None:
         """Poll: briefly without sleeping, then with naps, so that a waiting rank leaves its core to others."""

@@ -1,8 +1,159 @@
-"""Who evaluates whom. Any rank may take any row, since an evaluation is a pure function (law 1)."""
+"""Who evaluates whom. Any rank may take any row, since an evaluation is a pure function (law 1).
+
+Between nodes rows are dealt out by rank count. Within a node ranks draw them from one queue, because episodes differ
+in length: a rank that is done early takes the next row instead of waiting. The queue is a counter in shared memory
+under a POSIX record lock: no helper process, and when a rank dies the kernel frees its lock.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import mmap
+import os
+import secrets
+import struct
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
 
-def share_of(rank: int, size: int, rows: int) -> range:
-    """The rows of a rank: every size-th, so that the rows left over go to different ranks."""
-    return range(rank, rows, size)
+from esd.mpi.comm import Communicator, gather
+
+# POSIX shared memory is files in here; elsewhere any folder of this machine does
+SHARED_MEMORY = Path("/dev/shm") if sys.platform == "linux" else Path(tempfile.gettempdir())
+_TICKET = struct.Struct("<qq")  # the generation that the counter belongs to, and the next ticket
+
+
+class Queue(Protocol):
+    """Hands out the numbers 0, 1, 2, … of a generation, each to one caller."""
+
+    def take(self, generation: int) -> int:
+        """The next number of this generation."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class OwnQueue:
+    """The queue of a process that shares it with nobody."""
+
+    def __init__(self) -> None:
+        """Nothing is taken yet."""
+        self._generation, self._next = -1, 0
+
+    def take(self, generation: int) -> int:
+        """See ``Queue.take``."""
+        if generation != self._generation:
+            self._generation, self._next = generation, 0
+        self._next += 1
+        return self._next - 1
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class SharedQueue:
+    """The queue of a node's ranks.
+
+    A ticket carries its generation: the first to ask in a new one starts it over. Nobody asks for an old one any more,
+    since a generation ends with an exchange that all ranks reach only after their last ticket.
+
+    Args:
+        descriptor: of a file of at least 16 bytes that all ranks of the node have opened.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """Map the file."""
+        self._descriptor = descriptor
+        self._memory = mmap.mmap(descriptor, _TICKET.size)
+
+    def take(self, generation: int) -> int:
+        """See ``Queue.take``."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+        try:
+            current, ticket = _TICKET.unpack_from(self._memory)
+            if current != generation + 1:  # 0, as in a new file, is no generation
+                ticket = 0
+            _TICKET.pack_into(self._memory, 0, generation + 1, ticket + 1)
+        finally:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+        return int(ticket)
+
+    def close(self) -> None:
+        """Unmap and close; the memory is gone when the last rank has done so."""
+        self._memory.close()
+        os.close(self._descriptor)
+
+
+def _create_file() -> bytes:
+    """Make the node's file, with its memory reserved; empty if that can't be had."""
+    path = SHARED_MEMORY / f"esd-queue-{os.getpid()}-{secrets.token_hex(8)}"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError:
+        return b""
+    try:
+        os.write(
+            descriptor, bytes(_TICKET.size)
+        )  # fails when it is full, where a mapped page would be SIGBUS
+    except OSError:
+        path.unlink()
+        return b""
+    finally:
+        os.close(descriptor)
+    return os.fsencode(path)
+
+
+def _open_file(path: bytes) -> int:
+    """Open the node's file; −1 if that isn't possible."""
+    try:
+        return os.open(path, os.O_RDWR) if path else -1
+    except OSError:
+        return -1
+
+
+def _open_together(node: Communicator) -> int | None:
+    """A file that all ranks of a node have open and that has no name any more, or None if one of them can't."""
+    path = node.broadcast(_create_file() if node.rank == 0 else b"", "naming the queue")
+    descriptor = _open_file(path)
+    opened = gather(node, int(descriptor >= 0), "opening the queue").all()
+    if node.rank == 0 and path:  # from here on no death can leave it behind
+        with contextlib.suppress(OSError):
+            Path(os.fsdecode(path)).unlink()
+    if opened:
+        return descriptor
+    if descriptor >= 0:
+        os.close(descriptor)
+    return None
+
+
+class Schedule:
+    """The rows that this rank evaluates, generation by generation.
+
+    Args:
+        comm: all ranks; every one of them has to make its schedule.
+    """
+
+    def __init__(self, comm: Communicator) -> None:
+        """Set up the node's queue; if its memory can't be had, every rank has fixed rows of its own."""
+        self._size = comm.size
+        self._queue: Queue = OwnQueue()
+        with comm.node() as node:
+            self._ranks = {int(rank) for rank in gather(node, comm.rank, "naming the node's ranks")}
+            descriptor = _open_together(node) if node.size > 1 else None
+        if descriptor is not None:
+            self._queue = SharedQueue(descriptor)
+        else:
+            self._ranks = {comm.rank}
+
+    def rows(self, generation: int, rows: int) -> Iterator[int]:
+        """Draw rows of a generation until those of the node are gone."""
+        own = [row for row in range(rows) if row % self._size in self._ranks]
+        while (ticket := self._queue.take(generation)) < len(own):
+            yield own[ticket]
+
+    def close(self) -> None:
+        """Let go of the queue."""
+        self._queue.close()
