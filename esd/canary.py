@@ -11,7 +11,8 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from esd.config import Config, identity
+from esd.config import Config
+from esd.config_tables import identity
 from esd.errors import RunError
 from esd.mpi.comm import Communicator, gather
 from esd.noise import Purpose

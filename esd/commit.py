@@ -12,7 +12,8 @@ import numpy as np
 
 from esd import checkpoint, journal, metrics
 from esd.checkpoint import Checkpoint
-from esd.config import Config, identity
+from esd.config import Config
+from esd.config_tables import identity
 from esd.files import write_atomically
 from esd.folder import RunFolder
 from esd.journal import JournalContents, JournalHeader, JournalWriter

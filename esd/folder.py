@@ -21,7 +21,8 @@ import tomli_w
 
 from esd import checkpoint, journal
 from esd.checkpoint import Checkpoint
-from esd.config import Config, identity, parse, to_table
+from esd.config import Config
+from esd.config_tables import identity, parse, to_table
 from esd.errors import UsageError
 from esd.files import write_atomically
 from esd.journal import JournalContents

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from esd import canary, checkpoint, journal
 from esd.checkpoint import Checkpoint
 from esd.commit import Commit, Reporter, Timing
-from esd.config import Config, identity
+from esd.config import Config
+from esd.config_tables import identity
 from esd.errors import RunError, UsageError
 from esd.folder import RunFolder, first_state, replay
 from esd.journal import JournalContents, JournalHeader

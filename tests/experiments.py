@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from esd.config import Config, apply_settings, experiment_names, parse, read_experiment
+from esd.config import Config
+from esd.config_tables import apply_settings, experiment_names, parse, read_experiment
 
 PRESETS = experiment_names()
 SMALL = (

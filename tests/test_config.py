@@ -11,8 +11,8 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esd.config import (
-    Config,
+from esd.config import Config
+from esd.config_tables import (
     apply_settings,
     describe_settings,
     differences_that_matter,
@@ -154,3 +154,20 @@ def test_no_table_whatever_makes_anything_but_a_config_or_a_clear_error(table: A
     except UsageError:
         return
     assert parse(to_table(config), "again") == config
+
+
+def test_names_in_configs_are_those_that_exist() -> None:
+    """They stand in config.py once more so that reading a config needs no compiled code."""
+    from esd import config
+    from esd.noise import NOISE_KINDS
+    from esd.optim import OPTIMIZERS
+    from esd.policies.hebbian import RULE_COEFFICIENTS
+    from esd.policies.perceptron import ACTIVATION_KINDS, NORMALIZATION_KINDS
+    from esd.shaping import SHAPINGS
+
+    assert set(config.NOISE_NAMES) == set(NOISE_KINDS)
+    assert set(config.OPTIMIZER_NAMES) == set(OPTIMIZERS)
+    assert set(config.SHAPING_NAMES) == set(SHAPINGS)
+    assert set(config.RULES) == set(RULE_COEFFICIENTS)
+    assert set(config.ACTIVATIONS) == set(ACTIVATION_KINDS)
+    assert set(config.NORMALIZATIONS) == set(NORMALIZATION_KINDS)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esd.config import Config, parse
+from esd.config import Config
+from esd.config_tables import parse
 from esd.errors import UsageError
 from esd.rollout import EpisodeSeeds, Outcome, Purpose, Rollout
 from tests.experiments import PRESETS, of_table, small

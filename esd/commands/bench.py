@@ -44,7 +44,7 @@ def bench(
     others wait.
     """
     from esd import bench as benches
-    from esd.config import parse, read_experiment
+    from esd.config_tables import parse, read_experiment
     from esd.console import print_json
     from esd.mpi.comm import agreement
 

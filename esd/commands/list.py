@@ -46,12 +46,12 @@ def list_names(
 
 def _names(topic: Topic) -> dict[str, str]:
     """Names and what is to be said of each."""
-    from esd import config
+    from esd import config, config_tables
 
     if topic is Topic.EXPERIMENTS:
-        return {name: _first_comment(name) for name in config.experiment_names()}
+        return {name: _first_comment(name) for name in config_tables.experiment_names()}
     if topic is Topic.SETTINGS:
-        return config.describe_settings()
+        return config_tables.describe_settings()
     if topic is Topic.ENVIRONMENTS:
         import gymnasium
 

@@ -58,7 +58,7 @@ def show(
 def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     """Everything about a run that has a number or a name."""
     from esd import metrics
-    from esd.config import to_table
+    from esd.config_tables import to_table
     from esd.console import print_error
 
     config = folder.config()
@@ -95,7 +95,7 @@ def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> No
     from rich.console import Console
     from rich.table import Table
 
-    from esd.config import flatten
+    from esd.config_tables import flatten
     from esd.console import print_json
 
     description = _describe(folder, generation)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esd.config import PolicyConfig, parse
+from esd.config import PolicyConfig
+from esd.config_tables import parse
 from esd.policies.base import Interface, Policy
 from esd.policies.registry import make_policy
 from tests.user_code import CountingPolicy
