@@ -68,6 +68,8 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
         state = folder.state_at(generation, config, folder.journal(config))
     lines = metrics.read(folder.metrics_file)
     last = lines[-1] if lines else {}
+    # the last line of a finished run is the center's alone
+    members = next((line for line in reversed(lines) if line["return_mean"] is not None), {})
     centers = [line["center_return"] for line in lines if line["center_return"] is not None]
     done = folder.done()
     return {
@@ -81,8 +83,8 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
         "state_sha256": state.sha256(),
         "best_center_return": max(centers, default=None),
         "last_center_return": centers[-1] if centers else None,
-        "last_return_mean": last.get("return_mean"),
-        "last_return_max": last.get("return_max"),
+        "last_return_mean": members.get("return_mean"),
+        "last_return_max": members.get("return_max"),
         "env_steps": last.get("env_steps", 0),
         "episodes": last.get("episodes", 0),
         "seconds": last.get("seconds", 0.0),
@@ -92,9 +94,6 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
 
 
 def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from esd.config_tables import flatten
     from esd.console import print_json
 
@@ -102,15 +101,14 @@ def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> No
     if as_json:
         print_json(description)
         return
-    config = description.pop("config")
-    table = Table(show_header=False, box=None)
-    for key, value in description.items():
-        table.add_row(
-            key.replace("_", " "), f"{value:,.1f}" if isinstance(value, float) else str(value)
+    rows = {key.replace("_", " "): value for key, value in description.items() if key != "config"}
+    rows |= flatten(description["config"])
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        shown = (
+            "–" if value is None else f"{value:,.6g}" if isinstance(value, float) else str(value)
         )
-    for key, value in flatten(config).items():
-        table.add_row(f"[dim]{key}[/dim]", f"[dim]{str(value).replace('[', chr(92) + '[')}[/dim]")
-    Console(highlight=False, soft_wrap=True).print(table)
+        print(f"{name:{width}}  {shown}")
 
 
 def _print_csv(folder: RunFolder) -> None:

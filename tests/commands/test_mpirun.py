@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,3 +183,21 @@ def test_a_wrong_flag_and_help_are_told_by_one_rank(no_orphans: Path) -> None:
     assert (wrong.stdout + wrong.stderr).count("No such option") == 1
     shown = esd("train", "--help", cwd=no_orphans, ranks=3)
     assert shown.stdout.count("Usage") == 1
+
+
+def test_an_environment_in_the_working_directory_is_found_on_every_rank(tmp_path: Path) -> None:
+    """A console script has no working directory on its path, unlike ``python -m``."""
+    (tmp_path / "my_env.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Mine-v0', 'gymnasium.envs.classic_control:CartPoleEnv', "
+        "max_episode_steps=30)\n"
+    )
+    script = Path(sys.executable).parent / "esd"
+    settings = (*TINY, "--set=env.id=my_env:Mine-v0", "--json")
+    variables = environment()
+    del variables["PYTHONPATH"]
+    result = subprocess.run(
+        [MPIRUN or "", "--oversubscribe", "-n", "2", script, "train", *settings],
+        cwd=tmp_path, env=variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr

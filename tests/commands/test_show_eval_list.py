@@ -35,6 +35,7 @@ def test_show_json_tells_where_the_run_stands(folder: Path) -> None:
     assert shown["env_steps"] == done["env_steps"]
     assert shown["best_center_return"] == done["best_center_return"]
     assert shown["config"]["population"] == 6
+    assert shown["last_return_mean"] > 0
 
 
 def test_any_generation_is_rebuilt_from_the_journal_alone(folder: Path) -> None:
@@ -53,8 +54,11 @@ def test_any_generation_is_rebuilt_from_the_journal_alone(folder: Path) -> None:
 
 def test_show_prints_a_table_csv_and_follows_to_the_end(folder: Path) -> None:
     table = esd("show", "run", cwd=folder).stdout
-    assert "h sha256" in table
-    assert "es.sigma" in table
+    shown = dict(
+        line.split(maxsplit=1) for line in table.replace("h sha256", "h_sha256").splitlines()
+    )
+    assert shown["h_sha256"] == json.loads((folder / "run" / "DONE.json").read_text())["h_sha256"]
+    assert shown["es.sigma"] == "0.1"
     rows = list(csv.DictReader(io.StringIO(esd("show", "run", "--csv", cwd=folder).stdout)))
     assert [row["generation"] for row in rows] == ["0", "1", "2", "3"]
     assert float(rows[0]["sigma"]) == 0.1
