@@ -21,6 +21,9 @@ Moments = Mapping[str, Float32s]
 Scalars = Mapping[str, float]
 
 
+SHORTEST = 1e-30  # a gradient below this has no direction that float32 could hold
+
+
 class Optimizer(Protocol):
     """One ascent step at a time; all memory is in the moments and scalars that go in and come out."""
 
@@ -166,7 +169,7 @@ class ClipUp:
         """See ``Optimizer.step``."""
         velocity = np.float32(self.momentum) * moments["velocity"]
         length = norm(gradient)
-        if length > 0.0:
+        if length > SHORTEST:
             velocity += np.float32(learning_rate / length) * gradient
         max_speed = self.max_speed or 2.0 * learning_rate
         speed = norm(velocity)

@@ -188,7 +188,9 @@ class _Loop:
             self._evaluate_share(state, records, perturbed)
             votes = self._exchange(state.generation, records, began)
             self._check_failures(state.generation, records)
-            following = advance(self._strategy, state, records)
+            with np.errstate(over="ignore", invalid="ignore"):  # the check tells it better
+                following = advance(self._strategy, state, records)
+            self._check_update(following)
             self._keep(state, following, records, votes.timing)
             state = following
             reason = self._reason_to_end(last, records, votes)
@@ -279,6 +281,15 @@ class _Loop:
                 "environment's rewards overflow: look at policy.normalization, es.sigma and es.learning_rate"
             )
         if error is not None:  # every rank has come to the same conclusion
+            raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
+
+    def _check_update(self, following: RunState) -> None:
+        """End on all ranks before an h that is not finite is kept."""
+        if not np.isfinite(following.h).all():
+            error = RunError(
+                f"generation {following.generation - 1}: the update made h infinite or NaN; nothing of it was kept. "
+                "Take a shaping other than raw, or a smaller es.learning_rate"
+            )
             raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
 
     def _keep(self, state: RunState, following: RunState, records: Records, timing: Timing) -> None:

@@ -474,3 +474,17 @@ def test_help_imports_neither_mpi_nor_torch_nor_numba(tmp_path: Path) -> None:
         words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_an_update_that_overflows_ends_the_run_and_keeps_the_generation_before(
+    tmp_path: Path,
+) -> None:
+    enormous = (
+        "--set",
+        'env.wrappers=[{id = "tests.user_code:Doubled", kwargs = {factor = 1e39}}]',
+    )
+    result = esd("train", *TINY, *enormous, "--set", "es.shaping=raw", "--run", "run", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "the update made h infinite or NaN" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert json.loads(esd("show", "run", "--json", cwd=tmp_path).stdout)["generation"] == 0
