@@ -25,6 +25,9 @@ NOISE_KINDS = {
 }
 
 
+_ONE = np.ones(1, np.float32)
+
+
 class Purpose(enum.IntEnum):
     """What a stream is for: the counter's fourth word, so that no two uses ever share a number."""
 
@@ -47,7 +50,7 @@ def words(seed: int, purpose: Purpose, *coordinates: int) -> Uint32s:
     key0, key1 = key_words(seed)
     out = np.empty((4, 2), np.uint32)  # counters come in twos
     philox.philox_words(
-        np.uint32(c[0]), 2, np.uint32(c[1]), np.uint32(c[2]), np.uint32(purpose), key0, key1, out
+        np.uint64(c[0]), np.uint32(c[1]), np.uint32(c[2]), np.uint32(purpose), key0, key1, out
     )
     return out[:, 0]
 
@@ -65,9 +68,33 @@ def uniforms(seed: int, purpose: Purpose, count: int, first: int = 0, second: in
 def _stream(
     kind: int, seed: int, purpose: Purpose, count: int, first: int, second: int
 ) -> Float32s:
-    out = np.empty(count, np.float32)
     coordinates = np.uint32(first), np.uint32(second), np.uint32(purpose)
-    philox.fill(kind, 0, *coordinates, *key_words(seed), out)
+    return _add(kind, 0, _ONE, *coordinates, seed, np.zeros(count, np.float32))
+
+
+def _add(
+    kind: int,
+    start: int,
+    weights: Float32s,
+    pair: np.uint32,
+    generation: np.uint32,
+    purpose: np.uint32,
+    seed: int,
+    out: Float32s,
+    base: Float32s | None = None,
+) -> Float32s:
+    """Call the kernel with the types that it was compiled for; without ``base`` it adds to ``out``."""
+    philox.add(
+        kind,
+        start,
+        weights,
+        pair,
+        generation,
+        purpose,
+        *key_words(seed),
+        out if base is None else base,
+        out,
+    )
     return out
 
 
@@ -86,25 +113,16 @@ class Noise:
     kind: str
     seed: int
 
-    def _stream(self, generation: int) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
-        return (np.uint32(generation), np.uint32(Purpose.PERTURBATION), *key_words(self.seed))
-
     def epsilon(self, pair: int, generation: int, start: int, stop: int) -> Float32s:
         """ε of a mirrored pair, coordinates start ≤ c < stop; float32 [stop − start], standard deviation 1."""
-        out = np.empty(stop - start, np.float32)
-        stream = self._stream(generation)
-        philox.fill(NOISE_KINDS[self.kind], start, np.uint32(pair), *stream, out)
-        return out
+        return self._add(_ONE, pair, generation, start, np.zeros(stop - start, np.float32))
 
     def perturb(
         self, h: Float32s, sigma: float, member: int, generation: int, out: Float32s, start: int = 0
     ) -> None:
         """Write h + Δh_member into ``out``; both hold the coordinates from ``start`` on, float32 [n]."""
-        scale = np.float32(sigma if member % 2 == 0 else -sigma)
-        stream = self._stream(generation)
-        philox.perturb(
-            NOISE_KINDS[self.kind], scale, start, np.uint32(member // 2), *stream, h, out
-        )
+        scale = np.array([sigma if member % 2 == 0 else -sigma], np.float32)
+        self._add(scale, member // 2, generation, start, out, h)
 
     def accumulate(self, weights: Float32s, generation: int, out: Float32s, start: int = 0) -> None:
         """Write Σ_p weights[p]·ε_p into ``out``, coordinates from ``start`` on; float32, summed in pair order.
@@ -115,5 +133,17 @@ class Noise:
             out: float32 [n], overwritten.
             start: the coordinate of out[0].
         """
-        stream = self._stream(generation)
-        philox.accumulate(NOISE_KINDS[self.kind], start, weights, *stream, out)
+        out[...] = 0.0
+        self._add(weights, 0, generation, start, out)
+
+    def _add(
+        self,
+        weights: Float32s,
+        first_pair: int,
+        generation: int,
+        start: int,
+        out: Float32s,
+        base: Float32s | None = None,
+    ) -> Float32s:
+        stream = np.uint32(first_pair), np.uint32(generation), np.uint32(Purpose.PERTURBATION)
+        return _add(NOISE_KINDS[self.kind], start, weights, *stream, self.seed, out, base)

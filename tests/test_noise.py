@@ -360,7 +360,7 @@ N = 2**20
 
 @kinds
 def test_neighboring_coordinates_are_uncorrelated(kind: str) -> None:
-    """At the lags of the layouts: neighbors, 8, 32, 128 and 512 (bits and halves), 256 (words), 1,024 (blocks)."""
+    """At the lags of the layouts: neighbors (halves), 32 (bits), 256 (words), 1,024 (blocks), and others."""
     x = Noise(kind, SEED).epsilon(0, 3, 0, N)
     for lag in (1, 2, 3, 8, 31, 32, 33, 128, 255, 256, 257, 512, 513, 768, 1023, 1024, 1025, 4096):
         assert_uncorrelated(x[:-lag], x[lag:])

@@ -1,11 +1,15 @@
-"""Philox4x32-10 and the kinds of noise made from it, 1,024 coordinates at a time.
+"""Philox4x32-7 and the kinds of noise made from it, 1,024 coordinates at a time.
 
-Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox); Box & Muller 1958.
+Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox; seven rounds are the fewest
+that its authors found to pass BigCrush); Box & Muller 1958.
 
-A *block* is 1,024 coordinates and is laid out as structure of arrays: counter k of a block yields four words, and
-word w of all counters stands together. For Gaussian noise a block is 256 counters, and coordinate 256·w + k of the
-block comes from word w of counter k. Binomial noise needs half a word per coordinate and Rademacher one bit, so
-their blocks are 128 and 8 counters, with the same word-major order repeated for each half or bit.
+A *block* is 1,024 coordinates: the words of 256 counters for Gaussian and uniform noise, of 128 for binomial (half a
+word per coordinate), of 8 for Rademacher (one bit). Word w of all counters of a block stands together:
+
+- Gaussian: coordinate 256·w + k comes from word w of counter k;
+- uniform: likewise;
+- binomial: coordinates 2j and 2j + 1 come from the low and the high half of word j, counted through all of them;
+- Rademacher: coordinate 32·b + j comes from bit b of word j.
 
 Counter words: 0 = counter within the vector, 1 = mirrored pair, 2 = generation, 3 = the stream's purpose.
 """
@@ -13,12 +17,14 @@ Counter words: 0 = counter within the vector, 1 = mirrored pair, 2 = generation,
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import intrinsic
 
 from esd.kernels import inlined, kernel
 from esd.kernels.elementary import cosine, minus_two_log, sine
 
 BLOCK = 1024  # coordinates rebuilt together; divides the 4,096 of the reductions
 GAUSSIAN, RADEMACHER, BINOMIAL, UNIFORM = 0, 1, 2, 3
+ROUNDS = 7
 
 f32 = np.float32
 i32 = np.int32
@@ -31,7 +37,7 @@ _W0 = u32(0x9E3779B9)
 _W1 = u32(0xBB67AE85)
 _MASK = u64(0xFFFFFFFF)
 _SHIFT32 = u64(32)
-ROUNDS = 10
+_SIGN = u32(0x80000000)
 
 
 @inlined
@@ -43,12 +49,12 @@ def _round(x0, x1, x2, x3, k0, k1):
 
 
 @kernel
-def philox_words(first, count, c1, c2, c3, key0, key1, words):
-    """Fill words[w, k], k < count (uint32), with Philox4x32-10 of the counters (first + k, c1, c2, c3); count is even.
+def philox_words(first, c1, c2, c3, key0, key1, words):
+    """Fill words[w, k] (uint32 [4, an even count]) with Philox4x32-7 of the counters (first + k, c1, c2, c3).
 
     Two counters go through the rounds together: one alone leaves the processor waiting for its products.
     """
-    half = count // 2
+    half = words.shape[1] // 2
     for k in range(half):
         x0, x1, x2, x3 = u64(first) + u64(k), u64(c1), u64(c2), u64(c3)
         y0, y1, y2, y3 = u64(first) + u64(k + half), u64(c1), u64(c2), u64(c3)
@@ -69,162 +75,123 @@ def philox_words(first, count, c1, c2, c3, key0, key1, words):
         words[3, k + half] = u32(y3)
 
 
-@inlined
-def _box_muller(radius_words, angle_words, first, second):
-    """Two independent standard normals per pair of words.
+# In the loops below every integer operation is cast back to 32 bits: numba would go on in 64, at half the speed.
+# It wants ``view`` on a name that was made by np.float32(…) or np.int32(…).
 
-    The radius' uniform is (w₃₁ + ½)/2³¹ rounded to float32, in [2⁻³², 1], so |ε| ≤ 6.66. The angle's word is a
-    signed fraction of a turn: its nearest quarter turn is split off exactly and the rest, in [−π/4, π/4], goes
-    through the polynomials. (numba wants ``view`` on a name that was made by np.float32(…) or np.int32(…).)
+
+@inlined
+def _add_gaussian(radius_words, angle_words, weight, first, second):
+    """Add weight·ε of two independent standard normals per pair of words (Box–Muller) to first and second.
+
+    The radius' uniform is (w₃₁ + ½)/2³¹ rounded to float32, in [2⁻³², 1], so |ε| ≤ 6.66. The angle's word: 29 bits for
+    an angle in [0, π/4], one that swaps sine and cosine, and the two signs.
     """
     for k in range(radius_words.size):
         uniform = np.float32(f32(i32(radius_words[k] >> u32(1))) + f32(0.5))
         bits = uniform.view(np.int32)
         # split u = m·2^e with m in [√½, √2): 0x3F3504F3 are the bits of √½
-        exponent = i32((bits - i32(0x3F3504F3)) >> i32(23))
-        mantissa_bits = np.int32(bits - (exponent << i32(23)))
-        r = np.sqrt(minus_two_log(mantissa_bits.view(np.float32), f32(exponent - i32(31))))
-        angle = i32(angle_words[k])
-        quarter = i32(i32(angle + i32(0x20000000)) >> i32(30))
-        x = f32(i32(angle - (quarter << i32(30)))) * f32(np.pi / 2 / 2**30)
+        exponent = i32(i32(bits - i32(0x3F3504F3)) >> i32(23))
+        mantissa_bits = np.int32(bits - i32(exponent << i32(23)))
+        mantissa = mantissa_bits.view(np.float32)
+        r = np.sqrt(minus_two_log(mantissa, f32(i32(exponent - i32(31)))))
+        word = angle_words[k]
+        x = f32(i32(word & u32(0x1FFFFFFF))) * f32(np.pi / 4 / 2**29)
         s = sine(x)
         c = cosine(x)
-        swap = (quarter & i32(1)) != i32(0)
+        swap = (word & u32(0x20000000)) != u32(0)
         a = np.float32(s if swap else c)
         b = np.float32(c if swap else s)
-        # cos(x + q·π/2) = c, −s, −c, s and sin(x + q·π/2) = s, c, −s, −c for q = 0, 1, 2, 3 (mod 4)
-        a_bits = np.int32(a.view(np.int32) ^ i32(((quarter + i32(1)) & i32(2)) << i32(30)))
-        b_bits = np.int32(b.view(np.int32) ^ i32((quarter & i32(2)) << i32(30)))
-        first[k] = r * a_bits.view(np.float32)
-        second[k] = r * b_bits.view(np.float32)
+        a_bits = np.int32(a.view(np.int32) ^ i32(word & _SIGN))
+        b_bits = np.int32(b.view(np.int32) ^ i32((word << u32(1)) & _SIGN))
+        first[k] += weight * (r * a_bits.view(np.float32))
+        second[k] += weight * (r * b_bits.view(np.float32))
+
+
+@intrinsic
+def _ones(typingctx, x):
+    """Number of one bits, as one instruction where the processor has it."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return x(x), codegen
 
 
 @inlined
-def _binomial(words, out):
-    """(ones among 16 bits − 8)/2: mean 0, variance exactly 1, an integer multiple of ½; 512 words → 1,024 values."""
-    low = u32(0x0000FFFF)
-    for w in range(4):
-        for k in range(128):
-            x = words[w, k]
-            x = x - ((x >> u32(1)) & u32(0x55555555))
-            x = (x & u32(0x33333333)) + ((x >> u32(2)) & u32(0x33333333))
-            x = (x + (x >> u32(4))) & u32(0x0F0F0F0F)
-            x = x + (x >> u32(8))  # each half's low byte now counts its own 16 bits
-            out[w * 128 + k] = f32(i32((x & low) & u32(0x1F)) - i32(8)) * f32(0.5)
-            out[512 + w * 128 + k] = f32(i32((x >> u32(16)) & u32(0x1F)) - i32(8)) * f32(0.5)
+def _add_binomial(halves, weight, out):
+    """Add weight·(ones among 16 bits − 8)/2: mean 0, variance exactly 1, an integer multiple of ½."""
+    for k in range(halves.size):
+        count = i32(i32(_ones(halves[k])) - i32(8))
+        out[k] += weight * (f32(count) * f32(0.5))
 
 
 @inlined
-def _rademacher(words, out):
-    """±1 from one bit each: 32 words → 1,024 values."""
+def _add_rademacher(words, weight, out):
+    """Add ±weight, a one bit for minus: 32 words → 1,024 values."""
+    bits = np.int32(np.float32(weight).view(np.int32))
     for bit in range(32):
-        for w in range(4):
-            for k in range(8):
-                sign = i32((words[w, k] >> u32(bit)) & u32(1))
-                out[bit * 32 + w * 8 + k] = f32(i32(1) - i32(2) * sign)
+        shift = u32(31 - bit)
+        part = out[bit * 32 : bit * 32 + 32]
+        for j in range(32):
+            signed = np.int32(bits ^ i32((words[j] << shift) & _SIGN))
+            part[j] += signed.view(np.float32)
 
 
 @inlined
-def _uniform(words, out):
-    """Uniform in [−1, 1], one word each: 1,024 words → 1,024 values."""
-    for w in range(4):
-        for k in range(256):
-            out[w * 256 + k] = f32(i32(words[w, k])) * f32(2.0**-31)
-
-
-@inlined
-def _block(kind, block, pair, generation, purpose, key0, key1, words, out):
-    """ε of one block of one vector, out[1024]."""
-    if kind == GAUSSIAN:
-        philox_words(u64(block) * u64(256), 256, pair, generation, purpose, key0, key1, words)
-        _box_muller(words[0], words[1], out[0:256], out[256:512])
-        _box_muller(words[2], words[3], out[512:768], out[768:1024])
-    elif kind == BINOMIAL:
-        philox_words(u64(block) * u64(128), 128, pair, generation, purpose, key0, key1, words)
-        _binomial(words, out)
-    elif kind == UNIFORM:
-        philox_words(u64(block) * u64(256), 256, pair, generation, purpose, key0, key1, words)
-        _uniform(words, out)
-    else:
-        philox_words(u64(block) * u64(8), 8, pair, generation, purpose, key0, key1, words)
-        _rademacher(words, out)
+def _add_uniform(words, weight, out):
+    """Add weight·u, u uniform in [−1, 1], one word each."""
+    for k in range(words.size):
+        out[k] += weight * (f32(i32(words[k])) * f32(2.0**-31))
 
 
 @kernel
-def fill(kind, start, pair, generation, purpose, key0, key1, out):
-    """out[j] = ε[start + j]."""
-    words = np.empty((4, 256), np.uint32)
-    epsilon = np.empty(BLOCK, np.float32)
-    stop = start + out.size
-    for block in range(start // BLOCK, (stop + BLOCK - 1) // BLOCK):
-        _block(
-            kind,
-            block,
-            pair,
-            generation,
-            purpose,
-            key0,
-            key1,
-            words,
-            epsilon,
-        )
-        origin = block * BLOCK
-        for c in range(max(start, origin), min(stop, origin + BLOCK)):
-            out[c - start] = epsilon[c - origin]
+def add(kind, start, weights, first_pair, generation, purpose, key0, key1, base, out):
+    """out[j] = base[j] + Σ_p weights[p] · ε_{first_pair + p}[start + j], added in pair order.
 
+    Every product is rounded before its sum. A block stays in cache for all pairs. A zero weight is passed over:
+    adding ±0 to a sum that is not −0 changes no bit.
 
-@kernel
-def perturb(kind, scale, start, pair, generation, purpose, key0, key1, h, out):
-    """out[j] = h[j] + scale · ε[start + j], the product rounded before the sum."""
-    words = np.empty((4, 256), np.uint32)
-    epsilon = np.empty(BLOCK, np.float32)
-    stop = start + out.size
-    for block in range(start // BLOCK, (stop + BLOCK - 1) // BLOCK):
-        _block(
-            kind,
-            block,
-            pair,
-            generation,
-            purpose,
-            key0,
-            key1,
-            words,
-            epsilon,
-        )
-        origin = block * BLOCK
-        for c in range(max(start, origin), min(stop, origin + BLOCK)):
-            out[c - start] = h[c - start] + scale * epsilon[c - origin]
-
-
-@kernel
-def accumulate(kind, start, weights, generation, purpose, key0, key1, out):
-    """out[j] = Σ_pair weights[pair] · ε_pair[start + j], summed in pair order; a block stays in cache for all pairs.
-
-    A zero weight is passed over: adding ±0 to a sum that starts at +0 changes no bit.
+    Args:
+        kind: of the noise.
+        start: the coordinate of base[0] and out[0].
+        weights: float32 [pairs].
+        first_pair: uint32, the pair of weights[0].
+        generation: uint32.
+        purpose: uint32.
+        key0: uint32.
+        key1: uint32.
+        base: float32 [n].
+        out: float32 [n]; may be base.
     """
-    words = np.empty((4, 256), np.uint32)
-    epsilon = np.empty(BLOCK, np.float32)
-    total = np.empty(BLOCK, np.float32)
+    words = np.empty((4, 256), np.uint32)  # of fixed sizes, which makes for faster loops
+    half_words = np.empty((4, 128), np.uint32)
+    halves = half_words.reshape(512).view(np.uint16)
+    bit_words = np.empty((4, 8), np.uint32)
+    total = np.zeros(BLOCK, np.float32)
     stop = start + out.size
     for block in range(start // BLOCK, (stop + BLOCK - 1) // BLOCK):
-        for j in range(BLOCK):
-            total[j] = f32(0.0)
-        for pair in range(weights.size):
-            weight = weights[pair]
-            if weight != f32(0.0):
-                _block(
-                    kind,
-                    block,
-                    pair,
-                    generation,
-                    purpose,
-                    key0,
-                    key1,
-                    words,
-                    epsilon,
-                )
-                for j in range(BLOCK):
-                    total[j] += weight * epsilon[j]
         origin = block * BLOCK
-        for c in range(max(start, origin), min(stop, origin + BLOCK)):
+        low = max(start, origin)
+        high = min(stop, origin + BLOCK)
+        for c in range(low, high):
+            total[c - origin] = base[c - start]
+        for p in range(weights.size):
+            weight = weights[p]
+            if weight == f32(0.0):
+                continue
+            pair = u32(first_pair + u32(p))
+            if kind == GAUSSIAN:
+                philox_words(u64(block * 256), pair, generation, purpose, key0, key1, words)
+                _add_gaussian(words[0], words[1], weight, total[0:256], total[256:512])
+                _add_gaussian(words[2], words[3], weight, total[512:768], total[768:1024])
+            elif kind == BINOMIAL:
+                philox_words(u64(block * 128), pair, generation, purpose, key0, key1, half_words)
+                _add_binomial(halves, weight, total)
+            elif kind == RADEMACHER:
+                philox_words(u64(block * 8), pair, generation, purpose, key0, key1, bit_words)
+                _add_rademacher(bit_words.reshape(32), weight, total)
+            else:
+                philox_words(u64(block * 256), pair, generation, purpose, key0, key1, words)
+                _add_uniform(words.reshape(1024), weight, total)
+        for c in range(low, high):
             out[c - start] = total[c - origin]

@@ -93,25 +93,25 @@ def test_tanh_of_nan_is_nan() -> None:
     assert np.isnan(tanh(np.array([np.nan, -np.nan], np.float32))).all()
 
 
-def test_minus_two_log_has_a_relative_error_of_three_ten_millionths() -> None:
+def test_minus_two_log_has_a_relative_error_of_four_ten_millionths() -> None:
     """Over all mantissas in [√½, √2) and all exponents of Box–Muller's uniform in [2⁻³², 1]."""
     m = np.arange(0x3F3504F3, 0x3F3504F3 + 2**23, 61, dtype=np.int32).view(np.float32)
     assert m[0] >= np.sqrt(0.5) - 1e-7
     assert m[-1] < np.sqrt(2.0)
     for exponent in range(-32, 1):
         exact = -2.0 * (np.log(m.astype(np.float64)) + exponent * np.log(2.0))
-        error = np.abs(minus_two_log(m, np.int32(exponent)) - exact)
-        assert np.all(error <= 3e-7 * np.abs(exact))
+        error = np.abs(minus_two_log(m, np.float32(exponent)) - exact)
+        assert np.all(error <= 4e-7 * np.abs(exact))
 
 
 def test_minus_two_log_of_one_is_exactly_zero() -> None:
-    assert minus_two_log(np.ones(1, np.float32), np.int32(0))[0] == 0.0
+    assert minus_two_log(np.ones(1, np.float32), np.float32(0))[0] == 0.0
 
 
 def test_minus_two_log_is_never_negative_up_to_one() -> None:
     """Its square root is the radius of a Gaussian pair."""
     below = np.arange(0x3F3504F3, 0x3F800001, 7, dtype=np.int32).view(np.float32)
-    assert minus_two_log(below, np.int32(0)).min() >= 0.0
+    assert minus_two_log(below, np.float32(0)).min() >= 0.0
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_minus_two_log_is_never_negative_up_to_one() -> None:
 def test_sine_and_cosine_are_within_their_bounds(
     function: Callable[[Float32s], Float32s], exact: Callable[..., Any], bound: float
 ) -> None:
-    """About one unit in the last place below 1 (6e-8); the cosine's cut series adds 2.5e-8."""
+    """About one unit in the last place below 1 (6e-8); the cut cosine adds 4e-8."""
     x = np.concatenate(
         [
             floats_between(1e-20, QUARTER_PI, 499),
