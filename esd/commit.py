@@ -19,7 +19,7 @@ from esd.folder import RunFolder
 from esd.journal import JournalContents, JournalHeader, JournalWriter
 from esd.records import Records, Status
 from esd.state import RunState
-from esd.strategy import euclidean_norm
+from esd.update import Step
 
 CHECKPOINTS_KEPT = 2
 
@@ -148,9 +148,7 @@ class Commit:
         writer = JournalWriter(folder.journal_file, contents.good_bytes)
         return cls(folder, config, writer, reporter, lines, best)
 
-    def generation(
-        self, state: RunState, following: RunState, records: Records, timing: Timing
-    ) -> None:
+    def generation(self, state: RunState, step: Step, records: Records, timing: Timing) -> None:
         """Keep one generation.
 
         The best checkpoint goes first: if we die before the journal has the record, the generation is simply
@@ -158,7 +156,7 @@ class Commit:
 
         Args:
             state: before the update.
-            following: after it.
+            step: the update.
             records: of the members and the center.
             timing: how long it took.
 
@@ -171,16 +169,16 @@ class Commit:
             checkpoint.save(self._folder.best_file, Checkpoint(self._identity, state, center))
         if len(records.table):
             self._writer.append(journal.encode_entry(state.generation, records))
-        report = self._report(state, following, records, timing, center)
+        report = self._report(state, step, records, timing, center)
         metrics.append(self._folder.metrics_file, asdict(report))
-        if following.generation % self._config.run.checkpoint_every == 0:
-            self._checkpoint(following)
+        if step.state.generation % self._config.run.checkpoint_every == 0:
+            self._checkpoint(step.state)
         self._reporter.generation(report, self._config.generations)
 
     def _report(
         self,
         state: RunState,
-        following: RunState,
+        step: Step,
         records: Records,
         timing: Timing,
         center: float | None,
@@ -202,8 +200,8 @@ class Commit:
             failed_members=int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
             sigma=state.evolution.sigma,
             learning_rate=state.evolution.scalars["learning_rate"],
-            h_norm=euclidean_norm(following.h),
-            update_norm=euclidean_norm(following.h - state.h),
+            h_norm=step.h_norm,
+            update_norm=step.update_norm,
             steps_per_second=records.steps / elapsed,
             idle_share=timing.idle_share,
             generation_seconds=elapsed,

@@ -76,7 +76,8 @@ def evaluate(
     Raises:
         JobFailedError: on all ranks, if any failed.
     """
-    schedule = Schedule(comm)
+    with comm.node() as node:
+        schedule = Schedule(comm, node)
     with agreement(comm, "evaluating"):
         rollout = Rollout(config)
         size = rollout.policy.layout.size

@@ -1,14 +1,15 @@
 """Optimizers: from the estimated gradient to the increment of h.
 
-Each works on any slice of h that starts on a block of 4,096: everything is elementwise but for whole-vector norms,
-which go through ``norm``, the one place where slices have to meet.
+Each works on any slice of h: everything is elementwise but for whole-vector norms, which go through ``norm``, the one
+place where slices have to meet. Nothing of the slice's size is allocated: an increment takes the place of its
+gradient, and what lies between is computed in pieces that stay in cache.
 
 Sources: Kingma & Ba 2015 (Adam); Toklu, Liskowski & Srivastava 2020 (ClipUp, arXiv 2008.02387).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +22,13 @@ Moments = Mapping[str, Float32s]
 Scalars = Mapping[str, float]
 
 
+PIECE = 65_536  # coordinates
 SHORTEST = 1e-30  # a gradient below this has no direction that float32 could hold
+
+
+def pieces(size: int) -> Iterator[slice]:
+    """Cut a vector into pieces that fit a core's cache together with their temporaries."""
+    return (slice(start, start + PIECE) for start in range(0, size, PIECE))
 
 
 class Optimizer(Protocol):
@@ -38,21 +45,23 @@ class Optimizer(Protocol):
         self,
         gradient: Float32s,
         moments: Moments,
+        following: Moments,
         scalars: Scalars,
         learning_rate: float,
         norm: Norm,
-    ) -> tuple[Float32s, dict[str, Float32s], dict[str, float]]:
+    ) -> dict[str, float]:
         """Compute one step uphill.
 
         Args:
-            gradient: float32 [n].
+            gradient: float32 [n]; becomes the increment of h.
             moments: this optimizer's vectors, float32 [n] each; not changed.
+            following: overwritten with the next moments, float32 [n] each.
             scalars: this optimizer's numbers; not changed.
             learning_rate: of this generation.
             norm: Euclidean norm of a vector over all slices.
 
         Returns:
-            The increment of h, float32 [n], and the next moments and scalars.
+            The next scalars.
         """
 
 
@@ -70,12 +79,14 @@ class SGD:
         self,
         gradient: Float32s,
         moments: Moments,
+        following: Moments,
         scalars: Scalars,
         learning_rate: float,
         norm: Norm,
-    ) -> tuple[Float32s, dict[str, Float32s], dict[str, float]]:
+    ) -> dict[str, float]:
         """See ``Optimizer.step``."""
-        return np.float32(learning_rate) * gradient, {}, {}
+        gradient *= np.float32(learning_rate)
+        return {}
 
 
 @dataclass(frozen=True)
@@ -93,13 +104,17 @@ class Momentum:
         self,
         gradient: Float32s,
         moments: Moments,
+        following: Moments,
         scalars: Scalars,
         learning_rate: float,
         norm: Norm,
-    ) -> tuple[Float32s, dict[str, Float32s], dict[str, float]]:
+    ) -> dict[str, float]:
         """See ``Optimizer.step``."""
-        velocity = np.float32(self.momentum) * moments["velocity"] + gradient
-        return np.float32(learning_rate) * velocity, {"velocity": velocity}, {}
+        for piece in pieces(gradient.size):
+            g, v = gradient[piece], following["velocity"][piece]
+            v[...] = np.float32(self.momentum) * moments["velocity"][piece] + g
+            g[...] = np.float32(learning_rate) * v
+        return {}
 
 
 @dataclass(frozen=True)
@@ -122,23 +137,27 @@ class Adam:
         self,
         gradient: Float32s,
         moments: Moments,
+        following: Moments,
         scalars: Scalars,
         learning_rate: float,
         norm: Norm,
-    ) -> tuple[Float32s, dict[str, Float32s], dict[str, float]]:
+    ) -> dict[str, float]:
         """See ``Optimizer.step``."""
         powers = {
             "beta1_power": scalars["beta1_power"] * self.beta1,
             "beta2_power": scalars["beta2_power"] * self.beta2,
         }
-        first = np.float32(self.beta1) * moments["first_moment"]
-        first += np.float32(1.0 - self.beta1) * gradient
-        second = np.float32(self.beta2) * moments["second_moment"]
-        second += np.float32(1.0 - self.beta2) * (gradient * gradient)
         step_size = np.float32(learning_rate / (1.0 - powers["beta1_power"]))
         correction = np.float32(1.0 / (1.0 - powers["beta2_power"]))
-        increment = step_size * first / (np.sqrt(correction * second) + np.float32(self.epsilon))
-        return increment, {"first_moment": first, "second_moment": second}, powers
+        for piece in pieces(gradient.size):
+            g = gradient[piece]
+            first, second = following["first_moment"][piece], following["second_moment"][piece]
+            first[...] = np.float32(self.beta1) * moments["first_moment"][piece]
+            first += np.float32(1.0 - self.beta1) * g
+            second[...] = np.float32(self.beta2) * moments["second_moment"][piece]
+            second += np.float32(1.0 - self.beta2) * (g * g)
+            g[...] = step_size * first / (np.sqrt(correction * second) + np.float32(self.epsilon))
+        return powers
 
 
 @dataclass(frozen=True)
@@ -162,20 +181,24 @@ class ClipUp:
         self,
         gradient: Float32s,
         moments: Moments,
+        following: Moments,
         scalars: Scalars,
         learning_rate: float,
         norm: Norm,
-    ) -> tuple[Float32s, dict[str, Float32s], dict[str, float]]:
+    ) -> dict[str, float]:
         """See ``Optimizer.step``."""
-        velocity = np.float32(self.momentum) * moments["velocity"]
+        velocity = following["velocity"]
         length = norm(gradient)
-        if length > SHORTEST:
-            velocity += np.float32(learning_rate / length) * gradient
+        for piece in pieces(gradient.size):
+            velocity[piece] = np.float32(self.momentum) * moments["velocity"][piece]
+            if length > SHORTEST:
+                velocity[piece] += np.float32(learning_rate / length) * gradient[piece]
         max_speed = self.max_speed or 2.0 * learning_rate
         speed = norm(velocity)
         if speed > max_speed:
             velocity *= np.float32(max_speed / speed)
-        return velocity, {"velocity": velocity}, {}
+        gradient[...] = velocity
+        return {}
 
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "clipup")

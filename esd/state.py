@@ -1,7 +1,7 @@
 """state_t: everything that a fitness of generation t depends on, and how one generation's records advance it.
 
 ``advance`` is all there is to a generation but for the episodes, so a run is its journal: replaying the records from
-h_0 gives any h_t, bit for bit, without one episode (law 7).
+h_0 gives any h_t, bit for bit, without one episode (law 7). ``update`` does the same with the ranks of a node.
 """
 
 from __future__ import annotations
@@ -118,11 +118,15 @@ def start(strategy: Strategy, h: npt.NDArray[np.float32], observation_size: int)
     return RunState(strategy.start(h), ObservationStatistics.empty(observation_size))
 
 
+def observed(state: RunState, records: Records) -> ObservationStatistics:
+    """The observation statistics that follow from a generation's records."""
+    if not state.observations.size:
+        return state.observations
+    return state.observations.fold(*records.observations)
+
+
 def advance(strategy: Strategy, state: RunState, records: Records) -> RunState:
     """state_{t+1} from state_t and the records of generation t; a table without members changes nothing."""
     if not records.members:
         return state
-    observations = state.observations
-    if observations.size:
-        observations = observations.fold(*records.observations)
-    return RunState(strategy.tell(state.evolution, records.fitness), observations)
+    return RunState(strategy.tell(state.evolution, records.fitness), observed(state, records))

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from esd.kernels.reduce import block_sums_of_squares, in_order
 from esd.noise import Noise
-from esd.optim import Optimizer
+from esd.optim import Moments, Norm, Optimizer, pieces
 from esd.shaping import SHAPINGS
 
 Float32s = npt.NDArray[np.float32]
@@ -113,10 +113,16 @@ class Strategy:
         weights: Float64s = (shaped[0::2] - shaped[1::2]) / (self.population * sigma)
         return weights.astype(np.float32)
 
-    def gradient(self, state: EvolutionState, fitness: Float64s) -> Float32s:
-        """The estimate g = 1/(nσ) Σ Fᵢ εᵢ, float32 [|h|], from rebuilt noise."""
-        out = np.empty_like(state.h)
-        self.noise.accumulate(self.pair_weights(fitness, state.sigma), state.generation, out)
+    def gradient(
+        self,
+        state: EvolutionState,
+        fitness: Float64s,
+        start: int = 0,
+        out: Float32s | None = None,
+    ) -> Float32s:
+        """The estimate g = 1/(nσ) Σ Fᵢ εᵢ from rebuilt noise, float32 [|h|], or into ``out`` from ``start`` on."""
+        out = np.empty_like(state.h) if out is None else out
+        self.noise.accumulate(self.pair_weights(fitness, state.sigma), state.generation, out, start)
         return out
 
     def tell(self, state: EvolutionState, fitness: Float64s) -> EvolutionState:
@@ -132,29 +138,57 @@ class Strategy:
         Raises:
             ValueError: if there is not one fitness per member.
         """
+        h = np.empty_like(state.h)
+        moments = {name: np.empty_like(moment) for name, moment in state.moments.items()}
+        scalars = self.tell_slice(state, fitness, slice(0, h.size), h, moments, euclidean_norm)
+        return EvolutionState(state.generation + 1, h, moments, scalars)
+
+    def tell_slice(
+        self,
+        state: EvolutionState,
+        fitness: Float64s,
+        part: slice,
+        h: Float32s,
+        moments: Moments,
+        norm: Norm,
+    ) -> dict[str, float]:
+        """Make one update of the coordinates in ``part``; slices that cover h give the bits of the whole.
+
+        Args:
+            state: as it was when the members were asked for.
+            fitness: float64 [population].
+            part: where the slice starts and stops.
+            h: float32 [|h|], of the next generation; ``part`` of it is written.
+            moments: likewise, by name.
+            norm: Euclidean norm of a vector over all slices.
+
+        Returns:
+            The next scalars.
+
+        Raises:
+            ValueError: if there is not one fitness per member.
+        """
         if fitness.shape != (self.population,):
             raise ValueError(f"fitness has shape {fitness.shape}, expected ({self.population},)")
         alpha = state.scalars["learning_rate"]
-        increment, moments, scalars = self.optimizer.step(
-            self.gradient(state, fitness),
-            state.moments,
+        before, after = state.h[part], h[part]  # what follows h holds the gradient first
+        scalars = self.optimizer.step(
+            self.gradient(state, fitness, part.start, after),
+            {name: moment[part] for name, moment in state.moments.items()},
+            {name: moment[part] for name, moment in moments.items()},
             state.scalars,
             alpha,
-            euclidean_norm,
+            norm,
         )
-        h = state.h + increment
-        if self.weight_decay:
-            h -= np.float32(alpha * self.weight_decay) * state.h
-        return EvolutionState(
-            generation=state.generation + 1,
-            h=h,
-            moments=moments,
-            scalars={
-                "sigma": self.sigma.next(state.sigma),
-                "learning_rate": self.learning_rate.next(alpha),
-                **scalars,
-            },
-        )
+        for piece in pieces(after.size):
+            after[piece] += before[piece]
+            if self.weight_decay:
+                after[piece] -= np.float32(alpha * self.weight_decay) * before[piece]
+        return {
+            "sigma": self.sigma.next(state.sigma),
+            "learning_rate": self.learning_rate.next(alpha),
+            **scalars,
+        }
 
 
 def euclidean_norm(x: Float32s) -> float:

@@ -17,7 +17,7 @@ from esd.commit import Commit, Reporter, Timing
 from esd.config import Config
 from esd.config_tables import identity
 from esd.errors import RunError, UsageError
-from esd.folder import RunFolder, first_state, replay
+from esd.folder import RunFolder, first_state
 from esd.journal import JournalContents, JournalHeader
 from esd.mpi.comm import Communicator, agreement, exit_code_of, raise_if_any_failed
 from esd.mpi.schedule import Schedule
@@ -26,8 +26,9 @@ from esd.plan import Plan
 from esd.provenance import collect
 from esd.records import Records, Status
 from esd.rollout import EpisodeSeeds, Rollout
-from esd.state import RunState, advance, make_strategy
+from esd.state import RunState, make_strategy
 from esd.stop import StopRequest
+from esd.update import NodeState, Step, UpdateFailedError
 
 Float32s = npt.NDArray[np.float32]
 
@@ -61,24 +62,30 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
     with agreement(comm, "building the environment and the policy"):
         rollout = Rollout(config)
     state, header, contents = _prepare_state(comm, plan, rollout)
-    commit: Commit | None = None
-    with agreement(comm, "opening the run's folder"):
-        if comm.rank == 0:
-            commit = _open_folder(plan, state, header, contents, comm.size, reporter)
-    schedule = Schedule(comm)
-    try:
-        return _Loop(comm, config, rollout, schedule, stop, commit).run(state)
-    finally:
-        schedule.close()
-        rollout.close()
-        if commit is not None:
-            commit.close()
+    with comm.node() as node:
+        schedule = Schedule(comm, node)
+        with agreement(comm, "sharing h"):
+            memory = NodeState(node, make_strategy(config), state)
+            del state  # it was this rank's own; from here on there is the node's
+            if contents is not None:
+                memory.replay(contents.entries)
+        commit: Commit | None = None
+        with agreement(comm, "opening the run's folder"):
+            if comm.rank == 0:
+                commit = _open_folder(plan, memory.state, header, contents, comm.size, reporter)
+        try:
+            return _Loop(comm, config, rollout, schedule, memory, stop, commit).run()
+        finally:
+            schedule.close()
+            rollout.close()
+            if commit is not None:
+                commit.close()
 
 
 def _prepare_state(
     comm: Communicator, plan: Plan, rollout: Rollout
 ) -> tuple[RunState, JournalHeader, JournalContents | None]:
-    """The state to go on from, the same on every rank, and what a journal says of where it began."""
+    """A state to go on from, the same on every rank, and the journal with what followed it."""
     config, folder = plan.config, RunFolder(plan.folder)
     with agreement(comm, "computing h_0"):
         h0 = rollout.policy.initial_parameters(config.seed)
@@ -106,7 +113,6 @@ def _prepare_state(
             state = folder.load_checkpoint(plan.checkpoint, config).state
         else:  # none yet, or no shared file system: the journal came from rank 0
             state = folder.initial_state(config, contents)
-        state = replay(config, state, contents, contents.next_generation)
     return state, contents.header, contents
 
 
@@ -169,33 +175,46 @@ class _Loop:
         config: Config,
         rollout: Rollout,
         schedule: Schedule,
+        memory: NodeState,
         stop: StopRequest,
         commit: Commit | None,
     ) -> None:
         self._comm, self._config, self._rollout = comm, config, rollout
-        self._schedule, self._stop, self._commit = schedule, stop, commit
+        self._schedule, self._memory, self._stop, self._commit = schedule, memory, stop, commit
         self._strategy = make_strategy(config)
+        self._halted = False  # this node's update failed; the exchange will say so
         self._error: Exception | None = None  # told to the others with the next exchange
         self._time_is_up_at = time.monotonic() + 3600.0 * (config.run.max_hours or math.inf)
 
-    def run(self, state: RunState) -> Ending:
+    def run(self) -> Ending:
         """Go on until there is a reason to end."""
-        perturbed = np.empty_like(state.h)
+        perturbed = np.empty_like(self._memory.state.h)
         while True:
-            last = state.generation >= self._config.generations
+            state = self._memory.state
+            generation = state.generation + self._halted  # where the other nodes are
+            last = generation >= self._config.generations
             began = time.monotonic()
-            records = self._empty_records(state.generation, last)
+            records = self._empty_records(generation, last)
             self._evaluate_share(state, records, perturbed)
-            votes = self._exchange(state.generation, records, began)
-            self._check_failures(state.generation, records)
-            with np.errstate(over="ignore", invalid="ignore"):  # the check tells it better
-                following = advance(self._strategy, state, records)
-            self._check_update(following)
-            self._keep(state, following, records, votes.timing)
-            state = following
+            votes = self._exchange(generation, records, began)
+            self._check_failures(generation, records)
+            step = self._update(records)
+            if step is None:
+                continue  # to the next exchange, in which all hear of it
+            self._check_update(step)
+            self._keep(state, step, records, votes.timing)
             reason = self._reason_to_end(last, records, votes)
             if reason:
-                return self._end(Ending(state, reason))
+                return self._end(Ending(step.state, reason))
+
+    def _update(self, records: Records) -> Step | None:
+        """Make the update with the other ranks of the node; None if one of them couldn't."""
+        try:
+            return self._memory.advance(records)
+        except UpdateFailedError as failure:
+            self._halted = True
+            self._error = failure.reason
+            return None
 
     def _empty_records(self, generation: int, last: bool) -> Records:
         """Room for the members, and in some generations (and after the last update) for the center."""
@@ -212,7 +231,7 @@ class _Loop:
         row = 0
         try:
             self._rollout.use_statistics(state.observations)
-            if self._error is None:
+            if self._error is None and not self._halted:
                 for row in self._schedule.rows(state.generation, len(records.table)):
                     self._evaluate(row, state, records, perturbed)
         except Exception as error:
@@ -283,20 +302,20 @@ class _Loop:
         if error is not None:  # every rank has come to the same conclusion
             raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
 
-    def _check_update(self, following: RunState) -> None:
+    def _check_update(self, step: Step) -> None:
         """End on all ranks before an h that is not finite is kept."""
-        if not np.isfinite(following.h).all():
+        if not math.isfinite(step.h_norm):
             error = RunError(
-                f"generation {following.generation - 1}: the update made h infinite or NaN; nothing of it was kept. "
+                f"generation {step.state.generation - 1}: the update made h infinite or NaN; nothing of it was kept. "
                 "Take a shaping other than raw, or a smaller es.learning_rate"
             )
             raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
 
-    def _keep(self, state: RunState, following: RunState, records: Records, timing: Timing) -> None:
+    def _keep(self, state: RunState, step: Step, records: Records, timing: Timing) -> None:
         """Rank 0 commits; if it can't, the others hear of it in the next exchange."""
         if self._commit is not None:
             try:
-                self._commit.generation(state, following, records, timing)
+                self._commit.generation(state, step, records, timing)
             except Exception as error:
                 self._error = error
 

@@ -95,9 +95,9 @@ BREAKS = (
         3,
         "ranks exchange their part of h",
         "esd/train.py",
-        "            self._check_update(following)",
+        "            self._check_update(step)",
         '            self._comm.sum(np.zeros(state.h.size, np.uint64), "h")\n'
-        "            self._check_update(following)",
+        "            self._check_update(step)",
         "tests/test_traffic.py",
     ),
     Break(
@@ -127,6 +127,24 @@ BREAKS = (
         "        seed, count = int(__import__('os').environ.get('OMPI_COMM_WORLD_RANK', 0)), "
         "self._config.env.episodes_per_member",
         "tests/mpi/test_train.py -k one_and_on_all",
+        2,
+    ),
+    Break(
+        4,
+        "nobody waits for the other ranks' slices of h",
+        "esd/update.py",
+        "        self._meet(error)",
+        "        if error: self._meet(error)",
+        "tests/mpi/test_update.py -k alone",
+        3,
+    ),
+    Break(
+        4,
+        "the update writes over the state that it reads",
+        "esd/update.py",
+        "        moments = dict(self._vectors[(t + 1) & 1])",
+        "        moments = dict(self._vectors[t & 1])",
+        "tests/mpi/test_update.py",
         2,
     ),
     Break(
@@ -165,8 +183,8 @@ BREAKS = (
         7,
         "h depends on something that is not in the journal",
         "esd/train.py",
-        "            self._check_update(following)",
-        "            self._check_update(following)\n            following.h[:1] += 1.0",
+        "            self._check_update(step)",
+        "            self._check_update(step)\n            step.state.h[:1] += 1.0",
         "tests/mpi/test_train.py -k one_and_on_all",
         2,
     ),

@@ -7,22 +7,16 @@ under a POSIX record lock: no helper process, and when a rank dies the kernel fr
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import mmap
 import os
-import secrets
 import struct
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 from esd.mpi.comm import Communicator, gather
+from esd.mpi.shared import open_together
 
-# POSIX shared memory is files in here; elsewhere any folder of this machine does
-SHARED_MEMORY = Path("/dev/shm") if sys.platform == "linux" else Path(tempfile.gettempdir())
 _TICKET = struct.Struct("<qq")  # the generation that the counter belongs to, and the next ticket
 
 
@@ -87,66 +81,25 @@ class SharedQueue:
         os.close(self._descriptor)
 
 
-def _create_file() -> bytes:
-    """Make the node's file, with its memory reserved; empty if that can't be had."""
-    path = SHARED_MEMORY / f"esd-queue-{os.getpid()}-{secrets.token_hex(8)}"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError:
-        return b""
-    try:
-        os.write(
-            descriptor, bytes(_TICKET.size)
-        )  # fails when it is full, where a mapped page would be SIGBUS
-    except OSError:
-        path.unlink()
-        return b""
-    finally:
-        os.close(descriptor)
-    return os.fsencode(path)
-
-
-def _open_file(path: bytes) -> int:
-    """Open the node's file; −1 if that isn't possible."""
-    try:
-        return os.open(path, os.O_RDWR) if path else -1
-    except OSError:
-        return -1
-
-
-def _open_together(node: Communicator) -> int | None:
-    """A file that all ranks of a node have open and that has no name any more, or None if one of them can't."""
-    path = node.broadcast(_create_file() if node.rank == 0 else b"", "naming the queue")
-    descriptor = _open_file(path)
-    opened = gather(node, int(descriptor >= 0), "opening the queue").all()
-    if node.rank == 0 and path:  # from here on no death can leave it behind
-        with contextlib.suppress(OSError):
-            Path(os.fsdecode(path)).unlink()
-    if opened:
-        return descriptor
-    if descriptor >= 0:
-        os.close(descriptor)
-    return None
-
-
 class Schedule:
     """The rows that this rank evaluates, generation by generation.
 
     Args:
         comm: all ranks; every one of them has to make its schedule.
+        node: those of this machine.
     """
 
-    def __init__(self, comm: Communicator) -> None:
+    def __init__(self, comm: Communicator, node: Communicator) -> None:
         """Set up the node's queue; if its memory can't be had, every rank has fixed rows of its own."""
         self._size = comm.size
         self._queue: Queue = OwnQueue()
-        with comm.node() as node:
-            self._ranks = {int(rank) for rank in gather(node, comm.rank, "naming the node's ranks")}
-            descriptor = _open_together(node) if node.size > 1 else None
-        if descriptor is not None:
-            self._queue = SharedQueue(descriptor)
-        else:
-            self._ranks = {comm.rank}
+        self._ranks = {int(rank) for rank in gather(node, comm.rank, "naming the node's ranks")}
+        if node.size > 1:
+            descriptor = open_together(node, _TICKET.size)
+            if descriptor is not None:
+                self._queue = SharedQueue(descriptor)
+            else:
+                self._ranks = {comm.rank}
 
     def rows(self, generation: int, rows: int) -> Iterator[int]:
         """Draw rows of a generation until those of the node are gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -20,6 +20,13 @@ def world() -> Communicator:
     return Ranks(MPI.COMM_WORLD, deadline_seconds=60.0)
 
 
+@pytest.fixture
+def node(world: Communicator) -> Iterator[Communicator]:
+    """Those of this machine, which are all."""
+    with world.node() as node:
+        yield node
+
+
 def taken_by_all(world: Communicator, schedule: Schedule, generation: int, rows: int) -> np.ndarray:
     """How often each row was taken in a generation, by all ranks together."""
     counts = np.zeros(rows + 1, np.uint64)
@@ -31,16 +38,18 @@ def taken_by_all(world: Communicator, schedule: Schedule, generation: int, rows:
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("rows", [0, 1, 3, 100])
-def test_every_row_is_taken_once_in_every_generation(rows: int, world: Communicator) -> None:
-    schedule = Schedule(world)
+def test_every_row_is_taken_once_in_every_generation(
+    rows: int, world: Communicator, node: Communicator
+) -> None:
+    schedule = Schedule(world, node)
     for generation in (0, 1, 2, 7):
         np.testing.assert_array_equal(taken_by_all(world, schedule, generation, rows), 1)
     schedule.close()
 
 
 @pytest.mark.mpi
-def test_a_slow_rank_takes_fewer_rows(world: Communicator) -> None:
-    schedule = Schedule(world)
+def test_a_slow_rank_takes_fewer_rows(world: Communicator, node: Communicator) -> None:
+    schedule = Schedule(world, node)
     taken = 0
     for _ in schedule.rows(0, 40):
         taken += 1
@@ -54,20 +63,11 @@ def test_a_slow_rank_takes_fewer_rows(world: Communicator) -> None:
 
 
 @pytest.mark.mpi
-def test_the_queue_leaves_no_file_behind_while_it_is_used(world: Communicator) -> None:
-    schedule = Schedule(world)
-    world.broadcast(b"", "all have made it")
-    with agreement(world, "looking"):
-        assert list(schedules.SHARED_MEMORY.glob("esd-queue-*")) == []
-    schedule.close()
-
-
-@pytest.mark.mpi
 def test_without_shared_memory_every_rank_has_rows_of_its_own(
-    world: Communicator, monkeypatch: pytest.MonkeyPatch
+    world: Communicator, node: Communicator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedules, "SHARED_MEMORY", Path("/no/such/folder"))
-    schedule = Schedule(world)
+    monkeypatch.setattr(schedules, "open_together", lambda node, size: None)
+    schedule = Schedule(world, node)
     assert isinstance(schedule._queue, OwnQueue)
     own = list(schedule.rows(0, 20))
     assert own == list(range(world.rank, 20, world.size))

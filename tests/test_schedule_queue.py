@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from esd.mpi import schedule as schedules
-from esd.mpi.schedule import SharedQueue, _create_file, _open_file
+from esd.mpi import shared
+from esd.mpi.schedule import SharedQueue
 
 HOLD_THE_LOCK = """
 import fcntl, os, sys
@@ -22,15 +22,22 @@ sys.stdin.read()
 """
 
 
+def opened(path: bytes) -> SharedQueue:
+    """A queue of its own descriptor."""
+    return SharedQueue(os.open(path, os.O_RDWR))
+
+
 @pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """A queue's file."""
-    monkeypatch.setattr(schedules, "SHARED_MEMORY", tmp_path)
-    return _create_file()
+def path() -> Iterator[bytes]:
+    """Under which other processes open a queue's memory."""
+    descriptor, path = shared._create(16)
+    assert descriptor is not None
+    yield path
+    os.close(descriptor)
 
 
 def test_two_processes_share_one_count(path: bytes) -> None:
-    one, other = SharedQueue(_open_file(path)), SharedQueue(_open_file(path))
+    one, other = opened(path), opened(path)
     assert [one.take(0), other.take(0), one.take(0)] == [0, 1, 2]
     assert [other.take(1), one.take(1)] == [0, 1]
     one.close()
@@ -38,7 +45,7 @@ def test_two_processes_share_one_count(path: bytes) -> None:
 
 
 def test_a_process_killed_with_the_lock_in_its_hands_stops_nobody(path: bytes) -> None:
-    queue = SharedQueue(_open_file(path))
+    queue = opened(path)
     assert queue.take(0) == 0
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD_THE_LOCK, path],
@@ -52,16 +59,3 @@ def test_a_process_killed_with_the_lock_in_its_hands_stops_nobody(path: bytes) -
         os.kill(holder.pid, signal.SIGKILL)
         assert queue.take(0) == 1
     queue.close()
-
-
-def test_a_full_memory_gives_no_file_and_leaves_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*arguments: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(schedules, "SHARED_MEMORY", tmp_path)
-    monkeypatch.setattr(os, "write", full)
-    assert _create_file() == b""
-    assert list(tmp_path.iterdir()) == []
-    assert _open_file(b"") == -1

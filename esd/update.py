@@ -1,0 +1,218 @@
+"""h and the optimizer's moments once per node, and the update that the node's ranks make together.
+
+There are two buffers of everything, each stamped with its generation: the update reads t and writes t + 1, so any
+slice can be made again, and nobody reads t + 1 before all ranks of the node have said that their slice is there.
+Every node repeats the same arithmetic, because sending h would break law 3.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.errors import RunError
+from esd.kernels.reduce import REDUCTION_BLOCK, block_sums_of_squares, in_order
+from esd.mpi.comm import Communicator, exit_code_of, gather
+from esd.mpi.shared import open_together
+from esd.observations import ObservationStatistics
+from esd.optim import pieces
+from esd.records import Records
+from esd.state import RunState, observed
+from esd.strategy import EvolutionState, Strategy
+
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+
+NEVER = -1  # the stamp of a buffer that holds no generation
+
+
+class UpdateFailedError(Exception):
+    """Some rank of this node could not make its slice.
+
+    Attributes:
+        reason: on that rank; None on the others.
+    """
+
+    def __init__(self, reason: Exception | None) -> None:
+        """Remember why."""
+        super().__init__("the update of h failed on a rank of this node")
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update.
+
+    Attributes:
+        state: after it.
+        h_norm: ‖h‖ after it; NaN or infinite if h is.
+        update_norm: ‖h_{t+1} − h_t‖.
+    """
+
+    state: RunState
+    h_norm: float
+    update_norm: float
+
+
+class NodeState:
+    """The state of a run in the memory of a node.
+
+    Args:
+        node: the ranks of this machine.
+        strategy: makes the updates.
+        state: to start from, the same on all of them; its arrays are copied.
+
+    Raises:
+        RunError: on all ranks of the node, if its memory can't be had.
+    """
+
+    def __init__(self, node: Communicator, strategy: Strategy, state: RunState) -> None:
+        """Reserve memory and put the state into it."""
+        self._node, self._strategy = node, strategy
+        size, names = state.h.size, list(state.evolution.moments)
+        blocks = -(-size // REDUCTION_BLOCK)
+        own = (blocks * node.rank // node.size, blocks * (node.rank + 1) // node.size)
+        self._blocks = slice(*own)
+        self._part = slice(*(min(block * REDUCTION_BLOCK, size) for block in own))
+        vectors = 2 * (1 + len(names))
+        self._memory = _allocate(node, 16 + 8 * 4 * blocks + 4 * vectors * size)
+        self._stamps = np.frombuffer(self._memory, np.int64, 2)
+        partials = np.frombuffer(self._memory, np.float64, 4 * blocks, 16)
+        floats = np.frombuffer(self._memory, np.float32, vectors * size, 16 + 8 * 4 * blocks)
+        self._partials = partials.reshape(4, blocks)
+        self._vectors = [
+            dict(zip(["", *names], buffer, strict=True))
+            for buffer in floats.reshape(2, 1 + len(names), size)
+        ]
+        self.state = self._adopt(state)
+
+    def _adopt(self, state: RunState) -> RunState:
+        """Copy a state into its buffer, each rank its slice."""
+        buffer = self._vectors[state.generation & 1]
+        for name, vector in {"": state.h, **state.evolution.moments}.items():
+            buffer[name][self._part] = vector[self._part]
+        if self._node.rank == 0:
+            self._stamps[:] = NEVER
+            self._stamps[state.generation & 1] = state.generation
+        self._meet(None)
+        return self._view(state.generation, state.evolution.scalars, state.observations)
+
+    def _view(
+        self, generation: int, scalars: dict[str, float], observations: ObservationStatistics
+    ) -> RunState:
+        """A state whose vectors are the node's."""
+        vectors = dict(self._vectors[generation & 1])
+        evolution = EvolutionState(generation, vectors.pop(""), vectors, scalars)
+        return RunState(evolution, observations)
+
+    def advance(self, records: Records) -> Step:
+        """Make state_{t+1} from the records of generation t, together with the other ranks of the node.
+
+        The state before stays as it is until the next call.
+
+        Raises:
+            UpdateFailedError: on all ranks of the node, if any failed.
+        """
+        state, t = self.state, self.state.generation
+        if not records.members:
+            return Step(state, self._norm_of(state.h[self._part], 2), 0.0)
+        moments = dict(self._vectors[(t + 1) & 1])
+        h = moments.pop("")
+        rows = iter((0, 1))  # of the optimizer's norms the second must not overwrite the first
+        error: Exception | None = None
+        scalars: dict[str, float] = {}
+        try:
+            if self._stamps[t & 1] != t:
+                raise RuntimeError(f"generation {self._stamps[t & 1]} is where {t} should be")
+            if self._node.rank == 0:
+                self._stamps[(t + 1) & 1] = NEVER
+            with np.errstate(over="ignore", invalid="ignore"):  # seen in the norm, and told better
+                scalars = self._strategy.tell_slice(
+                    state.evolution,
+                    records.fitness,
+                    self._part,
+                    h,
+                    moments,
+                    lambda part: self._norm_of(part, next(rows)),
+                )
+                self._sum_up(h, state.h)
+        except UpdateFailedError:  # met already, in a norm
+            raise
+        except Exception as caught:
+            error = caught
+        self._meet(error)
+        if self._node.rank == 0:
+            self._stamps[(t + 1) & 1] = t + 1
+        self.state = self._view(t + 1, scalars, observed(state, records))
+        return Step(self.state, self._norm(2), self._norm(3))
+
+    def replay(self, entries: Iterable[tuple[int, Records]]) -> None:
+        """Go on from the state by the records of the generations that follow it, without an episode.
+
+        Args:
+            entries: generations and their records, in order; those before the state are passed over.
+
+        Raises:
+            UpdateFailedError: see ``advance``.
+        """
+        for generation, records in entries:
+            if generation >= self.state.generation:
+                self.advance(records)
+
+    def _sum_up(self, h: Float32s, before: Float32s) -> None:
+        """Leave this slice's part of ‖h‖² and of the update's square where all ranks see it."""
+        block = self._blocks.start
+        for piece in _pieces_of(self._part):
+            sums = block_sums_of_squares(h[piece])
+            self._partials[2, block : block + sums.size] = sums
+            self._partials[3, block : block + sums.size] = block_sums_of_squares(
+                h[piece] - before[piece]
+            )
+            block += sums.size
+
+    def _norm_of(self, part: Float32s, row: int) -> float:
+        """The Euclidean norm of a vector of which every rank of the node has its slice."""
+        self._partials[row, self._blocks] = block_sums_of_squares(part)
+        self._meet(None)
+        return self._norm(row)
+
+    def _norm(self, row: int) -> float:
+        return math.sqrt(in_order(self._partials[row]))
+
+    def _meet(self, error: Exception | None) -> None:
+        """Wait until all ranks of the node are here; fail on all of them if one has failed."""
+        if gather(self._node, exit_code_of(error), "the update of h").any():
+            raise UpdateFailedError(error) from error
+
+
+def _pieces_of(part: slice) -> Iterator[slice]:
+    """A slice of h in pieces that fit the cache; they start on blocks."""
+    for piece in pieces(part.stop - part.start):
+        yield slice(part.start + piece.start, min(part.start + piece.stop, part.stop))
+
+
+def _allocate(node: Communicator, size: int) -> mmap.mmap:
+    """Zeros that all ranks of the node see.
+
+    Raises:
+        RunError: on all of them, if that isn't possible.
+    """
+    if node.size == 1:
+        return mmap.mmap(-1, size)
+    descriptor = open_together(node, size)
+    if descriptor is None:
+        raise RunError(
+            f"h and the optimizer's moments need {size / 1e6:,.0f} MB of memory that the {node.size} ranks of a node "
+            "share, and it can't be had. Give the job or the container more memory, or look whether ranks of one "
+            "node can't see each other's processes in /proc"
+        )
+    try:
+        return mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,77 @@
+"""Memory of a node: seen by all its ranks, without a name, and refused on all if one can't have it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mpi4py import MPI
+
+from esd.mpi import shared
+from esd.mpi.comm import Communicator, Ranks, agreement
+from esd.mpi.shared import open_together
+
+
+@pytest.fixture
+def node() -> Iterator[Communicator]:
+    """The ranks of this machine."""
+    with Ranks(MPI.COMM_WORLD, deadline_seconds=60.0).node() as node:
+        yield node
+
+
+@pytest.mark.mpi
+def test_all_ranks_see_what_each_has_written(node: Communicator) -> None:
+    descriptor = open_together(node, 100_000)
+    with agreement(node, "opening"):
+        assert descriptor is not None
+        memory = mmap.mmap(descriptor, 100_000)
+        assert memory[:] == bytes(100_000)
+    node.broadcast(b"", "all have looked")
+    memory[node.rank] = node.rank + 1
+    node.broadcast(b"", "all have written")
+    with agreement(node, "comparing"):
+        assert memory[: node.size] == bytes(range(1, node.size + 1))
+        assert os.fstat(descriptor).st_size == 100_000
+        os.close(descriptor)
+
+
+@pytest.mark.mpi
+def test_it_has_no_name_that_a_death_could_leave_behind(node: Communicator) -> None:
+    descriptor = open_together(node, 10_000)
+    with agreement(node, "looking"):
+        assert descriptor is not None
+        memory = mmap.mmap(descriptor, 10_000)
+        assert os.fstat(descriptor).st_nlink == 0
+        assert len(memory) == 10_000
+        os.close(descriptor)
+
+
+@pytest.mark.mpi
+def test_memory_that_cannot_be_reserved_is_refused_on_all_ranks(
+    node: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    descriptor = open_together(node, 10_000)
+    with agreement(node, "looking"):
+        assert descriptor is None
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.mpi
+def test_memory_that_one_rank_cannot_open_is_refused_on_all(
+    node: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if node.rank == node.size - 1 and node.size > 1:
+        monkeypatch.setattr(shared, "_open", lambda path: None)
+    descriptor = open_together(node, 10_000)
+    with agreement(node, "looking"):
+        assert (descriptor is None) == (node.size > 1)
+        if descriptor is not None:
+            os.close(descriptor)
