@@ -18,6 +18,8 @@ the streams of sixteen values each. Outputs are padded to whole groups; padding 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from esd.kernels import inlined, kernel
@@ -30,8 +32,8 @@ STATIC_STREAMS = 1  # w alone
 NORMALIZE_MAX, NORMALIZE_NONE, NORMALIZE_L2 = 0, 1, 2
 TANH, RELU, IDENTITY = 0, 1, 2
 
-# meaning of the entries of ``settings`` below
-STEP, STREAMS, NORMALIZATION, HIDDEN_ACTIVATION, OUTPUT_ACTIVATION = range(5)
+# meaning of the first entries of ``settings`` below; what follows them are the sizes, from input to output
+STEP, STREAMS, NORMALIZATION, HIDDEN_ACTIVATION, OUTPUT_ACTIVATION, SIZES = range(6)
 
 f32 = np.float32
 
@@ -51,12 +53,29 @@ def _padded(size):
 
 
 @inlined
-def _rewire(synapses, start, inputs, scale, x_before, x_now, y_before, group, total, size):
-    """Update a group of sixteen outputs by the previous step's activities; sums and largest magnitudes come out."""
+def _units(sizes):
+    """Σ padded sizes, and the largest of them."""
+    units = 0
+    widest = 0
+    for layer in range(sizes.size):
+        width = _padded(sizes[layer])
+        units += width
+        widest = max(widest, width)
+    return units, widest
+
+
+def memory_size(sizes: Sequence[int]) -> int:
+    """Floats of a network's activities, scratch and factors, for its units from input to output."""
+    widths = [padded(size) for size in sizes]
+    return 2 * sum(widths) + 2 * max(widths) + len(sizes) - 1
+
+
+@inlined
+def _rewire(synapses, start, inputs, scale, x_before, x_now, y_before, group, total, largest):
+    """Update a group of sixteen outputs by the previous step's activities; returns the larger of all magnitudes."""
     y = load(y_before, group)
     factor = splat(scale)
     sums = splat(f32(0.0))
-    largest = splat(f32(0.0))
     at = start
     for i in range(inputs):
         x = splat(x_before[i])
@@ -69,7 +88,7 @@ def _rewire(synapses, start, inputs, scale, x_before, x_now, y_before, group, to
         largest = larger_magnitude(largest, w)
         at += PLASTIC_STREAMS * LANES
     store(total, group, sums)
-    store(size, group, largest)
+    return largest
 
 
 @inlined
@@ -96,13 +115,17 @@ def _squares(synapses, start, inputs, group, size):
 
 
 @inlined
-def _normalizer(kind, size, width):
-    """The factor that a layer's stored weights lack, from each output's largest magnitude or sum of squares."""
+def _normalizer(kind, largest, size, width):
+    """The factor that a layer's stored weights lack.
+
+    It comes from the largest magnitudes (sixteen, of all groups) or from each output's sum of squares.
+    """
     whole = f32(0.0)
     if kind == NORMALIZE_NONE:
         return f32(1.0)
     if kind == NORMALIZE_MAX:
-        for j in range(width):
+        store(size, 0, largest)
+        for j in range(LANES):
             whole = size[j] if size[j] > whole else whole
     else:
         for j in range(width):
@@ -127,25 +150,33 @@ def _activate(kind, total, scale, width, y):
 
 
 @kernel
-def step(observation, synapses, activities, scratch, scales, sizes, settings):
+def step(observation, synapses, memory, settings):
     """Apply the pending update, then compute this step's activities.
+
+    Few arguments, because each costs a call from Python a tenth of a microsecond.
 
     Args:
         observation: float32 [sizes[0]].
         synapses: float32 [n]; per layer, group of sixteen outputs and input the streams' sixteen values each;
             changed.
-        activities: float32 [2, Σ padded sizes]; this step's and the last one's, by parity of the step; changed.
-        scratch: float32 [2, largest padded size].
-        scales: float32 [layers], the factor that each layer's stored weights still lack; changed.
-        sizes: int64 [layers + 1], units from input to output.
-        settings: int64 [5], see above; the step number in it is advanced.
+        memory: float32 [memory_size(sizes)]; two activities of Σ padded sizes each, this step's and the last one's
+            by parity of the step, then scratch, then the factor that each layer's stored weights lack; changed.
+        settings: int64 [5 + layers + 1], see above; the step number in it is advanced.
+
+    Returns:
+        Which of the two activities is this step's.
     """
     number = settings[STEP]
-    now = activities[number & 1]
-    before = activities[(number & 1) ^ 1]
     streams = settings[STREAMS]
-    learns = streams == PLASTIC_STREAMS and number > 0
+    sizes = settings[SIZES:]
     layers = sizes.size - 1
+    units, widest = _units(sizes)
+    now = memory[(number & 1) * units : (number & 1) * units + units]
+    before = memory[units - (number & 1) * units : 2 * units - (number & 1) * units]
+    total = memory[2 * units : 2 * units + widest]
+    size = memory[2 * units + widest : 2 * units + 2 * widest]
+    scales = memory[2 * units + 2 * widest :]
+    learns = streams == PLASTIC_STREAMS and number > 0
     for i in range(sizes[0]):
         now[i] = observation[i]
     start = 0
@@ -158,20 +189,21 @@ def step(observation, synapses, activities, scratch, scales, sizes, settings):
         y_start = x_start + _padded(inputs)
         y_now = now[y_start : y_start + width]
         y_before = before[y_start : y_start + width]
-        total = scratch[0, 0:width]
-        size = scratch[1, 0:width]
         scale = scales[layer]
         stride = streams * LANES
+        largest = splat(f32(0.0))
         for group in range(0, width, LANES):
             at = start + group // LANES * inputs * stride
             if learns:
-                _rewire(synapses, at, inputs, scale, x_before, x_now, y_before, group, total, size)
+                largest = _rewire(
+                    synapses, at, inputs, scale, x_before, x_now, y_before, group, total, largest
+                )
                 if settings[NORMALIZATION] == NORMALIZE_L2:
                     _squares(synapses, at, inputs, group, size)
             else:
                 _sum(synapses, at, stride, inputs, x_now, group, total)
         if learns:
-            scale = _normalizer(settings[NORMALIZATION], size, width)
+            scale = _normalizer(settings[NORMALIZATION], largest, size, width)
             scales[layer] = scale
         start += inputs * width * streams
         activation = (
@@ -180,6 +212,7 @@ def step(observation, synapses, activities, scratch, scales, sizes, settings):
         _activate(activation, total, scale, width, y_now)
         x_start = y_start
     settings[STEP] = number + 1
+    return number & 1
 
 
 @kernel
@@ -195,9 +228,11 @@ def place_coefficient(values, eta, stream, add, synapses, start):
 
 
 @kernel
-def place_weights(weights, bounds, synapses, scales, sizes, settings):
+def place_weights(weights, bounds, synapses, memory, settings):
     """Begin an episode: weights[k]·bounds[layer], input-major and unpadded, go into their places; factors become 1."""
     streams = settings[STREAMS]
+    sizes = settings[SIZES:]
+    scales = memory[memory.size - (sizes.size - 1) :]
     start = 0
     k = 0
     for layer in range(sizes.size - 1):

@@ -49,18 +49,22 @@ class Perceptron:
         ]
         self._synapses = np.zeros(sum(layer_floats), np.float32)
         self._layer_starts = np.cumsum([0, *layer_floats])
-        self._activities = np.zeros((2, sum(widths)), np.float32)
-        self._scratch = np.zeros((2, max(widths)), np.float32)
-        self._scales = np.ones(len(self.shapes), np.float32)
-        self._sizes = np.array(sizes, np.int64)
+        self._memory = np.zeros(plastic.memory_size(sizes), np.float32)
         output = plastic.TANH if interface.bounded else plastic.IDENTITY
         self._settings = np.array(
-            [0, streams, NORMALIZATION_KINDS[normalization], ACTIVATION_KINDS[activation], output],
+            [
+                0,
+                streams,
+                NORMALIZATION_KINDS[normalization],
+                ACTIVATION_KINDS[activation],
+                output,
+                *sizes,
+            ],
             np.int64,
         )
-        first_output = sum(widths[:-1])
-        ends = slice(first_output, first_output + interface.action_size)
-        self._outputs = (self._activities[0, ends], self._activities[1, ends])
+        units = sum(widths)
+        ends = [number * units + units - widths[-1] for number in (0, 1)]
+        self._outputs = tuple(self._memory[end : end + interface.action_size] for end in ends)
 
     @property
     def connections(self) -> int:
@@ -85,30 +89,19 @@ class Perceptron:
 
     def begin(self, weights: Float32s, bounds: Float32s) -> None:
         """Start an episode from weights·bounds: float32 [connections] input-major, and float32 [layers]."""
-        plastic.place_weights(
-            weights, bounds, self._synapses, self._scales, self._sizes, self._settings
-        )
+        plastic.place_weights(weights, bounds, self._synapses, self._memory, self._settings)
 
     def step(self, observation: Float32s) -> Float32s:
         """Update by the previous step, normalize, forward; returns the outputs, a view."""
-        parity = self._settings[plastic.STEP] & 1
-        plastic.step(
-            observation,
-            self._synapses,
-            self._activities,
-            self._scratch,
-            self._scales,
-            self._sizes,
-            self._settings,
-        )
-        return self._outputs[parity]
+        now = plastic.step(observation, self._synapses, self._memory, self._settings)
+        return self._outputs[now]
 
     def weights(self, layer: int) -> Float32s:
         """A layer's present weights, float32 [inputs, outputs], before the update that is still pending."""
         inputs, outputs = self.shapes[layer]
         grouped = self.streams(layer)[:, :, 0, :]
         stored = grouped.swapaxes(0, 1).reshape(inputs, -1)[:, :outputs]
-        weights: Float32s = stored * self._scales[layer]
+        weights: Float32s = stored * self._memory[layer - len(self.shapes)]
         return weights
 
 

@@ -20,12 +20,14 @@ class HebbianOracle:
         normalization: str,
         hidden_activation: str,
         bounded: bool,
+        precision: type[np.floating] = np.float64,
     ) -> None:
+        self.precision = precision
         self.coefficients = [
-            {name: np.asarray(value, np.float64) for name, value in layer.items()}
+            {name: np.asarray(value, precision) for name, value in layer.items()}
             for layer in coefficients
         ]
-        self.weights = [np.asarray(w, np.float64).copy() for w in weights]
+        self.weights = [np.asarray(w, precision).copy() for w in weights]
         self.normalization = normalization
         self.hidden = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0.0), "none": lambda x: x}[
             hidden_activation
@@ -33,7 +35,7 @@ class HebbianOracle:
         self.output = np.tanh if bounded else lambda x: x
 
     def forward(self, observation: Array) -> Array:
-        self.activities = [np.asarray(observation, np.float64)]
+        self.activities = [np.asarray(observation, self.precision)]
         for layer, w in enumerate(self.weights):
             function = self.output if layer == len(self.weights) - 1 else self.hidden
             self.activities.append(function(self.activities[-1] @ w))

@@ -16,7 +16,11 @@ STEPS = 200
 
 
 def started(
-    config: HebbianConfig, interface: Interface, seed: int = 3, scale: float = 1.0
+    config: HebbianConfig,
+    interface: Interface,
+    seed: int = 3,
+    scale: float = 1.0,
+    precision: type[np.floating] = np.float64,
 ) -> tuple[HebbianPolicy, HebbianOracle]:
     """A policy at the start of an episode, and the oracle with the same coefficients and weights."""
     policy = HebbianPolicy(interface, config)
@@ -35,12 +39,13 @@ def started(
         config.normalization,
         config.activation,
         interface.bounded,
+        precision,
     )
     return policy, oracle
 
 
 def largest_difference(
-    policy: HebbianPolicy, oracle: HebbianOracle, size: int, steps: int
+    policy: HebbianPolicy | HebbianOracle, oracle: HebbianOracle, size: int, steps: int
 ) -> float:
     """Drive both by the same observations; the largest difference of outputs relative to max(1, |output|)."""
     rng = np.random.default_rng(0)
@@ -50,17 +55,33 @@ def largest_difference(
         if step:
             oracle.update()
         expected = oracle.forward(observation)
-        error = np.abs(policy.act(observation) - expected) / np.maximum(1.0, np.abs(expected))
+        if isinstance(policy, HebbianOracle):
+            if step:
+                policy.update()
+            actual = policy.forward(observation)
+        else:
+            actual = policy.act(observation)
+        error = np.abs(actual - expected) / np.maximum(1.0, np.abs(expected))
         worst = max(worst, float(error.max()))
     return worst
 
 
+@pytest.mark.parametrize("seed", [3, 4])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("bounded", [False, True])
-def test_every_rule_agrees_with_the_oracle_over_200_steps(rule: str, bounded: bool) -> None:
+def test_every_rule_agrees_with_the_oracle_over_200_steps(
+    rule: str, bounded: bool, seed: int
+) -> None:
+    """To 1e-5. Rule A amplifies roundings, in plain float32 numpy as well: there, to ten times what that is off."""
     config = HebbianConfig(rule=rule, hidden=(24, 10))
-    policy, oracle = started(config, Interface(7, 5, bounded))
-    assert largest_difference(policy, oracle, 7, STEPS) < 1e-5
+    policy, oracle = started(config, Interface(7, 5, bounded), seed)
+    error = largest_difference(policy, oracle, 7, STEPS)
+    if rule != "A":
+        assert error < 1e-5
+    else:
+        _, oracle = started(config, Interface(7, 5, bounded), seed)
+        _, plain = started(config, Interface(7, 5, bounded), seed, precision=np.float32)
+        assert error < 10 * largest_difference(plain, oracle, 7, STEPS) < 1e-3
 
 
 @pytest.mark.parametrize(
