@@ -194,7 +194,7 @@ class Ranks:
         while not request.Test():
             waited = time.monotonic() - start
             if waited < SPIN_SECONDS:
-                time.sleep(0)
+                os.sched_yield()  # time.sleep(0) takes 50 µs and more, the exchange itself 10
             elif waited < self.deadline_seconds:
                 time.sleep(nap)
                 nap = min(2.0 * nap, LONGEST_NAP_SECONDS)
