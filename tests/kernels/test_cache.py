@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -35,3 +37,79 @@ def test_a_change_in_an_inlined_file_is_not_hidden_by_the_cache(tmp_path: Path) 
     text = elementary.read_text("utf-8")
     elementary.write_text(text.replace("f32(-0.16666655)", "f32(-0.2)"), "utf-8")
     assert noise_of(tmp_path) != before
+
+
+COUNT_COMPILATIONS = """
+from numba.core import event
+compilations = []
+class Listener(event.Listener):
+    def on_start(self, e):
+        compilations.append(e.data["dispatcher"].py_func.__name__)
+    def on_end(self, e):
+        pass
+event.register("numba:compile", Listener())
+from esd.noise import Noise
+epsilon = Noise("gaussian", 0).epsilon(0, 0, 0, 3)
+print(compilations.count("add"), epsilon.tobytes().hex())
+"""
+
+
+def start_counting(cache: Path, **changes: str) -> subprocess.Popen[str]:
+    """Start a process that rebuilds noise and tells how often it has compiled the kernel for that."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **changes}
+    words = [sys.executable, "-c", COUNT_COMPILATIONS]
+    return subprocess.Popen(
+        words,
+        env=environment,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def counted(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    count, bits = output.split()
+    return int(count), bits
+
+
+def test_of_many_processes_that_start_together_one_compiles(tmp_path: Path) -> None:
+    results = [counted(process) for process in [start_counting(tmp_path) for _ in range(4)]]
+    assert sorted(count for count, _ in results) == [0, 0, 0, 1]
+    assert len({bits for _, bits in results}) == 1
+
+
+def test_a_damaged_file_is_compiled_again(tmp_path: Path) -> None:
+    _, bits = counted(start_counting(tmp_path))
+    files = list(tmp_path.rglob("*.nb[ci]"))
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert counted(start_counting(tmp_path)) == (1, bits)
+    assert counted(start_counting(tmp_path)) == (0, bits)
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None:
+    """As on a full disk: a limit on the size of files, which holds for root as well."""
+    words = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+    process = subprocess.run(
+        [sys.executable, "-c", words + COUNT_COMPILATIONS],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split()[0] == "1"
+    assert list(tmp_path.rglob("*.nbc")) == []
+
+
+def test_a_process_that_dies_while_it_compiles_holds_up_nobody(tmp_path: Path) -> None:
+    first = start_counting(tmp_path)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob(socket.gethostname())) and time.monotonic() < deadline:
+        time.sleep(0.01)  # its folder is made just before it starts to compile
+    time.sleep(0.3)
+    first.kill()
+    first.communicate()
+    assert counted(start_counting(tmp_path))[0] <= 1
