@@ -18,16 +18,21 @@ import numpy.typing as npt
 
 from esd.config import Config, HebbianConfig
 from esd.kernels import bandwidth
-from esd.mpi.comm import Communicator
+from esd.mpi.comm import Alone, Communicator
 from esd.noise import NOISE_KINDS, Noise
+from esd.optim import make_optimizer
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy
-from esd.records import Records
+from esd.records import Records, Status
 from esd.rollout import Rollout, make_environment
+from esd.state import start
+from esd.strategy import Decay, Strategy
+from esd.update import NodeState
 
 NETWORKS = {"Ant": (28, (128, 64), 8), "CarRacing": (648, (128, 64), 3)}
 NOISE_COORDINATES = 456_640  # the CarRacing network's coefficients
 NOISE_PAIRS = 20
+UPDATE_COORDINATES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -209,18 +214,57 @@ def ranks(comm: Communicator, config: Config, seconds: float, rounds: int) -> It
         "rank 0 alone", float(np.median(pairs[:, 1])), float(np.median(speedups)),
         (float(low), float(high)),
     )  # fmt: skip
-    table = Records(config.population, 0, 0).table.reshape(-1)
+    yield from _exchange(comm, config.population, 20 * rounds)
+    yield from _update(comm, rounds)
+
+
+def _exchange(comm: Communicator, population: int, rounds: int) -> Iterator[Measurement]:
+    """What one exchange of records takes when all ranks are there."""
+    table = Records(population, 0, 0).table.reshape(-1)
     times = []
-    for _ in range(20 * rounds):
+    for _ in range(rounds):
         comm.sum(np.zeros(1, np.uint64), "getting in step")
         began = time.perf_counter()
         comm.sum(table, "measuring the exchange")
         times.append((time.perf_counter() - began) * 1e6)
     low, high = np.quantile(times, (0.25, 0.75))
     yield Measurement(
-        f"exchange of {config.population} records ({table.nbytes:,} B)",
+        f"exchange of {population} records ({table.nbytes:,} B)",
         float(np.median(times)), "µs", quartiles=(float(low), float(high)),
     )  # fmt: skip
+
+
+def _update(comm: Communicator, rounds: int) -> Iterator[Measurement]:
+    """The update of h by Adam: all ranks of a node their slices, beside rank 0 all of it."""
+    strategy = Strategy(
+        Noise("gaussian", 0),
+        2 * NOISE_PAIRS,
+        Decay(0.1),
+        Decay(0.01),
+        make_optimizer("adam"),
+    )
+    h = np.zeros(UPDATE_COORDINATES, np.float32)
+    records = Records(2 * NOISE_PAIRS, 0, 0)
+    for row in range(records.members):
+        records.write(
+            row, fitness=row**1.5, mean_return=0.0, steps=1, episodes=1, status=Status.DONE
+        )
+    with comm.node() as node:
+        shared = NodeState(node, strategy, start(strategy, h, 0))
+        own = NodeState(Alone(), strategy, start(strategy, h, 0)) if comm.rank == 0 else None
+
+        def together() -> float:
+            comm.sum(np.zeros(1, np.uint64), "getting in step")
+            return _microseconds(lambda: shared.advance(records), 1000)
+
+        def alone() -> float:
+            comm.sum(np.zeros(1, np.uint64), "getting in step")
+            return _microseconds(lambda: own.advance(records), 1000) if own else 1.0
+
+        yield compared(
+            f"update of {UPDATE_COORDINATES:,} coordinates by {2 * NOISE_PAIRS} members, {node.size} ranks",
+            "ms", together, "rank 0 alone", alone, rounds,
+        )  # fmt: skip
 
 
 def _sum(comm: Communicator, rate: float) -> float:

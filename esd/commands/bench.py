@@ -72,22 +72,18 @@ def bench(
 
 
 def _told(measured: Iterator[Measurement], quietly: bool) -> list[Measurement]:
-    """All measurements, each printed as it comes."""
+    """All measurements, each printed as a row of a table as it comes."""
     found = []
     for m in measured:
         found.append(m)
         if quietly:
             continue
         low, high = m.quartiles
+        figure = f"{m.value:,.1f} {m.unit}"
         if m.reference is None or m.ratio is None:
-            print(
-                f"{m.name}: {m.value:,.1f} {m.unit} (quartiles {low:,.1f} to {high:,.1f})",
-                flush=True,
-            )
+            print(f"{m.name:<62} {figure:>18} ({low:,.1f} to {high:,.1f})", flush=True)
         else:
-            print(
-                f"{m.name}: {m.value:,.1f} {m.unit}; {m.reference_name}: {m.reference:,.1f} {m.unit}; "
-                f"ratio {m.ratio:.2f} ({low:.2f} to {high:.2f})",
-                flush=True,
-            )
+            compared = f"{m.ratio:5.2f} × ({low:.2f} to {high:.2f})"
+            reference = f"{m.reference_name}, {m.reference:,.1f} {m.unit}"
+            print(f"{m.name:<62} {figure:>18} = {compared} {reference}", flush=True)
     return found

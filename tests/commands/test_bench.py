@@ -22,6 +22,7 @@ def test_every_part_is_measured_beside_its_limit_or_rival(tmp_path: Path) -> Non
         "gaussian noise",
         "CartPole-v1 with its hebbian",
         "exchange of 128 records",
+        "update of 2,000,000 coordinates",
     ):
         assert words in names
     for m in measurements:
