@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +36,25 @@ class Layout:
     def size(self) -> int:
         """|h|, the number of coordinates."""
         return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def stretches(self, start: int, stop: int) -> Iterator[tuple[str, int, slice]]:
+        """What lies in a piece of h.
+
+        Args:
+            start: first coordinate of the piece.
+            stop: the one behind its last.
+
+        Yields:
+            An array's name, the index of its first element that is in the piece, counted in its flattened order, and
+            where in the piece its elements stand.
+        """
+        begin = 0
+        for name, shape in self.shapes.items():
+            end = begin + math.prod(shape)
+            low, high = max(start, begin), min(stop, end)
+            if low < high:
+                yield name, low - begin, slice(low - start, high - start)
+            begin = end
 
     def unpack(self, h: Float32s) -> dict[str, Float32s]:
         """View a flat vector as its arrays; no copy is made.

@@ -46,9 +46,9 @@ BREAKS = (
         1,
         "the first weights ever drawn are used again",
         "esd/policies/hebbian.py",
-        "            weights = self._initial_weights.draw(seed)",
-        "            fresh = self._initial_weights.draw(seed)\n"
-        "            weights = self._kept = getattr(self, '_kept', fresh)",
+        "        weights = self._evolved_weights if self._coevolved else self._initial_weights.draw(seed)",
+        "        fresh = self._initial_weights.draw(seed)\n"
+        "        weights = self._kept = getattr(self, '_kept', fresh)",
         "tests/test_rollout.py -k first_last_twice",
     ),
     Break(

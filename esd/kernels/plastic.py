@@ -35,6 +35,8 @@ TANH, RELU, IDENTITY = 0, 1, 2
 # meaning of the first entries of ``settings`` below; what follows them are the sizes, from input to output
 STEP, STREAMS, NORMALIZATION, HIDDEN_ACTIVATION, OUTPUT_ACTIVATION, SIZES = range(6)
 
+SET, ADD, SCALE = range(3)  # what ``place`` does
+
 f32 = np.float32
 
 SMALLEST = f32(
@@ -216,23 +218,52 @@ def step(observation, synapses, memory, settings):
 
 
 @kernel
-def place_coefficient(values, eta, stream, add, synapses, start):
-    """Put η·values, float32 [inputs, outputs] each, into a stream of the layer beginning at ``start``, or add it."""
-    inputs, outputs = values.shape
-    for j in range(outputs):
-        at = start + ((j // LANES) * inputs * PLASTIC_STREAMS + stream) * LANES + j % LANES
-        for i in range(inputs):
-            folded = values[i, j] * eta[i, j]
-            synapses[at] = synapses[at] + folded if add else folded
-            at += PLASTIC_STREAMS * LANES
+def place(values, first, by_columns, operation, stream, synapses, start, inputs, outputs, streams):
+    """Take a stretch of a flattened matrix [inputs, outputs] into a layer's memory.
+
+    Args:
+        values: float32 [n], the elements from ``first`` on.
+        first: index in the flattened matrix.
+        by_columns: flattened with the first index fastest.
+        operation: SET or ADD, to one stream; or SCALE, which multiplies all streams behind the weights.
+        stream: which.
+        synapses: float32, see ``step``; changed.
+        start: of the layer in it.
+        inputs: of the layer.
+        outputs: of the layer, without padding.
+        streams: of the network.
+    """
+    length = inputs if by_columns else outputs
+    slow = first // length
+    fast = first % length
+    for k in range(values.size):
+        i, j = (fast, slow) if by_columns else (slow, fast)
+        at = start + ((j // LANES) * inputs + i) * streams * LANES + j % LANES
+        if operation == SET:
+            synapses[at + stream * LANES] = values[k]
+        elif operation == ADD:
+            synapses[at + stream * LANES] += values[k]
+        else:
+            for scaled in range(1, streams):
+                synapses[at + scaled * LANES] *= values[k]
+        fast += 1
+        if fast == length:
+            fast = 0
+            slow += 1
 
 
 @kernel
-def place_weights(weights, bounds, synapses, memory, settings):
-    """Begin an episode: weights[k]·bounds[layer], input-major and unpadded, go into their places; factors become 1."""
+def begin(memory, settings):
+    """Begin an episode with the weights as they are: no step made, no factor lacking."""
+    memory[memory.size - (settings.size - SIZES - 1) :] = f32(1.0)
+    settings[STEP] = 0
+
+
+@kernel
+def place_weights(weights, bounds, synapses, settings):
+    """Put weights[k]·bounds[layer], input-major and unpadded, into their places."""
     streams = settings[STREAMS]
     sizes = settings[SIZES:]
-    scales = memory[memory.size - (sizes.size - 1) :]
     start = 0
     k = 0
     for layer in range(sizes.size - 1):
@@ -245,5 +276,3 @@ def place_weights(weights, bounds, synapses, memory, settings):
                 synapses[at] = weights[k] * bound
                 k += 1
         start += inputs * _padded(outputs) * streams
-        scales[layer] = f32(1.0)
-    settings[STEP] = 0

@@ -55,3 +55,11 @@ class Policy(Protocol):
 
         The array returned may be overwritten by the next call.
         """
+
+
+@runtime_checkable
+class LoadsPieces(Protocol):
+    """A policy that takes its parameters piece by piece, so that no perturbed copy of h is ever whole."""
+
+    def load_piece(self, start: int, values: Float32s) -> None:
+        """Take the coordinates from ``start`` on, float32 [n]; pieces come in order and together cover h."""

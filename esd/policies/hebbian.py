@@ -23,7 +23,8 @@ from esd.vectorize import Layout
 
 Float32s = npt.NDArray[np.float32]
 
-# The nine rules by the coefficients they have; all of them go through one kernel. D_out stands outside of η.
+# The nine rules by the coefficients they have, in the order in which they stand in h; all of them go through one
+# kernel. η is folded into those before it; D_out stands outside of η, and so behind it.
 RULE_COEFFICIENTS = {
     "A": ("A",),
     "AD": ("A", "D"),
@@ -32,8 +33,8 @@ RULE_COEFFICIENTS = {
     "ABC_lr": ("A", "B", "C", "eta"),
     "ABCD": ("A", "B", "C", "D"),
     "ABCD_lr": ("A", "B", "C", "D", "eta"),
-    "ABCD_lr_D_out": ("A", "B", "C", "D_out", "eta"),
-    "ABCD_lr_D_in_and_out": ("A", "B", "C", "D", "D_out", "eta"),
+    "ABCD_lr_D_out": ("A", "B", "C", "eta", "D_out"),
+    "ABCD_lr_D_in_and_out": ("A", "B", "C", "D", "eta", "D_out"),
 }
 
 
@@ -68,8 +69,13 @@ class HebbianPolicy:
         self.squashed = interface.bounded
         scheme = "ones" if self._coevolved else settings.initial_weights
         self._initial_weights = InitialWeights(scheme, self._network.shapes)
-        self._evolved_weights: Float32s | None = None
-        self._ones = [np.ones(s, np.float32, order=settings.order) for s in self._network.shapes]  # type: ignore[call-overload]
+        added = "D" in self._names
+        self._places = {
+            "eta": (plastic.SCALE, 0),
+            "D_out": (plastic.ADD if added else plastic.SET, 4),
+            **{name: (plastic.SET, 1 + "ABCD".index(name)) for name in "ABCD"},
+        }
+        self._evolved_weights = np.zeros(self._network.connections, np.float32)
 
     def initial_parameters(self, seed: int) -> Float32s:
         """Coefficients N(0, 1) or U(−1, 1); coevolved weights uniform ±0.1."""
@@ -83,27 +89,35 @@ class HebbianPolicy:
         return h
 
     def load(self, parameters: Float32s) -> None:
-        """Fold η into the other coefficients, once per member."""
-        arrays = self.layout.unpack(parameters)
-        weights = []
-        for layer, ones in enumerate(self._ones):
-            eta = arrays.get(f"layer{layer}.eta", ones)
-            added = {"D_out"} if "D" in self._names else set()
-            for name in self._names:
-                if name != "eta":
-                    values = arrays[f"layer{layer}.{name}"]
-                    factor = ones if name == "D_out" else eta
-                    self._network.set_coefficient(layer, name[0], values, factor, name in added)
-            if self._coevolved:
-                weights.append(arrays[f"layer{layer}.w"].reshape(-1))
-        self._evolved_weights = np.concatenate(weights) if self._coevolved else None
+        """Take the coefficients, with η folded into the others once per member."""
+        self.load_piece(0, parameters)
+
+    def load_piece(self, start: int, values: Float32s) -> None:
+        """See ``LoadsPieces``."""
+        for array, first, part in self.layout.stretches(start, start + values.size):
+            layer, _, name = array.removeprefix("layer").partition(".")
+            if name == "w":
+                self._keep_weights(int(layer), values[part], first)
+            else:
+                operation, stream = self._places[name]
+                self._network.place(
+                    int(layer), operation, stream, values[part], first, self.layout.order
+                )
+
+    def _keep_weights(self, layer: int, values: Float32s, first: int) -> None:
+        """Take a stretch of a layer's coevolved weights, which every episode starts from."""
+        inputs, outputs = self._network.shapes[layer]
+        at = np.arange(first, first + values.size)
+        if self.layout.order == "F":
+            at = at % inputs * outputs + at // inputs
+        before = sum(a * b for a, b in self._network.shapes[:layer])
+        self._evolved_weights[before + at] = values
 
     def reset(self, seed: int) -> None:
         """Draw new random weights (or take the coevolved ones)."""
-        weights = self._evolved_weights
-        if weights is None:
-            weights = self._initial_weights.draw(seed)
-        self._network.begin(weights, self._initial_weights.bounds)
+        weights = self._evolved_weights if self._coevolved else self._initial_weights.draw(seed)
+        self._network.place_weights(weights, self._initial_weights.bounds)
+        self._network.begin()
 
     def act(self, observation: Float32s) -> Float32s:
         """Rewire by the previous step's activities, then forward; outputs float32 [action_size]."""

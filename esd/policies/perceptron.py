@@ -78,18 +78,29 @@ class Perceptron:
         groups = plastic.padded(outputs) // LANES
         return block.reshape(groups, inputs, self._streams, LANES)
 
-    def set_coefficient(
-        self, layer: int, name: str, values: Float32s, factor: Float32s, add: bool
+    def place(
+        self, layer: int, operation: int, stream: int, values: Float32s, first: int, order: str
     ) -> None:
-        """Set A, B, C or D of a layer to values·factor (float32 [inputs, outputs]), or add that to it."""
-        stream = 1 + "ABCD".index(name)
-        plastic.place_coefficient(
-            values, factor, stream, add, self._synapses, self._layer_starts[layer]
+        """Take a stretch of a flattened matrix [inputs, outputs] of a layer; see ``plastic.place``."""
+        plastic.place(
+            values,
+            first,
+            order == "F",
+            operation,
+            stream,
+            self._synapses,
+            self._layer_starts[layer],
+            *self.shapes[layer],
+            self._streams,
         )
 
-    def begin(self, weights: Float32s, bounds: Float32s) -> None:
-        """Start an episode from weights·bounds: float32 [connections] input-major, and float32 [layers]."""
-        plastic.place_weights(weights, bounds, self._synapses, self._memory, self._settings)
+    def place_weights(self, weights: Float32s, bounds: Float32s) -> None:
+        """Take weights·bounds: float32 [connections] input-major, and float32 [layers]."""
+        plastic.place_weights(weights, bounds, self._synapses, self._settings)
+
+    def begin(self) -> None:
+        """Start an episode from the weights as they are."""
+        plastic.begin(self._memory, self._settings)
 
     def step(self, observation: Float32s) -> Float32s:
         """Update by the previous step, normalize, forward; returns the outputs, a view."""

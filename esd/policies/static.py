@@ -29,8 +29,6 @@ class StaticPolicy:
         )
         self.squashed = interface.bounded
         self._initial_weights = InitialWeights(settings.initial_weights, shapes)
-        self._ones = np.ones(len(shapes), np.float32)
-        self._weights = np.zeros(self.layout.size, np.float32)
 
     def initial_parameters(self, seed: int) -> Float32s:
         """Weights of the scheme ``initial_weights``."""
@@ -45,12 +43,17 @@ class StaticPolicy:
 
     def load(self, parameters: Float32s) -> None:
         """Take the weights."""
-        arrays = self.layout.unpack(parameters).values()
-        self._weights = np.concatenate([array.reshape(-1) for array in arrays])
+        self.load_piece(0, parameters)
+
+    def load_piece(self, start: int, values: Float32s) -> None:
+        """See ``LoadsPieces``."""
+        for name, first, part in self.layout.stretches(start, start + values.size):
+            layer = int(name.removeprefix("layer").partition(".")[0])
+            self._network.place(layer, plastic.SET, 0, values[part], first, self.layout.order)
 
     def reset(self, seed: int) -> None:
         """Begin an episode; nothing about it is random."""
-        self._network.begin(self._weights, self._ones)
+        self._network.begin()
 
     def act(self, observation: Float32s) -> Float32s:
         """Forward; outputs float32 [action_size]."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esd.config import PolicyConfig
+from esd.config import RULES, PolicyConfig
 from esd.config_tables import parse
-from esd.policies.base import Interface, Policy
+from esd.policies.base import Interface, LoadsPieces, Policy
 from esd.policies.registry import make_policy
 from tests.user_code import CountingPolicy
 
@@ -94,3 +94,36 @@ def test_the_array_given_to_load_may_change_after_the_next_load(policy: Policy) 
 def test_the_users_class_is_really_the_users() -> None:
     settings = parse({"policy": {"kind": "tests.user_code:CountingPolicy"}}, "test").policy
     assert isinstance(make_policy(settings, Interface(4, 3, False)), CountingPolicy)
+
+
+RULES_AND_ORDERS = [
+    {"kind": "hebbian", "hidden": [9], "rule": rule, "order": order}
+    for rule in RULES
+    for order in ("C", "F")
+] + [
+    {"kind": "hebbian", "hidden": [9], "initial_weights": "coevolved", "order": "F"},
+    {"kind": "static", "hidden": [9, 5], "order": "C"},
+    {"kind": "static", "hidden": [9, 5], "order": "F"},
+]
+
+
+@pytest.mark.parametrize("settings", RULES_AND_ORDERS, ids=str)
+@pytest.mark.parametrize("size", [1, 7, 50, 10_000])
+def test_parameters_loaded_in_pieces_are_those_loaded_at_once(
+    settings: dict[str, object], size: int
+) -> None:
+    """Also after another member: nothing of it is left."""
+    whole, pieces = (
+        make_policy(parse({"policy": settings}, "test").policy, Interface(4, 3, True))
+        for _ in range(2)
+    )
+    h, another = whole.initial_parameters(1), whole.initial_parameters(2)
+    whole.load(h)
+    expected = episode(whole, 7)
+    assert isinstance(pieces, LoadsPieces)
+    for parameters in (another, h):
+        for start in range(0, h.size, size):
+            pieces.load_piece(start, parameters[start : start + size])
+    np.testing.assert_array_equal(episode(pieces, 7), expected)
+    pieces.load(another)
+    assert not np.array_equal(episode(pieces, 7), expected)
