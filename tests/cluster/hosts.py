@@ -184,14 +184,13 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         """End them, and with them all that runs on them."""
-        for process in {id for host in self.hosts for id in (host.switch, host.first_process)}:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
         for started in self._started:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                started.wait(5)  # the kernel ends a first process after all others of its host
-            started.kill()
-            started.wait()
+            if started.poll() is None:
+                for process in _children(started.pid) or [started.pid]:
+                    with contextlib.suppress(ProcessLookupError):  # just gone
+                        os.kill(process, signal.SIGKILL)
+        for started in self._started:
+            started.wait()  # a host's first process ends after all others of that host
 
     def start(
         self,
@@ -263,7 +262,7 @@ class Cluster:
         ).pid  # fmt: skip
         log = self._folder / f"{name}.log"
         self._wait(lambda: log.exists() and "listening" in log.read_text(), name)
-        first_process = int(Path(f"/proc/{unshare}/task/{unshare}/children").read_text())
+        (first_process,) = _children(unshare)
         host = Host(name, address, first_process, switch)
         cable = ("type", "veth", "peer", "name", "eth0", "netns", str(first_process))
         _ip(switch, "link", "add", name, *cable)
@@ -297,3 +296,10 @@ def _same_network(process: int, other: int) -> bool:
     """Whether two processes are in the same network namespace."""
     namespaces = [Path(f"/proc/{each}/ns/net").readlink() for each in (process, other)]
     return namespaces[0] == namespaces[1]
+
+
+def _children(process: int) -> list[int]:
+    """Process ids of what a process has started."""
+    return [
+        int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    ]
