@@ -31,6 +31,12 @@ OWN_NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid")
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig=KILL")
 START_SECONDS = 20.0
 
+# What making a host asks of the kernel
+TRIAL = """
+mount -t tmpfs none /run
+ip link add name switch type bridge
+ip link add name cable type veth peer name eth0
+"""
 # What the first process of a host does; $1 is its name, $2 the size of /dev/shm, $3 the folder of keys, $4 sshd
 BOOT = """
 hostname "$1"
@@ -73,20 +79,26 @@ def missing() -> str:
     if absent:
         return f"needs {', '.join(absent)}: {INSTALL}"
     tried = subprocess.run(
-        ["unshare", *OWN_NAMESPACES, "--fork", "mount", "-t", "tmpfs", "none", "/run"],
-        capture_output=True, text=True, check=False,
+        ["unshare", *OWN_NAMESPACES, "--fork", "sh", "-ec", TRIAL],
+        env=_variables(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     if tried.returncode:
-        return f"needs namespaces and mounts, which a container has only when privileged: {tried.stderr.strip()}"
+        return (
+            f"needs namespaces, which a container has only when privileged: {tried.stderr.strip()}"
+        )
     return ""
+
+
+def _variables() -> dict[str, str]:
+    return {**os.environ, "PATH": SEARCH}
 
 
 def _ip(namespace: int, *arguments: str) -> None:
     """Call ip in the network namespace of a process."""
-    subprocess.run(
-        ["nsenter", f"--target={namespace}", "--net", "ip", *arguments],
-        check=True, capture_output=True, env={**os.environ, "PATH": SEARCH},
-    )  # fmt: skip
+    words = ["nsenter", f"--target={namespace}", "--net", "ip", *arguments]
+    done = subprocess.run(words, env=_variables(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
 
 
 @dataclass(frozen=True)

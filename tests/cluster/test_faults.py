@@ -16,6 +16,8 @@ from tests.cluster.hosts import Cluster, Host
 from tests.commands.shell import command
 from tests.commands.test_train import wait_for_generations
 
+pytestmark = pytest.mark.usefixtures("hosts_can_be_made")
+
 
 @contextlib.contextmanager
 def training(cluster: Cluster, folder: Path, *settings: str) -> Iterator[subprocess.Popen[str]]:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.hosts import Cluster
+from tests.cluster.hosts import Cluster, missing
 from tests.commands.shell import environment
+
+pytestmark = pytest.mark.usefixtures("hosts_can_be_made")
 
 HOSTS_OF_A_SESSION = """
 import json, sys, time
@@ -96,3 +98,12 @@ def is_running(process: int) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_what_is_missing_is_named_with_the_command_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.cluster.hosts.SEARCH", str(tmp_path))
+    assert "ssh-keygen, sshd, unshare: apt-get install" in missing()
+    monkeypatch.setattr("os.getuid", lambda: 1000)
+    assert "root" in missing()
