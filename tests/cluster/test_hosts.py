@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -37,14 +38,15 @@ def soon(holds: Callable[[], object]) -> bool:
 
 
 def test_shared_memory_is_of_one_host_and_of_the_size_asked_for(tmp_path: Path) -> None:
+    name = f"esd-test-{os.getpid()}"
     with Cluster(tmp_path, shared_memory="3m") as cluster:
         first, second = cluster.hosts
-        assert first.run("sh", "-c", "head -c 2m /dev/zero >/dev/shm/mine").returncode == 0
-        assert first.run("ls", "/dev/shm").stdout.split() == ["mine"]
+        assert first.run("sh", "-c", f"head -c 2m /dev/zero >/dev/shm/{name}").returncode == 0
+        assert first.run("ls", "/dev/shm").stdout.split() == [name]
         assert second.run("ls", "/dev/shm").stdout.split() == []
-        overfull = second.run("sh", "-c", "head -c 4m /dev/zero >/dev/shm/mine")
-        assert "No space left on device" in overfull.stderr
-    assert not Path("/dev/shm/mine").exists()
+        too_much = second.run("sh", "-c", f"head -c 4m /dev/zero >/dev/shm/{name}")
+        assert "No space left on device" in too_much.stderr
+    assert not Path("/dev/shm", name).exists()
 
 
 def test_a_process_is_found_on_its_own_host_alone(two_hosts: Cluster, tmp_path: Path) -> None:
