@@ -22,6 +22,18 @@ with comm.node() as node:
 print(os.uname().nodename, comm.rank, *ranks, flush=True)
 comm.close()
 """
+MEMORY = """
+import mmap, os
+from esd.mpi.comm import connect
+from esd.mpi.shared import open_together
+comm = connect()
+with comm.node() as node:
+    memory = mmap.mmap(open_together(node, 4), 4)
+    memory[comm.rank] = 1
+    comm.broadcast(b"", "all have written")
+print(os.uname().nodename, *memory[:], flush=True)
+comm.close()
+"""
 # Pendulum 3-n-n-1 without Hebbian coefficients; its returns are never equal, so every update changes h.
 BARE = (
     "policy.kind=static", "es.optimizer=sgd", "env.episodes_per_member=1", "env.max_steps=3",
@@ -44,6 +56,12 @@ def test_the_ranks_of_a_host_are_a_node(two_hosts: Cluster, tmp_path: Path) -> N
         "node2 2 2 3",
         "node2 3 2 3",
     ]
+
+
+def test_every_host_has_memory_of_its_own(two_hosts: Cluster, tmp_path: Path) -> None:
+    listed = two_hosts.run(sys.executable, "-c", MEMORY, cwd=tmp_path, ranks_per_host=2)
+    assert listed.returncode == 0, listed.stderr
+    assert sorted(listed.stdout.splitlines()) == ["node1 1 1 0 0"] * 2 + ["node2 0 0 1 1"] * 2
 
 
 def test_h_is_the_same_on_two_hosts_as_on_one(two_hosts: Cluster, tmp_path: Path) -> None:
