@@ -19,6 +19,7 @@ from esd.rollout import EpisodeSeeds, Outcome, Rollout
 from esd.state import RunState, make_strategy
 
 Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Rows:
         return Task(row, None, [seeds])
 
     def parameters(self, state: RunState, task: Task) -> Float32s:
-        """h + Δh_member, or h; float32 [|h|], in memory that the next call overwrites."""
+        """The member's h + Δh, or h; float32 [|h|], in memory that the next call overwrites."""
         if task.member is None:
             return state.h
         if self._perturbed.shape != state.h.shape:
@@ -86,12 +87,29 @@ class Rows:
     def write(
         self,
         records: Records,
+        state: RunState,
         task: Task,
-        fitness: float,
         outcome: Outcome,
-        observations: npt.NDArray[np.float64] | None,
+        observations: Float64s | None,
+        parameters: Float32s | None = None,
     ) -> None:
-        """Write a row; the center's observations are not the run's."""
+        """Write a row; the center has no penalty, and its observations are not the run's.
+
+        Args:
+            records: of the generation.
+            state: before it.
+            task: what was played.
+            outcome: what it gave.
+            observations: as ``Rollout.observed`` gives them.
+            parameters: the member's; None to rebuild them if there is a penalty on them.
+        """
+        fitness = outcome.mean_return
+        if task.member is None:
+            observations = None
+        elif self._config.es.fitness_penalty:
+            if parameters is None:
+                parameters = self.parameters(state, task)
+            fitness = self._rollout.penalized(fitness, parameters)
         records.write(
             task.row,
             fitness=fitness,
@@ -99,8 +117,13 @@ class Rows:
             steps=outcome.steps,
             episodes=outcome.episodes,
             status=outcome.status,
-            observations=None if task.member is None else observations,
+            observations=observations,
         )
+
+
+def note_row(error: Exception, state: RunState, row: int) -> None:
+    """Say in an error which row it came from."""
+    error.add_note(f"while evaluating row {row} of generation {state.generation}")
 
 
 class OneByOne:
@@ -118,16 +141,13 @@ class OneByOne:
         rollout.use_statistics(state.observations)
         for row in rows:
             task = self._rows.task(state, row, records)
+            parameters = self._rows.parameters(state, task)
             try:
-                parameters = self._rows.parameters(state, task)
                 outcome = rollout.evaluate(parameters, task.seeds)
             except Exception as error:
-                error.add_note(f"while evaluating row {row} of generation {state.generation}")
+                note_row(error, state, row)
                 raise
-            fitness = outcome.mean_return
-            if task.member is not None:
-                fitness = rollout.penalized(fitness, parameters)
-            self._rows.write(records, task, fitness, outcome, rollout.observed(outcome))
+            self._rows.write(records, state, task, outcome, rollout.observed(outcome), parameters)
 
     def rehearse(
         self, state: RunState, member: int, seeds: list[EpisodeSeeds], limit: int
@@ -139,3 +159,23 @@ class OneByOne:
 
     def close(self) -> None:
         """Nothing of its own."""
+
+
+def make_evaluator(config: Config, rollout: Rollout, ranks: int, node_rank: int) -> Evaluator:
+    """The evaluator that a config asks for; torch is imported only for the one that needs it.
+
+    Args:
+        config: with a resolved device.
+        rollout: environment and policy.
+        ranks: how many share the rows.
+        node_rank: this rank's number on its machine.
+
+    Raises:
+        UsageError: if the device is not there, or the policy can't be played in lock-step.
+    """
+    if not config.batch_members:
+        return OneByOne(config, rollout)
+    from esd.batch.device import device_of
+    from esd.batch.lockstep import Lockstep
+
+    return Lockstep(config, rollout, ranks, device_of(config, node_rank))

@@ -1,4 +1,4 @@
-"""``esd.kernels.philox`` on tensors: the same bits, so that a device rebuilds what the CPU's update will rebuild (law 2).
+"""``esd.kernels.philox`` on tensors: the same bits, so that a device adds what the CPU's update rebuilds (law 2).
 
 uint32 words live in the low halves of int64: torch has no unsigned arithmetic to speak of, and a product of two words
 keeps all its 64 bits in two's complement.
@@ -22,10 +22,13 @@ _QUARTER_TURN = torch.pi / 2 / 2**30
 COORDINATES_AT_ONCE = 2**21  # of all members together: bounds the memory of what is in between
 
 
-def philox_words(first: int, count: int, pairs: Tensor, c2: int, c3: int, seed: int) -> list[Tensor]:
+def philox_words(
+    first: int, count: int, pairs: Tensor, c2: int, c3: int, seed: int
+) -> list[Tensor]:
     """Philox4x32 of the counters (first + k, pair, c2, c3), k < count; four words, int64 [pairs, count] each."""
     k = torch.arange(first, first + count, device=pairs.device) & _MASK
-    x0, x1 = torch.broadcast_tensors(k, pairs[:, None])
+    x0 = k.expand(len(pairs), count)
+    x1 = pairs[:, None].expand(len(pairs), count)
     x2, x3 = torch.full_like(x0, c2), torch.full_like(x0, c3)
     k0, k1 = seed & _MASK, seed >> 32
     for _ in range(ROUNDS):
@@ -87,7 +90,11 @@ def _rademacher(words: list[Tensor]) -> Tensor:
 
 
 # counters in a block of coordinates, and what makes the block of their words
-_KINDS = {"gaussian": (256, _gaussian), "binomial": (128, _binomial), "rademacher": (8, _rademacher)}
+_KINDS = {
+    "gaussian": (256, _gaussian),
+    "binomial": (128, _binomial),
+    "rademacher": (8, _rademacher),
+}
 
 
 def epsilon(kind: str, seed: int, pairs: Tensor, generation: int, size: int) -> Tensor:
@@ -102,7 +109,7 @@ def epsilon(kind: str, seed: int, pairs: Tensor, generation: int, size: int) -> 
 def perturbed(
     kind: str, seed: int, h: Tensor, sigma: float, members: Sequence[int], generation: int
 ) -> Tensor:
-    """h + Δh of members, float32 [members, |h|]; the product is rounded before the sum."""
+    """Members' h + Δh, float32 [members, |h|]; the product is rounded before the sum."""
     out = torch.empty(len(members), len(h), device=h.device)
     at_once = max(1, COORDINATES_AT_ONCE // len(h))
     for start in range(0, len(members), at_once):
