@@ -96,6 +96,7 @@ class _Layer:
     def __init__(self, slots: int, shape: tuple[int, int], device: torch.device) -> None:
         self.weights = torch.zeros(slots, *shape, device=device)
         self.scale = torch.ones(slots, 1, device=device)
+        self._spare, self._products = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.evolved = torch.zeros_like(
             self.weights
         )  # what episodes start from, if that is part of h
@@ -103,16 +104,30 @@ class _Layer:
 
     def forward(self, x: Tensor) -> Tensor:
         """Σ w·x over the inputs [slots, inputs], to [slots, outputs], the missing factor included."""
-        return in_order(self.weights * x[:, :, None]) * self.scale
+        return in_order(torch.mul(self.weights, x[:, :, None], out=self._products)) * self.scale
 
-    def rewire(self, x: Tensor, y: Tensor, fresh: Tensor, normalization: str) -> None:
-        """Update by the previous step's activities and normalize, but for slots that are fresh in their episode."""
+    def rewire(self, x: Tensor, y: Tensor, fresh: Tensor | None, normalization: str) -> None:
+        """Update by the previous step's activities and normalize, but for slots that are fresh in their episode.
+
+        Args:
+            x: the layer's inputs then, [slots, inputs].
+            y: its outputs then, [slots, outputs].
+            fresh: bool [slots]; None if no slot is.
+            normalization: after the update.
+        """
         x, y = x[:, :, None], y[:, None, :]
         c = self.coefficients
-        delta = (c["A"] * x + c["C"]) * y + (c["B"] * x + c["D"])
-        rewired = self.weights * self.scale[:, :, None] + delta
-        self.weights = torch.where(fresh[:, None, None], self.weights, rewired)
-        self.scale = torch.where(fresh[:, None], 1.0, self._normalizer(normalization))
+        # (A·x + C)·y + (B·x + D) + w·scale, in memory kept for it: fresh memory takes the CPU longer than the sums
+        delta = torch.mul(c["A"], x, out=self._spare).add_(c["C"]).mul_(y)
+        delta.add_(torch.mul(c["B"], x, out=self._products).add_(c["D"]))
+        before, scale = self.weights, self.scale
+        self.weights = delta.add_(torch.mul(before, scale[:, :, None], out=self._products))
+        self._spare = before
+        if fresh is not None:
+            self.weights = torch.where(fresh[:, None, None], before, self.weights)
+        self.scale = self._normalizer(normalization)
+        if fresh is not None:
+            self.scale = torch.where(fresh[:, None], scale, self.scale)
 
     def _normalizer(self, kind: str) -> Tensor:
         """The factor that the stored weights lack, [slots, 1]. A NaN weight ends the episode in any case."""
@@ -206,7 +221,7 @@ class BatchPerceptron:
     def act(self, observations: Float32s) -> Float32s:
         """See ``BatchPolicy.act``: rewire by the previous step, then forward."""
         activities = [torch.from_numpy(observations).to(self._device, copy=True)]
-        fresh = torch.from_numpy(self._fresh).to(self._device)
+        fresh = torch.from_numpy(self._fresh).to(self._device) if self._fresh.any() else None
         for number, (layer, function) in enumerate(zip(self._layers, self._functions, strict=True)):
             if self._rule:
                 layer.rewire(
