@@ -164,7 +164,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-# a device has to give the same bits, or for a torch module the same fitness within a tolerance (docs/devices.md)
+# a device has the bits of the CPU, but for a torch module, whose last bits may differ (docs/devices.md)
 NOT_OF_H = ("generations", "device", "batch_members")
 
 

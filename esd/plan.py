@@ -149,7 +149,9 @@ def _tell_change_of_device(stored: Config, config: Config, warn: Warn) -> None:
     if before != now:
         built_in = config.policy.kind in POLICY_KINDS
         bits = (
-            "the same bits" if built_in else "other bits, within the tolerance of docs/devices.md"
+            "the same bits"
+            if built_in
+            else "other last bits (docs/devices.md says what that means)"
         )
         warn(f"from here on {now}, before {before}: {bits}")
 

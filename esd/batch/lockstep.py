@@ -58,6 +58,10 @@ class Lockstep:
             UsageError: if the policy has no batch path.
         """
         torch.set_num_threads(1)  # ranks are the parallelism
+        torch.backends.fp32_precision = (
+            "ieee"  # not TF32, which keeps 10 bits of a module's products
+        )
+        torch.backends.cudnn.deterministic = True
         self._config, self._rollout, self._ranks, self._device = config, rollout, ranks, device
         self._rows = Rows(config, rollout)
         self._slots = config.batch_members
@@ -145,6 +149,8 @@ class Lockstep:
         A row's slot is its number modulo the slots. If bits may depend on the slot, it waits until that one is free;
         they are then still a function of the row alone (law 1).
         """
+        if not waiting:
+            return {}
         free = [slot for slot in range(self._slots) if slot not in running]
         starting: dict[int, Task] = {}
         for task in list(waiting):

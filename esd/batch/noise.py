@@ -110,7 +110,7 @@ def perturbed(
     kind: str, seed: int, h: Tensor, sigma: float, members: Sequence[int], generation: int
 ) -> Tensor:
     """Members' h + Δh, float32 [members, |h|]; the product is rounded before the sum."""
-    out = torch.empty(len(members), len(h), device=h.device)
+    out = torch.empty(len(members), len(h), dtype=torch.float32, device=h.device)
     at_once = max(1, COORDINATES_AT_ONCE // len(h))
     for start in range(0, len(members), at_once):
         some = torch.tensor(members[start : start + at_once], device=h.device)

@@ -94,8 +94,8 @@ class _Layer:
     """One layer of all slots: weights [slots, inputs, outputs], stored a factor off as in ``esd.kernels.plastic``."""
 
     def __init__(self, slots: int, shape: tuple[int, int], device: torch.device) -> None:
-        self.weights = torch.zeros(slots, *shape, device=device)
-        self.scale = torch.ones(slots, 1, device=device)
+        self.weights = torch.zeros(slots, *shape, dtype=torch.float32, device=device)
+        self.scale = torch.ones(slots, 1, dtype=torch.float32, device=device)
         self._spare, self._products = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.evolved = torch.zeros_like(
             self.weights
@@ -181,7 +181,9 @@ class BatchPerceptron:
             *(hidden for _ in settings.hidden),
             tanh if interface.bounded else _identity,
         ]
-        self._before = [torch.zeros(slots, size, device=device) for size in sizes]
+        self._before = [
+            torch.zeros(slots, size, dtype=torch.float32, device=device) for size in sizes
+        ]
         self._fresh = np.ones(slots, np.bool_)
 
     def load(self, slots: Sequence[int], parameters: Tensor) -> None:
@@ -263,11 +265,13 @@ class BatchModule:
         self._layout = policy.layout
         self._module = copy.deepcopy(policy.module).to(device)
         self._parameters = {
-            name: torch.zeros(slots, *shape, device=device)
+            name: torch.zeros(slots, *shape, dtype=torch.float32, device=device)
             for name, shape in policy.layout.shapes.items()
         }
         # torch's own memory, aligned alike in every process: the bits of a matrix product depend on it
-        self._observations = torch.zeros(slots, interface.observation_size, device=device)
+        self._observations = torch.zeros(
+            slots, interface.observation_size, dtype=torch.float32, device=device
+        )
         self._forward = vmap(lambda p, x: functional_call(self._module, p, (x,)))
         try:
             self.act(np.zeros((slots, interface.observation_size), np.float32))

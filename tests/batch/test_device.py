@@ -86,7 +86,7 @@ def test_a_plan_stores_the_device_that_was_found(gpus: int, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("policy", "told"),
-    [("hebbian", "the same bits"), ("tests.user_code:SmallModule", "other bits")],
+    [("hebbian", "the same bits"), ("tests.user_code:SmallModule", "other last bits")],
 )
 def test_a_change_of_device_on_resume_is_told(policy: str, told: str, tmp_path: Path) -> None:
     config = small("cartpole", "generations=1", f"policy.kind={policy}")
@@ -147,6 +147,17 @@ def test_the_command_line_trains_evaluates_and_refuses(tmp_path: Path) -> None:
     assert 'device = "cpu"' in text
     assert "batch_members = 4" in text
     assert esd("eval", "run", "--episodes=3", cwd=tmp_path).returncode == 0
+    on_a_gpu = text.replace('device = "cpu"', 'device = "cuda"')  # a run that comes from elsewhere
+    (tmp_path / "run" / "config.toml").write_text(on_a_gpu, "utf-8")
+    for command in (("eval", "run", "--episodes=3"), ("show", "run")):
+        assert esd(*command, cwd=tmp_path, CUDA_VISIBLE_DEVICES="").returncode == 0
+    further = ("train", "--run", "run", "--set=generations=4")
+    refused = esd(*further, cwd=tmp_path, CUDA_VISIBLE_DEVICES="")
+    assert refused.returncode == 2
+    assert "finds no GPU" in refused.stderr
+    resumed = esd(*further, "--set=device=cpu", "--set=batch_members=0", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "from here on device = cpu, batch_members = 0" in resumed.stderr
     refused = esd("train", "--set=device=cuda", cwd=tmp_path, CUDA_VISIBLE_DEVICES="")
     assert refused.returncode == 2
     assert "finds no GPU" in refused.stderr
