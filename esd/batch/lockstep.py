@@ -58,9 +58,8 @@ class Lockstep:
             UsageError: if the policy has no batch path.
         """
         torch.set_num_threads(1)  # ranks are the parallelism
-        torch.backends.fp32_precision = (
-            "ieee"  # not TF32, which keeps 10 bits of a module's products
-        )
+        # not TF32, which keeps 10 bits of what a module multiplies
+        torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
         torch.backends.cudnn.deterministic = True
         self._config, self._rollout, self._ranks, self._device = config, rollout, ranks, device
         self._rows = Rows(config, rollout)

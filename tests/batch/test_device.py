@@ -157,7 +157,7 @@ def test_the_command_line_trains_evaluates_and_refuses(tmp_path: Path) -> None:
     assert "finds no GPU" in refused.stderr
     resumed = esd(*further, "--set=device=cpu", "--set=batch_members=0", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    assert "from here on device = cpu, batch_members = 0" in resumed.stderr
+    assert "from here on device = cpu, batch_members = 0" in resumed.stdout
     refused = esd("train", "--set=device=cuda", cwd=tmp_path, CUDA_VISIBLE_DEVICES="")
     assert refused.returncode == 2
     assert "finds no GPU" in refused.stderr
