@@ -2,11 +2,16 @@
 
 Our own arithmetic is the same bits everywhere; a physics engine's may not be. At start every rank hashes a little of
 everything that h depends on (the settings, noise, h_0, the policy's kernel, one short episode) and the ranks compare.
+
+A run may go on on another device, so the canary that its journal keeps is always that of the compiled path on the CPU,
+which every machine has. What the evaluator of the members makes of the same episodes is compared between ranks, and
+with the CPU if it promises the same bits.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +19,7 @@ import numpy.typing as npt
 from esd.config import Config
 from esd.config_tables import identity
 from esd.errors import RunError
+from esd.generation import Evaluator, OneByOne
 from esd.mpi.comm import Communicator, gather
 from esd.noise import Purpose
 from esd.rollout import EpisodeSeeds, Rollout
@@ -23,41 +29,68 @@ EPISODES = 2  # the second shows whether the first leaks into it
 STEPS = 32
 
 
-def compute(config: Config, rollout: Rollout, h0: npt.NDArray[np.float32]) -> str:
-    """Hash what this process computes: 16 hexadecimal digits.
+@dataclass(frozen=True)
+class Canary:
+    """Two hashes of 16 hexadecimal digits.
+
+    Attributes:
+        cpu: of what this process computes alone on its CPU.
+        evaluator: of what its evaluator of members computes.
+    """
+
+    cpu: str
+    evaluator: str
+
+
+def compute(
+    config: Config, rollout: Rollout, evaluator: Evaluator, h0: npt.NDArray[np.float32]
+) -> Canary:
+    """Hash what this process computes.
 
     Raises:
         RunError: if the same episode played twice gives two results: the environment or the policy is not a pure
-            function of its seeds, so nothing about the run could be reproduced.
+            function of its seeds, so nothing about the run could be reproduced; or if a device that promises the
+            CPU's bits has others.
     """
     strategy = make_strategy(config)
     state = start(strategy, h0, rollout.observation_size)
     perturbed = strategy.ask(state.evolution, 1, np.empty_like(h0))
-    rollout.use_statistics(state.observations)
     seeds = [
         EpisodeSeeds.named(config.seed, Purpose.TEST_EPISODE, 0, 1, e) for e in range(EPISODES)
     ]
-    outcomes = [rollout.evaluate(perturbed, seeds, STEPS) for _ in range(2)]
-    texts = [f"{outcome.mean_return!r} {outcome.steps}" for outcome in outcomes]
-    if texts[0] != texts[1] and not config.run.allow_drift:
+    alone = OneByOne(config, rollout)
+    players = [alone] if isinstance(evaluator, OneByOne) else [alone, evaluator]
+    results = []
+    for player in players:
+        outcomes = player.rehearse(state, 1, seeds, STEPS)
+        texts = [f"{outcome.mean_return!r} {outcome.steps}" for outcome in outcomes]
+        other = next((text for text in texts if text != texts[0]), None)
+        if other is not None and not config.run.allow_drift:
+            raise RunError(
+                f"env.id = {config.env.id!r}: the same episodes, played several times with the same seeds, gave "
+                f"different results (return and steps {texts[0]}, then {other}). Something leaks from one episode into "
+                'another: try env.rebuild = "always", or accept it with run.allow_drift = true'
+            )
+        results.append(texts[0])
+    if evaluator.same_bits and results[-1] != results[0] and not config.run.allow_drift:
         raise RunError(
-            f"env.id = {config.env.id!r}: the same episodes, played twice with the same seeds, gave different results "
-            f"(return and steps {texts[0]}, then {texts[1]}). Something leaks from one episode into the next: try "
-            'env.rebuild = "always", or accept it with run.allow_drift = true'
+            f"device = {config.device!r}: computes other bits than the CPU (return and steps {results[-1]}, not "
+            f'{results[0]}). Take device = "cpu", or accept it with run.allow_drift = true'
         )
-    digest = hashlib.sha256(f"{identity(config)} {texts[0]}".encode())
+    digest = hashlib.sha256(f"{identity(config)} {results[0]}".encode())
     digest.update(h0.astype("<f4", copy=False).data)
     digest.update(perturbed.astype("<f4", copy=False).data)
-    return digest.hexdigest()[:16]
+    cpu = digest.hexdigest()[:16]
+    return Canary(cpu, hashlib.sha256(f"{cpu} {results[-1]}".encode()).hexdigest()[:16])
 
 
-def compare(comm: Communicator, canary: str, allow_drift: bool) -> None:
+def compare(comm: Communicator, canary: Canary, allow_drift: bool) -> None:
     """Make sure that all ranks compute the same.
 
     Raises:
         RunError: naming the ranks that differ from rank 0, unless drift is allowed.
     """
-    values = gather(comm, int(canary, 16), "comparing canaries")
+    values = gather(comm, int(canary.evaluator, 16), "comparing canaries")
     different = np.flatnonzero(values != values[0])
     if different.size and not allow_drift:
         ranks = ", ".join(str(rank) for rank in different[:8])

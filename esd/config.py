@@ -39,6 +39,7 @@ OPTIMIZER_NAMES = ("sgd", "momentum", "adam", "clipup")
 NOISE_NAMES = ("gaussian", "rademacher", "binomial")
 COMMON_RANDOM_NUMBERS = ("none", "pair", "generation")
 REBUILD = ("auto", "always", "never")
+DEVICES = ("cpu", "cuda", "auto")
 DEFAULT_EXPERIMENT = "cartpole"
 
 
@@ -269,6 +270,18 @@ class Config:
         "members per generation, in mirrored pairs",
         expected="an even number above 0",
         check=lambda v: v > 0 and v % 2 == 0,
+    )
+    device: str = _setting(
+        "cpu",
+        "where networks run: cpu, cuda (each rank of a node on a GPU of its own), or auto: cuda if there is one; "
+        "stored as found",
+        choices=DEVICES,
+    )
+    batch_members: int = _setting(
+        0,
+        "members that a rank evaluates in lock-step through torch; 0: on the cpu one after the other through compiled "
+        "kernels, on cuda 256",
+        **NOT_NEGATIVE,
     )
     env: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)
     policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)

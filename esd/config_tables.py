@@ -164,10 +164,14 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+# a device has the bits of the CPU, but for a torch module, whose last bits may differ (docs/devices.md)
+NOT_OF_H = ("generations", "device", "batch_members")
+
+
 def settings_of_h(config: Config) -> dict[str, Any]:
-    """The flat settings that h depends on: everything but ``generations`` and [run]."""
+    """The flat settings that h depends on: everything but ``generations``, the device and [run]."""
     flat = flatten(to_table(config))
-    return {k: v for k, v in flat.items() if k != "generations" and not k.startswith("run.")}
+    return {k: v for k, v in flat.items() if k not in NOT_OF_H and not k.startswith("run.")}
 
 
 def identity(config: Config) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from esd.config import DEFAULT_EXPERIMENT, Config
+from esd.config import DEFAULT_EXPERIMENT, POLICY_KINDS, Config
 from esd.config_tables import (
     apply_settings,
     differences_that_matter,
@@ -128,8 +128,10 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     if differences:
         raise UsageError(
             f"{folder.path}: holds a run of experiment {name!r} with other settings: {'; '.join(differences)}. Only "
-            "generations and [run] may change on resume; name another folder with --run, or overwrite with --fresh"
+            "generations, device, batch_members and [run] may change on resume; name another folder with --run, or "
+            "overwrite with --fresh"
         )
+    _tell_change_of_device(stored, config, warn)
     paths = folder.checkpoint_files()
     contents = folder.journal(stored)
     checkpoint = folder.newest_checkpoint(paths, stored, contents, warn)
@@ -137,6 +139,21 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     return Plan(
         config, folder.path, folder.journal_file.read_bytes(), checkpoint, finished=finished
     )
+
+
+def _tell_change_of_device(stored: Config, config: Config, warn: Warn) -> None:
+    """Say what another device means for the bits from here on."""
+    before, now = (
+        f"device = {c.device}, batch_members = {c.batch_members}" for c in (stored, config)
+    )
+    if before != now:
+        built_in = config.policy.kind in POLICY_KINDS
+        bits = (
+            "the same bits"
+            if built_in
+            else "other last bits (docs/devices.md says what that means)"
+        )
+        warn(f"from here on {now}, before {before}: {bits}")
 
 
 def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
@@ -167,7 +184,17 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
         folder = RunFolder(request.run)
         if folder.is_run:
             table = apply_settings(to_table(folder.config()), request.settings)
-            return request.run.name, parse(table, str(folder.config_file)), folder
+            config = _on_a_device(parse(table, str(folder.config_file)))
+            return request.run.name, config, folder
     name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
-    config = parse(apply_settings(table, request.settings), name)
+    config = _on_a_device(parse(apply_settings(table, request.settings), name))
     return name, config, RunFolder(request.run or Path("runs") / f"{name}-s{config.seed}")
+
+
+def _on_a_device(config: Config) -> Config:
+    """The config with ``device`` and ``batch_members`` as they will be stored; torch is not touched for the CPU."""
+    if config.device == "cpu":
+        return config
+    from esd.batch.device import resolved
+
+    return resolved(config)

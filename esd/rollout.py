@@ -2,12 +2,16 @@
 
 Everything random in an episode is seeded by (seed, generation, member, episode) through the counter generator: the
 environment, the initial weights, and Python's and numpy's global generators, which some environments still use.
+
+A ``World`` is the environment's side of an episode, a generator that yields observations and is sent outputs. So one
+text serves both ways of evaluating: ``Rollout`` here lets one policy answer at once, ``esd.batch`` many in lock-step.
 """
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,8 +133,116 @@ class Outcome:
     status: Status
 
 
+Episodes = Generator[Float32s, Float32s, Outcome]
+
+
+class World:
+    """An environment as a policy meets it: flat observations in, outputs of the network back.
+
+    Attributes:
+        interface: the sizes, and whether actions are bounded.
+    """
+
+    def __init__(self, config: EnvironmentConfig) -> None:
+        """Make the environment.
+
+        Raises:
+            UsageError: if the config asks for what doesn't exist or doesn't fit together.
+        """
+        self._config = config
+        self._environment = make_environment(config)
+        self._rebuild = config.rebuild == "always" or (
+            config.rebuild == "auto" and keeps_box2d_world(self._environment)
+        )
+        self._limit = step_limit(self._environment, config)
+        self._observe = ObservationFlattener(self._environment.observation_space, config.id)
+        self._decode = ActionDecoder(self._environment.action_space, config.id)
+        self.interface = Interface(self._observe.size, self._decode.size, self._decode.bounded)
+        self._scale: tuple[Float64s, Float64s] | None = None
+        self._sums = np.zeros((2, self._observe.size))
+
+    def outputs_are_squashed(self, squashed: bool) -> None:
+        """Say whether the policy's outputs lie in [−1, 1] already."""
+        self._decode.outputs_are_squashed(squashed)
+
+    def use_statistics(self, statistics: ObservationStatistics) -> None:
+        """Freeze the observation statistics that all following episodes are normalized by."""
+        self._scale = statistics.scale() if statistics.size else None
+
+    def observed(self, outcome: Outcome) -> Float64s | None:
+        """Count, sums and squares of the last evaluation's observations, or None without normalization."""
+        if not self._config.normalize_observations:
+            return None
+        # an episode is observed once before each of its steps
+        return np.concatenate([[float(outcome.steps)], *self._sums])
+
+    def play(
+        self,
+        seeds: Sequence[EpisodeSeeds],
+        begin: Callable[[EpisodeSeeds], None],
+        limit: int | None = None,
+    ) -> Episodes:
+        """Play one episode per seed, of at most ``limit`` steps if given.
+
+        Yields observations, float32 [observation_size], in a buffer that the next one overwrites, and wants the
+        policy's outputs, float32 [action_size], sent back for each.
+
+        Args:
+            seeds: of the episodes.
+            begin: called at the start of each, before the environment is reset.
+            limit: of an episode's steps.
+
+        Returns:
+            What the episodes gave.
+        """
+        limit = min(self._limit, limit or self._limit)
+        self._sums[...] = 0.0
+        total, steps, status = 0.0, 0, Status.DONE
+        for episode in seeds:
+            begin(episode)
+            episode_return, episode_steps = yield from self._episode(episode, limit)
+            total += episode_return
+            steps += episode_steps
+        if not math.isfinite(total):
+            total, status = math.nan, Status.NOT_FINITE
+        return Outcome(total / len(seeds), steps, len(seeds), status)
+
+    def _episode(
+        self, seeds: EpisodeSeeds, limit: int
+    ) -> Generator[Float32s, Float32s, tuple[float, int]]:
+        """Play one episode; returns its return (NaN if an action was not finite) and its steps."""
+        if self._rebuild:
+            self._environment.close()
+            self._environment = make_environment(self._config)
+        step, observe, decode = self._environment.step, self._observe, self._decode
+        observation, _ = self._environment.reset(seed=seeds.environment)
+        patience = self._config.stop_after_negative
+        total, steps, negative = 0.0, 0, 0
+        while True:
+            flat = observe(observation)
+            if self._scale is not None:
+                actions.observe(flat, *self._scale, *self._sums)
+            action = decode((yield flat))
+            if action is None:
+                return math.nan, steps
+            observation, reward, terminated, truncated, _ = step(action)
+            gain = float(reward)
+            total += gain
+            steps += 1
+            if terminated or truncated or steps >= limit:
+                return total, steps
+            if patience:
+                negative = negative + 1 if gain < 0.0 else 0
+                if negative >= patience:
+                    return total, steps
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._environment.close()
+
+
 class Rollout:
-    """An environment and a policy, and the episodes that they play.
+    """A world and a policy, and the episodes that they play.
 
     Attributes:
         policy: the policy, built for the environment.
@@ -144,44 +256,43 @@ class Rollout:
             UsageError: if the config asks for what doesn't exist or doesn't fit together.
         """
         self._config = config
-        self._environment = make_environment(config.env)
-        self._rebuild = config.env.rebuild == "always" or (
-            config.env.rebuild == "auto" and keeps_box2d_world(self._environment)
-        )
-        self._limit = step_limit(self._environment, config.env)
-        env_id = config.env.id
-        self._observe = ObservationFlattener(self._environment.observation_space, env_id)
-        self._decode = ActionDecoder(self._environment.action_space, env_id)
-        self.interface = Interface(self._observe.size, self._decode.size, self._decode.bounded)
+        self._world = World(config.env)
+        self.interface = self._world.interface
         self.policy = make_policy(config.policy, self.interface)
-        self._decode.outputs_are_squashed(self.policy.squashed)
-        self._scale: tuple[Float64s, Float64s] | None = None
-        self._sums = np.zeros((2, self._observe.size))
+        self._world.outputs_are_squashed(self.policy.squashed)
 
     @property
     def observation_size(self) -> int:
         """Numbers per observation whose statistics travel in the records; 0 without normalization."""
-        return self._observe.size if self._config.env.normalize_observations else 0
+        normalizes = self._config.env.normalize_observations
+        return self.interface.observation_size if normalizes else 0
 
     def use_statistics(self, statistics: ObservationStatistics) -> None:
         """Freeze the observation statistics that all following episodes are normalized by."""
-        self._scale = statistics.scale() if statistics.size else None
+        self._world.use_statistics(statistics)
 
     def evaluate(
         self, parameters: Float32s, seeds: list[EpisodeSeeds], limit: int | None = None
     ) -> Outcome:
         """Play one episode per seed with a policy's parameters, float32 [|h|], of at most ``limit`` steps if given."""
-        limit = min(self._limit, limit or self._limit)
-        self._sums[...] = 0.0
         self.policy.load(parameters)
-        total, steps, status = 0.0, 0, Status.DONE
-        for episode in seeds:
-            episode_return, episode_steps = self._episode(episode, limit)
-            total += episode_return
-            steps += episode_steps
-        if not math.isfinite(total):
-            total, status = math.nan, Status.NOT_FINITE
-        return Outcome(total / len(seeds), steps, len(seeds), status)
+        act = self.policy.act
+        episodes = self._world.play(seeds, self._begin, limit)
+        answer = episodes.send
+        observation = next(episodes)
+        while True:
+            outputs = act(observation)
+            try:
+                observation = answer(outputs)
+            except StopIteration as end:
+                outcome: Outcome = end.value
+                return outcome
+
+    def _begin(self, seeds: EpisodeSeeds) -> None:
+        """Seed all that an episode's randomness may come from but the environment itself."""
+        random.seed(seeds.environment)
+        np.random.seed(seeds.environment)  # noqa: NPY002  # environments that use the global generator
+        self.policy.reset(seeds.policy)
 
     def member_seeds(self, generation: int, member: int) -> list[EpisodeSeeds]:
         """The episodes of a member, shared with others as ``es.common_random_numbers`` says."""
@@ -200,46 +311,8 @@ class Rollout:
 
     def observed(self, outcome: Outcome) -> Float64s | None:
         """Count, sums and squares of the last evaluation's observations, or None without normalization."""
-        if not self.observation_size:
-            return None
-        # an episode is observed once before each of its steps
-        return np.concatenate([[float(outcome.steps)], *self._sums])
-
-    def _episode(self, seeds: EpisodeSeeds, limit: int) -> tuple[float, int]:
-        """Play one episode; returns its return (NaN if an action was not finite) and its steps."""
-        if self._rebuild:
-            self._environment.close()
-            self._environment = make_environment(self._config.env)
-        random.seed(seeds.environment)
-        np.random.seed(seeds.environment)  # noqa: NPY002  # environments that use the global generator
-        step, act, observe, decode = (
-            self._environment.step,
-            self.policy.act,
-            self._observe,
-            self._decode,
-        )
-        observation, _ = self._environment.reset(seed=seeds.environment)
-        self.policy.reset(seeds.policy)
-        patience = self._config.env.stop_after_negative
-        total, steps, negative = 0.0, 0, 0
-        while True:
-            flat = observe(observation)
-            if self._scale is not None:
-                actions.observe(flat, *self._scale, *self._sums)
-            action = decode(act(flat))
-            if action is None:
-                return math.nan, steps
-            observation, reward, terminated, truncated, _ = step(action)
-            gain = float(reward)
-            total += gain
-            steps += 1
-            if terminated or truncated or steps >= limit:
-                return total, steps
-            if patience:
-                negative = negative + 1 if gain < 0.0 else 0
-                if negative >= patience:
-                    return total, steps
+        return self._world.observed(outcome)
 
     def close(self) -> None:
         """Close the environment."""
-        self._environment.close()
+        self._world.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from esd import canary, checkpoint, journal
 from esd.checkpoint import Checkpoint
@@ -18,19 +18,17 @@ from esd.config import Config
 from esd.config_tables import identity
 from esd.errors import RunError, UsageError
 from esd.folder import RunFolder, first_state
+from esd.generation import Evaluator, make_evaluator
 from esd.journal import JournalContents, JournalHeader
 from esd.mpi.comm import Communicator, agreement, exit_code_of, raise_if_any_failed
 from esd.mpi.schedule import Schedule
-from esd.noise import Purpose
 from esd.plan import Plan
 from esd.provenance import collect
 from esd.records import Records, Status
-from esd.rollout import EpisodeSeeds, Rollout
+from esd.rollout import Rollout
 from esd.state import RunState, make_strategy
 from esd.stop import StopRequest
 from esd.update import NodeState, Step, UpdateFailedError
-
-Float32s = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -59,11 +57,13 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
     """
     config = plan.config
     comm.deadline_seconds = 60.0 * config.run.deadline_minutes
-    with agreement(comm, "building the environment and the policy"):
-        rollout = Rollout(config)
-    state, header, contents = _prepare_state(comm, plan, rollout)
-    with comm.node() as node:
-        schedule = Schedule(comm, node)
+    with comm.node() as node, contextlib.ExitStack() as closing:
+        with agreement(comm, "building the environment and the policy"):
+            rollout = closing.enter_context(contextlib.closing(Rollout(config)))
+            evaluator = make_evaluator(config, rollout, comm.size, node.rank)
+            closing.callback(evaluator.close)
+        state, header, contents = _prepare_state(comm, plan, rollout, evaluator)
+        schedule = closing.enter_context(contextlib.closing(Schedule(comm, node)))
         with agreement(comm, "sharing h"):
             memory = NodeState(node, make_strategy(config), state)
             del state  # it was this rank's own; from here on there is the node's
@@ -73,17 +73,12 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
         with agreement(comm, "opening the run's folder"):
             if comm.rank == 0:
                 commit = _open_folder(plan, memory.state, header, contents, comm.size, reporter)
-        try:
-            return _Loop(comm, config, rollout, schedule, memory, stop, commit).run()
-        finally:
-            schedule.close()
-            rollout.close()
-            if commit is not None:
-                commit.close()
+                closing.callback(commit.close)
+        return _Loop(comm, config, rollout, evaluator, schedule, memory, stop, commit).run()
 
 
 def _prepare_state(
-    comm: Communicator, plan: Plan, rollout: Rollout
+    comm: Communicator, plan: Plan, rollout: Rollout, evaluator: Evaluator
 ) -> tuple[RunState, JournalHeader, JournalContents | None]:
     """A state to go on from, the same on every rank, and the journal with what followed it."""
     config, folder = plan.config, RunFolder(plan.folder)
@@ -91,11 +86,11 @@ def _prepare_state(
         h0 = rollout.policy.initial_parameters(config.seed)
         interface = rollout.interface
         state = first_state(config, interface, h0)
-        own_canary = canary.compute(config, rollout, h0)
+        own_canary = canary.compute(config, rollout, evaluator, h0)
         if plan.start_from is not None:
             state = _start_from(plan.start_from, state)
         header = JournalHeader(
-            identity(config), state.h_sha256(), own_canary, *dataclasses.astuple(interface)
+            identity(config), state.h_sha256(), own_canary.cpu, *dataclasses.astuple(interface)
         )
     with agreement(comm, "comparing canaries"):
         canary.compare(comm, own_canary, config.run.allow_drift)
@@ -103,10 +98,10 @@ def _prepare_state(
         return state, header, None
     with agreement(comm, "resuming"):
         contents = journal.decode(plan.journal, str(folder.journal_file))
-        if contents.header.canary != own_canary and not config.run.allow_drift:
+        if contents.header.canary != own_canary.cpu and not config.run.allow_drift:
             raise UsageError(
                 f"{folder.path}: this machine computes other bits than the one the run was started on (canary "
-                f"{own_canary}, not {contents.header.canary}): compare versions with provenance.json, or accept it "
+                f"{own_canary.cpu}, not {contents.header.canary}): compare versions with provenance.json, or accept it "
                 "with --set run.allow_drift=true"
             )
         if plan.checkpoint is not None and plan.checkpoint.exists():
@@ -174,13 +169,15 @@ class _Loop:
         comm: Communicator,
         config: Config,
         rollout: Rollout,
+        evaluator: Evaluator,
         schedule: Schedule,
         memory: NodeState,
         stop: StopRequest,
         commit: Commit | None,
     ) -> None:
         self._comm, self._config, self._rollout = comm, config, rollout
-        self._schedule, self._memory, self._stop, self._commit = schedule, memory, stop, commit
+        self._evaluator, self._schedule, self._memory = evaluator, schedule, memory
+        self._stop, self._commit = stop, commit
         self._strategy = make_strategy(config)
         self._halted = False  # this node's update failed; the exchange will say so
         self._error: Exception | None = None  # told to the others with the next exchange
@@ -188,14 +185,13 @@ class _Loop:
 
     def run(self) -> Ending:
         """Go on until there is a reason to end."""
-        perturbed = np.empty_like(self._memory.state.h)
         while True:
             state = self._memory.state
             generation = state.generation + self._halted  # where the other nodes are
             last = generation >= self._config.generations
             began = time.monotonic()
             records = self._empty_records(generation, last)
-            self._evaluate_share(state, records, perturbed)
+            self._evaluate_share(state, records)
             votes = self._exchange(generation, records, began)
             self._check_failures(generation, records)
             step = self._update(records)
@@ -226,44 +222,14 @@ class _Loop:
             self._rollout.observation_size,
         )
 
-    def _evaluate_share(self, state: RunState, records: Records, perturbed: Float32s) -> None:
+    def _evaluate_share(self, state: RunState, records: Records) -> None:
         """Fill this rank's rows. Whatever goes wrong is kept for the exchange, so that no rank waits in vain."""
-        row = 0
-        try:
-            self._rollout.use_statistics(state.observations)
-            if self._error is None and not self._halted:
-                for row in self._schedule.rows(state.generation, len(records.table)):
-                    self._evaluate(row, state, records, perturbed)
-        except Exception as error:
-            error.add_note(f"while evaluating row {row} of generation {state.generation}")
-            self._error = error
-
-    def _evaluate(self, row: int, state: RunState, records: Records, perturbed: Float32s) -> None:
-        """One member, or one episode of the center."""
-        rollout = self._rollout
-        if row < records.members:
-            parameters = self._strategy.ask(state.evolution, row, perturbed)
-            outcome = rollout.evaluate(parameters, rollout.member_seeds(state.generation, row))
-            fitness, observations = (
-                rollout.penalized(outcome.mean_return, parameters),
-                rollout.observed(outcome),
-            )
-        else:
-            # the same episodes in every generation: centers are compared, not their luck
-            seeds = EpisodeSeeds.named(
-                self._config.seed, Purpose.SELECT_EPISODE, 0, 0, row - records.members
-            )
-            outcome = rollout.evaluate(state.h, [seeds])
-            fitness, observations = outcome.mean_return, None
-        records.write(
-            row,
-            fitness=fitness,
-            mean_return=outcome.mean_return,
-            steps=outcome.steps,
-            episodes=outcome.episodes,
-            status=outcome.status,
-            observations=observations,
-        )
+        if self._error is None and not self._halted:
+            try:
+                rows = self._schedule.rows(state.generation, len(records.table))
+                self._evaluator.fill(state, rows, records)
+            except Exception as error:
+                self._error = error
 
     def _exchange(self, generation: int, records: Records, began: float) -> _Votes:
         """One allreduce: everybody's records, exit codes and votes."""

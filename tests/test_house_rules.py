@@ -59,6 +59,16 @@ def test_the_mathematics_imports_no_mpi_torch_or_environments() -> None:
             assert not module.startswith(("mpi4py", "torch", "gymnasium", "esd.mpi", "esd.rollout"))
 
 
+def test_only_the_batch_package_and_torch_policies_import_torch_at_the_top() -> None:
+    allowed = {*(REPOSITORY / "esd" / "batch").glob("*.py"), REPOSITORY / "esd/policies/module.py"}
+    for path in SOURCES:
+        for name, at_top in imports(path):
+            heavy = name.split(".")[0] == "torch" or name.startswith(
+                ("esd.batch", "esd.policies.module")
+            )
+            assert not (heavy and at_top) or path in allowed, (path, name)
+
+
 def test_environments_import_nothing_from_esd() -> None:
     for path in (REPOSITORY / "envs").rglob("*.py"):
         assert not [module for module, _ in imports(path) if module.split(".")[0] == "esd"]
@@ -84,7 +94,8 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "launch/README.md"]
+    "name",
+    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "launch/README.md", "docs/devices.md"],
 )
 def test_every_relative_link_leads_somewhere(name: str) -> None:
     page = REPOSITORY / name

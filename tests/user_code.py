@@ -75,6 +75,20 @@ class RecurrentModule(torch.nn.Module):
         return self.state[0]
 
 
+class RandomModule(SmallModule):
+    """Draws numbers while it acts."""
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return self.layers(observation) + torch.rand(1)
+
+
+class BranchingModule(SmallModule):
+    """Does one thing or the other, by what it sees."""
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return self.layers(observation if observation.sum() > 0 else -observation)
+
+
 class Spaces(gymnasium.Env):
     """An environment of given spaces, which checks every action and pays the sum of its observation."""
 
@@ -169,6 +183,25 @@ class GlobalRandomness(gymnasium.Env):
         return np.zeros(3, np.float32), reward, False, self.steps >= 5, {}
 
 
+class Shared(gymnasium.Env):
+    """Keeps its physics in the class: pure while episodes follow one another, not while they are interleaved."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (3,))
+    action_space = spaces.Discrete(2)
+    physics: np.random.Generator
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        Shared.physics = np.random.default_rng(seed)
+        self.steps = 0
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        reward = float(Shared.physics.random())
+        return np.zeros(3, np.float32), reward, False, self.steps >= 5, {}
+
+
 class Doubled(gymnasium.RewardWrapper):
     """A wrapper: rewards times a factor."""
 
@@ -184,6 +217,7 @@ for _name, _class in (
     ("Leaky", Leaky),
     ("Failing", Failing),
     ("GlobalRandomness", GlobalRandomness),
+    ("Shared", Shared),
     ("Spaces", Spaces),
 ):
     gymnasium.register(f"{_name}-v0", entry_point=_class, max_episode_steps=50)

@@ -21,10 +21,21 @@ _MINUS_TWO_LN2 = f32(-2.0 * np.log(2.0))
 
 # Coefficients of smallest greatest error, fitted for this project in float64 and rounded one after the other: of
 # −2·ln(1 + f) for the powers of f, relative; of sine and cosine for the powers of x.
-_L1, _L2, _L3, _L4 = f32(-1.9999999), f32(1.0000072), f32(-0.6667015), f32(0.49940366)
-_L5, _L6, _L7, _L8 = f32(-0.39800245), f32(0.3449638), f32(-0.32442936), f32(0.20224588)
-_S3, _S5, _S7 = f32(-0.16666655), f32(0.008332192), f32(-0.00019518791)
-_C2, _C4, _C6 = f32(-0.49999896), f32(0.041656334), f32(-0.0013598228)
+LOG = (
+    -1.9999999,
+    1.0000072,
+    -0.6667015,
+    0.49940366,
+    -0.39800245,
+    0.3449638,
+    -0.32442936,
+    0.20224588,
+)
+SINE = (-0.16666655, 0.008332192, -0.00019518791)
+COSINE = (-0.49999896, 0.041656334, -0.0013598228)
+_L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = map(f32, LOG)
+_S3, _S5, _S7 = map(f32, SINE)
+_C2, _C4, _C6 = map(f32, COSINE)
 
 
 @inlined

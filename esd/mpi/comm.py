@@ -185,10 +185,8 @@ class Ranks:
         from mpi4py import MPI
 
         local = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
-        try:
-            yield Ranks(local, self.deadline_seconds)
-        finally:
-            local.Free()
+        yield Ranks(local, self.deadline_seconds)
+        local.Free()  # not after an exception: it might wait for a rank that is stuck
 
     def _wait(self, request: MPI.Request, what: str) -> None:
         """Poll: briefly without sleeping, then with naps, so that a waiting rank leaves its core to others."""

@@ -19,6 +19,9 @@ class TorchPolicy:
     ``named_parameters``. If it has a method ``reset()``, that is called at the start of every episode, after torch's
     generator was seeded for it; a module with a memory clears it there. Forward runs on one CPU thread without
     gradients. Its bits depend on the torch build: the canary at start tells if two machines disagree.
+
+    Attributes:
+        module: the module, with the parameters that were loaded last.
     """
 
     squashed = False
@@ -30,10 +33,10 @@ class TorchPolicy:
         torch.set_num_threads(1)
         self._arguments = (interface.observation_size, interface.action_size)
         self._class, self._kwargs = module_class, kwargs
-        self._module = self._build(0)
-        parameters = dict(self._module.named_parameters())
+        self.module = self._build(0)
+        parameters = dict(self.module.named_parameters())
         self.layout = Layout({name: tuple(p.shape) for name, p in parameters.items()})
-        self._reset = getattr(self._module, "reset", None)
+        self._reset = getattr(self.module, "reset", None)
 
     def _build(self, seed: int) -> torch.nn.Module:
         with torch.random.fork_rng(devices=[]):
@@ -49,7 +52,7 @@ class TorchPolicy:
     def load(self, parameters: Float32s) -> None:
         """Copy the parameters into the module."""
         arrays = self.layout.unpack(parameters)
-        for name, parameter in self._module.named_parameters():
+        for name, parameter in self.module.named_parameters():
             parameter.copy_(torch.from_numpy(arrays[name]))
 
     def reset(self, seed: int) -> None:
@@ -61,5 +64,5 @@ class TorchPolicy:
     def act(self, observation: Float32s) -> Float32s:
         """Forward; outputs float32 [action_size]."""
         with torch.inference_mode():
-            outputs: Float32s = self._module(torch.from_numpy(observation)).numpy()
+            outputs: Float32s = self.module(torch.from_numpy(observation)).numpy()
         return outputs.reshape(-1)

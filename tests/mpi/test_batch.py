@@ -1,0 +1,45 @@
+"""Law 4 in lock-step: the same h on any number of ranks, whatever rows each rank gets to see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from esd.mpi.comm import Alone, Communicator
+from tests.experiments import small
+from tests.mpi.test_train import folder, h_alone, world
+from tests.training import trained
+
+__all__ = ["folder", "world"]  # fixtures
+
+MODULE = "policy.kind=tests.user_code:SmallModule"
+CASES = {
+    "hebbian": ("pendulum", "env.normalize_observations=true"),
+    "hebbian on cartpole": ("cartpole",),
+    "a module": ("pendulum", MODULE, "policy.kwargs={hidden = 33}"),
+}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("batch_members", [3, 64])
+@pytest.mark.parametrize("case", CASES)
+def test_h_in_lock_step_is_the_same_bits_on_one_and_on_all_ranks(
+    case: str, batch_members: int, world: Communicator, folder: Path
+) -> None:
+    config = small(*CASES[case], f"batch_members={batch_members}")
+    ending = trained(config, folder / "together", world)
+    assert ending.state.generation == 5
+    assert ending.state.h_sha256() == h_alone(world, config, folder / "alone")
+
+
+@pytest.mark.mpi
+def test_lock_step_on_all_ranks_then_compiled_on_one_changes_no_bit_of_a_hebbian_run(
+    world: Communicator, folder: Path
+) -> None:
+    reference = h_alone(world, small("pendulum"), folder / "reference")
+    trained(small("pendulum", "generations=2", "batch_members=5"), folder / "run", world)
+    world.broadcast(b"", "taking turns")
+    last = trained(small("pendulum"), folder / "run", Alone()) if world.rank == 0 else None
+    own = last.state.h_sha256() if last is not None else ""
+    assert world.broadcast(own.encode(), "h").decode() == reference

@@ -1,0 +1,50 @@
+"""Rows one after the other: what is written for a member, and what for the center."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from esd.generation import OneByOne
+from esd.records import Records
+from esd.rollout import Rollout
+from esd.state import make_strategy, start
+from tests.experiments import of_table
+
+
+def test_only_members_are_penalized_and_only_their_observations_count() -> None:
+    config = of_table(
+        env={"id": "Pendulum-v1", "max_steps": 9, "normalize_observations": True},
+        es={"fitness_penalty": 0.3},
+    )
+    rollout = Rollout(config)
+    strategy = make_strategy(config)
+    state = start(strategy, rollout.policy.initial_parameters(1), rollout.observation_size)
+    records = Records(4, 2, rollout.observation_size)
+    OneByOne(config, rollout).fill(state, iter([5, 2, 0, 4, 1]), records)
+    assert records.table[:, 5].tolist() == [1, 1, 1, 0, 1, 1]
+    perturbed = np.empty_like(state.h)
+    for member in (0, 1, 2):
+        strategy.ask(state.evolution, member, perturbed)
+        penalty = 0.3 * np.mean(perturbed.astype(np.float64) ** 2)
+        assert records.fitness[member] == pytest.approx(records.returns[member] - penalty)
+        assert records.observations[0][member] == 9
+    floats = records.table.view(np.float64)
+    np.testing.assert_array_equal(floats[4:, 0], floats[4:, 1])  # fitness and return
+    assert not floats[4:, 6:].any()
+
+
+def test_the_centers_episodes_are_the_same_in_every_generation() -> None:
+    config = of_table(env={"id": "Pendulum-v1", "max_steps": 9})
+    rollout = Rollout(config)
+    begun = start(make_strategy(config), rollout.policy.initial_parameters(1), 0)
+    returns = []
+    for generation in (0, 1):
+        evolution = type(begun.evolution)(generation, begun.h, {}, begun.evolution.scalars)
+        records = Records(2, 3, 0)
+        OneByOne(config, rollout).fill(
+            type(begun)(evolution, begun.observations), iter(range(5)), records
+        )
+        returns.append((records.returns.tolist(), records.center_returns.tolist()))
+    assert returns[0][1] == returns[1][1]
+    assert returns[0][0] != returns[1][0]
