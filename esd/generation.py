@@ -17,6 +17,7 @@ from esd.noise import Purpose
 from esd.records import Records
 from esd.rollout import EpisodeSeeds, Outcome, Rollout
 from esd.state import RunState, make_strategy
+from esd.strategy import mean_square
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -64,8 +65,8 @@ class Rows:
     def __init__(self, config: Config, rollout: Rollout) -> None:
         """Prepare for a run."""
         self._config, self._rollout = config, rollout
-        self.strategy = make_strategy(config)
-        self._perturbed = np.empty(0, np.float32)
+        self._strategy = make_strategy(config)
+        self.noise = self._strategy.noise
 
     def task(self, state: RunState, row: int, records: Records) -> Task:
         """What a row is: one member, or one episode of the center."""
@@ -76,13 +77,9 @@ class Rows:
         seeds = EpisodeSeeds.named(self._config.seed, Purpose.SELECT_EPISODE, 0, 0, episode)
         return Task(row, None, [seeds])
 
-    def parameters(self, state: RunState, task: Task) -> Float32s:
-        """The member's h + Δh, or h; float32 [|h|], in memory that the next call overwrites."""
-        if task.member is None:
-            return state.h
-        if self._perturbed.shape != state.h.shape:
-            self._perturbed = np.empty_like(state.h)
-        return self.strategy.ask(state.evolution, task.member, self._perturbed)
+    def pieces(self, state: RunState, task: Task) -> Iterator[tuple[int, Float32s]]:
+        """The member's h + Δh, or h, as first coordinates and pieces in memory that the next piece overwrites."""
+        return self._strategy.ask_pieces(state.evolution, task.member)
 
     def write(
         self,
@@ -91,7 +88,6 @@ class Rows:
         task: Task,
         outcome: Outcome,
         observations: Float64s | None,
-        parameters: Float32s | None = None,
     ) -> None:
         """Write a row; the center has no penalty, and its observations are not the run's.
 
@@ -101,15 +97,12 @@ class Rows:
             task: what was played.
             outcome: what it gave.
             observations: as ``Rollout.observed`` gives them.
-            parameters: the member's; None to rebuild them if there is a penalty on them.
         """
-        fitness = outcome.mean_return
+        fitness, penalty = outcome.mean_return, self._config.es.fitness_penalty
         if task.member is None:
             observations = None
-        elif self._config.es.fitness_penalty:
-            if parameters is None:
-                parameters = self.parameters(state, task)
-            fitness = self._rollout.penalized(fitness, parameters)
+        elif penalty:
+            fitness -= penalty * mean_square(piece for _, piece in self.pieces(state, task))
         records.write(
             task.row,
             fitness=fitness,
@@ -141,21 +134,21 @@ class OneByOne:
         rollout.use_statistics(state.observations)
         for row in rows:
             task = self._rows.task(state, row, records)
-            parameters = self._rows.parameters(state, task)
             try:
-                outcome = rollout.evaluate(parameters, task.seeds)
+                rollout.load(self._rows.pieces(state, task))
+                outcome = rollout.play(task.seeds)
             except Exception as error:
                 note_row(error, state, row)
                 raise
-            self._rows.write(records, state, task, outcome, rollout.observed(outcome), parameters)
+            self._rows.write(records, state, task, outcome, rollout.observed(outcome))
 
     def rehearse(
         self, state: RunState, member: int, seeds: list[EpisodeSeeds], limit: int
     ) -> list[Outcome]:
         """See ``Evaluator.rehearse``."""
         self._rollout.use_statistics(state.observations)
-        parameters = self._rows.parameters(state, Task(0, member, seeds))
-        return [self._rollout.evaluate(parameters, seeds, limit) for _ in range(2)]
+        self._rollout.load(self._rows.pieces(state, Task(0, member, seeds)))
+        return [self._rollout.play(seeds, limit) for _ in range(2)]
 
     def close(self) -> None:
         """Nothing of its own."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,10 @@ from esd.kernels import actions
 from esd.noise import Purpose, words
 from esd.observations import ObservationStatistics
 from esd.plugins import import_name, make_working_directory_importable
-from esd.policies.base import Interface
+from esd.policies.base import Interface, LoadsPieces
 from esd.policies.registry import make_policy
 from esd.records import Status
 from esd.spaces import ActionDecoder, ObservationFlattener
-from esd.strategy import mean_square
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -260,6 +259,7 @@ class Rollout:
         self.interface = self._world.interface
         self.policy = make_policy(config.policy, self.interface)
         self._world.outputs_are_squashed(self.policy.squashed)
+        self._whole = np.empty(0, np.float32)
 
     @property
     def observation_size(self) -> int:
@@ -271,11 +271,30 @@ class Rollout:
         """Freeze the observation statistics that all following episodes are normalized by."""
         self._world.use_statistics(statistics)
 
+    def load(self, pieces: Iterable[tuple[int, Float32s]]) -> None:
+        """Give the policy its parameters: first coordinates and pieces, in order.
+
+        A policy that can't take pieces gets them as a whole, in memory that the next load overwrites.
+        """
+        if isinstance(self.policy, LoadsPieces):
+            for start, piece in pieces:
+                self.policy.load_piece(start, piece)
+            return
+        if not self._whole.size:
+            self._whole = np.empty(self.policy.layout.size, np.float32)
+        for start, piece in pieces:
+            self._whole[start : start + piece.size] = piece
+        self.policy.load(self._whole)
+
     def evaluate(
         self, parameters: Float32s, seeds: list[EpisodeSeeds], limit: int | None = None
     ) -> Outcome:
         """Play one episode per seed with a policy's parameters, float32 [|h|], of at most ``limit`` steps if given."""
-        self.policy.load(parameters)
+        self.load([(0, parameters)])
+        return self.play(seeds, limit)
+
+    def play(self, seeds: list[EpisodeSeeds], limit: int | None = None) -> Outcome:
+        """Play one episode per seed with the parameters that were loaded, of at most ``limit`` steps if given."""
         act = self.policy.act
         episodes = self._world.play(seeds, self._begin, limit)
         answer = episodes.send
@@ -303,11 +322,6 @@ class Rollout:
             EpisodeSeeds.named(seed, Purpose.TRAIN_EPISODE, generation, owner, episode)
             for episode in range(count)
         ]
-
-    def penalized(self, mean_return: float, parameters: Float32s) -> float:
-        """Fitness: the return less ``es.fitness_penalty``·mean(parameters²)."""
-        penalty = self._config.es.fitness_penalty
-        return mean_return - penalty * mean_square(parameters) if penalty else mean_return
 
     def observed(self, outcome: Outcome) -> Float64s | None:
         """Count, sums and squares of the last evaluation's observations, or None without normalization."""

@@ -17,6 +17,7 @@ the network with coefficients h + Δhᵢ over its episodes, each from new random
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from esd.kernels.reduce import block_sums_of_squares, in_order
 from esd.noise import Noise
-from esd.optim import Moments, Norm, Optimizer, pieces
+from esd.optim import PIECE, Moments, Norm, Optimizer, pieces
 from esd.shaping import SHAPINGS
 
 Float32s = npt.NDArray[np.float32]
@@ -106,6 +107,25 @@ class Strategy:
         """Write h + Δh_member into ``out`` (float32 [|h|]) and return it."""
         self.noise.perturb(state.h, state.sigma, member, state.generation, out)
         return out
+
+    def ask_pieces(
+        self, state: EvolutionState, member: int | None
+    ) -> Iterator[tuple[int, Float32s]]:
+        """H + Δh_member piece by piece, so that it is never whole; without a member, h itself.
+
+        Yields:
+            The first coordinate of a piece and the piece, float32, in memory that the next one overwrites. Pieces
+            start on blocks of 4,096.
+        """
+        if member is None:
+            yield 0, state.h
+            return
+        buffer = np.empty(min(PIECE, state.h.size), np.float32)
+        for piece in pieces(state.h.size):
+            h = state.h[piece]
+            out = buffer[: h.size]
+            self.noise.perturb(h, state.sigma, member, state.generation, out, piece.start)
+            yield piece.start, out
 
     def pair_weights(self, fitness: Float64s, sigma: float) -> Float32s:
         """(F₂ₚ − F₂ₚ₊₁)/(nσ) for each mirrored pair p, float32 [n/2]: the weight of ε_p in the gradient."""
@@ -196,6 +216,10 @@ def euclidean_norm(x: Float32s) -> float:
     return math.sqrt(in_order(block_sums_of_squares(x)))
 
 
-def mean_square(h: Float32s) -> float:
-    """Mean of h², summed in fixed blocks: what ``fitness_penalty`` multiplies."""
-    return float(in_order(block_sums_of_squares(h))) / h.size
+def mean_square(pieces: Iterable[Float32s]) -> float:
+    """Mean of the squares of a vector given in pieces that start on blocks: what ``fitness_penalty`` multiplies."""
+    size, partials = 0, []
+    for piece in pieces:
+        size += piece.size
+        partials.append(block_sums_of_squares(piece))
+    return float(in_order(np.concatenate(partials))) / size

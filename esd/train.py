@@ -178,7 +178,6 @@ class _Loop:
         self._comm, self._config, self._rollout = comm, config, rollout
         self._evaluator, self._schedule, self._memory = evaluator, schedule, memory
         self._stop, self._commit = stop, commit
-        self._strategy = make_strategy(config)
         self._halted = False  # this node's update failed; the exchange will say so
         self._error: Exception | None = None  # told to the others with the next exchange
         self._time_is_up_at = time.monotonic() + 3600.0 * (config.run.max_hours or math.inf)

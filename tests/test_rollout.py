@@ -80,7 +80,7 @@ def test_a_leaky_environment_is_caught_by_this_very_test() -> None:
 
 def test_an_episode_after_a_crash_gives_the_same_bits() -> None:
     config = of_table(
-        env={"id": "tests.user_code:Failing-v0", "kwargs": {"how": "raise", "share": 0.4}}
+        env={"id": "tests.user_code:Failing-v0", "kwargs": {"how": "raise", "share": 0.6}}
     )
     rollout = Rollout(config)
     results: dict[int, Outcome] = {}

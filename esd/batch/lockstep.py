@@ -165,7 +165,7 @@ class Lockstep:
 
     def _load(self, state: RunState, h: torch.Tensor, starting: dict[int, Task]) -> None:
         """Put the parameters of what starts into the slots."""
-        noise, evolution = self._rows.strategy.noise, state.evolution
+        noise, evolution = self._rows.noise, state.evolution
         members = {slot: t.member for slot, t in starting.items() if t.member is not None}
         if members:
             parameters = perturbed(

@@ -206,7 +206,7 @@ def computed():
             for _ in range(5):
                 state = strategy.tell(state, fitness)
             result[f"tell {name} {shaping}"] = digest(state.h, *state.moments.values())
-            result[f"mean square {name} {shaping}"] = mean_square(state.h).hex()
+            result[f"mean square {name} {shaping}"] = mean_square([state.h]).hex()
     return result
 """
 

@@ -71,7 +71,8 @@ def test_norm_and_mean_square_agree_with_exact_sums() -> None:
     x = vector(3 * B + 5)
     exact = math.fsum(float(v) ** 2 for v in x)
     assert euclidean_norm(x) == pytest.approx(math.sqrt(exact), rel=1e-12)
-    assert mean_square(x) == pytest.approx(exact / x.size, rel=1e-12)
+    assert mean_square([x]) == pytest.approx(exact / x.size, rel=1e-12)
+    assert mean_square([x[:B], x[B : 2 * B], x[2 * B :]]) == mean_square([x])
 
 
 def test_norm_of_float32_extremes_neither_overflows_nor_vanishes() -> None:
