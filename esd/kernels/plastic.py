@@ -218,38 +218,38 @@ def step(observation, synapses, memory, settings):
 
 
 @kernel
-def place(values, first, by_columns, operation, stream, synapses, start, inputs, outputs, streams):
-    """Take a stretch of a flattened matrix [inputs, outputs] into a layer's memory.
+def place(values, stretches, by_columns, synapses, streams):
+    """Take flattened matrices [inputs, outputs], or stretches of them, into a network's memory.
 
     Args:
-        values: float32 [n], the elements from ``first`` on.
-        first: index in the flattened matrix.
+        values: float32 [n].
+        stretches: int64 [stretches, 8], one after the other: the first of the stretch's values and the one behind
+            its last; the index of that first value in its flattened matrix; the operation (SET or ADD, to one stream,
+            or SCALE, which multiplies all streams behind the weights); which stream; where its layer starts in
+            synapses; the layer's inputs and outputs.
         by_columns: flattened with the first index fastest.
-        operation: SET or ADD, to one stream; or SCALE, which multiplies all streams behind the weights.
-        stream: which.
         synapses: float32, see ``step``; changed.
-        start: of the layer in it.
-        inputs: of the layer.
-        outputs: of the layer, without padding.
         streams: of the network.
     """
-    length = inputs if by_columns else outputs
-    slow = first // length
-    fast = first % length
-    for k in range(values.size):
-        i, j = (fast, slow) if by_columns else (slow, fast)
-        at = start + ((j // LANES) * inputs + i) * streams * LANES + j % LANES
-        if operation == SET:
-            synapses[at + stream * LANES] = values[k]
-        elif operation == ADD:
-            synapses[at + stream * LANES] += values[k]
-        else:
-            for scaled in range(1, streams):
-                synapses[at + scaled * LANES] *= values[k]
-        fast += 1
-        if fast == length:
-            fast = 0
-            slow += 1
+    for row in range(stretches.shape[0]):
+        low, high, first, operation, stream, start, inputs, outputs = stretches[row]
+        length = inputs if by_columns else outputs
+        slow = first // length
+        fast = first % length
+        for k in range(low, high):
+            i, j = (fast, slow) if by_columns else (slow, fast)
+            at = start + ((j // LANES) * inputs + i) * streams * LANES + j % LANES
+            if operation == SET:
+                synapses[at + stream * LANES] = values[k]
+            elif operation == ADD:
+                synapses[at + stream * LANES] += values[k]
+            else:
+                for scaled in range(1, streams):
+                    synapses[at + scaled * LANES] *= values[k]
+            fast += 1
+            if fast == length:
+                fast = 0
+                slow += 1
 
 
 @kernel

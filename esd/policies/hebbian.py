@@ -18,7 +18,7 @@ from esd.config import HebbianConfig
 from esd.kernels import plastic
 from esd.noise import Purpose, normals, uniforms
 from esd.policies.base import Interface
-from esd.policies.perceptron import InitialWeights, Perceptron
+from esd.policies.perceptron import InitialWeights, Perceptron, layer_of
 from esd.vectorize import Layout
 
 Float32s = npt.NDArray[np.float32]
@@ -75,6 +75,7 @@ class HebbianPolicy:
             "D_out": (plastic.ADD if added else plastic.SET, 4),
             **{name: (plastic.SET, 1 + "ABCD".index(name)) for name in "ABCD"},
         }
+        self._stretches: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
         self._evolved_weights = np.zeros(self._network.connections, np.float32)
 
     def initial_parameters(self, seed: int) -> Float32s:
@@ -94,15 +95,24 @@ class HebbianPolicy:
 
     def load_piece(self, start: int, values: Float32s) -> None:
         """See ``LoadsPieces``."""
-        for array, first, part in self.layout.stretches(start, start + values.size):
-            layer, _, name = array.removeprefix("layer").partition(".")
-            if name == "w":
-                self._keep_weights(int(layer), values[part], first)
-            else:
-                operation, stream = self._places[name]
-                self._network.place(
-                    int(layer), operation, stream, values[part], first, self.layout.order
-                )
+        stretches = self._stretches.get((start, values.size))
+        if stretches is None:
+            stretches = self._stretches[start, values.size] = self._find(start, values.size)
+        self._network.place(values, stretches, self.layout.order)
+        if self._coevolved:
+            for array, first, part in self.layout.stretches(start, start + values.size):
+                if array.endswith(".w"):
+                    self._keep_weights(layer_of(array), values[part], first)
+
+    def _find(self, start: int, size: int) -> npt.NDArray[np.int64]:
+        """Where the coefficients in a piece belong."""
+        found = []
+        for array, first, part in self.layout.stretches(start, start + size):
+            name = array.partition(".")[2]
+            if name != "w":
+                place = self._places[name]
+                found.append(self._network.stretch(layer_of(array), *place, part, first))
+        return np.array(found, np.int64).reshape(-1, 8)
 
     def _keep_weights(self, layer: int, values: Float32s, first: int) -> None:
         """Take a stretch of a layer's coevolved weights, which every episode starts from."""

@@ -15,6 +15,7 @@ from esd.noise import Purpose, normals, uniforms
 from esd.policies.base import Interface
 
 Float32s = npt.NDArray[np.float32]
+Stretch = tuple[int, int, int, int, int, int, int, int]
 
 ACTIVATION_KINDS = {"tanh": plastic.TANH, "relu": plastic.RELU, "none": plastic.IDENTITY}
 NORMALIZATION_KINDS = {
@@ -23,6 +24,11 @@ NORMALIZATION_KINDS = {
     "l2": plastic.NORMALIZE_L2,
 }
 SPARSE_SHARE_OF_ZEROS = 0.8
+
+
+def layer_of(array: str) -> int:
+    """The number in an array's name, such as ``layer0.A``."""
+    return int(array.removeprefix("layer").partition(".")[0])
 
 
 class Perceptron:
@@ -78,21 +84,14 @@ class Perceptron:
         groups = plastic.padded(outputs) // LANES
         return block.reshape(groups, inputs, self._streams, LANES)
 
-    def place(
-        self, layer: int, operation: int, stream: int, values: Float32s, first: int, order: str
-    ) -> None:
-        """Take a stretch of a flattened matrix [inputs, outputs] of a layer; see ``plastic.place``."""
-        plastic.place(
-            values,
-            first,
-            order == "F",
-            operation,
-            stream,
-            self._synapses,
-            self._layer_starts[layer],
-            *self.shapes[layer],
-            self._streams,
-        )
+    def stretch(self, layer: int, operation: int, stream: int, part: slice, first: int) -> Stretch:
+        """Say where the values in ``part`` belong, whose first is element ``first`` of a flattened matrix."""
+        start = int(self._layer_starts[layer])
+        return (part.start, part.stop, first, operation, stream, start, *self.shapes[layer])
+
+    def place(self, values: Float32s, stretches: npt.NDArray[np.int64], order: str) -> None:
+        """Take values to where the stretches say, int64 [stretches, 8]; see ``plastic.place``."""
+        plastic.place(values, stretches, order == "F", self._synapses, self._streams)
 
     def place_weights(self, weights: Float32s, bounds: Float32s) -> None:
         """Take weights·bounds: float32 [connections] input-major, and float32 [layers]."""

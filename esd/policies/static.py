@@ -8,7 +8,7 @@ import numpy.typing as npt
 from esd.config import StaticConfig
 from esd.kernels import plastic
 from esd.policies.base import Interface
-from esd.policies.perceptron import InitialWeights, Perceptron
+from esd.policies.perceptron import InitialWeights, Perceptron, layer_of
 from esd.vectorize import Layout
 
 Float32s = npt.NDArray[np.float32]
@@ -47,9 +47,11 @@ class StaticPolicy:
 
     def load_piece(self, start: int, values: Float32s) -> None:
         """See ``LoadsPieces``."""
-        for name, first, part in self.layout.stretches(start, start + values.size):
-            layer = int(name.removeprefix("layer").partition(".")[0])
-            self._network.place(layer, plastic.SET, 0, values[part], first, self.layout.order)
+        found = [
+            self._network.stretch(layer_of(name), plastic.SET, 0, part, first)
+            for name, first, part in self.layout.stretches(start, start + values.size)
+        ]
+        self._network.place(values, np.array(found, np.int64), self.layout.order)
 
     def reset(self, seed: int) -> None:
         """Begin an episode; nothing about it is random."""
