@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from esd.config import Config, HebbianConfig
 from esd.kernels import bandwidth
+from esd.kernels.lanes import aligned_zeros
 from esd.mpi.comm import Alone, Communicator
 from esd.noise import NOISE_KINDS, Noise
 from esd.optim import make_optimizer
@@ -97,7 +98,7 @@ def kernel(rounds: int) -> Iterator[Measurement]:
         observation = np.random.default_rng(0).standard_normal(inputs).astype(np.float32)
         connections = sum(a * b for a, b in _layers(inputs, hidden, outputs))
         # 24 bytes per connection: w, A′, B′, C′, D′ read and w written; no padding
-        memory = np.zeros(-(-connections // 16) * 80, np.float32)
+        memory = aligned_zeros(-(-connections // 16) * 80)
 
         def step(policy: HebbianPolicy = policy, x: npt.NDArray[np.float32] = observation) -> float:
             return _microseconds(lambda: [policy.act(x) for _ in range(repeats)], repeats)

@@ -11,14 +11,25 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 16
+_FLOAT_BYTES = 4
+_LINE_BYTES = 64  # of a cache; sixteen float32
+
+
+def aligned_zeros(size: int) -> npt.NDArray[np.float32]:
+    """Zeros, float32 [size], that start on a cache line: a load across two lines takes twice as long."""
+    buffer = np.zeros(size * _FLOAT_BYTES + _LINE_BYTES, np.uint8)
+    start = -buffer.ctypes.data % _LINE_BYTES
+    return buffer[start : start + size * _FLOAT_BYTES].view(np.float32)
+
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_FLOAT_BYTES = 4
 
 
 class LanesType(types.Type):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.kernels import plastic
-from esd.kernels.lanes import LANES
+from esd.kernels.lanes import LANES, aligned_zeros
 from esd.noise import Purpose, normals, uniforms
 from esd.policies.base import Interface
 
@@ -53,9 +53,9 @@ class Perceptron:
         layer_floats = [
             inputs * streams * plastic.padded(outputs) for inputs, outputs in self.shapes
         ]
-        self._synapses = np.zeros(sum(layer_floats), np.float32)
+        self._synapses = aligned_zeros(sum(layer_floats))
         self._layer_starts = np.cumsum([0, *layer_floats])
-        self._memory = np.zeros(plastic.memory_size(sizes), np.float32)
+        self._memory = aligned_zeros(plastic.memory_size(sizes))
         output = plastic.TANH if interface.bounded else plastic.IDENTITY
         self._settings = np.array(
             [
