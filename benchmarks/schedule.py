@@ -10,7 +10,6 @@ rows sleep as long as the recorded ones, to see that the replay tells the truth;
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import multiprocessing
 import os
@@ -18,24 +17,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from benchmarks import replay
 from benchmarks.lengths import World, load
 from benchmarks.measuring import child_environment, mpirun, parser, write
-from esd.mpi.comm import Communicator, Ranks
-from esd.mpi.schedule import SHARED_MEMORY, Schedule, SharedQueue
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
+from esd.mpi.comm import Ranks
+from esd.mpi.schedule import Schedule, SharedQueue
 
 RANKS, NODES = (64, 128, 256, 512, 1024), (1, 2, 4, 8, 16)
 POPULATIONS = (256, 512, 1024)
-LIVE_RANKS, LIVE_NODES = 64, (1, 4, 16)
-LIVE_SECONDS_PER_STEP = 0.002
+LIVE_RANKS, LIVE_NODES, LIVE_SECONDS = 64, (1, 16), 4.0
 # about what a step takes (esd bench rollout), for the weight of a ticket
 STEP_SECONDS = {"CartPole-v1": 8e-6, "Hopper-v5": 3e-5, "HalfCheetah-v5": 5e-5, "Ant-v5": 2.5e-4}
 TICKET_TAKERS = (1, 2, 64)
@@ -123,7 +118,7 @@ def tickets(takers: int, count: int) -> dict[str, Any]:
     """Draw from one queue in several processes at once, doing nothing else."""
     fork = multiprocessing.get_context("fork")
     start, told = fork.Barrier(takers), fork.Queue()
-    with tempfile.NamedTemporaryFile(dir=SHARED_MEMORY) as file:
+    with tempfile.NamedTemporaryFile() as file:
         file.write(bytes(16))
         file.flush()
         arguments = (file.name, count, start, told)
@@ -140,36 +135,19 @@ def tickets(takers: int, count: int) -> dict[str, Any]:
 # ---- live
 
 
-class Grouped(Ranks):
-    """Ranks of one machine that take themselves for several nodes."""
-
-    def __init__(self, comm: MPI.Comm, nodes: int) -> None:
-        """Wrap a communicator."""
-        super().__init__(comm)
-        self._mpi, self._per_node = comm, comm.Get_size() // nodes
-
-    @contextlib.contextmanager
-    def node(self) -> Iterator[Communicator]:
-        """The group of this rank."""
-        local = self._mpi.Split(self.rank // self._per_node)
-        try:
-            yield Ranks(local)
-        finally:
-            local.Free()
-
-
 def sleep_through(rounds: int) -> None:
     """Be one of the live part's ranks; rank 0 prints what it took."""
     from mpi4py import MPI
 
+    comm = Ranks(MPI.COMM_WORLD)
     told = []
     for world in load():
         # a run's hardest generation is its first: nobody has learned to go on for long yet
         lengths = world.steps[0].astype(np.float64)
-        scale = LIVE_SECONDS_PER_STEP * min(1.0, 3000.0 / replay.ideal(lengths, LIVE_RANKS))
+        scale = LIVE_SECONDS / replay.ideal(lengths, comm.size)
         for nodes in LIVE_NODES:
-            comm = Grouped(MPI.COMM_WORLD, nodes)
-            schedule = Schedule(comm)
+            group = MPI.COMM_WORLD.Split(comm.rank * nodes // comm.size)
+            schedule = Schedule(comm, Ranks(group))
             taken = []
             for generation in range(rounds):
                 comm.sum(np.zeros(1, np.uint64), "getting in step")
@@ -179,7 +157,8 @@ def sleep_through(rounds: int) -> None:
                 comm.sum(np.zeros(1, np.uint64), "finishing")
                 taken.append(time.perf_counter() - began)
             schedule.close()
-            simulated = replay.scheduled(lengths, LIVE_RANKS, nodes) * scale
+            group.Free()
+            simulated = replay.scheduled(lengths, comm.size, nodes) * scale
             told.append(
                 {
                     "world": world.name,
@@ -187,10 +166,10 @@ def sleep_through(rounds: int) -> None:
                     "nodes": nodes,
                     "seconds": float(np.median(taken)),
                     "replayed_seconds": simulated,
-                    "ideal_seconds": replay.ideal(lengths, LIVE_RANKS) * scale,
+                    "ideal_seconds": LIVE_SECONDS,
                 }
             )
-    if MPI.COMM_WORLD.Get_rank() == 0:
+    if comm.rank == 0:
         print(json.dumps(told), flush=True)
 
 
