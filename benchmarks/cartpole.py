@@ -342,7 +342,7 @@ def contenders(
     """All that can be measured here, ours first."""
     found: dict[str, EsdTrain | Peer] = {}
     for experiment, kind in (("cartpole-static", "static"), ("cartpole", "Hebbian")):
-        for ranks in (1, 2):
+        for ranks in (1,) if arguments.quick else (1, 2):
             name = f"esd train, {kind} network, {ranks} rank{'s' if ranks > 1 else ''}"
             # two ranks do twice as much in the same time
             generations = arguments.generations * ranks
