@@ -15,7 +15,7 @@ from benchmarks import hebbian
 from benchmarks.noise import _sum_of_slices
 from tests.oracles.hebbian import HebbianOracle
 
-SIZES = (5, 7, 3)
+SIZES = (5, 8, 4)  # the largest weight of the first layer is positive, of the second negative
 OBSERVATION = np.random.default_rng(1).standard_normal(SIZES[0]).astype(np.float32)
 
 
