@@ -27,7 +27,8 @@ def noise(result: dict[str, Any]) -> Any:
     high = [f["quartiles"][1] - f["median"] for f in figures]
     axes.barh(names, medians, color=colors, xerr=[low, high], error_kw={"lw": 0.8})
     axes.set_xscale("log")
-    axes.set_xlabel(f"ms for {result['tables'][0]['name']}, one core")
+    axes.set_xlim(left=min(medians) / 3)
+    figure.supxlabel(f"ms for {result['tables'][0]['name']}, one core", fontsize=9)
     return figure
 
 
