@@ -11,13 +11,18 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Protocol
 
 from esd.mpi.comm import Communicator, gather
 from esd.mpi.shared import open_together
 
 _TICKET = struct.Struct("<qq")  # the generation that the counter belongs to, and the next ticket
+
+
+def rows_of_node(rows: int, size: int, ranks: Container[int]) -> list[int]:
+    """The rows dealt to the node that holds these of ``size`` ranks, in the order in which its ranks draw them."""
+    return [row for row in range(rows) if row % size in ranks]
 
 
 class Queue(Protocol):
@@ -103,7 +108,7 @@ class Schedule:
 
     def rows(self, generation: int, rows: int) -> Iterator[int]:
         """Draw rows of a generation until those of the node are gone."""
-        own = [row for row in range(rows) if row % self._size in self._ranks]
+        own = rows_of_node(rows, self._size, self._ranks)
         while (ticket := self._queue.take(generation)) < len(own):
             yield own[ticket]
 

@@ -1,0 +1,244 @@
+"""Fill the tables of docs/performance.md from benchmarks/results: every figure there comes from a command.
+
+A table stands between ``<!-- NAME -->`` and ``<!-- end -->``; what was between them is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+Result = dict[str, Any]
+RANKS_PER_NODE = 64
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; every column but the first to the right."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands apart."""
+    if value >= 100:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def compared(measured: Result, extra: tuple[str, dict[str, float]] | None = None) -> str:
+    """Contenders with medians, quartiles and what the first one is beside them."""
+    heads = [f"{measured['name']} ({measured['unit']})", "median", "quartiles", "esd is faster by"]
+    rows = []
+    for figure in measured["figures"]:
+        ratio = figure["against"]
+        low, high = figure["against_quartiles"]
+        if measured["more_is_better"]:
+            ratio, low, high = 1 / ratio, 1 / high, 1 / low
+        beside = f"{number(ratio)} × ({number(low)} to {number(high)})"
+        rows.append(
+            [
+                figure["name"],
+                number(figure["median"]),
+                " to ".join(number(quartile) for quartile in figure["quartiles"]),
+                "" if figure is measured["figures"][0] else beside,
+            ]
+        )
+        if extra:
+            rows[-1].append(number(extra[1][figure["name"]]))
+    return table([*heads, extra[0]] if extra else heads, rows)
+
+
+def source(result: Result) -> str:
+    """The command under a table."""
+    return f"`{result['command']}`"
+
+
+def compared_all(result: Result) -> str:
+    """All tables of a result, and its command."""
+    return "\n\n".join([*(compared(measured) for measured in result["tables"]), source(result)])
+
+
+def cartpole(result: Result) -> str:
+    """Rates, with the lengths of episodes that they depend on."""
+    lengths = "steps per episode", result["steps_per_episode"]
+    return f"{compared(result['tables'][0], lengths)}\n\n{source(result)}"
+
+
+def scaling(result: Result) -> str:
+    """Both lines of points."""
+    parts = []
+    for line in ("over_population", "over_coordinates"):
+        rows = [
+            [
+                f"{p['population']:,}",
+                f"{p['coordinates']:,}",
+                number(p["ask_ms"][1]),
+                number(p["tell_ms"][1]),
+                " to ".join(number(p["tell_ms"][i]) for i in (0, 2)),
+                number(p["millions_per_second"]),
+            ]
+            for p in result[line]
+        ]
+        heads = ["population", "\\|h\\|", "one member (ms)", "update (ms)", "quartiles", "M ε/s"]
+        parts.append(table(heads, rows))
+    return "\n\n".join([*parts, source(result)])
+
+
+def share(value: float) -> str:
+    """A share of the ideal."""
+    return f"{value:.3f}"
+
+
+def worlds(result: Result) -> str:
+    """What was recorded."""
+    heads = ["world", "generations", "mean steps, first → last", "longest", "recorded by"]
+    rows = [
+        [
+            world["world"],
+            str(world["generations"]),
+            " → ".join(f"{steps:,}" for steps in world["mean_steps"]),
+            f"{world['longest']:,}",
+            f"`{world['command']}`" if world["generations"] > 1 else world["command"],
+        ]
+        for world in result["worlds"]
+    ]
+    return table(heads, rows)
+
+
+def _replays(result: Result, part: str, keep: Callable[[Result], bool]) -> str:
+    heads = [
+        "world", "population", "ranks", "nodes", "fixed split", "**esd**", "esd, with tickets",
+        "one queue for all nodes", "lengths known", "no schedule can beat",
+    ]  # fmt: skip
+    columns = ("fixed", "esd", "esd_with_tickets", "one_queue", "lengths_known", "bound")
+    rows = [
+        [
+            replayed["world"],
+            f"{replayed['population']:,}",
+            f"{replayed['ranks']:,}",
+            str(replayed["nodes"]),
+            *(share(replayed[column]) for column in columns),
+        ]
+        for replayed in result[part]
+        if keep(replayed)
+    ]
+    return table(heads, rows)
+
+
+def nodes_of_64(result: Result) -> str:
+    """Full nodes only."""
+    body = _replays(result, "replay", lambda r: r["ranks"] == r["nodes"] * RANKS_PER_NODE)
+    return f"{body}\n\n{source(result)}"
+
+
+def spread(result: Result) -> str:
+    """64 ranks on ever more nodes."""
+    return f"{_replays(result, 'replay', lambda r: r['ranks'] == 64)}\n\n{source(result)}"
+
+
+def populations(result: Result) -> str:
+    """64 ranks, fewer members."""
+    return f"{_replays(result, 'populations', lambda r: True)}\n\n{source(result)}"
+
+
+def orders(result: Result) -> str:
+    """Other orders of drawing, 64 ranks on one node."""
+    heads = ["world", "**as it is**", "center first", "longest of the last generation first"]
+    rows = [
+        [r["world"], *(share(r[c]) for c in ("esd", "center_first", "by_last_generation"))]
+        for r in result["replay"]
+        if (r["ranks"], r["nodes"]) == (64, 1)
+    ]
+    return f"{table(heads, rows)}\n\n{source(result)}"
+
+
+def live(result: Result) -> str:
+    """Real processes beside the replay."""
+    heads = ["world, first generation", "nodes", "took (s)", "replayed (s)", "took / replayed"]
+    rows = [
+        [
+            told["world"],
+            str(told["nodes"]),
+            f"{told['seconds']:.2f}",
+            f"{told['replayed_seconds']:.2f}",
+            f"{told['seconds'] / told['replayed_seconds']:.3f}",
+        ]
+        for told in result["live"]
+    ]
+    return f"{table(heads, rows)}\n\n{source(result)}"
+
+
+def tickets(result: Result) -> str:
+    """What drawing a row costs."""
+    rows = [
+        [str(drawn["processes"]), number(drawn["microseconds_per_ticket"])]
+        for drawn in result["tickets"]
+    ]
+    body = table(["processes that only draw", "µs per ticket, all together"], rows)
+    return f"{body}\n\n{source(result)}"
+
+
+def machine(result: Result) -> str:
+    """What the figures were measured on."""
+    found = result["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+    return (
+        f"{found['cores']} cores of an {found['processor']}, {found['system']}, Python "
+        f"{found['python']}; {packages}."
+    )
+
+
+# marker → the result's file and what makes its text
+PARTS: dict[str, tuple[str, Callable[[Result], str]]] = {
+    "machine": ("noise", machine),
+    "noise": ("noise", compared_all),
+    "hebbian": ("hebbian", compared_all),
+    "cartpole": ("cartpole", cartpole),
+    "scaling": ("scaling", scaling),
+    "schedule worlds": ("schedule", worlds),
+    "schedule nodes": ("schedule", nodes_of_64),
+    "schedule spread": ("schedule", spread),
+    "schedule populations": ("schedule", populations),
+    "schedule orders": ("schedule", orders),
+    "schedule live": ("schedule", live),
+    "schedule tickets": ("schedule", tickets),
+}
+
+
+def filled(text: str, results: Path) -> str:
+    """A page's text with its tables made from a folder of results.
+
+    Raises:
+        SystemExit: if the page and ``PARTS`` don't name the same tables.
+    """
+    found = re.findall(r"<!-- ((?!end\b)[a-z ]+) -->", text)
+    if sorted(found) != sorted(PARTS):
+        raise SystemExit(f"the page has the tables {sorted(found)}, expected {sorted(PARTS)}")
+    for name, (file, make) in PARTS.items():
+        result = json.loads((results / f"{file}.json").read_text("utf-8"))
+        begin = text.index(f"<!-- {name} -->\n") + len(f"<!-- {name} -->\n")
+        text = f"{text[:begin]}{make(result)}\n{text[text.index('<!-- end -->', begin) :]}"
+    return text
+
+
+def main() -> None:
+    """Rewrite the page."""
+    command_line = argparse.ArgumentParser(
+        prog="python -m benchmarks.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command_line.add_argument("--results", type=Path, default=RESULTS, help="[%(default)s]")
+    arguments = command_line.parse_args()
+    PAGE.write_text(filled(PAGE.read_text("utf-8"), arguments.results), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

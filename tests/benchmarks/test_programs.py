@@ -1,0 +1,81 @@
+"""The benchmarks run and the page holds what they found; no timing is asserted."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import report
+from benchmarks.measuring import RESULTS, ROOT, child_environment, in_turns
+
+
+def result_of(tmp_path: Path, name: str, *words: str) -> dict[str, Any]:
+    """What a benchmark writes in its quick mode."""
+    file = tmp_path / "result.json"
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(file), *words]
+    done = subprocess.run(
+        command, cwd=ROOT, env=child_environment(), capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    assert found["command"] == f"python -m benchmarks.{name} --quick"
+    assert found["machine"]["cores"] >= 1
+    return found
+
+
+@pytest.mark.parametrize("name", ["noise", "hebbian", "cartpole"])
+def test_contenders_are_compared_with_esd(tmp_path: Path, name: str) -> None:
+    """Those that are installed; the others are left out."""
+    for table in result_of(tmp_path, name)["tables"]:
+        first, *others = table["figures"]
+        assert first["name"].startswith("esd")
+        assert first["against"] == 1.0
+        assert others
+        assert all(math.isfinite(f["against"]) and f["against"] > 0 for f in table["figures"])
+
+
+def test_the_update_is_measured_over_population_and_size(tmp_path: Path) -> None:
+    found = result_of(tmp_path, "scaling")
+    assert [p["population"] for p in found["over_population"]] == [64, 128]
+    assert [p["coordinates"] for p in found["over_coordinates"]] == [1_000, 10_000]
+
+
+def test_the_schedule_is_replayed_and_tickets_are_drawn(tmp_path: Path) -> None:
+    found = result_of(tmp_path, "schedule")
+    assert {r["world"] for r in found["replay"]} == {w["world"] for w in found["worlds"]}
+    assert all(0.0 < r["fixed"] <= r["bound"] <= 1.0 for r in found["replay"])
+    assert [t["processes"] for t in found["tickets"]] == [1, 2, 64]
+
+
+def test_contenders_take_turns_and_ratios_are_of_one_round() -> None:
+    """The machine gets slower from round to round; the ratio doesn't see it."""
+    order: list[str] = []
+
+    def contender(name: str, cost: float) -> float:
+        order.append(name)
+        return cost * order.count(name)
+
+    table = in_turns(
+        "work", "s", {"a": lambda: contender("a", 1.0), "b": lambda: contender("b", 3.0)}, 4
+    )
+    assert order == ["a", "b"] * 5
+    a, b = table.figures
+    assert a.median == 3.5  # of rounds 2 to 5: the first isn't counted
+    assert (b.against, b.against_quartiles) == (3.0, (3.0, 3.0))
+
+
+def test_the_page_holds_the_results_that_are_kept() -> None:
+    """After a change of results: python -m benchmarks.report."""
+    text = report.PAGE.read_text("utf-8")
+    assert report.filled(text, RESULTS) == text
+
+
+def test_a_page_that_misses_a_table_is_refused() -> None:
+    with pytest.raises(SystemExit, match="expected"):
+        report.filled("<!-- noise -->\n<!-- end -->\n", RESULTS)
