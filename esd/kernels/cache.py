@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import pickle
 import socket
 import tempfile
 import time
@@ -99,22 +98,19 @@ class _MachineLock:
 _lock = _MachineLock()
 
 
-_DAMAGE = (OSError, EOFError, pickle.UnpicklingError)
-
-
 class _MachineCache(FunctionCache):
     """numba's cache of one function; what is missing or damaged is compiled under the machine's lock."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function for a signature; None if this process has to compile it."""
-        with contextlib.suppress(*_DAMAGE):
+        with contextlib.suppress(Exception):  # whatever numba makes of a damaged file
             found = super().load_overload(sig, target_context)
             if found is not None:
                 return found
         _lock.take()
         try:  # another may have compiled it meanwhile
             return super().load_overload(sig, target_context)
-        except _DAMAGE:
+        except Exception:
             with contextlib.suppress(OSError):
                 self.flush()
             return None

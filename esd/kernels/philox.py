@@ -173,8 +173,8 @@ def add(kind, start, weights, first_pair, generation, purpose, key0, key1, base,
         origin = block * BLOCK
         low = max(start, origin)
         high = min(stop, origin + BLOCK)
-        for c in range(low, high):
-            total[c - origin] = base[c - start]
+        here = total[low - origin : high - origin]
+        here[:] = base[low - start : high - start]
         for p in range(weights.size):
             weight = weights[p]
             if weight == f32(0.0):
@@ -193,5 +193,4 @@ def add(kind, start, weights, first_pair, generation, purpose, key0, key1, base,
             else:
                 philox_words(u64(block * 256), pair, generation, purpose, key0, key1, words)
                 _add_uniform(words.reshape(1024), weight, total)
-        for c in range(low, high):
-            out[c - start] = total[c - origin]
+        out[low - start : high - start] = here
