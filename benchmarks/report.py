@@ -185,6 +185,49 @@ def tickets(result: Result) -> str:
     return f"{body}\n\n{source(result)}"
 
 
+def launch(result: Result) -> str:
+    """From launch to the first generation."""
+    low, middle, high = result["launch"]["warm_seconds"]
+    rows = [
+        ["kernels compiled before", f"{middle:.1f} ({low:.1f} to {high:.1f})"],
+        ["nothing compiled yet", f"{result['launch']['cold_seconds']:.1f}"],
+    ]
+    heads = [f"launch of {result['ranks']} ranks", "seconds to the first generation"]
+    return f"{table(heads, rows)}\n\n{source(result)}"
+
+
+def memory(result: Result) -> str:
+    """What a rank holds."""
+    rows = [
+        [
+            f"{held['coordinates']:,}",
+            f"{4 * held['coordinates'] / 1e6:,.1f}",
+            f"{held['own_bytes'] / 1e6:,.0f}",
+            f"{held['shared_bytes'] / 1e6:,.0f}",
+        ]
+        for held in result["memory"]
+    ]
+    heads = [
+        "\\|h\\|, about",
+        "one vector (MB)",
+        "a rank's own (MB)",
+        "of the node's, seen by it (MB)",
+    ]
+    return f"{table(heads, rows)}\n\n{source(result)}"
+
+
+def ranks(result: Result) -> str:
+    """How two ranks compare with one."""
+    rows = []
+    for told in result["scaling"]:
+        low, high = told["quartiles"]
+        beside = ""
+        if told["ratio"] is not None:
+            beside = f"{number(told['ratio'])} × ({number(low)} to {number(high)}) {told['reference_name']}"
+        rows.append([told["name"], f"{number(told['value'])} {told['unit']}", beside])
+    return f"{table(['measured', 'median', 'beside'], rows)}\n\n{source(result)}"
+
+
 def machine(result: Result) -> str:
     """What the figures were measured on."""
     found = result["machine"]
@@ -202,6 +245,11 @@ PARTS: dict[str, tuple[str, Callable[[Result], str]]] = {
     "hebbian": ("hebbian", compared_all),
     "cartpole": ("cartpole", cartpole),
     "scaling": ("scaling", scaling),
+    "launch": ("jobs", launch),
+    "memory": ("jobs", memory),
+    "ranks": ("jobs", ranks),
+    "training": ("jobs", compared_all),
+    "lockstep": ("lockstep", compared_all),
     "schedule worlds": ("schedule", worlds),
     "schedule nodes": ("schedule", nodes_of_64),
     "schedule spread": ("schedule", spread),

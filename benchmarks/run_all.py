@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.measuring import RESULTS, ROOT
 
-BENCHMARKS = ("noise", "hebbian", "scaling", "schedule", "cartpole")
+BENCHMARKS = ("noise", "hebbian", "scaling", "schedule", "jobs", "lockstep", "cartpole")
 
 
 def run(module: str, *words: str) -> None:

@@ -161,7 +161,7 @@ def rollout(config: Config, seconds: float, rounds: int) -> Iterator[Measurement
     yield compared(
         f"{config.env.id} with its {config.policy.kind} policy, one rank", "steps/s",
         lambda: play.rate(seconds),
-        "the bare environment, random actions", lambda: _bare_rate(env, actions, seconds), rounds,
+        "the bare environment, random actions", lambda: bare_rate(env, actions, seconds), rounds,
     )  # fmt: skip
 
 
@@ -183,7 +183,8 @@ class _Episodes:
         return steps / elapsed
 
 
-def _bare_rate(env: gymnasium.Env[Any, Any], actions: list[Any], seconds: float) -> float:
+def bare_rate(env: gymnasium.Env[Any, Any], actions: list[Any], seconds: float) -> float:
+    """Steps per second of an environment that is given one action after the other, resets included."""
     env.reset(seed=0)
     steps, began = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - began) < seconds:
