@@ -77,10 +77,10 @@ def launched(cache: str) -> float:
 
 
 def launches(rounds: int) -> dict[str, Any]:
-    """With an empty cache, and then with what that has left."""
+    """With an empty cache, and then as often with what that has left; without rounds only the first."""
     with tempfile.TemporaryDirectory() as cache:
         cold = launched(cache)
-        warm = np.quantile([launched(cache) for _ in range(rounds)], (0.25, 0.5, 0.75))
+        warm = np.quantile([launched(cache) for _ in range(rounds)] or [cold], (0.25, 0.5, 0.75))
     return {"cold_seconds": cold, "warm_seconds": warm.tolist()}
 
 
@@ -171,8 +171,9 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     sizes = list(NETWORKS)[: 1 if arguments.quick else 2]
     return {
         "ranks": RANKS,
-        "launch": launches(1 if arguments.quick else 5),
+        "launch": launches(0 if arguments.quick else 5),
         "memory": [{"coordinates": size, **memory(NETWORKS[size])} for size in sizes],
+        "tables": trainings(arguments.quick),
         "scaling": [
             m for name in experiments for m in ranks(name, arguments.quick)["measurements"]
         ],

