@@ -1,7 +1,8 @@
 """h and the optimizer's moments once per node, and the update that the node's ranks make together.
 
-There are two buffers of everything, each stamped with its generation: the update reads t and writes t + 1, so any
-slice can be made again, and nobody reads t + 1 before all ranks of the node have said that their slice is there.
+There are two buffers of everything, each slice of them stamped with its generation: the update reads t and writes
+t + 1, so any slice can be made again, and nobody reads t + 1 before all ranks of the node have said that their slice is
+there.
 Every node repeats the same arithmetic, because sending h would break law 3.
 """
 
@@ -29,7 +30,8 @@ from esd.strategy import EvolutionState, Strategy
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
-NEVER = -1  # the stamp of a buffer that holds no generation
+_ROWS = 6  # of partial sums: two for the optimizer's norms, two by turns for what a step tells
+NEVER = -1  # the stamp of a slice that is being written
 
 
 class UpdateFailedError(Exception):
@@ -81,11 +83,13 @@ class NodeState:
         self._blocks = slice(*own)
         self._part = slice(*(min(block * REDUCTION_BLOCK, size) for block in own))
         vectors = 2 * (1 + len(names))
-        self._memory = _allocate(node, 16 + 8 * 4 * blocks + 4 * vectors * size)
-        self._stamps = np.frombuffer(self._memory, np.int64, 2)
-        partials = np.frombuffer(self._memory, np.float64, 4 * blocks, 16)
-        floats = np.frombuffer(self._memory, np.float32, vectors * size, 16 + 8 * 4 * blocks)
-        self._partials = partials.reshape(4, blocks)
+        stamps, partials_at = 2 * node.size, 8 * 2 * node.size
+        floats_at = partials_at + 8 * _ROWS * blocks
+        self._memory = _allocate(node, floats_at + 4 * vectors * size)
+        self._stamps = np.frombuffer(self._memory, np.int64, stamps).reshape(2, node.size)
+        partials = np.frombuffer(self._memory, np.float64, _ROWS * blocks, partials_at)
+        floats = np.frombuffer(self._memory, np.float32, vectors * size, floats_at)
+        self._partials = partials.reshape(_ROWS, blocks)
         self._vectors = [
             dict(zip(["", *names], buffer, strict=True))
             for buffer in floats.reshape(2, 1 + len(names), size)
@@ -97,9 +101,8 @@ class NodeState:
         buffer = self._vectors[state.generation & 1]
         for name, vector in {"": state.h, **state.evolution.moments}.items():
             buffer[name][self._part] = vector[self._part]
-        if self._node.rank == 0:
-            self._stamps[:] = NEVER
-            self._stamps[state.generation & 1] = state.generation
+        self._stamps[:, self._node.rank] = NEVER
+        self._stamps[state.generation & 1, self._node.rank] = state.generation
         self._meet(None)
         return self._view(state.generation, state.evolution.scalars, state.observations)
 
@@ -121,17 +124,16 @@ class NodeState:
         """
         state, t = self.state, self.state.generation
         if not records.members:
-            return Step(state, self._norm_of(state.h[self._part], 2), 0.0)
+            return Step(state, self._norm_of(state.h[self._part], _sums_of(t)[0]), 0.0)
         moments = dict(self._vectors[(t + 1) & 1])
         h = moments.pop("")
         rows = iter((0, 1))  # of the optimizer's norms the second must not overwrite the first
         error: Exception | None = None
         scalars: dict[str, float] = {}
         try:
-            if self._stamps[t & 1] != t:
-                raise RuntimeError(f"generation {self._stamps[t & 1]} is where {t} should be")
-            if self._node.rank == 0:
-                self._stamps[(t + 1) & 1] = NEVER
+            if (self._stamps[t & 1] != t).any():
+                raise RuntimeError(f"generations {self._stamps[t & 1]} are where {t} should be")
+            self._stamps[(t + 1) & 1, self._node.rank] = NEVER
             with np.errstate(over="ignore", invalid="ignore"):  # seen in the norm, and told better
                 scalars = self._strategy.tell_slice(
                     state.evolution,
@@ -141,16 +143,15 @@ class NodeState:
                     moments,
                     lambda part: self._norm_of(part, next(rows)),
                 )
-                self._sum_up(h, state.h)
+                self._sum_up(h, state.h, *_sums_of(t))
+            self._stamps[(t + 1) & 1, self._node.rank] = t + 1
         except UpdateFailedError:  # met already, in a norm
             raise
         except Exception as caught:
             error = caught
         self._meet(error)
-        if self._node.rank == 0:
-            self._stamps[(t + 1) & 1] = t + 1
         self.state = self._view(t + 1, scalars, observed(state, records))
-        return Step(self.state, self._norm(2), self._norm(3))
+        return Step(self.state, *map(self._norm, _sums_of(t)))
 
     def replay(self, entries: Iterable[tuple[int, Records]]) -> None:
         """Go on from the state by the records of the generations that follow it, without an episode.
@@ -165,13 +166,13 @@ class NodeState:
             if generation >= self.state.generation:
                 self.advance(records)
 
-    def _sum_up(self, h: Float32s, before: Float32s) -> None:
+    def _sum_up(self, h: Float32s, before: Float32s, h_row: int, update_row: int) -> None:
         """Leave this slice's part of ‖h‖² and of the update's square where all ranks see it."""
         block = self._blocks.start
         for piece in _pieces_of(self._part):
             sums = block_sums_of_squares(h[piece])
-            self._partials[2, block : block + sums.size] = sums
-            self._partials[3, block : block + sums.size] = block_sums_of_squares(
+            self._partials[h_row, block : block + sums.size] = sums
+            self._partials[update_row, block : block + sums.size] = block_sums_of_squares(
                 h[piece] - before[piece]
             )
             block += sums.size
@@ -189,6 +190,11 @@ class NodeState:
         """Wait until all ranks of the node are here; fail on all of them if one has failed."""
         if gather(self._node, exit_code_of(error), "the update of h").any():
             raise UpdateFailedError(error) from error
+
+
+def _sums_of(generation: int) -> tuple[int, int]:
+    """The rows of partials for ‖h‖ and the update: by turns, since in a replay a rank may be one update ahead."""
+    return (2, 3) if generation & 1 else (4, 5)
 
 
 def _pieces_of(part: slice) -> Iterator[slice]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -173,3 +174,27 @@ def test_an_update_allocates_no_vector_of_the_size_of_h() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < size  # bytes: a quarter of a float32 vector
+
+
+@pytest.mark.mpi
+def test_a_long_replay_on_ranks_of_unequal_speed_is_the_run(
+    node: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the update itself keeps the ranks in step: a fast one must not spoil what a slow one reads."""
+    strategy = make_strategy("sgd")
+    expected = first_state(strategy, 3 * 4096)
+    memory = NodeState(node, strategy, first_state(strategy, 3 * 4096))
+    meet = NodeState._meet
+
+    def limp(self: NodeState, error: Exception | None) -> None:
+        meet(self, error)
+        if node.rank == 0:
+            time.sleep(0.002)
+
+    monkeypatch.setattr(NodeState, "_meet", limp)
+    for generation in range(30):
+        before, expected = expected, advance(strategy, expected, records_of(generation))
+        step = memory.advance(records_of(generation))
+        assert step.h_norm == euclidean_norm(expected.h)
+        assert step.update_norm == euclidean_norm(expected.h - before.h)
+    assert memory.state.sha256() == expected.sha256()
