@@ -131,6 +131,10 @@ class HebbianConfig:
     """[policy] kind = "hebbian": a multilayer perceptron whose weights a learning rule rewires at every step."""
 
     rule: str = _setting("ABCD_lr", "the learning rule", choices=RULES)
+    convolutions: bool = _setting(
+        False,
+        "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
+    )
     hidden: tuple[int, ...] = _setting(
         (128, 64),
         "sizes of the hidden layers",
@@ -159,6 +163,10 @@ class HebbianConfig:
 class StaticConfig:
     """[policy] kind = "static": the same network, its weights evolved directly."""
 
+    convolutions: bool = _setting(
+        False,
+        "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
+    )
     hidden: tuple[int, ...] = _setting(
         (128, 64),
         "sizes of the hidden layers",

@@ -16,15 +16,25 @@ def make_policy(config: PolicyConfig, interface: Interface) -> Policy:
     Raises:
         UsageError: if a user's class can't be imported or doesn't follow the protocol.
     """
-    if isinstance(config.settings, HebbianConfig):
+    settings = config.settings
+    if isinstance(settings, ModuleConfig):
+        return _user_policy(config.kind, settings, interface)
+    if settings.convolutions:
+        from esd.policies.convolutional import ConvolutionalPolicy
+
+        return ConvolutionalPolicy(interface, lambda seen: _perceptron(settings, seen))
+    return _perceptron(settings, interface)
+
+
+def _perceptron(settings: HebbianConfig | StaticConfig, interface: Interface) -> Policy:
+    """One of the two built-in kinds."""
+    if isinstance(settings, HebbianConfig):
         from esd.policies.hebbian import HebbianPolicy
 
-        return HebbianPolicy(interface, config.settings)
-    if isinstance(config.settings, StaticConfig):
-        from esd.policies.static import StaticPolicy
+        return HebbianPolicy(interface, settings)
+    from esd.policies.static import StaticPolicy
 
-        return StaticPolicy(interface, config.settings)
-    return _user_policy(config.kind, config.settings, interface)
+    return StaticPolicy(interface, settings)
 
 
 def _user_policy(kind: str, settings: ModuleConfig, interface: Interface) -> Policy:

@@ -161,3 +161,11 @@ def test_vectors_are_unpacked_as_layouts_do(order: Any) -> None:
     for number, vector in enumerate(vectors):
         for name, array in layout.unpack(vector).items():
             np.testing.assert_array_equal(together[name][number].numpy(), array)
+
+
+def test_convolutions_are_refused_by_name() -> None:
+    table = {"policy": {"kind": "static", "convolutions": True}, "batch_members": 4}
+    config, interface = parse(table, "test"), Interface(3 * 84**2, 2, True)
+    policy = make_policy(config.policy, interface)
+    with pytest.raises(UsageError, match=r"policy.convolutions = true: can't be evaluated"):
+        make_batch_policy(config, policy, interface, torch.device("cpu"))

@@ -160,12 +160,13 @@ def test_streams_of_different_names_share_no_words() -> None:
 COMPUTE = r"""
 import hashlib, json
 import numpy as np
-from esd.config import HebbianConfig
-from esd.kernels import philox, plastic
+from esd.config import HebbianConfig, PolicyConfig
+from esd.kernels import convolution, philox, plastic
 from esd.noise import NOISE_KINDS, Noise, Purpose, normals, uniforms
 from esd.optim import OPTIMIZERS, make_optimizer
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy
+from esd.policies.registry import make_policy
 from esd.shaping import SHAPINGS
 from esd.strategy import Decay, Strategy, mean_square
 
@@ -195,6 +196,11 @@ def computed():
             outputs = [policy.act(normals(SEED, Purpose.TEST_EPISODE, 11, t)).copy() for t in range(20)]
             assert np.isfinite(outputs).all()
             result[f"plastic {normalization} {activation}"] = digest(*outputs, *policy.weights())
+    settings = PolicyConfig("hebbian", HebbianConfig(hidden=(8,), convolutions=True))
+    policy = make_policy(settings, Interface(96 * 96 * 3, 3, True))
+    policy.load(policy.initial_parameters(SEED))
+    policy.reset(SEED)
+    result["features"] = digest(policy.see(np.float32(127) * uniforms(SEED, Purpose.TEST_EPISODE, 96 * 96 * 3)))
     h = normals(SEED, Purpose.INITIAL_H, 9_000)
     fitness = np.float64(normals(SEED, Purpose.INITIAL_H, 40, 1))
     for name in OPTIMIZERS:
@@ -214,7 +220,7 @@ REPORT = """
 result = computed()
 assembly = "".join(
     text
-    for kernel in (philox.add, plastic.step)
+    for kernel in (philox.add, plastic.step, convolution.features)
     for text in kernel.inspect_asm().values()
 )
 print(json.dumps({
