@@ -67,7 +67,8 @@ def make_batch_policy(
     if isinstance(settings, HebbianConfig | StaticConfig):
         if settings.convolutions:
             raise UsageError(
-                'policy.convolutions = true: can\'t be evaluated in lock-step. Take device = "cpu" and batch_members = 0'
+                "policy.convolutions = true: can't be evaluated in lock-step. "
+                'Take device = "cpu" and batch_members = 0'
             )
         return BatchPerceptron(settings, policy.layout, interface, slots, device)
     kind = config.policy.kind
