@@ -95,7 +95,14 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "launch/README.md", "docs/devices.md"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "launch/README.md",
+        "docs/devices.md",
+        "docs/worlds.md",
+    ],
 )
 def test_every_relative_link_leads_somewhere(name: str) -> None:
     page = REPOSITORY / name

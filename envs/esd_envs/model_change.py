@@ -77,12 +77,14 @@ def _arrays(owner: Any) -> list[str]:
 def read_specification(model: mujoco.MjModel, path: str) -> mujoco.MjSpec:
     """Read a compiled model's file, with densities that give the masses of the model."""
     specification = mujoco.MjSpec.from_file(path)
-    if getattr(specification.compiler, "settotalmass", -1.0) > 0.0:
-        # HalfCheetah sets its total mass: a lighter shin would make every other part heavier
+    total = getattr(specification.compiler, "settotalmass", -1.0)  # MuJoCo is about to drop it
+    if total > 0.0:
         specification.compiler.settotalmass = -1.0
-        factor = model.body_mass.sum() / specification.compile().body_mass.sum()
+    compiled = specification.compile()  # from now on its parts have the ids of the model
+    if total > 0.0:
+        # HalfCheetah sets its total mass: a lighter shin would make every other part heavier
         for geom in specification.geoms:
-            scale_mass(geom, factor)
+            scale_mass(geom, model.body_mass.sum() / compiled.body_mass.sum())
     return specification
 
 
