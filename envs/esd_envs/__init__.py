@@ -10,6 +10,8 @@ from typing import Any
 
 import gymnasium
 
+__all__ = ["ChangedBody"]
+
 gymnasium.register(
     id="esd/CartPoleHiddenSign-v0",
     entry_point="esd_envs.cartpole_hidden_sign:CartPoleHiddenSign",

@@ -132,7 +132,7 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _actuator_name(self, i: int) -> str:
         model = self._model
         name = model.actuator(i).name
-        if not name and model.actuator_trntype[i] == mujoco.mjtTrn.mjTRN_JOINT:
+        if not name and int(model.actuator_trntype[i]) == int(mujoco.mjtTrn.mjTRN_JOINT):
             name = model.joint(model.actuator_trnid[i, 0]).name
         return name or f"actuator {i}"
 
@@ -145,7 +145,9 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
             return np.flatnonzero(model.geom_bodyid == bodies.index(part)).tolist()
         if part in geoms:
             return [geoms.index(part)]
-        known = dict.fromkeys(name for name in [*bodies, *geoms] if name)
+        if what != "friction":  # the world has no length and no mass
+            geoms = [geoms[i] for i in np.flatnonzero(model.geom_bodyid)]
+        known = dict.fromkeys(name for name in [*bodies[1:], *geoms] if name)
         raise ValueError(f"{what}: no part {part!r}; there are {', '.join(known)}")
 
     def _other_body(self, scale: Factors, mass: Factors) -> ModelChange:

@@ -118,9 +118,8 @@ class DamagedAnt(AntEnv):
             return specification.compile()
         # The joint stays, so that states and observations keep their shapes, but nothing hangs on it. Its armature,
         # which couples to no other joint, keeps its equation solvable without any mass.
-        capsule.contype = (
-            2  # the ground's bit is 1; without any, MuJoCo would lay its bounding volumes out anew
-        )
+        # It collides with nothing: the ground's bit is 1. Without any, bounding volumes would be laid out anew.
+        capsule.contype = 2
         capsule.rgba[3] = 0.0
         capsule.mass = 1e-12  # 0 doesn't compile
         joint.limited = mujoco.mjtLimited.mjLIMITED_FALSE

@@ -96,6 +96,9 @@ def test_a_scaled_part_has_the_length_and_mass_of_that_capsule_and_no_other_mass
     body = plain.geom(geom).bodyid[0]
     half = plain.geom(geom).size[1]
     assert model.geom(geom).size[:2] == pytest.approx([radius, half * factor])
+    joint = plain.jnt_pos[plain.body(body).jntadr[0]]
+    places = [m.geom(geom).pos - joint for m in (model, plain)]
+    assert places[0] == pytest.approx(factor * places[1])
 
     def volume(half_length: float) -> float:
         return math.pi * radius**2 * (2 * half_length + 4.0 / 3.0 * radius)
@@ -135,6 +138,12 @@ def test_what_hangs_on_a_scaled_part_moves_with_its_end(
     rest = slice(b + 1, b + 2)  # a joint further down goes along
     if plain.jnt_bodyid[b] in plain.body_parentid[plain.jnt_bodyid[rest]]:
         assert (new - old)[rest] == pytest.approx((new - old)[[b]])
+
+
+def test_a_site_goes_along_with_the_end_that_it_marks() -> None:
+    env, model, plain = made("InvertedDoublePendulum-v5", scale={"pole2": 0.5})
+    assert model.site("tip").pos == pytest.approx(0.5 * plain.site("tip").pos)
+    assert env.unwrapped.data.site("tip").xpos[2] == pytest.approx(0.6 + 0.3, abs=0.02)
 
 
 def test_the_wrapper_shortens_an_ant_s_leg_as_the_damaged_ant_does() -> None:
