@@ -37,6 +37,8 @@ def import_name(reference: str, what: str) -> Any:
             f"it is looked for in the working directory {Path.cwd()} and the installed packages"
         ) from error
     if not hasattr(module, name):
-        public = [key for key in vars(module) if not key.startswith("_")]
+        public = getattr(module, "__all__", None) or [
+            key for key in vars(module) if not key.startswith("_")
+        ]
         raise UsageError(f"{what} = {reference!r}: no {name!r} in it, {nearest(name, public)}")
     return getattr(module, name)

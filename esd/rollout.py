@@ -54,7 +54,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
             if len(hint) > 200:
                 hint = " (esd list environments shows those installed)"
         raise UsageError(f"env.id = {config.id!r}: {_one_line(error)}{hint}") from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(
             f"env.id = {config.id!r} with env.kwargs = {config.kwargs}: {_one_line(error)}"
         ) from error
@@ -62,7 +62,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
         wrapper_class = import_name(wrapper.id, "env.wrappers")
         try:
             env = wrapper_class(env, **wrapper.kwargs)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise UsageError(
                 f"env.wrappers: {wrapper.id} with {wrapper.kwargs}: {_one_line(error)}"
             ) from error

@@ -10,8 +10,9 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _importable_user_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests start processes in empty folders: there, too, ``tests.user_code`` is found."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    """Tests start processes in empty folders: there, too, ``tests.user_code`` and this ``esd_envs`` are found."""
+    repository = Path(__file__).parent.parent
+    monkeypatch.setenv("PYTHONPATH", f"{repository}{os.pathsep}{repository / 'envs'}")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -193,6 +193,12 @@ def test_observation_normalization_is_frozen_and_collects_every_observation_seen
             "TimeAwareObservation",
         ),
         ({"id": "CartPole-v1", "wrappers": ["no_such_module:Wrapper"]}, "no_such_module"),
+        (
+            {"id": "CartPole-v1", "wrappers": ["esd_envs:ChangedBody"]},
+            "CartPoleEnv is not a MuJoCo",
+        ),
+        ({"id": "Hopper-v5", "wrappers": ["esd_envs:ChangeBody"]}, "mean 'ChangedBody'"),
+        ({"id": "esd/CartPoleHiddenSign-v0", "kwargs": {"sign": 2}}, "sign = 2: expected"),
         ({"id": "tests.user_code:Endless-v0"}, "env.max_steps"),
     ],
 )

@@ -6,10 +6,28 @@ that itself; elsewhere ``import esd_envs`` or ``gymnasium.make("esd_envs:esd/…
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
+
+__all__ = ["ChangedBody"]
 
 gymnasium.register(
     id="esd/CartPoleHiddenSign-v0",
     entry_point="esd_envs.cartpole_hidden_sign:CartPoleHiddenSign",
     max_episode_steps=500,
 )
+gymnasium.register(
+    id="esd/DamagedAnt-v0",
+    entry_point="esd_envs.damaged_ant:DamagedAnt",
+    max_episode_steps=1000,
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``ChangedBody`` only when it is asked for: it needs MuJoCo, which other environments don't."""
+    if name == "ChangedBody":
+        from esd_envs.changed_body import ChangedBody
+
+        return ChangedBody
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

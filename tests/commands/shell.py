@@ -34,7 +34,8 @@ def environment(**changes: str) -> dict[str, str]:
         k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PRTE_"))
     }
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    return {**inherited, **root, "PYTHONPATH": str(REPOSITORY), **changes}
+    path = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'envs'}"
+    return {**inherited, **root, "PYTHONPATH": path, **changes}
 
 
 def esd(

@@ -157,6 +157,19 @@ def test_fresh_asks_for_yes_before_it_deletes_a_run(run: Path) -> None:
         (["--run", "/proc/run"], ["/proc/run"]),
         (["--from", "occupied"], ["occupied"]),
         (["--set", "policy.kind=tests.user_code:LackingPolicy"], ["layout"]),
+        (
+            ["--set", "env.id=esd/DamagedAnt-v0", "--set", "env.kwargs.leg=middle"],
+            ["leg = 'middle'", "front_left"],
+        ),
+        (
+            [
+                "--set",
+                "env.id=Walker2d-v5",
+                "--set",
+                'env.wrappers=[{id="esd_envs:ChangedBody", kwargs={scale={tors=2.0}}}]',
+            ],
+            ["ChangedBody", "'tors'", "torso"],
+        ),
         (["--flag"], ["--flag"]),
     ],
 )

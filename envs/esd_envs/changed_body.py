@@ -1,0 +1,292 @@
+"""A wrapper that makes another body, or another world, of any MuJoCo environment: what a policy has not trained on."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from esd_envs.model_change import ModelChange, read_specification, scale_mass
+
+Factors = Mapping[str, float]
+Float64s = npt.NDArray[np.float64]
+
+LENGTHS = {  # which sizes of a geom are lengths along it: capsules and cylinders keep their radius
+    mujoco.mjtGeom.mjGEOM_SPHERE: slice(0, 1),
+    mujoco.mjtGeom.mjGEOM_CAPSULE: slice(1, 2),
+    mujoco.mjtGeom.mjGEOM_CYLINDER: slice(1, 2),
+    mujoco.mjtGeom.mjGEOM_ELLIPSOID: slice(0, 3),
+    mujoco.mjtGeom.mjGEOM_BOX: slice(0, 3),
+}
+# actuators whose force is linear in these parameters: motors, servos and dampers
+LINEAR_GAINS = {int(mujoco.mjtGain.mjGAIN_FIXED), int(mujoco.mjtGain.mjGAIN_AFFINE)}
+LINEAR_BIASES = {int(mujoco.mjtBias.mjBIAS_NONE), int(mujoco.mjtBias.mjBIAS_AFFINE)}
+
+
+class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """A MuJoCo environment whose body or world is changed from a step of each episode on.
+
+    A part is a body of the model or a geom. Scaling a body scales the lengths of its geoms and where its children
+    hang, both away from the body's joint; a geom is scaled alone. Densities stay, so masses and inertias follow.
+    Factors are of the original model, whichever other wrappers there are.
+
+    Attributes:
+        reshapes: whether it changes lengths or masses.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any],
+        scale: Factors | None = None,
+        mass: Factors | None = None,
+        friction: float | Factors = 1.0,
+        gravity: float = 1.0,
+        actuators: float | Factors = 1.0,
+        sensor_noise: float = 0.0,
+        at_step: int = 0,
+    ) -> None:
+        """Compile the changed body.
+
+        Args:
+            env: a Gymnasium environment with MuJoCo's ``model`` (and for ``scale`` and ``mass`` its ``fullpath``).
+            scale: factors on lengths, by part.
+            mass: factors on masses and inertias, by part.
+            friction: factor on all friction coefficients of all geoms, or factors by part. Two geoms in contact have
+                the larger coefficients of both, unless the model gives one of them priority.
+            gravity: factor.
+            actuators: factor on the force of all actuators, or factors by actuator (or its joint, if it has no name).
+            sensor_noise: standard deviation of Gaussian noise on each number of each observation, in its own unit,
+                drawn from the environment's own generator.
+            at_step: the first step of an episode, counted from 0, that is taken with the change.
+
+        Raises:
+            ValueError: if a name or a number is not what is expected, or the environment can't be changed so.
+        """
+        super().__init__(env)
+        model = getattr(env.unwrapped, "model", None)
+        if not isinstance(model, mujoco.MjModel):
+            raise ValueError(f"{type(env.unwrapped).__name__} is not a MuJoCo environment")
+        self._model = model
+        scale, mass = scale or {}, mass or {}
+        for name, value, valid, expected in (
+            ("scale", scale, _positive, "a factor above 0"),
+            ("mass", mass, _positive, "a factor above 0"),
+            ("friction", friction, _not_negative, "a factor, 0 or more"),
+            ("gravity", {"": gravity}, math.isfinite, "a factor"),
+            ("actuators", actuators, math.isfinite, "a factor"),
+            ("sensor_noise", {"": sensor_noise}, _not_negative, "a standard deviation, 0 or more"),
+            ("at_step", {"": at_step}, _is_step, "a step, 0 or more"),
+        ):
+            _check(name, value, valid, expected)
+        self._changes = [ModelChange(model, self._other_world(friction, gravity, actuators))]
+        self.reshapes = bool(scale or mass)
+        if self.reshapes:
+            self._changes.append(self._other_body(scale, mass))
+        space = env.observation_space
+        if sensor_noise and not (
+            isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
+        ):
+            raise ValueError(f"sensor_noise: expected a Box of floats to add it to, not {space}")
+        self._noise = sensor_noise
+        self._at_step = at_step
+        self._steps = 0
+
+    def _other_world(
+        self, friction: float | Factors, gravity: float, actuators: float | Factors
+    ) -> mujoco.MjModel:
+        """The model with what needs no compiling changed."""
+        other = copy.copy(self._model)
+        other.opt.gravity[:] *= gravity
+        if isinstance(friction, Mapping):
+            for part, factor in friction.items():
+                other.geom_friction[self._geoms("friction", part)] *= factor
+        else:
+            other.geom_friction[:] *= friction
+            other.pair_friction[:] *= friction
+        names = [self._actuator_name(i) for i in range(other.nu)]
+        for name, factor in (
+            actuators if isinstance(actuators, Mapping) else dict.fromkeys(names, actuators)
+        ).items():
+            if name not in names:
+                raise ValueError(f"actuators: no {name!r}; there are {', '.join(names)}")
+            i = names.index(name)
+            linear = (
+                int(other.actuator_gaintype[i]) in LINEAR_GAINS
+                and int(other.actuator_biastype[i]) in LINEAR_BIASES
+            )
+            if not linear and factor != 1.0:
+                raise ValueError(
+                    f"actuators: {name!r} has no linear force that could be scaled (a muscle?)"
+                )
+            other.actuator_gainprm[i] *= factor
+            other.actuator_biasprm[i] *= factor
+        return other
+
+    def _actuator_name(self, i: int) -> str:
+        model = self._model
+        name = model.actuator(i).name
+        if not name and int(model.actuator_trntype[i]) == int(mujoco.mjtTrn.mjTRN_JOINT):
+            name = model.joint(model.actuator_trnid[i, 0]).name
+        return name or f"actuator {i}"
+
+    def _geoms(self, what: str, part: str) -> list[int]:
+        """The geoms of a body, or the one geom of that name."""
+        model = self._model
+        bodies = [model.body(i).name for i in range(model.nbody)]
+        geoms = [model.geom(i).name for i in range(model.ngeom)]
+        if part in bodies:
+            return np.flatnonzero(model.geom_bodyid == bodies.index(part)).tolist()
+        if part in geoms:
+            return [geoms.index(part)]
+        if what != "friction":  # the world has no length and no mass
+            geoms = [geoms[i] for i in np.flatnonzero(model.geom_bodyid)]
+        known = dict.fromkeys(name for name in [*bodies[1:], *geoms] if name)
+        raise ValueError(f"{what}: no part {part!r}; there are {', '.join(known)}")
+
+    def _other_body(self, scale: Factors, mass: Factors) -> ModelChange:
+        """Compile the body with other lengths and masses.
+
+        Raises:
+            ValueError: if there is no such part, or the body can't be changed so.
+        """
+        if self.env.has_wrapper_attr("reshapes") and self.env.get_wrapper_attr("reshapes"):
+            raise ValueError(
+                "scale and mass: the body within is changed already; give all its changes to one wrapper"
+            )
+        path = getattr(self.env.unwrapped, "fullpath", None)
+        if path is None:
+            raise ValueError(
+                "scale and mass: expected an environment that knows its model's file, as fullpath"
+            )
+        for what, factors in (("scale", scale), ("mass", mass)):
+            for part in factors:
+                if 0 in self._model.geom_bodyid[self._geoms(what, part)]:
+                    raise ValueError(f"{what}: {part!r} is part of the world, not of a body")
+
+        intact, edited = (read_specification(self._model, path) for _ in range(2))
+        for part, factor in scale.items():
+            self._scale_part(edited, part, factor)
+        for part, factor in mass.items():
+            body = edited.body(part)
+            for geom in body.geoms if body is not None else [edited.geom(part)]:
+                self._require_mass_of_geoms(edited, geom.parent)
+                scale_mass(geom, factor)
+        return ModelChange(self._model, edited.compile(), intact.compile())
+
+    def _scale_part(self, specification: mujoco.MjSpec, part: str, factor: float) -> None:
+        body = specification.body(part)
+        if body is None:
+            geom = specification.geom(part)
+            self._require_mass_of_geoms(specification, geom.parent)
+            self._scale_geom(geom, factor, self._anchor(geom.parent))
+            return
+        self._require_mass_of_geoms(specification, body)
+        anchor = self._anchor(body)
+        for geom in body.geoms:
+            self._scale_geom(geom, factor, anchor)
+        for site in body.sites:
+            site.pos += (factor - 1.0) * (site.pos - anchor)
+        for child in body.bodies:
+            # a child hangs on its joint, which need not be at its origin (as in Walker2d)
+            joint = np.empty(3)
+            mujoco.mju_rotVecQuat(joint, self._anchor(child), self._model.body_quat[child.id])
+            child.pos += (factor - 1.0) * (child.pos + joint - anchor)
+
+    def _anchor(self, body: mujoco.MjsBody) -> Float64s:
+        """Where a body's joint is, in its own frame [m]; the origin of one that hangs on the world or is welded."""
+        joints = self._model.body(body.id).jntadr
+        if joints[0] < 0 or self._model.body_parentid[body.id] == 0:
+            return np.zeros(3)
+        anchor: Float64s = self._model.jnt_pos[joints[0]].copy()
+        return anchor
+
+    @staticmethod
+    def _scale_geom(geom: mujoco.MjsGeom, factor: float, anchor: Float64s) -> None:
+        if geom.type not in LENGTHS:
+            raise ValueError(f"scale: {geom.name!r} is a {geom.type.name}, which has no length")
+        if np.isnan(geom.fromto[0]):
+            geom.pos += (factor - 1.0) * (geom.pos - anchor)
+            geom.size[LENGTHS[geom.type]] *= factor
+        else:
+            ends = geom.fromto.reshape(2, 3)
+            geom.fromto = (ends + (factor - 1.0) * (ends - anchor)).ravel()
+
+    @staticmethod
+    def _require_mass_of_geoms(specification: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
+        """Refuse a body whose inertia doesn't follow from its geoms, or whose parts are placed by a frame.
+
+        Raises:
+            ValueError: naming the body.
+        """
+        from_geoms = specification.compiler.inertiafromgeom
+        if not from_geoms or (
+            from_geoms == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO and body.explicitinertial
+        ):
+            raise ValueError(
+                f"scale and mass: {body.name!r} has an inertia of its own, which doesn't follow from its geoms"
+            )
+        if any(part.frame is not None for part in [*body.geoms, *body.sites, *body.bodies]):
+            raise ValueError(f"scale and mass: parts of {body.name!r} are placed by a frame")
+
+    def _apply(self) -> None:
+        for change in self._changes:
+            change.apply()
+
+    def _sensed(self, observation: Any) -> Any:
+        if not self._noise or self._steps < self._at_step:
+            return observation
+        noise = self.env.unwrapped.np_random.normal(0.0, self._noise, observation.shape)
+        return (observation + noise).astype(observation.dtype)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode with the body that it begins with, whatever became of the last one."""
+        for change in self._changes:
+            change.undo()
+        if self._at_step == 0:
+            self._apply()
+        self._steps = 0
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._sensed(observation), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Act, changed or not yet."""
+        if self._steps == self._at_step > 0:
+            self._apply()
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._steps += 1
+        return self._sensed(observation), reward, terminated, truncated, info
+
+
+def _check(
+    name: str, value: float | Factors, valid: Callable[[float], bool], expected: str
+) -> None:
+    """Check a number, or each number of a table.
+
+    Raises:
+        ValueError: naming the first that is not what is expected.
+    """
+    for part, number in value.items() if isinstance(value, Mapping) else [("", value)]:
+        if isinstance(number, bool) or not isinstance(number, int | float) or not valid(number):
+            where = f"{name}.{part}" if part else name
+            raise ValueError(f"{where} = {number!r}: expected {expected}")
+
+
+def _positive(number: float) -> bool:
+    return 0.0 < number < math.inf
+
+
+def _not_negative(number: float) -> bool:
+    return 0.0 <= number < math.inf
+
+
+def _is_step(number: float) -> bool:
+    return isinstance(number, int) and number >= 0

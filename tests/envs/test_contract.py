@@ -1,0 +1,128 @@
+"""What every environment of ``esd_envs`` has to keep: its interface, and law 1 in any order of episodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import esd_envs
+from esd.config import Config
+from esd.rollout import Outcome, Rollout
+from tests.experiments import of_table
+
+gymnasium.register_envs(esd_envs)
+REGISTERED = sorted(name for name in gymnasium.registry if name.startswith("esd/"))
+ANT = {"id": "esd/DamagedAnt-v0"}
+
+
+def changed(id: str, **kwargs: Any) -> dict[str, Any]:
+    """An environment in the wrapper."""
+    return {"id": id, "wrappers": [{"id": "esd_envs:ChangedBody", "kwargs": kwargs}]}
+
+
+WORLDS: dict[str, dict[str, Any]] = {
+    **{id: {"id": id} for id in REGISTERED},
+    "ant, short leg": {**ANT, "kwargs": {"leg": "front_right", "observation": 105}},
+    "ant, damaged at step 9": {**ANT, "kwargs": {"leg": "back_left", "damage_step": 9}},
+    "ant, leg lost at step 9": {
+        **ANT,
+        "kwargs": {"leg": "front_left", "fraction": 0.0, "damage_step": 9, "observation": 105},
+    },
+    "ant, damaged, in another world": {
+        **changed("esd/DamagedAnt-v0", gravity=1.3, friction=0.5, actuators=0.8, at_step=12),
+        "kwargs": {"leg": "front_left", "fraction": 0.0, "damage_step": 9},
+    },
+    "cheetah, all changed at step 9": changed(
+        "HalfCheetah-v5",
+        scale={"bshin": 0.5},
+        mass={"head": 3.0},
+        friction=0.5,
+        gravity=1.5,
+        actuators={"bthigh": 0.7},
+        sensor_noise=0.05,
+        at_step=9,
+    ),
+    "walker, short leg": changed("Walker2d-v5", scale={"leg": 0.7}, sensor_noise=0.01),
+    "hopper, weak at step 9": changed("Hopper-v5", actuators=0.7, at_step=9),
+    "ant, short leg by the wrapper": changed(
+        "Ant-v5", scale={"left_ankle_geom": 0.25}, sensor_noise=0.01, at_step=9
+    ),
+    "humanoid, heavy": changed("Humanoid-v5", mass={"torso": 2.0}, friction=0.7),
+}
+
+
+@pytest.fixture(params=WORLDS)
+def config(request: pytest.FixtureRequest) -> Config:
+    """Every environment of ours, and the wrapper around others."""
+    return of_table(env={"episodes_per_member": 2, "max_steps": 40, **WORLDS[request.param]})
+
+
+def evaluated(rollout: Rollout, member: int) -> Outcome:
+    """Play a member whose parameters are its own."""
+    h = rollout.policy.initial_parameters(member)
+    return rollout.evaluate(h, rollout.member_seeds(3, member))
+
+
+def crash(rollout: Rollout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave an episode in its middle, after all that happens at step 9 or 12."""
+    act, steps = rollout.policy.act, 0
+
+    def fails(observation: np.ndarray) -> np.ndarray:
+        nonlocal steps
+        steps += 1
+        if steps == 15:
+            raise RuntimeError("a policy broke")
+        return act(observation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollout.policy, "act", fails)
+        with pytest.raises(RuntimeError, match="a policy broke"):
+            evaluated(rollout, 2)
+
+
+def test_a_member_gives_the_same_bits_first_last_twice_elsewhere_and_after_a_crash(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = Rollout(config), Rollout(config)
+    first = evaluated(here, 5)
+    others = [evaluated(here, member) for member in (1, 8)]
+    assert evaluated(here, 5) == first
+    assert evaluated(here, 5) == first
+    crash(here, monkeypatch)
+    assert evaluated(here, 5) == first
+    assert [evaluated(elsewhere, member) for member in (1, 8)] == others
+    assert evaluated(elsewhere, 5) == first
+    assert len({o.mean_return for o in [first, *others]}) > 1, "all members are alike"
+    here.close()
+    elsewhere.close()
+
+
+def observations(env: gymnasium.Env[Any, Any], seed: int, steps: int = 40) -> list[Any]:
+    """What is seen in an episode of random actions, and the rewards."""
+    env.action_space.seed(seed)
+    seen: list[Any] = [env.reset(seed=seed)[0]]
+    for _ in range(steps):
+        observation, reward, terminated, _, _ = env.step(env.action_space.sample())
+        seen += [observation, reward]
+        if terminated:
+            break
+    return seen
+
+
+@pytest.mark.parametrize("id", REGISTERED)
+def test_two_seeds_give_two_episodes_and_one_seed_gives_one(id: str) -> None:
+    env = gymnasium.make(id)
+    first, other, again = (observations(env, seed) for seed in (1, 2, 1))
+    assert len(first) == len(again)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=False))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of unbounded observations
+@pytest.mark.parametrize("id", REGISTERED)
+def test_gymnasium_finds_no_fault_with_it(id: str) -> None:
+    check_env(gymnasium.make(id, disable_env_checker=True).unwrapped, skip_render_check=True)
