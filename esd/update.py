@@ -1,7 +1,8 @@
 """h and the optimizer's moments once per node, and the update that the node's ranks make together.
 
-There are two buffers of everything, each stamped with its generation: the update reads t and writes t + 1, so any
-slice can be made again, and nobody reads t + 1 before all ranks of the node have said that their slice is there.
+There are two buffers of everything, in which each rank stamps its slice with the generation: the update reads t and
+writes t + 1, so any slice can be made again, and nobody reads t + 1 before all ranks of the node have said that their
+slice is there.
 Every node repeats the same arithmetic, because sending h would break law 3.
 """
 
@@ -29,7 +30,7 @@ from esd.strategy import EvolutionState, Strategy
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
-NEVER = -1  # the stamp of a buffer that holds no generation
+NEVER = -1  # the stamp of a slice that holds no generation
 
 
 class UpdateFailedError(Exception):
@@ -81,10 +82,13 @@ class NodeState:
         self._blocks = slice(*own)
         self._part = slice(*(min(block * REDUCTION_BLOCK, size) for block in own))
         vectors = 2 * (1 + len(names))
-        self._memory = _allocate(node, 16 + 8 * 4 * blocks + 4 * vectors * size)
-        self._stamps = np.frombuffer(self._memory, np.int64, 2)
-        partials = np.frombuffer(self._memory, np.float64, 4 * blocks, 16)
-        floats = np.frombuffer(self._memory, np.float32, vectors * size, 16 + 8 * 4 * blocks)
+        partials_at = 8 * 2 * node.size
+        floats_at = partials_at + 8 * 4 * blocks
+        self._memory = _allocate(node, floats_at + 4 * vectors * size)
+        stamps = np.frombuffer(self._memory, np.int64, 2 * node.size)
+        partials = np.frombuffer(self._memory, np.float64, 4 * blocks, partials_at)
+        floats = np.frombuffer(self._memory, np.float32, vectors * size, floats_at)
+        self._stamps = stamps.reshape(2, node.size)
         self._partials = partials.reshape(4, blocks)
         self._vectors = [
             dict(zip(["", *names], buffer, strict=True))
@@ -97,9 +101,8 @@ class NodeState:
         buffer = self._vectors[state.generation & 1]
         for name, vector in {"": state.h, **state.evolution.moments}.items():
             buffer[name][self._part] = vector[self._part]
-        if self._node.rank == 0:
-            self._stamps[:] = NEVER
-            self._stamps[state.generation & 1] = state.generation
+        self._stamps[:, self._node.rank] = NEVER
+        self._stamps[state.generation & 1, self._node.rank] = state.generation
         self._meet(None)
         return self._view(state.generation, state.evolution.scalars, state.observations)
 
@@ -124,14 +127,14 @@ class NodeState:
             return Step(state, self._norm_of(state.h[self._part], 2), 0.0)
         moments = dict(self._vectors[(t + 1) & 1])
         h = moments.pop("")
+        stamp = self._stamps[(t + 1) & 1, self._node.rank : self._node.rank + 1]
         rows = iter((0, 1))  # of the optimizer's norms the second must not overwrite the first
         error: Exception | None = None
         scalars: dict[str, float] = {}
         try:
-            if self._stamps[t & 1] != t:
-                raise RuntimeError(f"generation {self._stamps[t & 1]} is where {t} should be")
-            if self._node.rank == 0:
-                self._stamps[(t + 1) & 1] = NEVER
+            if (self._stamps[t & 1] != t).any():
+                raise RuntimeError(f"generations {self._stamps[t & 1]} are where {t} should be")
+            stamp[...] = NEVER
             with np.errstate(over="ignore", invalid="ignore"):  # seen in the norm, and told better
                 scalars = self._strategy.tell_slice(
                     state.evolution,
@@ -142,13 +145,12 @@ class NodeState:
                     lambda part: self._norm_of(part, next(rows)),
                 )
                 self._sum_up(h, state.h)
+            stamp[...] = t + 1  # before they meet: who leaves first may begin the next update
         except UpdateFailedError:  # met already, in a norm
             raise
         except Exception as caught:
             error = caught
         self._meet(error)
-        if self._node.rank == 0:
-            self._stamps[(t + 1) & 1] = t + 1
         self.state = self._view(t + 1, scalars, observed(state, records))
         return Step(self.state, self._norm(2), self._norm(3))
 

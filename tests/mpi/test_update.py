@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -118,6 +119,26 @@ def test_a_replay_goes_on_from_any_state_by_what_followed_it(node: Communicator)
     with agreement(node, "comparing"):
         assert whole.state.generation == 5
         assert whole.state.sha256() == later.state.sha256()
+
+
+@pytest.mark.mpi
+def test_a_replay_waits_for_no_rank_that_is_late_to_leave_an_update(
+    node: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the update's own meetings keeps the ranks together in a replay, and some wake up late from them."""
+    strategy = make_strategy("adam")
+    memory = NodeState(node, strategy, first_state(strategy, 20_000))
+    if node.rank == 0:
+        meet = memory._meet
+
+        def oversleep(error: Exception | None) -> None:
+            meet(error)
+            time.sleep(0.01)
+
+        monkeypatch.setattr(memory, "_meet", oversleep)
+    with agreement(node, "replaying"):
+        memory.replay((t, records_of(t)) for t in range(20))
+        assert memory.state.generation == 20
 
 
 @pytest.mark.mpi
