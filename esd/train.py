@@ -178,8 +178,8 @@ class _Loop:
         self._comm, self._config, self._rollout = comm, config, rollout
         self._evaluator, self._schedule, self._memory = evaluator, schedule, memory
         self._stop, self._commit = stop, commit
-        self._halted = False  # this node's update failed; the exchange will say so
-        self._error: Exception | None = None  # told to the others with the next exchange
+        self._halted = False  # this node's update failed, and all will hear of it
+        self._error: Exception | None = None  # told to the others at the next exchange
         self._time_is_up_at = time.monotonic() + 3600.0 * (config.run.max_hours or math.inf)
 
     def run(self) -> Ending:
@@ -194,13 +194,12 @@ class _Loop:
             votes = self._exchange(generation, records, began)
             self._check_failures(generation, records)
             step = self._update(records)
-            if step is None:
-                continue  # to the next exchange, in which all hear of it
-            self._check_update(step)
-            self._keep(state, step, records, votes.timing)
+            if step is not None:
+                self._check_update(step)
+                self._keep(state, step, records, votes.timing)
             reason = self._reason_to_end(last, records, votes)
-            if reason:
-                return self._end(Ending(step.state, reason))
+            if reason:  # on all ranks, also of a node whose update failed
+                return self._end(Ending(self._memory.state, reason))
 
     def _update(self, records: Records) -> Step | None:
         """Make the update with the other ranks of the node; None if one of them couldn't."""
@@ -305,6 +304,6 @@ class _Loop:
         with agreement(self._comm, "ending the run"):
             if self._error is not None:
                 raise self._error
-            if self._commit is not None:
+            if self._commit is not None and not self._halted:
                 self._commit.end(ending.state, ending.reason, ending.finished)
         return ending
