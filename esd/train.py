@@ -68,7 +68,7 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
             memory = NodeState(node, make_strategy(config), state)
             del state  # it was this rank's own; from here on there is the node's
             if contents is not None:
-                memory.replay(contents.entries)
+                _replay(memory, contents)
         commit: Commit | None = None
         with agreement(comm, "opening the run's folder"):
             if comm.rank == 0:
@@ -109,6 +109,15 @@ def _prepare_state(
         else:  # none yet, or no shared file system: the journal came from rank 0
             state = folder.initial_state(config, contents)
     return state, contents.header, contents
+
+
+def _replay(memory: NodeState, contents: JournalContents) -> None:
+    """Go on to where the journal ends; a failure is raised where it happened, for the others to hear of."""
+    try:
+        memory.replay(contents.entries)
+    except UpdateFailedError as failure:
+        if failure.reason is not None:
+            raise failure.reason from None
 
 
 def _start_from(path: Path, state: RunState) -> RunState:

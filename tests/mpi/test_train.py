@@ -14,6 +14,7 @@ from esd.config import OPTIMIZER_NAMES, Config
 from esd.mpi.comm import Alone, Communicator, JobFailedError, Ranks, agreement
 from esd.records import Records
 from esd.stop import StopRequest
+from esd.strategy import Strategy
 from esd.update import NodeState, Step, UpdateFailedError
 from tests.experiments import PRESETS, small
 from tests.training import from_journal, trained
@@ -136,3 +137,24 @@ def test_an_update_that_fails_on_one_node_ends_the_run_on_all_in_a_generation(
     cause = caught.value.__cause__
     assert (world.rank == world.size - 1) == (str(cause) == "no memory")
     assert not (folder / "run" / "DONE.json").exists()
+
+
+@pytest.mark.mpi
+def test_a_resume_that_fails_on_one_rank_tells_its_reason(
+    world: Communicator, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(small("cartpole", "generations=2", "run.checkpoint_every=100"), folder / "run", world)
+    with agreement(world, "losing the checkpoints"):
+        if world.rank == 0:
+            for checkpoint in (folder / "run" / "checkpoints").iterdir():
+                checkpoint.unlink()
+    if world.rank == world.size - 1:
+
+        def fail(*arguments: object) -> None:
+            raise OSError("no memory")
+
+        monkeypatch.setattr(Strategy, "tell_slice", fail)
+    with pytest.raises(JobFailedError) as caught:
+        trained(small("cartpole"), folder / "run", world)
+    cause = caught.value.__cause__
+    assert (world.rank == world.size - 1) == (str(cause) == "no memory")
