@@ -68,7 +68,7 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
             memory = NodeState(node, make_strategy(config), state)
             del state  # it was this rank's own; from here on there is the node's
             if contents is not None:
-                memory.replay(contents.entries)
+                _replay(memory, contents)
         commit: Commit | None = None
         with agreement(comm, "opening the run's folder"):
             if comm.rank == 0:
@@ -109,6 +109,15 @@ def _prepare_state(
         else:  # none yet, or no shared file system: the journal came from rank 0
             state = folder.initial_state(config, contents)
     return state, contents.header, contents
+
+
+def _replay(memory: NodeState, contents: JournalContents) -> None:
+    """Go on to where the journal ends; a failure is raised where it happened, for the others to hear of."""
+    try:
+        memory.replay(contents.entries)
+    except UpdateFailedError as failure:
+        if failure.reason is not None:
+            raise failure.reason from None
 
 
 def _start_from(path: Path, state: RunState) -> RunState:
@@ -178,8 +187,8 @@ class _Loop:
         self._comm, self._config, self._rollout = comm, config, rollout
         self._evaluator, self._schedule, self._memory = evaluator, schedule, memory
         self._stop, self._commit = stop, commit
-        self._halted = False  # this node's update failed; the exchange will say so
-        self._error: Exception | None = None  # told to the others with the next exchange
+        self._halted = False  # this node's update failed, and all will hear of it
+        self._error: Exception | None = None  # told to the others at the next exchange
         self._time_is_up_at = time.monotonic() + 3600.0 * (config.run.max_hours or math.inf)
 
     def run(self) -> Ending:
@@ -194,13 +203,12 @@ class _Loop:
             votes = self._exchange(generation, records, began)
             self._check_failures(generation, records)
             step = self._update(records)
-            if step is None:
-                continue  # to the next exchange, in which all hear of it
-            self._check_update(step)
-            self._keep(state, step, records, votes.timing)
+            if step is not None:
+                self._check_update(step)
+                self._keep(state, step, records, votes.timing)
             reason = self._reason_to_end(last, records, votes)
-            if reason:
-                return self._end(Ending(step.state, reason))
+            if reason:  # on all ranks, also of a node whose update failed
+                return self._end(Ending(self._memory.state, reason))
 
     def _update(self, records: Records) -> Step | None:
         """Make the update with the other ranks of the node; None if one of them couldn't."""
@@ -305,6 +313,6 @@ class _Loop:
         with agreement(self._comm, "ending the run"):
             if self._error is not None:
                 raise self._error
-            if self._commit is not None:
+            if self._commit is not None and not self._halted:
                 self._commit.end(ending.state, ending.reason, ending.finished)
         return ending

@@ -8,6 +8,7 @@ Every node repeats the same arithmetic, because sending h would break law 3.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import os
@@ -209,16 +210,19 @@ def _allocate(node: Communicator, size: int) -> mmap.mmap:
     Raises:
         RunError: on all of them, if that isn't possible.
     """
-    if node.size == 1:
-        return mmap.mmap(-1, size)
-    descriptor = open_together(node, size)
-    if descriptor is None:
+    memory = None
+    descriptor = open_together(node, size) if node.size > 1 else -1  # -1: of this process alone
+    if descriptor is not None:
+        with contextlib.suppress(OSError):
+            memory = mmap.mmap(descriptor, size)
+        if descriptor != -1:
+            os.close(descriptor)
+    mapped = gather(node, int(memory is not None), "mapping the node's memory").all()
+    if memory is None or not mapped:
+        shared = f"that the {node.size} ranks of a node share, " if node.size > 1 else ""
+        hint = ", or look whether ranks of one node can't see each other's processes in /proc"
         raise RunError(
-            f"h and the optimizer's moments need {size / 1e6:,.0f} MB of memory that the {node.size} ranks of a node "
-            "share, and it can't be had. Give the job or the container more memory, or look whether ranks of one "
-            "node can't see each other's processes in /proc"
+            f"h and the optimizer's moments need {size / 1e6:,.1f} MB of memory {shared}and it can't be had. Give the "
+            f"job or the container more memory{hint if node.size > 1 else ''}"
         )
-    try:
-        return mmap.mmap(descriptor, size)
-    finally:
-        os.close(descriptor)
+    return memory

@@ -119,9 +119,9 @@ BREAKS = (
         3,
         "ranks exchange their part of h",
         "esd/train.py",
-        "            self._check_update(step)",
-        '            self._comm.sum(np.zeros(state.h.size, np.uint64), "h")\n'
-        "            self._check_update(step)",
+        "                self._check_update(step)",
+        '                self._comm.sum(np.zeros(state.h.size, np.uint64), "h")\n'
+        "                self._check_update(step)",
         "tests/test_traffic.py",
     ),
     Break(

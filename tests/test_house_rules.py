@@ -101,11 +101,8 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "CHANGELOG.md",
         "launch/README.md",
         "docs/devices.md",
-<<<<<<< HEAD
         "docs/performance.md",
-=======
         "docs/worlds.md",
->>>>>>> bodies
     ],
 )
 def test_every_relative_link_leads_somewhere(name: str) -> None:

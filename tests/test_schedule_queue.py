@@ -6,11 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from esd.mpi import shared
 from esd.mpi.schedule import SharedQueue
 
 HOLD_THE_LOCK = """
@@ -28,12 +27,10 @@ def opened(path: bytes) -> SharedQueue:
 
 
 @pytest.fixture
-def path() -> Iterator[bytes]:
+def path(tmp_path: Path) -> bytes:
     """Under which other processes open a queue's memory."""
-    descriptor, path = shared._create(16)
-    assert descriptor is not None
-    yield path
-    os.close(descriptor)
+    (tmp_path / "queue").write_bytes(bytes(16))
+    return os.fsencode(tmp_path / "queue")
 
 
 def test_two_processes_share_one_count(path: bytes) -> None:

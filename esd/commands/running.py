@@ -78,6 +78,8 @@ def report(error: BaseException) -> None:
 
     if isinstance(error, EsdError):
         print_error(str(error))
+    elif isinstance(error, MemoryError):
+        print_error(f"out of memory ({error}): take fewer ranks per machine, or smaller layers")
     elif isinstance(error, KeyboardInterrupt):
         print_error("interrupted; everything up to the generation before is kept")
     else:

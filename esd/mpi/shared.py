@@ -2,8 +2,8 @@
 
 On Linux it is an anonymous file (``memfd_create``), which the other ranks open through /proc. It is not in /dev/shm,
 whose 64 MB in a container say nothing about the memory that there is, and it is reserved before it is mapped: where
-that fails there is an error, and no SIGBUS later. Elsewhere it is a temporary file that loses its name once all ranks
-have it open.
+that fails there is an error, and no SIGBUS later. Elsewhere, and where ranks may not look into each other's /proc (each
+in a container with a user namespace of its own), it is a temporary file that loses its name once all have it open.
 
 Neither MPI's shared windows nor Python's shared_memory survive the death of a process (measured).
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from esd.mpi.comm import Communicator, gather
@@ -28,7 +29,13 @@ def open_together(node: Communicator, size: int) -> int | None:
     Returns:
         A descriptor of this rank's own, or None on all ranks if one of them can't have it.
     """
-    own, path = _create(size) if node.rank == 0 else (None, b"")
+    descriptor = _share(node, size, _anonymous_file)
+    return _share(node, size, _named_file) if descriptor is None else descriptor
+
+
+def _share(node: Communicator, size: int, create: Callable[[], tuple[int, str]]) -> int | None:
+    """Open what rank 0 of the node creates, on all ranks or on none."""
+    own, path = _reserved(size, create) if node.rank == 0 else (None, b"")
     path = node.broadcast(path, "naming the shared memory")
     descriptor = own if node.rank == 0 else _open(path)
     opened = gather(node, int(descriptor is not None), "opening the shared memory").all()
@@ -40,15 +47,25 @@ def open_together(node: Communicator, size: int) -> int | None:
     return descriptor if opened else None
 
 
-def _create(size: int) -> tuple[int | None, bytes]:
-    """A new file with its memory reserved, and the path by which others open it; None if it can't be had."""
-    descriptor = None
+def _anonymous_file() -> tuple[int, str]:
+    """A file without a name, and the path by which others open it."""
+    if not hasattr(os, "memfd_create"):
+        raise OSError("this system has no anonymous files")
+    descriptor = os.memfd_create("esd")
+    return descriptor, f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+def _named_file() -> tuple[int, str]:
+    """A temporary file, in memory where that is possible."""
+    in_memory = "/dev/shm"  # mkstemp makes a name of its own there
+    return tempfile.mkstemp(prefix="esd-", dir=in_memory if os.access(in_memory, os.W_OK) else None)
+
+
+def _reserved(size: int, create: Callable[[], tuple[int, str]]) -> tuple[int | None, bytes]:
+    """A new file with its memory reserved, and its path; None if it can't be had."""
+    descriptor, path = None, ""
     try:
-        if hasattr(os, "memfd_create"):
-            descriptor = os.memfd_create("esd")
-            path = f"/proc/{os.getpid()}/fd/{descriptor}"
-        else:
-            descriptor, path = tempfile.mkstemp(prefix="esd-")
+        descriptor, path = create()
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, size)
         else:
@@ -56,6 +73,8 @@ def _create(size: int) -> tuple[int | None, bytes]:
     except OSError:
         if descriptor is not None:
             os.close(descriptor)
+            if not path.startswith("/proc/"):
+                Path(path).unlink()
         return None, b""
     return descriptor, os.fsencode(path)
 

@@ -463,6 +463,13 @@ def test_an_impure_environment_is_refused_with_what_to_do(tmp_path: Path) -> Non
         assert allowed.returncode == 0
 
 
+def test_a_network_too_large_for_any_memory_is_one_clear_line(tmp_path: Path) -> None:
+    result = esd("train", *TINY, "--set", "policy.hidden=[20000000,20000000]", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("esd: out of memory (Unable to allocate 7")
+    assert result.stderr.count("\n") == 1
+
+
 def test_help_and_version_answer(tmp_path: Path) -> None:
     for arguments in (
         ["--help"],

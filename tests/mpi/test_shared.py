@@ -75,3 +75,25 @@ def test_memory_that_one_rank_cannot_open_is_refused_on_all(
         assert (descriptor is None) == (node.size > 1)
         if descriptor is not None:
             os.close(descriptor)
+
+
+@pytest.mark.mpi
+def test_ranks_that_cannot_look_into_each_others_proc_share_it_all_the_same(
+    node: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with one container, and so one user namespace, per rank."""
+    paths = []
+
+    def refuse(path: bytes) -> int | None:
+        paths.append(path)
+        return None if path.startswith(b"/proc/") else os.open(path, os.O_RDWR)
+
+    monkeypatch.setattr(shared, "_open", refuse)
+    descriptor = open_together(node, 10_000)
+    node.broadcast(b"", "rank 0 has taken its name away")
+    with agreement(node, "looking"):
+        assert descriptor is not None
+        assert os.fstat(descriptor).st_nlink == 0
+        assert os.fstat(descriptor).st_size == 10_000
+        assert all(not Path(os.fsdecode(path)).exists() for path in paths[1:])
+        os.close(descriptor)

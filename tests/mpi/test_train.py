@@ -11,8 +11,11 @@ import pytest
 from mpi4py import MPI
 
 from esd.config import OPTIMIZER_NAMES, Config
-from esd.mpi.comm import Alone, Communicator, Ranks, agreement
+from esd.mpi.comm import Alone, Communicator, JobFailedError, Ranks, agreement
+from esd.records import Records
 from esd.stop import StopRequest
+from esd.strategy import Strategy
+from esd.update import NodeState, Step, UpdateFailedError
 from tests.experiments import PRESETS, small
 from tests.training import from_journal, trained
 
@@ -112,3 +115,46 @@ def test_more_ranks_than_members_and_none_of_the_center(world: Communicator, fol
     config = small("cartpole", "population=2", "run.center_every=0")
     ending = trained(config, folder / "run", world)
     assert ending.state.h_sha256() == h_alone(world, config, folder / "alone")
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("stops", [True, False], ids=["that is the last", "that others follow"])
+def test_an_update_that_fails_on_one_node_ends_the_run_on_all_in_a_generation(
+    stops: bool, world: Communicator, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other nodes have made theirs; they must not be in another exchange than the one that failed."""
+    monkeypatch.setattr(Ranks, "node", lambda self: Alone().node())  # every rank a node of its own
+    if world.rank == world.size - 1:
+
+        def fail(memory: NodeState, records: Records) -> Step:
+            raise UpdateFailedError(OSError("no memory"))
+
+        monkeypatch.setattr(NodeState, "advance", fail)
+    stop = StopRequest()
+    stop.requested = stops
+    with pytest.raises(JobFailedError) as caught:
+        trained(small("cartpole"), folder / "run", world, stop)
+    cause = caught.value.__cause__
+    assert (world.rank == world.size - 1) == (str(cause) == "no memory")
+    assert not (folder / "run" / "DONE.json").exists()
+
+
+@pytest.mark.mpi
+def test_a_resume_that_fails_on_one_rank_tells_its_reason(
+    world: Communicator, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(small("cartpole", "generations=2", "run.checkpoint_every=100"), folder / "run", world)
+    with agreement(world, "losing the checkpoints"):
+        if world.rank == 0:
+            for checkpoint in (folder / "run" / "checkpoints").iterdir():
+                checkpoint.unlink()
+    if world.rank == world.size - 1:
+
+        def fail(*arguments: object) -> None:
+            raise OSError("no memory")
+
+        monkeypatch.setattr(Strategy, "tell_slice", fail)
+    with pytest.raises(JobFailedError) as caught:
+        trained(small("cartpole"), folder / "run", world)
+    cause = caught.value.__cause__
+    assert (world.rank == world.size - 1) == (str(cause) == "no memory")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -122,6 +123,26 @@ def test_a_replay_goes_on_from_any_state_by_what_followed_it(node: Communicator)
 
 
 @pytest.mark.mpi
+def test_a_replay_waits_for_no_rank_that_is_late_to_leave_an_update(
+    node: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the update's own meetings keeps the ranks together in a replay, and some wake up late from them."""
+    strategy = make_strategy("adam")
+    memory = NodeState(node, strategy, first_state(strategy, 20_000))
+    if node.rank == 0:
+        meet = memory._meet
+
+        def oversleep(error: Exception | None) -> None:
+            meet(error)
+            time.sleep(0.01)
+
+        monkeypatch.setattr(memory, "_meet", oversleep)
+    with agreement(node, "replaying"):
+        memory.replay((t, records_of(t)) for t in range(20))
+        assert memory.state.generation == 20
+
+
+@pytest.mark.mpi
 @pytest.mark.parametrize("optimizer", ["sgd", "clipup"])
 def test_a_failure_on_one_rank_is_known_to_all_of_the_node(
     optimizer: str, node: Communicator
@@ -159,8 +180,25 @@ def test_memory_that_cannot_be_had_is_an_error_with_its_size(
         pytest.skip("one rank needs no shared memory")
     monkeypatch.setattr(update, "open_together", lambda node, size: None)
     strategy = make_strategy("adam")
-    with pytest.raises(RunError, match=r"need 6\d MB"):  # 2 buffers of 3 vectors, 4 bytes each
+    with pytest.raises(RunError, match=r"need 6\d\.\d MB"):  # 2 buffers of 3 vectors, 4 bytes each
         NodeState(node, strategy, first_state(strategy, 2_600_000))
+
+
+@pytest.mark.mpi
+def test_memory_that_one_rank_cannot_map_is_an_error_on_all(
+    node: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank whose address space is limited, say; the others must not wait for it."""
+
+    def full(descriptor: int, size: int) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    strategy = make_strategy("adam")
+    state = first_state(strategy, 10_000)
+    if node.rank == node.size - 1:
+        monkeypatch.setattr(mmap, "mmap", full)
+    with pytest.raises(RunError, match=r"need 0\.2 MB of memory .*and it can't be had"):
+        NodeState(node, strategy, state)
 
 
 @pytest.mark.mpi
