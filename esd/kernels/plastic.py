@@ -117,10 +117,11 @@ def _squares(synapses, start, inputs, group, size):
 
 
 @inlined
-def _normalizer(kind, largest, size, width):
+def _normalizer(kind, largest, size, outputs):
     """The factor that a layer's stored weights lack.
 
-    It comes from the largest magnitudes (sixteen, of all groups) or from each output's sum of squares.
+    It comes from the largest magnitudes (sixteen, of all groups) or from each output's sum of squares; not of the
+    padding, where an infinite activity leaves NaN, for the members that follow too (law 1).
     """
     whole = f32(0.0)
     if kind == NORMALIZE_NONE:
@@ -130,7 +131,7 @@ def _normalizer(kind, largest, size, width):
         for j in range(LANES):
             whole = size[j] if size[j] > whole else whole
     else:
-        for j in range(width):
+        for j in range(outputs):
             whole += size[j]
         whole = np.sqrt(whole)
     return f32(1.0) / whole if whole > SMALLEST else f32(1.0)
@@ -205,7 +206,7 @@ def step(observation, synapses, memory, settings):
             else:
                 _sum(synapses, at, stride, inputs, x_now, group, total)
         if learns:
-            scale = _normalizer(settings[NORMALIZATION], largest, size, width)
+            scale = _normalizer(settings[NORMALIZATION], largest, size, sizes[layer + 1])
             scales[layer] = scale
         start += inputs * width * streams
         activation = (
