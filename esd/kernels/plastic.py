@@ -226,7 +226,7 @@ def place(values, stretches, by_columns, synapses, streams):
         values: float32 [n].
         stretches: int64 [stretches, 8], one after the other: the first of the stretch's values and the one behind
             its last; the index of that first value in its flattened matrix; the operation (SET or ADD, to one stream,
-            or SCALE, which multiplies all streams behind the weights); which stream; where its layer starts in
+            or SCALE, which multiplies several); which stream (of SCALE the sum of 2^stream); where its layer starts in
             synapses; the layer's inputs and outputs.
         by_columns: flattened with the first index fastest.
         synapses: float32, see ``step``; changed.
@@ -246,7 +246,8 @@ def place(values, stretches, by_columns, synapses, streams):
                 synapses[at + stream * LANES] += values[k]
             else:
                 for scaled in range(1, streams):
-                    synapses[at + scaled * LANES] *= values[k]
+                    if (stream >> scaled) & 1:
+                        synapses[at + scaled * LANES] *= values[k]
             fast += 1
             if fast == length:
                 fast = 0

@@ -223,6 +223,18 @@ def test_an_infinite_observation_leaves_nothing_for_the_next_member(normalizatio
     np.testing.assert_array_equal(play(used, h, ones), play(fresh, h, ones))
 
 
+@pytest.mark.parametrize("rule", [rule for rule in RULES if "lr" in rule])
+def test_an_infinite_eta_leaves_nothing_for_the_next_member(rule: str) -> None:
+    """Law 1: neither in the coefficients that the rule lacks."""
+    settings = HebbianConfig(hidden=(4,), rule=rule)
+    fresh, used = (HebbianPolicy(Interface(3, 2, True), settings) for _ in range(2))
+    h, ones = fresh.initial_parameters(0), np.ones(3, np.float32)
+    overflown = h.copy()
+    fresh.layout.unpack(overflown)["layer0.eta"][...] = np.inf
+    play(used, overflown, ones)
+    np.testing.assert_array_equal(play(used, h, ones), play(fresh, h, ones))
+
+
 def play(policy: HebbianPolicy, h: np.ndarray, observation: np.ndarray) -> np.ndarray:
     """The outputs of the fifth step of an episode that always looks the same."""
     policy.load(h)
