@@ -117,10 +117,11 @@ def _squares(synapses, start, inputs, group, size):
 
 
 @inlined
-def _normalizer(kind, largest, size, width):
+def _normalizer(kind, largest, size, outputs):
     """The factor that a layer's stored weights lack.
 
-    It comes from the largest magnitudes (sixteen, of all groups) or from each output's sum of squares.
+    It comes from the largest magnitudes (sixteen, of all groups) or from each output's sum of squares; not of the
+    padding, where an infinite activity leaves NaN, for the members that follow too (law 1).
     """
     whole = f32(0.0)
     if kind == NORMALIZE_NONE:
@@ -130,7 +131,7 @@ def _normalizer(kind, largest, size, width):
         for j in range(LANES):
             whole = size[j] if size[j] > whole else whole
     else:
-        for j in range(width):
+        for j in range(outputs):
             whole += size[j]
         whole = np.sqrt(whole)
     return f32(1.0) / whole if whole > SMALLEST else f32(1.0)
@@ -205,7 +206,7 @@ def step(observation, synapses, memory, settings):
             else:
                 _sum(synapses, at, stride, inputs, x_now, group, total)
         if learns:
-            scale = _normalizer(settings[NORMALIZATION], largest, size, width)
+            scale = _normalizer(settings[NORMALIZATION], largest, size, sizes[layer + 1])
             scales[layer] = scale
         start += inputs * width * streams
         activation = (
@@ -225,7 +226,7 @@ def place(values, stretches, by_columns, synapses, streams):
         values: float32 [n].
         stretches: int64 [stretches, 8], one after the other: the first of the stretch's values and the one behind
             its last; the index of that first value in its flattened matrix; the operation (SET or ADD, to one stream,
-            or SCALE, which multiplies all streams behind the weights); which stream; where its layer starts in
+            or SCALE, which multiplies several); which stream (of SCALE the sum of 2^stream); where its layer starts in
             synapses; the layer's inputs and outputs.
         by_columns: flattened with the first index fastest.
         synapses: float32, see ``step``; changed.
@@ -245,7 +246,8 @@ def place(values, stretches, by_columns, synapses, streams):
                 synapses[at + stream * LANES] += values[k]
             else:
                 for scaled in range(1, streams):
-                    synapses[at + scaled * LANES] *= values[k]
+                    if (stream >> scaled) & 1:
+                        synapses[at + scaled * LANES] *= values[k]
             fast += 1
             if fast == length:
                 fast = 0

@@ -70,10 +70,13 @@ class HebbianPolicy:
         scheme = "ones" if self._coevolved else settings.initial_weights
         self._initial_weights = InitialWeights(scheme, self._network.shapes)
         added = "D" in self._names
+        streams = {name: 1 + "ABCD".index(name) for name in "ABCD"}
+        # not those that the rule lacks: an infinite η would make NaN of their zeros, for the next member too (law 1)
+        scaled = sum(1 << stream for name, stream in streams.items() if name in self._names)
         self._places = {
-            "eta": (plastic.SCALE, 0),
-            "D_out": (plastic.ADD if added else plastic.SET, 4),
-            **{name: (plastic.SET, 1 + "ABCD".index(name)) for name in "ABCD"},
+            "eta": (plastic.SCALE, scaled),
+            "D_out": (plastic.ADD if added else plastic.SET, streams["D"]),
+            **{name: (plastic.SET, stream) for name, stream in streams.items()},
         }
         self._stretches: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
         self._evolved_weights = np.zeros(self._network.connections, np.float32)

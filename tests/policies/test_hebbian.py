@@ -210,3 +210,33 @@ def test_uniform_coefficients_lie_within_one() -> None:
     h = policy.initial_parameters(0)
     assert np.abs(h).max() <= 1.0
     assert h.std() == pytest.approx(1 / 3**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("normalization", ["max", "l2", "none"])
+def test_an_infinite_observation_leaves_nothing_for_the_next_member(normalization: str) -> None:
+    """Law 1: padding and factors are memory, too."""
+    settings = HebbianConfig(hidden=(4,), normalization=normalization)
+    fresh, used = (HebbianPolicy(Interface(3, 2, True), settings) for _ in range(2))
+    h = fresh.initial_parameters(0)
+    play(used, h, np.float32([np.inf, 1.0, 1.0]))
+    ones = np.ones(3, np.float32)
+    np.testing.assert_array_equal(play(used, h, ones), play(fresh, h, ones))
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if "lr" in rule])
+def test_an_infinite_eta_leaves_nothing_for_the_next_member(rule: str) -> None:
+    """Law 1: neither in the coefficients that the rule lacks."""
+    settings = HebbianConfig(hidden=(4,), rule=rule)
+    fresh, used = (HebbianPolicy(Interface(3, 2, True), settings) for _ in range(2))
+    h, ones = fresh.initial_parameters(0), np.ones(3, np.float32)
+    overflown = h.copy()
+    fresh.layout.unpack(overflown)["layer0.eta"][...] = np.inf
+    play(used, overflown, ones)
+    np.testing.assert_array_equal(play(used, h, ones), play(fresh, h, ones))
+
+
+def play(policy: HebbianPolicy, h: np.ndarray, observation: np.ndarray) -> np.ndarray:
+    """The outputs of the fifth step of an episode that always looks the same."""
+    policy.load(h)
+    policy.reset(1)
+    return [policy.act(observation).copy() for _ in range(5)][-1]
