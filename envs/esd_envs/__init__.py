@@ -13,3 +13,9 @@ gymnasium.register(
     entry_point="esd_envs.cartpole_hidden_sign:CartPoleHiddenSign",
     max_episode_steps=500,
 )
+gymnasium.register(
+    id="esd/FastCarRacing-v3",
+    entry_point="esd_envs.fast_car_racing:FastCarRacing",
+    max_episode_steps=1000,
+    reward_threshold=900,
+)
