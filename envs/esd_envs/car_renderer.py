@@ -19,7 +19,10 @@ Float64s = npt.NDArray[np.float64]
 INDICATOR_COLORS = np.array(
     [[255, 255, 255], [0, 0, 255], [51, 0, 255], [0, 255, 0], [255, 0, 0]], np.float32
 )
-SCORE_ROWS, SCORE_COLUMNS = picture.SIZE - picture.STRIP, 12  # 100 × 125 large pixels; the score stands left of everything else
+SCORE_ROWS, SCORE_COLUMNS = (
+    picture.SIZE - picture.STRIP,
+    12,
+)  # 100 × 125 large pixels; the score stands left of everything else
 
 
 def _shares(cells: int, pixels: int) -> Float64s:
@@ -27,12 +30,16 @@ def _shares(cells: int, pixels: int) -> Float64s:
     ends = np.arange(1, cells + 1)[:, None] * (pixels / cells)
     right = np.minimum(ends, np.arange(1, pixels + 1))
     left = np.maximum(ends - pixels / cells, np.arange(pixels))
-    return np.maximum(right - left, 0.0) / (pixels / cells)
+    shares: Float64s = np.maximum(right - left, 0.0) / (pixels / cells)
+    return shares
 
 
 @functools.cache  # a score is −100 to 1,000: they are few
 def score(text: str) -> Bytes:
-    """The score in white on black, [SCORE_ROWS, SCORE_COLUMNS, 3]; written by pygame, which moves some digits together."""
+    """The score, white on black, [SCORE_ROWS, SCORE_COLUMNS, 3].
+
+    pygame writes it, which moves some digits closer together than others.
+    """
     pygame.font.init()
     font = pygame.font.Font(pygame.font.get_default_font(), 42)
     written = font.render(text, True, (255, 255, 255), (0, 0, 0))

@@ -1,15 +1,15 @@
 """Gymnasium's CarRacing-v3 with the same tracks, physics, rewards and rules, drawn by a compiled renderer.
 
 95 % of the original's time goes into painting a picture of 1000×800 pixels and shrinking it to 96×96. Here the small
-picture is drawn at once (``kernels.car_picture``): it differs from the original's by a fraction of a gray level. And the
-original keeps its Box2D world across resets, whose order of contacts lets one episode leak into the next; here
+picture is drawn at once (``kernels.car_picture``): it differs from the original's by a fraction of a gray level. And
+the original keeps its Box2D world across resets, whose order of contacts lets one episode leak into the next; here
 every episode has a world of its own, so it is what a new CarRacing-v3 would play.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import Box2D
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gymnasium import Env
 from gymnasium.envs.box2d import car_dynamics, car_racing
 from gymnasium.envs.box2d.car_racing import CarRacing, FrictionDetector
-from gymnasium.error import InvalidAction
+from gymnasium.error import InvalidAction, ResetNeeded
 
 from esd_envs.car_renderer import CarRenderer
 from esd_envs.kernels import car_track
@@ -62,9 +62,7 @@ class FastCar(car_dynamics.Car):
             side_speed = side_x * velocity_x + side_y * velocity_y
 
             omega = wheel.omega
-            omega += (
-                _POWER * wheel.gas / car_dynamics.WHEEL_MOMENT_OF_INERTIA / (abs(omega) + 5.0)
-            )
+            omega += _POWER * wheel.gas / car_dynamics.WHEEL_MOMENT_OF_INERTIA / (abs(omega) + 5.0)
             self.fuel_spent += _POWER * wheel.gas
             if wheel.brake >= 0.9:
                 omega = 0.0
@@ -122,7 +120,9 @@ class FastCarRacing(CarRacing):
     """
 
     # "rebuilds_world": nothing of an episode's Box2D world is left in the next
-    metadata: ClassVar[dict[str, Any]] = {**CarRacing.metadata, "rebuilds_world": True}
+    metadata = {**CarRacing.metadata, "rebuilds_world": True}  # noqa: RUF012
+    car: Any
+    road: Any
 
     def __init__(
         self,
@@ -190,15 +190,17 @@ class FastCarRacing(CarRacing):
         """One fiftieth of a second; None lets everything roll on and gives no reward.
 
         Raises:
-            InvalidAction: if a discrete action is none of the five.
+            InvalidAction: if it isn't three numbers, or one of the five when actions are discrete.
+            ResetNeeded: before the first reset.
         """
+        if self._renderer is None:
+            raise ResetNeeded("reset() comes before the first step()")
         car = self.car
         if action is not None:
             self._steer(action)
         car.step(STEP_SECONDS)
         self.world.Step(STEP_SECONDS, VELOCITY_ITERATIONS, POSITION_ITERATIONS)
         self.t += STEP_SECONDS
-        assert self._renderer is not None
         self.state = self._renderer.draw(
             car, self.t, self.reward, self._corners, self._colors, self._ground
         )
@@ -217,14 +219,19 @@ class FastCarRacing(CarRacing):
             if max(abs(position.x), abs(position.y)) > car_racing.PLAYFIELD:
                 terminated = True
                 info["lap_finished"] = False
-                reward = -100
+                reward = -100.0
         if self.render_mode == "human":
             self.render()
         return self.state, reward, terminated, False, info
 
     def _steer(self, action: Action) -> None:
         if self.continuous:
-            steer, gas, brake = (float(a) for a in np.asarray(action, np.float64))
+            try:
+                steer, gas, brake = (float(a) for a in np.asarray(action, np.float64))
+            except (TypeError, ValueError) as error:
+                raise InvalidAction(
+                    f"action = {action!r}: expected three numbers, steering, gas and brake"
+                ) from error
             self.car.steer(-steer)
             self.car.gas(gas)
             self.car.brake(brake)
@@ -278,8 +285,8 @@ class FastCarRacing(CarRacing):
             tile.idx = index
             self.road.append(tile)
 
-    @property
-    def road_poly(self) -> list[Any]:
+    @property  # made when a video wants it
+    def road_poly(self) -> list[Any]:  # type: ignore[override]
         """The road as Gymnasium draws it: corners and color of each polygon."""
         if self._road_poly is None:
             corners = [[tuple(corner) for corner in polygon] for polygon in self._corners.tolist()]

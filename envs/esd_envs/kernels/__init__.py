@@ -26,13 +26,17 @@ class _ForgivingCache(FunctionCache):
     """numba's cache of one function; where it can't be read or written, the function is compiled again."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        # a damaged file shows as whatever unpickling it comes upon
-        with contextlib.suppress(Exception):
+        """The compiled function for a signature, or None."""
+        try:
             return super().load_overload(sig, target_context)
-        return None
+        except Exception:  # a damaged file shows as whatever unpickling it comes upon
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        with contextlib.suppress(Exception):
+        """Keep a compiled function, if that can be done."""
+        with contextlib.suppress(OSError):
             super().save_overload(sig, data)
 
 

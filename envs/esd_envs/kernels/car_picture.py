@@ -22,14 +22,19 @@ WIDTH, HEIGHT = 1000, 800  # of the large one
 CAR_X, CAR_Y = 500, 200  # where the car is in it
 STRIP = 84  # the first row of the indicators, from the top; exactly 700 large rows
 LOWEST = 100  # the lowest row above the indicators
-CELL_WIDTHS, ROW_PARTS = np.float32(0.096), 12  # a large pixel is so many cells wide, and so many hundredths high
+CELL_WIDTHS, ROW_PARTS = (
+    np.float32(0.096),
+    12,
+)  # a large pixel is so many cells wide, and so many hundredths high
 
 PLAYFIELD = 2000 / 6
 GRASS = PLAYFIELD / 20
 # single precision, so that the compiler doesn't compute with double
 ZERO, HUNDREDTH, HALF, ONE, NINETY_SIX = (np.float32(x) for x in (0.0, 0.01, 0.5, 1.0, 96.0))
 FULL, INFINITE, ONE_CELL = np.float32(99.99), np.float32(np.inf), np.uint64(1)
-LOSS = np.float32(1.01)  # cells of one color lose 2, others 1.25 on average, in the original (measured)
+LOSS = np.float32(
+    1.01
+)  # cells of one color lose 2, others 1.25 on average, in the original (measured)
 # pygame's outlines are smoothed: they widen a polygon by 0.1 pixels more than the half that whole pixels do (measured)
 OUTLINE = np.float32(0.6)
 
@@ -37,7 +42,10 @@ WHEEL_W, WHEEL_R = 14 * 0.02, 27 * 0.02
 # the box of large pixels around the car, painted as they are: its parts overlap
 BOX_LEFT, BOX_BOTTOM, BOX_WIDTH, BOX_HEIGHT = CAR_X - 36, CAR_Y - 56, 72, 112
 CAR_ROW, CAR_COLUMN = (HEIGHT - BOX_BOTTOM - BOX_HEIGHT) * 12 // 100, BOX_LEFT * 96 // 1000
-CAR_ROWS, CAR_COLUMNS = BOX_HEIGHT * 12 // 100 + 2, BOX_WIDTH * 96 // 1000 + 2  # cells that it meets
+CAR_ROWS, CAR_COLUMNS = (
+    BOX_HEIGHT * 12 // 100 + 2,
+    BOX_WIDTH * 96 // 1000 + 2,
+)  # cells that it meets
 TYRE, TREAD, HULL = 1, 2, 3
 CAR_COLORS = np.array([[0, 0, 0], [0, 0, 0], [77, 77, 77], [204, 0, 0]], np.float32)
 
@@ -111,7 +119,9 @@ def _fill(layer, color, xs, ys, corners, room):
     for row in range(nearest * ROW_PARTS // 100, (farthest * ROW_PARTS + ROW_PARTS - 1) // 100 + 1):
         begins, ends = 100 * row, 100 * row + 100
         left, right = SIZE, 0
-        for y in range(max(nearest, begins // ROW_PARTS), min(farthest, (ends - 1) // ROW_PARTS) + 1):
+        for y in range(
+            max(nearest, begins // ROW_PARTS), min(farthest, (ends - 1) // ROW_PARTS) + 1
+        ):
             a = (low[HEIGHT - 1 - y] + HALF) * CELL_WIDTHS
             b = (high[HEIGHT - 1 - y] + HALF) * CELL_WIDTHS
             a, b = a if a > ZERO else ZERO, b if b < NINETY_SIX else NINETY_SIX
