@@ -110,7 +110,10 @@ def pictures(
     picture, _ = env.reset(seed=seed)
     for step in range(steps):
         if step % every == 0:
+            shown = env.reward  # type: ignore[attr-defined]
+            env.reward += 0.1 if step else 0.0  # type: ignore[attr-defined]  # taken off after drawing
             yield picture, env._render("state_pixels")  # type: ignore[attr-defined]
+            env.reward = shown  # type: ignore[attr-defined]
         picture, _, terminated, _, _ = env.step(driver(env, step))
         if terminated:
             break

@@ -55,15 +55,16 @@ class CarRenderer:
     """Draws one car's observations.
 
     Args:
-        car: any car, for the shape of its hull.
+        car: any car, for its shapes.
     """
 
     def __init__(self, car: Car) -> None:
         """Make room for the layers."""
-        polygons = [fixture.shape.vertices for fixture in car.hull.fixtures]
+        fixtures = [*car.hull.fixtures, *car.wheels[0].fixtures]
+        polygons = [fixture.shape.vertices for fixture in fixtures]
         self._corners = np.array([len(polygon) for polygon in polygons])
-        self._hull = np.zeros((len(polygons), 8, 2))
-        for room, polygon in zip(self._hull, polygons, strict=True):
+        self._shapes = np.zeros((len(polygons), 8, 2))
+        for room, polygon in zip(self._shapes, polygons, strict=True):
             room[: len(polygon)] = polygon
         self._state = np.zeros(picture.STATE_SIZE)
         self._room = picture.working_room()
@@ -105,7 +106,7 @@ class CarRenderer:
             ground,
             INDICATOR_COLORS,
             self._state,
-            self._hull,
+            self._shapes,
             self._corners,
             self._room,
         )

@@ -56,7 +56,7 @@ STATE_SIZE = WHEELS + 4 * PER_WHEEL
 
 
 @inlined
-def _spans(low, high, xs, ys, corners):
+def _spans(low, high, xs, ys, corners, seams):
     """Where a polygon begins and ends in every row that it meets; returns the first and the last of them."""
     bottom, top = ys[0], ys[0]
     for i in range(1, corners):
@@ -77,6 +77,8 @@ def _spans(low, high, xs, ys, corners):
             slope = (x2 - x1) / (y2 - y1)
             # a flat edge's smoothed outline reaches half of what it runs from row to row
             reach = max(OUTLINE, HALF * abs(slope))
+            if seams and i % 2 == 0:
+                reach = ZERO
         begin, end = max(int(y1), first), min(int(y2), last)
         if begin > end:
             continue
@@ -106,13 +108,13 @@ def _cover(layer, row, left, right, share, keep, color):
 
 
 @inlined
-def _fill(layer, color, xs, ys, corners, room):
+def _fill(layer, color, xs, ys, corners, seams, room):
     """Add a convex polygon, its corners cut to whole pixels, to a layer [channels + 1, rows from the top, SIZE].
 
     The last plane of a layer holds how much of a cell is taken.
     """
     low, high, share, keep = room[0], room[1], room[2], room[3]
-    first, last = _spans(low, high, xs, ys, corners)
+    first, last = _spans(low, high, xs, ys, corners, seams)
     if first > last:
         return
     nearest, farthest = HEIGHT - 1 - last, HEIGHT - 1 - first  # counted from the top
@@ -177,7 +179,7 @@ def _paint(box, ends, part, xs, ys, corners):
 
 
 @inlined
-def _wheels(box, ends, state, xs, ys):
+def _wheels(box, ends, state, tyre, xs, ys):
     """Paint the wheels; a tread is a mark on a wheel, 1.2 radians long and seen while it is above."""
     zoom, angle = state[ZOOM], -state[ANGLE]
     c, s = math.cos(angle), math.sin(angle)
@@ -187,7 +189,7 @@ def _wheels(box, ends, state, xs, ys):
         turned = state[wheel + 2] + angle
         wheel_c, wheel_s = math.cos(turned), math.sin(turned)
         for part in (TYRE, TREAD):
-            begin, end = WHEEL_R, -WHEEL_R
+            begin, end = 0.0, 0.0
             if part == TREAD:
                 begins, ends_at = state[wheel + 3], state[wheel + 3] + 1.2
                 if math.sin(begins) > 0 and math.sin(ends_at) > 0:
@@ -197,26 +199,28 @@ def _wheels(box, ends, state, xs, ys):
                     begin = np.sign(begin)
                 if math.sin(ends_at) > 0:
                     end = np.sign(end)
-                begin, end = WHEEL_R * begin, WHEEL_R * end
             for k in range(4):
-                u = WHEEL_W if k in (1, 2) else -WHEEL_W
-                v = begin if k < 2 else end
+                if part == TYRE:
+                    u, v = tyre[k]
+                else:
+                    u = WHEEL_W if k in (1, 2) else -WHEEL_W
+                    v = WHEEL_R * (begin if k < 2 else end)
                 along, across = wheel_c * u - wheel_s * v, wheel_s * u + wheel_c * v
                 _corner(xs, ys, k, CAR_X + zoom * (x + along), CAR_Y + zoom * (y + across))
             _paint(box, ends, part, xs, ys, 4)
 
 
 @inlined
-def _car(road, box, ends, shares, state, hull, hull_corners, xs, ys):
+def _car(road, box, ends, shares, state, shapes, corners, xs, ys):
     """Lay wheels, treads, and the hull upon them, over the road."""
     box[...] = 0
     ends[:, 0], ends[:, 1] = BOX_WIDTH, -1
-    _wheels(box, ends, state, xs, ys)
+    _wheels(box, ends, state, shapes[4], xs, ys)
     zoom = state[ZOOM]
-    for i in range(len(hull)):
-        for k in range(hull_corners[i]):
-            _corner(xs, ys, k, CAR_X + zoom * hull[i, k, 0], CAR_Y + zoom * hull[i, k, 1])
-        _paint(box, ends, HULL, xs, ys, hull_corners[i])
+    for i in range(4):
+        for k in range(corners[i]):
+            _corner(xs, ys, k, CAR_X + zoom * shapes[i, k, 0], CAR_Y + zoom * shapes[i, k, 1])
+        _paint(box, ends, HULL, xs, ys, corners[i])
     shares[...] = 0.0
     for y in range(BOX_HEIGHT):
         begins = (HEIGHT - 1 - BOX_BOTTOM - y) * ROW_PARTS  # from the top
@@ -299,7 +303,7 @@ def _write(frame, layer, line):
 
 
 @kernel
-def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, hull, hull_corners, room):
+def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, shapes, corners, room):
     """Draw an observation.
 
     Args:
@@ -309,8 +313,9 @@ def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, hull, hull
         ground_colors: of the field and of the grass, float32 [2, 3].
         bar_colors: of the indicators, float32 [5, 3].
         state: of the car, float64 [STATE_SIZE].
-        hull: the corners of its polygons, float64 [4, 8, 2], meters from its middle.
-        hull_corners: how many they are, int64 [4].
+        shapes: corners of the hull's four polygons and a wheel's one, float64 [5, 8, 2], meters from their middle, in
+            Box2D's order: how pygame rounds depends on it.
+        corners: how many they are, int64 [5].
         room: what ``working_room`` made.
     """
     road, ground, strip, box, ends, shares, lines, line = room
@@ -334,7 +339,7 @@ def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, hull, hull
             x = PLAYFIELD if k < 2 else -PLAYFIELD
             y = PLAYFIELD if k in (0, 3) else -PLAYFIELD
             _corner(xs, ys, k, c * x - s * y + move_x, s * x + c * y + move_y)
-        _fill(ground[:1], nothing, xs, ys, 4, lines)
+        _fill(ground[:1], nothing, xs, ys, 4, False, lines)
     reach = 0.71 * GRASS * zoom + 2.0
     for i in range(-20, 20, 2):
         for j in range(-20, 20, 2):
@@ -346,7 +351,7 @@ def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, hull, hull
                 x = GRASS * (i + (1 if k in (0, 3) else 0))
                 y = GRASS * (j + (1 if k >= 2 else 0))
                 _corner(xs, ys, k, c * x - s * y + move_x, s * x + c * y + move_y)
-            _fill(ground[1:], nothing, xs, ys, 4, lines)
+            _fill(ground[1:], nothing, xs, ys, 4, False, lines)
 
     road[...] = ZERO
     for i in range(len(tiles)):
@@ -360,9 +365,9 @@ def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, hull, hull
             continue
         for channel in range(3):
             color[channel] = math.trunc(tile_colors[i, channel])
-        _fill(road, color, xs, ys, 4, lines)
+        _fill(road, color, xs, ys, 4, True, lines)
 
-    _car(road, box, ends, shares, state, hull, hull_corners, xs, ys)
+    _car(road, box, ends, shares, state, shapes, corners, xs, ys)
     for row in range(STRIP):
         for column in range(SIZE):
             free = ONE - road[3, row, column]
