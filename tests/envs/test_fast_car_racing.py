@@ -113,7 +113,7 @@ def test_an_episode_is_the_one_of_a_new_original_to_the_last_bit(
         assert outcome(ours, ours.step(action)) == theirs, step
         if theirs[1]:
             break
-    assert original.tile_visited_count > 5
+    assert original.tile_visited_count > 3
     assert ours.car.particles == original.car.particles
     for mine, other in zip(ours.road_poly, original.road_poly, strict=True):
         assert mine[0] == other[0]
@@ -223,7 +223,7 @@ def test_indicators_show_what_the_originals_show(state: dict[str, Any]) -> None:
     assert env._renderer is not None
     picture = env._renderer.draw(env.car, env.t, env.reward, env._corners, env._colors, env._ground)
     assert likeness(picture, original).strip < 0.3
-    assert np.abs(picture[84:].astype(int) - original[84:]).max() <= 16
+    assert np.abs(picture[84:].astype(int) - original[84:]).max() <= 24
     assert (original[84:].max(axis=2) > 100).sum() > 10
 
 
