@@ -56,6 +56,14 @@ STATE_SIZE = WHEELS + 4 * PER_WHEEL
 
 
 @inlined
+def _set(line, begin, end, value):
+    """The same as a slice's assignment; compiled in a tenth of the time."""
+    part = line[begin:end]
+    for k in range(len(part)):
+        part[k] = value
+
+
+@inlined
 def _spans(low, high, xs, ys, corners, seams):
     """Where a polygon begins and ends in every row that it meets; returns the first and the last of them."""
     bottom, top = ys[0], ys[0]
@@ -64,8 +72,8 @@ def _spans(low, high, xs, ys, corners, seams):
     first, last = max(int(bottom), LOWEST), min(int(top), HEIGHT - 1)
     if first > last:
         return first, last
-    low[first : last + 1] = np.inf
-    high[first : last + 1] = -np.inf
+    _set(low, first, last + 1, INFINITE)
+    _set(high, first, last + 1, -INFINITE)
     for i in range(corners):
         j = i + 1 if i + 1 < corners else 0
         x1, y1, x2, y2 = xs[i], ys[i], xs[j], ys[j]
@@ -143,7 +151,7 @@ def _fill(layer, color, xs, ys, corners, seams, room):
             total += share[column]
             share[column] = ONE if total > FULL else total * HUNDREDTH
         _cover(layer, row, left, min(right, SIZE), share, keep, color)
-        share[left : right + 1] = ZERO
+        _set(share, left, right + 1, ZERO)
 
 
 @inlined
@@ -174,7 +182,7 @@ def _paint(box, ends, part, xs, ys, corners):
         left, right = max(left - BOX_LEFT, 0), min(right - BOX_LEFT, BOX_WIDTH - 1)
         if left <= right:
             row = y - BOX_BOTTOM
-            box[row, left : right + 1] = part
+            _set(box[row], left, right + 1, part)
             ends[row, 0], ends[row, 1] = min(ends[row, 0], left), max(ends[row, 1], right)
 
 
@@ -213,15 +221,16 @@ def _wheels(box, ends, state, tyre, xs, ys):
 @inlined
 def _car(road, box, ends, shares, state, shapes, corners, xs, ys):
     """Lay wheels, treads, and the hull upon them, over the road."""
-    box[...] = 0
-    ends[:, 0], ends[:, 1] = BOX_WIDTH, -1
+    for row in range(BOX_HEIGHT):
+        _set(box[row], 0, BOX_WIDTH, 0)
+        ends[row, 0], ends[row, 1] = BOX_WIDTH, -1
     _wheels(box, ends, state, shapes[4], xs, ys)
     zoom = state[ZOOM]
     for i in range(4):
         for k in range(corners[i]):
             _corner(xs, ys, k, CAR_X + zoom * shapes[i, k, 0], CAR_Y + zoom * shapes[i, k, 1])
         _paint(box, ends, HULL, xs, ys, corners[i])
-    shares[...] = 0.0
+    _set(shares.reshape(-1), 0, shares.size, ZERO)
     for y in range(BOX_HEIGHT):
         begins = (HEIGHT - 1 - BOX_BOTTOM - y) * ROW_PARTS  # from the top
         row = begins // 100
@@ -267,7 +276,7 @@ def _bar(strip, color, x1, y1, x2, y2, room):
             width = min(right, column + 1.0) - max(left, float(column))
             share[column] = width * height
         _cover(strip, row, first, last, share, keep, color)
-        share[first:last] = ZERO
+        _set(share, first, last, ZERO)
 
 
 @inlined
@@ -333,7 +342,7 @@ def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, shapes, co
         dx = (WIDTH if k % 2 else 0) - move_x
         dy = (HEIGHT if k < 2 else LOWEST) - move_y
         within &= max(abs(c * dx + s * dy), abs(c * dy - s * dx)) < (PLAYFIELD - 5.0) * zoom * zoom
-    ground[...] = ZERO
+    _set(ground.reshape(-1), 0, ground.size, ZERO)
     if not within:
         for k in range(4):
             x = PLAYFIELD if k < 2 else -PLAYFIELD
@@ -353,7 +362,7 @@ def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, shapes, co
                 _corner(xs, ys, k, c * x - s * y + move_x, s * x + c * y + move_y)
             _fill(ground[1:], nothing, xs, ys, 4, False, lines)
 
-    road[...] = ZERO
+    _set(road.reshape(-1), 0, road.size, ZERO)
     for i in range(len(tiles)):
         left, right, bottom, top = np.inf, -np.inf, np.inf, -np.inf
         for k in range(4):
@@ -381,7 +390,7 @@ def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, shapes, co
                 )
     _write(frame[:STRIP], road, line)
 
-    strip[...] = ZERO
+    _set(strip.reshape(-1), 0, strip.size, ZERO)
     _indicators(strip, state, bar_colors, lines)
     _write(frame[STRIP:], strip, line)
 
