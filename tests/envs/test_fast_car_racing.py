@@ -254,6 +254,16 @@ def test_a_picture_that_was_returned_is_not_drawn_over() -> None:
     assert (picture == kept).all()
 
 
+def test_a_car_that_is_nowhere_is_survived() -> None:
+    env = FastCarRacing()
+    env.reset(seed=0)
+    env.step(np.full(3, np.nan, np.float32))
+    picture = env.step(np.full(3, np.nan, np.float32))[0]
+    assert (picture[:84] == 0).all()
+    healthy = env.reset(seed=0)[0]
+    assert (healthy == FastCarRacing().reset(seed=0)[0]).all()
+
+
 def test_it_rebuilds_its_world_itself_and_frees_the_last_one() -> None:
     env = gymnasium.make(FAST)
     assert not keeps_box2d_world(env)

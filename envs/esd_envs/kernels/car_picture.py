@@ -22,30 +22,29 @@ WIDTH, HEIGHT = 1000, 800  # of the large one
 CAR_X, CAR_Y = 500, 200  # where the car is in it
 STRIP = 84  # the first row of the indicators, from the top; exactly 700 large rows
 LOWEST = 100  # the lowest row above the indicators
-CELL_WIDTHS, ROW_PARTS = (
-    np.float32(0.096),
-    12,
-)  # a large pixel is so many cells wide, and so many hundredths high
+CELL_WIDTHS = np.float32(0.096)  # a large pixel is so many cells wide,
+ROW_PARTS = 12  # and so many hundredths of a cell high
 
 PLAYFIELD = 2000 / 6
 GRASS = PLAYFIELD / 20
+FARTHEST = 1e6  # no car has such numbers
 # single precision, so that the compiler doesn't compute with double
 ZERO, HUNDREDTH, HALF, ONE, NINETY_SIX = (np.float32(x) for x in (0.0, 0.01, 0.5, 1.0, 96.0))
 FULL, INFINITE, ONE_CELL = np.float32(99.99), np.float32(np.inf), np.uint64(1)
-LOSS = np.float32(
-    1.01
-)  # cells of one color lose 2, others 1.25 on average, in the original (measured)
-# pygame's outlines are smoothed: they widen a polygon by 0.1 pixels more than the half that whole pixels do (measured)
-OUTLINE = np.float32(0.6)
+# cells of one color lose 2 of 255, others 1.25 on average, in the original (measured)
+LOSS = np.float32(1.01)
+# How far the four edges of a polygon reach out. pygame's outlines are smoothed: they widen it by 0.1 pixels more than
+# the half that whole pixels do (measured). A tile doesn't reach into the ones before and after it: shares would add up
+# to more than the road covers.
+ALONE = np.array([0.6, 0.6, 0.6, 0.6], np.float32)
+TILE = np.array([0.0, 0.6, 0.0, 0.6], np.float32)
 
 WHEEL_W, WHEEL_R = 14 * 0.02, 27 * 0.02
 # the box of large pixels around the car, painted as they are: its parts overlap
 BOX_LEFT, BOX_BOTTOM, BOX_WIDTH, BOX_HEIGHT = CAR_X - 36, CAR_Y - 56, 72, 112
 CAR_ROW, CAR_COLUMN = (HEIGHT - BOX_BOTTOM - BOX_HEIGHT) * 12 // 100, BOX_LEFT * 96 // 1000
-CAR_ROWS, CAR_COLUMNS = (
-    BOX_HEIGHT * 12 // 100 + 2,
-    BOX_WIDTH * 96 // 1000 + 2,
-)  # cells that it meets
+# at most so many cells meet it
+CAR_ROWS, CAR_COLUMNS = BOX_HEIGHT * 12 // 100 + 2, BOX_WIDTH * 96 // 1000 + 2
 TYRE, TREAD, HULL = 1, 2, 3
 CAR_COLORS = np.array([[0, 0, 0], [0, 0, 0], [77, 77, 77], [204, 0, 0]], np.float32)
 
@@ -64,18 +63,18 @@ def _set(line, begin, end, value):
 
 
 @inlined
-def _spans(low, high, xs, ys, corners, seams):
-    """Where a polygon begins and ends in every row that it meets; returns the first and the last of them."""
+def _spans(low, high, xs, ys, outline):
+    """Where a quadrangle begins and ends in every row that it meets; returns the first and the last of them."""
     bottom, top = ys[0], ys[0]
-    for i in range(1, corners):
+    for i in range(1, 4):
         bottom, top = min(bottom, ys[i]), max(top, ys[i])
     first, last = max(int(bottom), LOWEST), min(int(top), HEIGHT - 1)
     if first > last:
         return first, last
     _set(low, first, last + 1, INFINITE)
     _set(high, first, last + 1, -INFINITE)
-    for i in range(corners):
-        j = i + 1 if i + 1 < corners else 0
+    for i in range(4):
+        j = (i + 1) % 4
         x1, y1, x2, y2 = xs[i], ys[i], xs[j], ys[j]
         if y1 > y2:
             x1, y1, x2, y2 = x2, y2, x1, y1
@@ -84,9 +83,7 @@ def _spans(low, high, xs, ys, corners, seams):
         if y1 != y2:
             slope = (x2 - x1) / (y2 - y1)
             # a flat edge's smoothed outline reaches half of what it runs from row to row
-            reach = max(OUTLINE, HALF * abs(slope))
-            if seams and i % 2 == 0:
-                reach = ZERO
+            reach = max(outline[i], HALF * abs(slope)) if outline[i] > ZERO else ZERO
         begin, end = max(int(y1), first), min(int(y2), last)
         if begin > end:
             continue
@@ -116,13 +113,13 @@ def _cover(layer, row, left, right, share, keep, color):
 
 
 @inlined
-def _fill(layer, color, xs, ys, corners, seams, room):
-    """Add a convex polygon, its corners cut to whole pixels, to a layer [channels + 1, rows from the top, SIZE].
+def _fill(layer, color, xs, ys, outline, room):
+    """Add a quadrangle, its corners cut to whole pixels, to a layer [channels + 1, rows from the top, SIZE].
 
     The last plane of a layer holds how much of a cell is taken.
     """
     low, high, share, keep = room[0], room[1], room[2], room[3]
-    first, last = _spans(low, high, xs, ys, corners, seams)
+    first, last = _spans(low, high, xs, ys, outline)
     if first > last:
         return
     nearest, farthest = HEIGHT - 1 - last, HEIGHT - 1 - first  # counted from the top
@@ -209,7 +206,7 @@ def _wheels(box, ends, state, tyre, xs, ys):
                     end = np.sign(end)
             for k in range(4):
                 if part == TYRE:
-                    u, v = tyre[k]
+                    u, v = tyre[k, 0], tyre[k, 1]
                 else:
                     u = WHEEL_W if k in (1, 2) else -WHEEL_W
                     v = WHEEL_R * (begin if k < 2 else end)
@@ -313,7 +310,7 @@ def _write(frame, layer, line):
 
 @kernel
 def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, shapes, corners, room):
-    """Draw an observation.
+    """Draw an observation; black if the car is nowhere.
 
     Args:
         frame: uint8 [SIZE, SIZE, 3], written.
@@ -327,6 +324,10 @@ def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, shapes, co
         corners: how many they are, int64 [5].
         room: what ``working_room`` made.
     """
+    for value in state:
+        if not abs(value) < FARTHEST:  # not finite: the physics has exploded
+            _set(frame.reshape(-1), 0, frame.size, 0)
+            return
     road, ground, strip, box, ends, shares, lines, line = room
     xs, ys = np.empty(8, np.float32), np.empty(8, np.float32)
     color = np.empty(3, np.float32)
@@ -348,7 +349,7 @@ def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, shapes, co
             x = PLAYFIELD if k < 2 else -PLAYFIELD
             y = PLAYFIELD if k in (0, 3) else -PLAYFIELD
             _corner(xs, ys, k, c * x - s * y + move_x, s * x + c * y + move_y)
-        _fill(ground[:1], nothing, xs, ys, 4, False, lines)
+        _fill(ground[:1], nothing, xs, ys, ALONE, lines)
     reach = 0.71 * GRASS * zoom + 2.0
     for i in range(-20, 20, 2):
         for j in range(-20, 20, 2):
@@ -360,7 +361,7 @@ def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, shapes, co
                 x = GRASS * (i + (1 if k in (0, 3) else 0))
                 y = GRASS * (j + (1 if k >= 2 else 0))
                 _corner(xs, ys, k, c * x - s * y + move_x, s * x + c * y + move_y)
-            _fill(ground[1:], nothing, xs, ys, 4, False, lines)
+            _fill(ground[1:], nothing, xs, ys, ALONE, lines)
 
     _set(road.reshape(-1), 0, road.size, ZERO)
     for i in range(len(tiles)):
@@ -374,7 +375,7 @@ def draw(frame, tiles, tile_colors, ground_colors, bar_colors, state, shapes, co
             continue
         for channel in range(3):
             color[channel] = math.trunc(tile_colors[i, channel])
-        _fill(road, color, xs, ys, 4, True, lines)
+        _fill(road, color, xs, ys, TILE, lines)
 
     _car(road, box, ends, shares, state, shapes, corners, xs, ys)
     for row in range(STRIP):

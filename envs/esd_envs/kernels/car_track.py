@@ -47,7 +47,8 @@ def drive(checkpoints, start_angle):
             target += 1
             if target % len(checkpoints) == 0:
                 angle -= FULL_TURN
-        _, target_x, target_y = checkpoints[target % len(checkpoints)]
+        target_x = checkpoints[target % len(checkpoints), 1]
+        target_y = checkpoints[target % len(checkpoints), 2]
         right_x, right_y = math.cos(heading), math.sin(heading)
         ahead = right_x * (target_x - x) + right_y * (target_y - y)
         while heading - angle > 1.5 * math.pi:
@@ -62,7 +63,8 @@ def drive(checkpoints, start_angle):
             heading += min(TURN_RATE, abs(0.001 * ahead))
         x += -right_y * STEP
         y += right_x * STEP
-        points[count] = angle, before * 0.5 + heading * 0.5, x, y
+        points[count, 0], points[count, 1] = angle, before * 0.5 + heading * 0.5
+        points[count, 2], points[count, 3] = x, y
         count += 1
 
     first, last = -1, -1
@@ -82,8 +84,10 @@ def drive(checkpoints, start_angle):
 
 
 @inlined
-def _beside(point, distance):
-    return point[2] + distance * math.cos(point[1]), point[3] + distance * math.sin(point[1])
+def _beside(corner, point, distance):
+    """Set a corner beside a point of the track."""
+    corner[0] = point[2] + distance * math.cos(point[1])
+    corner[1] = point[3] + distance * math.sin(point[1])
 
 
 @kernel
@@ -120,10 +124,10 @@ def pave(lap):
                 side = np.sign(lap[i - 1, 1] - lap[i, 1])
                 near, far = side * WIDTH, side * (WIDTH + KERB)
             here, there = lap[i], lap[i - 1]
-            corners[painted, 0] = _beside(here, near)
-            corners[painted, 1] = _beside(here, far)
-            corners[painted, 2] = _beside(there, far)
-            corners[painted, 3] = _beside(there, near)
+            _beside(corners[painted, 0], here, near)
+            _beside(corners[painted, 1], here, far)
+            _beside(corners[painted, 2], there, far)
+            _beside(corners[painted, 3], there, near)
             owner[painted], is_kerb[painted] = i, kerb == 1
             painted += 1
     return corners[:painted], owner[:painted], is_kerb[:painted]
