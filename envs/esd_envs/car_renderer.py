@@ -19,10 +19,8 @@ Float64s = npt.NDArray[np.float64]
 INDICATOR_COLORS = np.array(
     [[255, 255, 255], [0, 0, 255], [51, 0, 255], [0, 255, 0], [255, 0, 0]], np.float32
 )
-SCORE_ROWS, SCORE_COLUMNS = (
-    picture.SIZE - picture.STRIP,
-    12,
-)  # 100 × 125 large pixels; the score stands left of everything else
+# 100 × 125 large pixels; the score stands left of everything else
+SCORE_ROWS, SCORE_COLUMNS = picture.SIZE - picture.STRIP, 12
 
 
 def _shares(cells: int, pixels: int) -> Float64s:
@@ -47,7 +45,8 @@ def score(text: str) -> Bytes:
     strip.blit(written, written.get_rect(center=(60, strip.get_height() // 2)))
     white = pygame.surfarray.pixels_red(strip).T.astype(np.float64)
     rows, columns = _shares(SCORE_ROWS, white.shape[0]), _shares(SCORE_COLUMNS, white.shape[1])
-    levels = np.maximum(np.ceil(rows @ white @ columns.T - 0.01) - 2, 0)  # as car_picture rounds
+    exact = np.round(rows @ white @ columns.T, 6)  # whatever the order of summing
+    levels = np.maximum(np.ceil(exact - 0.01) - 2, 0)  # as car_picture rounds
     return np.repeat(levels.astype(np.uint8)[:, :, None], 3, axis=2)
 
 

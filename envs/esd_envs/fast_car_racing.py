@@ -26,7 +26,7 @@ Action = npt.NDArray[Any] | int
 CHECKPOINTS = 12
 STEP_SECONDS = 1.0 / car_racing.FPS
 VELOCITY_ITERATIONS, POSITION_ITERATIONS = 6 * 30, 2 * 30
-KERB_COLORS = ((255, 255, 255), (255, 0, 0))
+CURB_COLORS = ((255, 255, 255), (255, 0, 0))
 
 _POWER = STEP_SECONDS * car_dynamics.ENGINE_POWER
 _GRIP = 205000 * car_dynamics.SIZE * car_dynamics.SIZE
@@ -268,14 +268,14 @@ class FastCarRacing(CarRacing):
 
     def _pave(self, lap: npt.NDArray[np.float64]) -> None:
         """Make the road's tiles: bodies of the world, and polygons to draw."""
-        self._corners, owners, kerbs = car_track.pave(lap)
+        self._corners, owners, curbs = car_track.pave(lap)
         self._road_poly = None
         brighter = 0.01 * (owners % 3) * 255
         self._colors = self.road_color + brighter[:, None]
-        self._colors[kerbs] = np.where(owners[kerbs, None] % 2 == 0, *KERB_COLORS)
+        self._colors[curbs] = np.where(owners[curbs, None] % 2 == 0, *CURB_COLORS)
         self._ground = np.trunc([self.bg_color, self.grass_color]).astype(np.float32)
         shape, world = self.fd_tile.shape, self.world
-        for index, polygon in enumerate(np.flatnonzero(~kerbs).tolist()):
+        for index, polygon in enumerate(np.flatnonzero(~curbs).tolist()):
             shape.vertices = self._corners[polygon].tolist()
             tile = world.CreateBody(self._tile)
             tile.userData = tile

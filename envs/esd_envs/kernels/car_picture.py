@@ -45,7 +45,7 @@ BOX_LEFT, BOX_BOTTOM, BOX_WIDTH, BOX_HEIGHT = CAR_X - 36, CAR_Y - 56, 72, 112
 CAR_ROW, CAR_COLUMN = (HEIGHT - BOX_BOTTOM - BOX_HEIGHT) * 12 // 100, BOX_LEFT * 96 // 1000
 # at most so many cells meet it
 CAR_ROWS, CAR_COLUMNS = BOX_HEIGHT * 12 // 100 + 2, BOX_WIDTH * 96 // 1000 + 2
-TYRE, TREAD, HULL = 1, 2, 3
+TIRE, TREAD, HULL = 1, 2, 3
 CAR_COLORS = np.array([[0, 0, 0], [0, 0, 0], [77, 77, 77], [204, 0, 0]], np.float32)
 
 # what the kernel is told of the car, in this order
@@ -184,7 +184,7 @@ def _paint(box, ends, part, xs, ys, corners):
 
 
 @inlined
-def _wheels(box, ends, state, tyre, xs, ys):
+def _wheels(box, ends, state, tire, xs, ys):
     """Paint the wheels; a tread is a mark on a wheel, 1.2 radians long and seen while it is above."""
     zoom, angle = state[ZOOM], -state[ANGLE]
     c, s = math.cos(angle), math.sin(angle)
@@ -193,7 +193,7 @@ def _wheels(box, ends, state, tyre, xs, ys):
         x, y = x * c - y * s, x * s + y * c  # turned as the car is
         turned = state[wheel + 2] + angle
         wheel_c, wheel_s = math.cos(turned), math.sin(turned)
-        for part in (TYRE, TREAD):
+        for part in (TIRE, TREAD):
             begin, end = 0.0, 0.0
             if part == TREAD:
                 begins, ends_at = state[wheel + 3], state[wheel + 3] + 1.2
@@ -205,8 +205,8 @@ def _wheels(box, ends, state, tyre, xs, ys):
                 if math.sin(ends_at) > 0:
                     end = np.sign(end)
             for k in range(4):
-                if part == TYRE:
-                    u, v = tyre[k, 0], tyre[k, 1]
+                if part == TIRE:
+                    u, v = tire[k, 0], tire[k, 1]
                 else:
                     u = WHEEL_W if k in (1, 2) else -WHEEL_W
                     v = WHEEL_R * (begin if k < 2 else end)
@@ -248,12 +248,12 @@ def _car(road, box, ends, shares, state, shapes, corners, xs, ys):
     for row in range(CAR_ROWS):
         for column in range(CAR_COLUMNS):
             parts = shares[row, column]
-            share = parts[TYRE] + parts[TREAD] + parts[HULL]
+            share = parts[TIRE] + parts[TREAD] + parts[HULL]
             if share > ZERO:
                 free = max(ONE - share, ZERO)
                 for channel in range(3):
                     value = road[channel, CAR_ROW + row, CAR_COLUMN + column] * free
-                    for part in (TREAD, HULL):  # tyres are black
+                    for part in (TREAD, HULL):  # tires are black
                         value += parts[part] * CAR_COLORS[part, channel]
                     road[channel, CAR_ROW + row, CAR_COLUMN + column] = value
                 taken = road[3, CAR_ROW + row, CAR_COLUMN + column]

@@ -13,8 +13,8 @@ RADIUS = 900 / SCALE
 STEP = 21 / SCALE
 TURN_RATE = 0.31
 WIDTH = 40 / SCALE
-KERB = 8 / SCALE
-KERB_MIN_COUNT = 4
+CURB = 8 / SCALE
+CURB_MIN_COUNT = 4
 MAX_POINTS = 2500
 FULL_TURN = 2 * math.pi
 
@@ -92,42 +92,42 @@ def _beside(corner, point, distance):
 
 @kernel
 def pave(lap):
-    """Lay tiles from point to point, and kerbs along hard turns.
+    """Lay tiles from point to point, and curbs along hard turns.
 
     Args:
         lap: what ``drive`` returned.
 
     Returns:
-        corners of tiles and kerbs in the order of painting, float64 [m, 4, 2];
-        the tile that each belongs to, int64 [m]; whether it is a kerb, bool [m].
+        corners of tiles and curbs in the order of painting, float64 [m, 4, 2];
+        the tile that each belongs to, int64 [m]; whether it is a curb, bool [m].
     """
     count = len(lap)
-    kerbs = np.zeros(count, np.bool_)
+    curbs = np.zeros(count, np.bool_)
     for i in range(count):
         hard, side = True, 0.0
-        for back in range(KERB_MIN_COUNT):
+        for back in range(CURB_MIN_COUNT):
             turn = lap[i - back, 1] - lap[i - back - 1, 1]
             hard &= abs(turn) > TURN_RATE * 0.2
             side += np.sign(turn)
-        kerbs[i] = hard and abs(side) == KERB_MIN_COUNT
+        curbs[i] = hard and abs(side) == CURB_MIN_COUNT
     for i in range(count):  # in place, as the original does
-        for back in range(KERB_MIN_COUNT):
-            kerbs[i - back] |= kerbs[i]
+        for back in range(CURB_MIN_COUNT):
+            curbs[i - back] |= curbs[i]
 
     corners = np.empty((2 * count, 4, 2))
-    owner, is_kerb = np.empty(2 * count, np.int64), np.zeros(2 * count, np.bool_)
+    owner, is_curb = np.empty(2 * count, np.int64), np.zeros(2 * count, np.bool_)
     painted = 0
     for i in range(count):
-        for kerb in range(2 if kerbs[i] else 1):
+        for curb in range(2 if curbs[i] else 1):
             near, far = -WIDTH, WIDTH
-            if kerb:
+            if curb:
                 side = np.sign(lap[i - 1, 1] - lap[i, 1])
-                near, far = side * WIDTH, side * (WIDTH + KERB)
+                near, far = side * WIDTH, side * (WIDTH + CURB)
             here, there = lap[i], lap[i - 1]
             _beside(corners[painted, 0], here, near)
             _beside(corners[painted, 1], here, far)
             _beside(corners[painted, 2], there, far)
             _beside(corners[painted, 3], there, near)
-            owner[painted], is_kerb[painted] = i, kerb == 1
+            owner[painted], is_curb[painted] = i, curb == 1
             painted += 1
-    return corners[:painted], owner[:painted], is_kerb[:painted]
+    return corners[:painted], owner[:painted], is_curb[:painted]
