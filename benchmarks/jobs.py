@@ -10,6 +10,7 @@ generation and all that is written included, beside a bare loop with random acti
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -22,9 +23,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measuring import Table, child_environment, in_turns, mpirun, parser, write
+from benchmarks.recording import ACTIONS
 from esd.bench import bare_rate
+from esd.config import Config, Wrapper
 from esd.config_tables import parse, read_experiment
-from esd.rollout import make_environment
+from esd.rollout import Rollout, make_environment
+from esd.state import make_strategy
 
 RANKS = 2
 TINY = ("generations=1", "population=2", "env.max_steps=5", "run.center_every=0")
@@ -147,6 +151,21 @@ def trained(experiment: str, words: tuple[str, ...]) -> float:
     return float(last["env_steps"] / last["seconds"])
 
 
+def actions_of_members(config: Config, members: int) -> list[Any]:
+    """What the first members of a run do, one episode after the other."""
+    recorded = (Wrapper("benchmarks.recording:Recorded"),)
+    wrappers = (*config.env.wrappers, *recorded)
+    config = dataclasses.replace(config, env=dataclasses.replace(config.env, wrappers=wrappers))
+    rollout, strategy = Rollout(config), make_strategy(config)
+    state = strategy.start(rollout.policy.initial_parameters(config.seed))
+    ACTIONS.clear()
+    for member in range(members):
+        rollout.load(strategy.ask_pieces(state, member))
+        rollout.play(rollout.member_seeds(0, member))
+    rollout.close()
+    return list(ACTIONS)
+
+
 def trainings(quick: bool) -> list[Table]:
     """Each experiment beside its bare environment."""
     tables = []
@@ -154,10 +173,12 @@ def trainings(quick: bool) -> list[Table]:
         config = parse(read_experiment(experiment)[1], experiment)
         env = make_environment(config.env)
         env.action_space.seed(0)
-        actions = [env.action_space.sample() for _ in range(1000)]
+        random = [env.action_space.sample() for _ in range(1000)]
+        own = actions_of_members(config, 1 if quick else 4)
         contenders: dict[str, Callable[[], float]] = {
             "esd train, 1 rank": lambda name=experiment, w=words: trained(name, w),  # type: ignore[misc]
-            "bare environment": lambda e=env, a=actions: bare_rate(e, a, 2.0),  # type: ignore[misc]
+            "bare environment, random actions": lambda e=env, a=random: bare_rate(e, a, 2.0),  # type: ignore[misc]
+            "bare environment, members' actions": lambda e=env, a=own: bare_rate(e, a, 2.0),  # type: ignore[misc]
         }
         name = f"{experiment}, {config.policy.kind} network"
         rounds = 1 if quick else 3

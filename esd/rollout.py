@@ -89,9 +89,12 @@ def step_limit(env: Environment, config: EnvironmentConfig) -> int:
 
 
 def keeps_box2d_world(env: Environment) -> bool:
-    """Whether an environment holds a Box2D world: its contact order survives a reset, and with it the last episode."""
+    """Whether an environment keeps a Box2D world: its contact order survives a reset, and with it the last episode.
+
+    One whose ``metadata`` says ``"rebuilds_world": True`` makes a new world in every reset itself.
+    """
     world = getattr(env.unwrapped, "world", None)
-    return type(world).__name__ == "b2World"
+    return type(world).__name__ == "b2World" and not env.unwrapped.metadata.get("rebuilds_world")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,10 @@ ENVIRONMENTS = {
     **{preset: small(preset, max_steps=40) for preset in PRESETS},
     "hidden sign": of_table(env={"id": "esd/CartPoleHiddenSign-v0"}),
     "lunar lander": of_table(env={"id": "LunarLander-v3", "max_steps": 60}),
+    "fast car": of_table(
+        env={"id": "esd/FastCarRacing-v3", "max_steps": 40},
+        policy={"kind": "static", "hidden": [4]},
+    ),
     "bipedal walker": of_table(env={"id": "BipedalWalker-v3", "max_steps": 60}),
     "global randomness": of_table(env={"id": "tests.user_code:GlobalRandomness-v0"}),
     "a leaky one, rebuilt": of_table(env={"id": "tests.user_code:Leaky-v0", "rebuild": "always"}),

@@ -22,6 +22,12 @@ gymnasium.register(
     entry_point="esd_envs.damaged_ant:DamagedAnt",
     max_episode_steps=1000,
 )
+gymnasium.register(
+    id="esd/FastCarRacing-v3",
+    entry_point="esd_envs.fast_car_racing:FastCarRacing",
+    max_episode_steps=1000,
+    reward_threshold=900,
+)
 
 
 def __getattr__(name: str) -> Any:

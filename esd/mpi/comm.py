@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Uint64s = npt.NDArray[np.uint64]
 
 SPIN_SECONDS = 0.001  # poll without sleeping for so long: most exchanges complete within it
+NAP_SHARE = 0.1  # of what was waited so far: so much later than possible is it noticed at most
 LONGEST_NAP_SECONDS = 0.005
 # Open MPI looks at its sockets in every eighth call: with one look between naps, an exchange among 4 ranks on 2 hosts
 # took 23 ms; with eight, 0.4 ms.
@@ -191,14 +192,12 @@ class Ranks:
     def _wait(self, request: MPI.Request, what: str) -> None:
         """Poll: briefly without sleeping, then with naps, so that a waiting rank leaves its core to others."""
         start = time.monotonic()
-        nap = 0.0001
         while not any(request.Test() for _ in range(LOOKS_BETWEEN_NAPS)):
             waited = time.monotonic() - start
             if waited < SPIN_SECONDS:
                 os.sched_yield()  # time.sleep(0) takes 50 µs and more, the exchange itself 10
             elif waited < self.deadline_seconds:
-                time.sleep(nap)
-                nap = min(2.0 * nap, LONGEST_NAP_SECONDS)
+                time.sleep(min(NAP_SHARE * waited, LONGEST_NAP_SECONDS))
             else:
                 raise RunError(
                     f"rank {self.rank} waited {waited:.0f} s for the other ranks in {what}: a rank or a link is "

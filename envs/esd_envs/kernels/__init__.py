@@ -1,0 +1,55 @@
+"""Compiled parts of the environments, in strict IEEE arithmetic: no fastmath, the same bits on every target.
+
+Each file stands alone: numba looks for changes only in the file of the function that it loads from its cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+Kernel = Callable[..., Any]  # typed by numba, from the arrays it is called with
+
+_STRICT: dict[str, Any] = {
+    "fastmath": False,
+    "error_model": "numpy",
+    "nogil": True,
+    "boundscheck": False,
+}
+
+
+class _ForgivingCache(FunctionCache):
+    """numba's cache of one function; where it can't be read or written, the function is compiled again."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function for a signature, or None."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a damaged file shows as whatever unpickling it comes upon
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled function, if that can be done."""
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
+
+
+def kernel(function: Kernel) -> Kernel:
+    """Compile a function strictly, keeping the machine code on disk where numba finds a place for it."""
+    compiled: Any = numba.njit(**_STRICT)(function)
+    with contextlib.suppress(RuntimeError):  # no folder is writable
+        compiled._cache = _ForgivingCache(function)
+    result: Kernel = compiled
+    return result
+
+
+def inlined(function: Kernel) -> Kernel:
+    """Compile a function that is part of the kernels of its file."""
+    compiled: Kernel = numba.njit(**_STRICT)(function)
+    return compiled
