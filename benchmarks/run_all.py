@@ -1,6 +1,6 @@
 """Measure everything anew, then fill docs/performance.md and draw its figures.
 
-Takes about nine minutes on two otherwise idle cores. Leave the machine alone meanwhile.
+Takes about twelve minutes on two otherwise idle cores. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
