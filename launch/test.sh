@@ -61,7 +61,7 @@ part "ruff format" ruff format --check .
 part "mypy" mypy
 part "shellcheck" shellcheck launch/*.sh .ci/run
 part "hadolint" hadolint Dockerfile
-part "tests" limit 1200 python -m pytest tests --ignore=tests/mpi
+part "tests" limit 2400 python -m pytest tests --ignore=tests/mpi
 for ranks in 1 2 3 5; do
   part "MPI tests on $ranks ranks" on_ranks "$ranks"
 done
