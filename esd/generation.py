@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config import Config
+from esd.errors import UsageError
 from esd.noise import Purpose
 from esd.records import Records
 from esd.rollout import EpisodeSeeds, Outcome, Rollout
@@ -171,4 +172,16 @@ def make_evaluator(config: Config, rollout: Rollout, ranks: int, node_rank: int)
     from esd.batch.device import device_of
     from esd.batch.lockstep import Lockstep
 
-    return Lockstep(config, rollout, ranks, device_of(config, node_rank))
+    device = device_of(config, node_rank)
+    try:
+        return Lockstep(config, rollout, ranks, device)
+    except (
+        MemoryError,
+        RuntimeError,
+    ) as error:  # of the CPU's memory torch tells by a RuntimeError
+        if "memory" not in str(error).lower():
+            raise
+        raise UsageError(
+            f"batch_members = {config.batch_members}: so many networks don't fit into "
+            f"the memory of {device}; take fewer"
+        ) from error

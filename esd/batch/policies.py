@@ -281,6 +281,8 @@ class BatchModule:
         try:
             self.act(np.zeros((slots, interface.observation_size), np.float32))
         except Exception as error:
+            if "memory" in str(error).lower():
+                raise
             said = " ".join(str(error).split())[:300]
             raise UsageError(
                 f"policy.kind = {kind!r}: can't be evaluated in lock-step, torch.func.vmap says: {said} "

@@ -14,9 +14,11 @@ from esd.config import Config
 from esd.config_tables import differences_that_matter, identity, parse
 from esd.errors import UsageError
 from esd.folder import RunFolder
+from esd.generation import make_evaluator
 from esd.plan import TrainRequest, make_plan
+from esd.rollout import Rollout
 from tests.commands.shell import TINY, esd
-from tests.experiments import small
+from tests.experiments import of_table, small
 from tests.training import trained
 
 
@@ -168,3 +170,11 @@ def test_the_command_line_trains_evaluates_and_refuses(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "tests.user_code:CountingPolicy" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_more_members_than_memory_holds_are_told_in_one_line() -> None:
+    config = of_table(batch_members=10**9, policy={"hidden": [640]})
+    with pytest.raises(
+        UsageError, match=r"batch_members = 1000000000: .* memory of cpu; take fewer"
+    ):
+        make_evaluator(config, Rollout(config), 1, 0)
