@@ -59,7 +59,8 @@ def test_a_rank_killed_on_the_other_host_ends_the_job_on_both(
         os.kill(ranks[1][-1], signal.SIGKILL)
         _, errors = process.communicate(timeout=60)
         assert process.returncode != 0
-        assert "on node node2 exited on" in errors
+        # whoever notices first tells it: mpirun of its child, or a rank of the lost connection
+        assert "on node node2 exited on" in errors or "Socket closed" in errors
         wait_until_gone(two_hosts, tmp_path)
 
 
