@@ -58,6 +58,10 @@ class ActionDecoder:
     Attributes:
         size: outputs that a policy has to have.
         bounded: the space is a Box with finite bounds everywhere.
+        action_size: numbers in an action.
+        squashed: outputs lie in [−1, 1] already.
+        tables: what a compiled episode decodes by: sizes and first choices of the segments of a discrete action,
+            int64 [segments], and bounds of a Box, float32 [size]; whichever the action is not has size 0.
     """
 
     def __init__(self, space: spaces.Space[Any], name: str) -> None:
@@ -68,19 +72,23 @@ class ActionDecoder:
         """
         self._space = space
         self.bounded = False
+        segments, first = np.empty((2, 0), np.int64)
+        low, high = np.empty((2, 0), np.float32)
         self._decode: Callable[[Float32s], Any]
         if isinstance(space, spaces.Discrete):
             self.size = int(space.n)
             self._first = int(space.start)
+            segments, first = np.array([[self.size], [self._first]], np.int64)
             self._decode = self._discrete
         elif isinstance(space, spaces.MultiDiscrete):
             self._sizes = np.asarray(space.nvec, np.int64).reshape(-1)
             self._start = np.asarray(space.start, np.int64)
             self.size = int(self._sizes.sum())
+            segments, first = self._sizes, self._start.reshape(-1)
             self._decode = self._multi_discrete
         elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-            self._low = np.ascontiguousarray(space.low, np.float32).reshape(-1)
-            self._high = np.ascontiguousarray(space.high, np.float32).reshape(-1)
+            low = self._low = np.ascontiguousarray(space.low, np.float32).reshape(-1)
+            high = self._high = np.ascontiguousarray(space.high, np.float32).reshape(-1)
             self._plain = len(space.shape) == 1 and space.dtype == np.float32
             self.size = self._low.size
             self.bounded = bool(np.isfinite(self._low).all() and np.isfinite(self._high).all())
@@ -90,11 +98,13 @@ class ActionDecoder:
                 f"env.id = {name!r}: action space {space} is not supported; "
                 "supported: Discrete, MultiDiscrete and Box of floats"
             )
-        self._squashed = False
+        self.action_size = segments.size or low.size
+        self.tables = segments, first, low, high
+        self.squashed = False
 
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""
-        self._squashed = squashed
+        self.squashed = squashed
 
     def __call__(self, outputs: Float32s) -> Any:
         """The action, or None if an output is NaN (or, for Box, infinite)."""
@@ -112,6 +122,6 @@ class ActionDecoder:
 
     def _box(self, outputs: Float32s) -> npt.NDArray[Any] | None:
         out = np.empty(self.size, np.float32)  # new each time: an environment may keep it
-        if not actions.to_box(outputs, self._squashed, self._low, self._high, out):
+        if not actions.to_box(outputs, self.squashed, self._low, self._high, out):
             return None
         return out if self._plain else out.reshape(self._space.shape).astype(self._space.dtype)

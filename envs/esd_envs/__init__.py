@@ -13,11 +13,6 @@ import gymnasium
 __all__ = ["ChangedBody"]
 
 gymnasium.register(
-    id="esd/CartPoleHiddenSign-v0",
-    entry_point="esd_envs.cartpole_hidden_sign:CartPoleHiddenSign",
-    max_episode_steps=500,
-)
-gymnasium.register(
     id="esd/DamagedAnt-v0",
     entry_point="esd_envs.damaged_ant:DamagedAnt",
     max_episode_steps=1000,
@@ -27,6 +22,17 @@ gymnasium.register(
     entry_point="esd_envs.fast_car_racing:FastCarRacing",
     max_episode_steps=1000,
     reward_threshold=900,
+)
+gymnasium.register(
+    id="esd/HiddenCartPole-v0",
+    entry_point="esd_envs.hidden:HiddenCartPole",
+    max_episode_steps=500,
+    reward_threshold=475,
+)
+gymnasium.register(
+    id="esd/HiddenPendulum-v0",
+    entry_point="esd_envs.hidden:HiddenPendulum",
+    max_episode_steps=200,
 )
 
 

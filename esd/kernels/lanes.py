@@ -49,7 +49,7 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, _VECTOR)
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+def pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     """The address of array[index]."""
     data = context.make_array(array_type)(context, builder, array).data
     return cgutils.gep_inbounds(builder, data, index)
@@ -60,7 +60,7 @@ def load(typingctx, array, index):
     """Sixteen values from array[index] on (a contiguous float32 vector)."""
 
     def codegen(context, builder, signature, arguments):
-        address = _pointer(context, builder, signature.args[0], *arguments)
+        address = pointer(context, builder, signature.args[0], *arguments)
         vector_address = builder.bitcast(address, _VECTOR.as_pointer())
         return builder.load(vector_address, align=_FLOAT_BYTES, typ=_VECTOR)
 
@@ -72,7 +72,7 @@ def store(typingctx, array, index, value):
     """Write sixteen values to array[index] and on."""
 
     def codegen(context, builder, signature, arguments):
-        address = _pointer(context, builder, signature.args[0], *arguments[:2])
+        address = pointer(context, builder, signature.args[0], *arguments[:2])
         vector_address = builder.bitcast(address, _VECTOR.as_pointer())
         builder.store(arguments[2], vector_address, align=_FLOAT_BYTES)
         return context.get_dummy_value()

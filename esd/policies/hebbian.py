@@ -136,6 +136,11 @@ class HebbianPolicy:
         """Rewire by the previous step's activities, then forward; outputs float32 [action_size]."""
         return self._network.step(observation)
 
+    @property
+    def network(self) -> Perceptron:
+        """The perceptron that makes all of a step."""
+        return self._network
+
     def weights(self) -> list[Float32s]:
         """The present weights of each layer, float32 [inputs, outputs]; the last step's update is still pending."""
         return [self._network.weights(layer) for layer in range(len(self._network.shapes))]

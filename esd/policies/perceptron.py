@@ -35,6 +35,10 @@ class Perceptron:
     """Buffers of one network without biases, and the calls into its kernel.
 
     The last layer has a tanh for bounded actions, and none (raw logits) otherwise.
+
+    Attributes:
+        synapses, memory, settings: what ``plastic.step`` works on.
+        ends: int64 [2], where in the memory the outputs of even and odd steps begin.
     """
 
     def __init__(
@@ -53,11 +57,11 @@ class Perceptron:
         layer_floats = [
             inputs * streams * plastic.padded(outputs) for inputs, outputs in self.shapes
         ]
-        self._synapses = aligned_zeros(sum(layer_floats))
+        self.synapses = aligned_zeros(sum(layer_floats))
         self._layer_starts = np.cumsum([0, *layer_floats])
-        self._memory = aligned_zeros(plastic.memory_size(sizes))
+        self.memory = aligned_zeros(plastic.memory_size(sizes))
         output = plastic.TANH if interface.bounded else plastic.IDENTITY
-        self._settings = np.array(
+        self.settings = np.array(
             [
                 0,
                 streams,
@@ -69,8 +73,8 @@ class Perceptron:
             np.int64,
         )
         units = sum(widths)
-        ends = [number * units + units - widths[-1] for number in (0, 1)]
-        self._outputs = tuple(self._memory[end : end + interface.action_size] for end in ends)
+        self.ends = np.array([number * units + units - widths[-1] for number in (0, 1)])
+        self._outputs = tuple(self.memory[end : end + interface.action_size] for end in self.ends)
 
     @property
     def connections(self) -> int:
@@ -80,7 +84,7 @@ class Perceptron:
     def streams(self, layer: int) -> Float32s:
         """A layer's memory, float32 [groups, inputs, streams, 16]; output j is lane j % 16 of group j // 16."""
         inputs, outputs = self.shapes[layer]
-        block = self._synapses[self._layer_starts[layer] : self._layer_starts[layer + 1]]
+        block = self.synapses[self._layer_starts[layer] : self._layer_starts[layer + 1]]
         groups = plastic.padded(outputs) // LANES
         return block.reshape(groups, inputs, self._streams, LANES)
 
@@ -91,19 +95,19 @@ class Perceptron:
 
     def place(self, values: Float32s, stretches: npt.NDArray[np.int64], order: str) -> None:
         """Take values to where the stretches say, int64 [stretches, 8]; see ``plastic.place``."""
-        plastic.place(values, stretches, order == "F", self._synapses, self._streams)
+        plastic.place(values, stretches, order == "F", self.synapses, self._streams)
 
     def place_weights(self, weights: Float32s, bounds: Float32s) -> None:
         """Take weights·bounds: float32 [connections] input-major, and float32 [layers]."""
-        plastic.place_weights(weights, bounds, self._synapses, self._settings)
+        plastic.place_weights(weights, bounds, self.synapses, self.settings)
 
     def begin(self) -> None:
         """Start an episode from the weights as they are."""
-        plastic.begin(self._memory, self._settings)
+        plastic.begin(self.memory, self.settings)
 
     def step(self, observation: Float32s) -> Float32s:
         """Update by the previous step, normalize, forward; returns the outputs, a view."""
-        now = plastic.step(observation, self._synapses, self._memory, self._settings)
+        now = plastic.step(observation, self.synapses, self.memory, self.settings)
         return self._outputs[now]
 
     def weights(self, layer: int) -> Float32s:
@@ -111,7 +115,7 @@ class Perceptron:
         inputs, outputs = self.shapes[layer]
         grouped = self.streams(layer)[:, :, 0, :]
         stored = grouped.swapaxes(0, 1).reshape(inputs, -1)[:, :outputs]
-        weights: Float32s = stored * self._memory[layer - len(self.shapes)]
+        weights: Float32s = stored * self.memory[layer - len(self.shapes)]
         return weights
 
 

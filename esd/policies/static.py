@@ -60,3 +60,8 @@ class StaticPolicy:
     def act(self, observation: Float32s) -> Float32s:
         """Forward; outputs float32 [action_size]."""
         return self._network.step(observation)
+
+    @property
+    def network(self) -> Perceptron:
+        """The perceptron that makes all of a step."""
+        return self._network

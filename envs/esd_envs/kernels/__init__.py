@@ -11,6 +11,7 @@ from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
 
 Kernel = Callable[..., Any]  # typed by numba, from the arrays it is called with
 
@@ -52,4 +53,21 @@ def kernel(function: Kernel) -> Kernel:
 def inlined(function: Kernel) -> Kernel:
     """Compile a function that is part of the kernels of its file."""
     compiled: Kernel = numba.njit(**_STRICT)(function)
+    return compiled
+
+
+def c_function(signature: Any) -> Callable[[Kernel], Any]:
+    """Compile a function to one that C can call, with an ``address``, keeping it on disk as ``kernel`` does.
+
+    Args:
+        signature: as numba's types tell it, of the arguments and what is returned.
+    """
+
+    def compiled(function: Kernel) -> Any:
+        result = CFunc(function, (signature.args, signature.return_type), {}, {**_STRICT, "nopython": True})
+        with contextlib.suppress(RuntimeError):
+            result._cache = _ForgivingCache(function)
+        result.compile()
+        return result
+
     return compiled

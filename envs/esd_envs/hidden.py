@@ -1,0 +1,183 @@
+"""CartPole and Pendulum with a body, a gravity and a direction of the force that the agent is not shown.
+
+A rule that learns while it acts can find out; a fixed reactive policy has to do with one answer for all of them. Both
+worlds are compiled (see ``esd_envs.compiled``), which makes them ten times and more as fast as Gymnasium's.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import Env, spaces
+from gymnasium.envs.classic_control import utils
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.envs.classic_control.pendulum import DEFAULT_X, DEFAULT_Y, PendulumEnv
+
+from esd_envs.compiled import Compiled
+from esd_envs.kernels import classic_control as kernels
+
+Float32s = npt.NDArray[np.float32]
+
+
+def _number(name: str, value: Any, *, zero: bool = False) -> float:
+    """A keyword's value, above 0 or (``zero``) not below it."""
+    fine = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not fine or value < 0 or (value == 0 and not zero):
+        raise ValueError(f"{name} = {value!r}: expected a number {'of at least' if zero else 'above'} 0")
+    return float(value)
+
+
+def _sign(value: Any) -> float:
+    """1, −1, or 0 for one that is drawn in every episode."""
+    if isinstance(value, str) and value == "random":
+        return 0.0
+    if isinstance(value, bool) or value not in (1, -1):
+        raise ValueError(f"sign = {value!r}: expected 1, -1 or 'random'")
+    return float(value)
+
+
+def _drawn(env: Env[Any, Any], seed: int | None) -> int:
+    """The episode's seed: the one given, or the next of the environment's own generator, as Gymnasium has it."""
+    return int(env.np_random.integers(1 << 63)) if seed is None else seed
+
+
+class HiddenCartPole(CartPoleEnv):
+    """CartPole-v1's observations, rewards and ends, with hidden parameters; their defaults are CartPole-v1's.
+
+    Args:
+        pole_length: of the whole pole, in m; Gymnasium's ``length`` is half of it.
+        pole_mass: kg.
+        cart_mass: kg.
+        gravity: m/s².
+        force: N, by which the cart is pushed.
+        sign: 1 (action 1 pushes to the right, as in CartPole-v1), −1 (to the left), or "random" (drawn in every reset).
+        render_mode: as in CartPole-v1.
+    """
+
+    def __init__(
+        self,
+        *,
+        pole_length: float = 1.0,
+        pole_mass: float = 0.1,
+        cart_mass: float = 1.0,
+        gravity: float = 9.8,
+        force: float = 10.0,
+        sign: int | str = 1,
+        render_mode: str | None = None,
+    ) -> None:
+        """Build it.
+
+        Raises:
+            ValueError: naming a keyword whose value makes no world.
+        """
+        super().__init__(render_mode=render_mode)
+        self.length = 0.5 * _number("pole_length", pole_length)  # also how long it is drawn
+        parameters = [
+            self.length,
+            _number("pole_mass", pole_mass),
+            _number("cart_mass", cart_mass),
+            _number("gravity", gravity, zero=True),
+            _number("force", force),
+            _sign(sign),
+            0.0,
+            0.0,
+        ]
+        self.compiled = Compiled(
+            kernels.reset_cart_pole, kernels.step_cart_pole, parameters, kernels.CART_STATE, 4, 1
+        )
+        self._begin_within(None)
+
+    def _begin_within(self, options: dict[str, Any] | None) -> None:
+        bounds = utils.maybe_parse_reset_bounds(options, -0.05, 0.05)
+        self.compiled.parameters[kernels.CART_LOW : kernels.CART_HIGH + 1] = bounds
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32s, dict[str, Any]]:
+        """Begin an episode: state and sign are drawn from the seed; options "low" and "high" as in CartPole-v1."""
+        Env.reset(self, seed=seed)
+        self._begin_within(options)
+        observation = self.compiled.reset(_drawn(self, seed))
+        self.state = self.compiled.state[:4]
+        if self.render_mode == "human":
+            self.render()
+        return observation, {}
+
+    def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
+        """Push one way (1) or the other (0)."""
+        observation, reward, terminated = self.compiled.step(action)
+        if self.render_mode == "human":
+            self.render()
+        return observation, reward, terminated, False, {}
+
+
+class HiddenPendulum(PendulumEnv):
+    """Pendulum-v1's observations, actions and rewards, with hidden parameters; their defaults are Pendulum-v1's.
+
+    Args:
+        length: m.
+        mass: kg.
+        gravity: m/s².
+        max_torque: N·m, the bound of actions.
+        sign: 1 (as in Pendulum-v1), −1 (torques turn the other way), or "random" (drawn in every reset).
+        render_mode: as in Pendulum-v1.
+    """
+
+    def __init__(
+        self,
+        *,
+        length: float = 1.0,
+        mass: float = 1.0,
+        gravity: float = 10.0,
+        max_torque: float = 2.0,
+        sign: int | str = 1,
+        render_mode: str | None = None,
+    ) -> None:
+        """Build it.
+
+        Raises:
+            ValueError: naming a keyword whose value makes no world.
+        """
+        super().__init__(render_mode=render_mode)
+        self.max_torque = _number("max_torque", max_torque)
+        parameters = [
+            _number("length", length),
+            _number("mass", mass),
+            _number("gravity", gravity, zero=True),
+            self.max_torque,
+            _sign(sign),
+            DEFAULT_X,
+            DEFAULT_Y,
+        ]
+        self.action_space = spaces.Box(-self.max_torque, self.max_torque, (1,), np.float32)
+        self.compiled = Compiled(
+            kernels.reset_pendulum, kernels.step_pendulum, parameters, kernels.PENDULUM_STATE, 3, 1
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32s, dict[str, Any]]:
+        """Begin an episode: state and sign are drawn from the seed; "x_init" and "y_init" as in Pendulum-v1."""
+        Env.reset(self, seed=seed)
+        given = options or {}
+        self.compiled.parameters[kernels.ANGLE_BOUND : kernels.SPEED_BOUND + 1] = [
+            utils.verify_number_and_cast(given.get("x_init", DEFAULT_X)),
+            utils.verify_number_and_cast(given.get("y_init", DEFAULT_Y)),
+        ]
+        observation = self.compiled.reset(_drawn(self, seed))
+        self.state, self.last_u = self.compiled.state[:2], None
+        if self.render_mode == "human":
+            self.render()
+        return observation, {}
+
+    def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
+        """Turn with a torque, float32 [1] in N·m."""
+        observation, reward, terminated = self.compiled.step(action)
+        self.last_u = float(action[0])
+        if self.render_mode == "human":
+            self.render()
+        return observation, reward, terminated, False, {}

@@ -1,0 +1,107 @@
+"""A whole episode in one call: an environment that is a pair of C functions, and a perceptron's compiled step.
+
+The functions are called by their addresses, so one kernel, compiled once and kept on disk, serves every environment
+that has them, in whatever language it was written. ``esd.compiled`` says what they take and give.
+
+The loop is that of ``rollout.World``, step by step, with the same arithmetic and so the same bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from esd.kernels import kernel
+from esd.kernels.actions import argmax_segments, observe, to_box
+from esd.kernels.lanes import pointer
+from esd.kernels.plastic import step
+
+f32 = np.float32
+
+_INTEGER, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
+
+
+def _call(context, builder, signature, arguments):
+    """Call an address with what follows it: integers, and arrays by the addresses of their data."""
+    address, *given = arguments
+    passed = [
+        builder.bitcast(pointer(context, builder, kind, value, context.get_constant(types.intp, 0)), _BYTES)
+        if isinstance(kind, types.Array)
+        else value
+        for kind, value in zip(signature.args[1:], given, strict=True)
+    ]
+    function = ir.FunctionType(_INTEGER, [value.type for value in passed])
+    return builder.call(builder.inttoptr(address, function.as_pointer()), passed)
+
+
+@intrinsic
+def _reset(typingctx, address, seed, parameters, state, observation):
+    """Call a C function that begins an episode."""
+    return types.int64(types.intp, types.uint64, parameters, state, observation), _call
+
+
+@intrinsic
+def _step(typingctx, address, action, parameters, state, observation, reward):
+    """Call a C function that makes a step; not 0 if the episode has terminated."""
+    return types.int64(types.intp, action, parameters, state, observation, reward), _call
+
+
+@kernel
+def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network, ends, seed):
+    """Play one episode with a network that has begun one.
+
+    Args:
+        addresses: int64 [2], of reset and step.
+        bounds: int64 [2]; steps after which the episode ends, and as many negative rewards in a row that end it (0:
+            none do).
+        body: parameters and state of the environment, float64.
+        seen: observation, action, both float32, and float64 [1] for the reward.
+        decoder: sizes and first choices of the segments of a discrete action, int64 [segments]; bounds of a Box,
+            float32 [action_size] (whichever the action is not has size 0).
+        squashed: the outputs lie in [−1, 1] already.
+        scale: mean and inverse deviation of observations, float64 [observation_size]; of size 0 without.
+        sums: float64 [2, observation_size], sums and squares of observations; added to.
+        network: synapses, memory and settings, see ``plastic.step``.
+        ends: int64 [2], where in the memory the outputs of even and odd steps begin.
+        seed: uint64, of the environment's episode.
+
+    Returns:
+        The return, NaN if an output was none that an action could be made of, and the steps.
+    """
+    parameters, state = body
+    observation, action, reward = seen
+    sizes, first, low, high = decoder
+    mean, inverse_deviation = scale
+    synapses, memory, settings = network
+    chosen = np.empty(sizes.size, np.int64)
+    outputs = low.size
+    for segment in range(sizes.size):
+        outputs += sizes[segment]
+    total = 0.0
+    steps = 0
+    negative = 0
+    _reset(addresses[0], seed, parameters, state, observation)
+    while True:
+        if mean.size:
+            observe(observation, mean, inverse_deviation, sums[0], sums[1])
+        begin = ends[step(observation, synapses, memory, settings)]
+        output = memory[begin : begin + outputs]
+        if sizes.size:
+            if not argmax_segments(output, sizes, chosen):
+                return np.nan, steps
+            for segment in range(sizes.size):
+                action[segment] = f32(chosen[segment] + first[segment])
+        elif not to_box(output, squashed, low, high, action):
+            return np.nan, steps
+        over = _step(addresses[1], action, parameters, state, observation, reward)
+        gain = reward[0]
+        total += gain
+        steps += 1
+        if over != 0 or steps >= bounds[0]:
+            return total, steps
+        if bounds[1]:
+            negative = negative + 1 if gain < 0.0 else 0
+            if negative >= bounds[1]:
+                return total, steps
