@@ -74,6 +74,13 @@ def compute(
                 'into another: try env.rebuild = "always", or accept it with run.allow_drift = true'
             )
         results.append(texts[0])
+    if rollout.compiled and not config.run.allow_drift:
+        outcome = rollout.play(seeds, STEPS, stepwise=True)
+        if (text := f"{outcome.returns!r} {outcome.steps}") != results[0]:
+            raise RunError(
+                f"env.id = {config.env.id!r}: its compiled functions and its own step are not the same environment "
+                f"(returns and steps {results[0]}, and {text}). Mend one of them, or take away env.unwrapped.compiled"
+            )
     if evaluator.same_bits and results[-1] != results[0] and not config.run.allow_drift:
         raise RunError(
             f"device = {config.device!r}: computes other bits than the CPU (returns and steps {results[-1]}, not "

@@ -13,13 +13,14 @@ import math
 import random
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
 import esd_envs
+from esd.compiled import CompiledEpisodes, HasNetwork, offered
 from esd.config import Config, EnvironmentConfig, Variant
 from esd.errors import UsageError, nearest
 from esd.kernels import actions
@@ -147,7 +148,15 @@ Episodes = Generator[Float32s, Float32s, Outcome]
 
 
 class _Body:
-    """One variant's environment, and what lies between it and a network."""
+    """One variant's environment, and what lies between it and a network.
+
+    Attributes:
+        limit: of an episode's steps.
+        observe: makes observations flat.
+        decode: makes actions of outputs.
+        interface: the sizes, and whether actions are bounded.
+        compiled: plays whole episodes, if the environment and the policy can.
+    """
 
     def __init__(self, config: EnvironmentConfig) -> None:
         self._config = config
@@ -159,6 +168,15 @@ class _Body:
         self.observe = ObservationFlattener(self._environment.observation_space, config.id)
         self.decode = ActionDecoder(self._environment.action_space, config.id)
         self.interface = Interface(self.observe.size, self.decode.size, self.decode.bounded)
+        self.compiled: CompiledEpisodes | None = None
+
+    def compile_with(self, policy: HasNetwork) -> None:
+        """Play compiled episodes with a policy from now on, if the environment offers them."""
+        if self._rebuild or self._config.wrappers:
+            return
+        environment = offered(self._environment, self._config.id)
+        if environment is not None:
+            self.compiled = CompiledEpisodes(environment, policy, self.observe.size, self.decode)
 
     def begin(self) -> Environment:
         """The environment, fit for an episode: made anew if the last one may have left something in it."""
@@ -170,6 +188,9 @@ class _Body:
     def close(self) -> None:
         """Close the environment."""
         self._environment.close()
+
+
+UNSCALED: tuple[Float64s, Float64s] = (np.empty(0), np.empty(0))
 
 
 class World:
@@ -204,6 +225,16 @@ class World:
         for body in self._bodies:
             body.decode.outputs_are_squashed(squashed)
 
+    def compile_with(self, policy: HasNetwork) -> None:
+        """Play whole episodes with a policy, without asking for outputs, wherever that is possible."""
+        for body in self._bodies:
+            body.compile_with(policy)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether any of the bodies plays compiled episodes."""
+        return any(body.compiled is not None for body in self._bodies)
+
     def use_statistics(self, statistics: ObservationStatistics) -> None:
         """Freeze the observation statistics that all following episodes are normalized by."""
         self._scale = statistics.scale() if statistics.size else None
@@ -220,16 +251,18 @@ class World:
         seeds: Sequence[EpisodeSeeds],
         begin: Callable[[EpisodeSeeds], None],
         limit: int | None = None,
+        stepwise: bool = False,
     ) -> Episodes:
         """Play one episode per seed, of at most ``limit`` steps if given.
 
         Yields observations, float32 [observation_size], in a buffer that the next one overwrites, and wants the
-        policy's outputs, float32 [action_size], sent back for each.
+        policy's outputs, float32 [action_size], sent back for each. Compiled episodes yield nothing.
 
         Args:
             seeds: of the episodes.
-            begin: called at the start of each, before the environment is reset.
+            begin: called at the start of each, before the environment is reset; not of a compiled one.
             limit: of an episode's steps.
+            stepwise: yield every observation, also of what could be played compiled; the bits are the same.
 
         Returns:
             What the episodes gave.
@@ -238,9 +271,18 @@ class World:
         totals, counts = [0.0] * len(self._bodies), [0] * len(self._bodies)
         steps = 0
         for episode in seeds:
-            begin(episode)
             body = self._bodies[episode.variant]
-            episode_return, episode_steps = yield from self._episode(body, episode, limit)
+            if body.compiled is None or stepwise:
+                begin(episode)
+                episode_return, episode_steps = yield from self._episode(body, episode, limit)
+            else:
+                episode_return, episode_steps = body.compiled.play(
+                    episode.environment,
+                    episode.policy,
+                    (min(body.limit, limit or body.limit), self._config.stop_after_negative),
+                    self._scale or UNSCALED,
+                    self._sums,
+                )
             totals[episode.variant] += episode_return
             counts[episode.variant] += 1
             steps += episode_steps
@@ -314,6 +356,8 @@ class Rollout:
         self.interface = self._world.interface
         self.policy = make_policy(config.policy, self.interface)
         self._world.outputs_are_squashed(self.policy.squashed)
+        if isinstance(self.policy, HasNetwork):
+            self._world.compile_with(self.policy)
         self._whole = np.empty(0, np.float32)
 
     @property
@@ -326,6 +370,11 @@ class Rollout:
     def variants(self) -> tuple[str, ...]:
         """The names of the bodies that a member is evaluated on; one empty name without variants."""
         return self._world.variants
+
+    @property
+    def compiled(self) -> bool:
+        """Whether any of them plays compiled episodes."""
+        return self._world.compiled
 
     def use_statistics(self, statistics: ObservationStatistics) -> None:
         """Freeze the observation statistics that all following episodes are normalized by."""
@@ -353,19 +402,27 @@ class Rollout:
         self.load([(0, parameters)])
         return self.play(seeds, limit)
 
-    def play(self, seeds: list[EpisodeSeeds], limit: int | None = None) -> Outcome:
-        """Play one episode per seed with the parameters that were loaded, of at most ``limit`` steps if given."""
+    def play(
+        self, seeds: list[EpisodeSeeds], limit: int | None = None, stepwise: bool = False
+    ) -> Outcome:
+        """Play one episode per seed with the parameters that were loaded.
+
+        Args:
+            seeds: of the episodes.
+            limit: of an episode's steps.
+            stepwise: ask ``policy.act`` for every step, also in episodes that could be played compiled.
+        """
         act = self.policy.act
-        episodes = self._world.play(seeds, self._begin, limit)
-        answer = episodes.send
-        observation = next(episodes)
+        episodes = self._world.play(seeds, self._begin, limit, stepwise)
+        answer = cast(Callable[[Float32s | None], Float32s], episodes.send)
+        outputs = None  # which starts it
         while True:
-            outputs = act(observation)
             try:
                 observation = answer(outputs)
             except StopIteration as end:
                 outcome: Outcome = end.value
                 return outcome
+            outputs = act(observation)
 
     def _begin(self, seeds: EpisodeSeeds) -> None:
         """Seed all that an episode's randomness may come from but the environment itself."""

@@ -16,7 +16,8 @@ from tests.experiments import PRESETS, of_table, small
 
 ENVIRONMENTS = {
     **{preset: small(preset, max_steps=40) for preset in PRESETS},
-    "hidden sign": of_table(env={"id": "esd/CartPoleHiddenSign-v0"}),
+    "hidden sign": of_table(env={"id": "esd/HiddenCartPole-v0", "kwargs": {"sign": "random"}}),
+    "hidden pendulum": of_table(env={"id": "esd/HiddenPendulum-v0", "kwargs": {"sign": "random"}}),
     "lunar lander": of_table(env={"id": "LunarLander-v3", "max_steps": 60}),
     "fast car": of_table(
         env={"id": "esd/FastCarRacing-v3", "max_steps": 40},
@@ -202,7 +203,7 @@ def test_observation_normalization_is_frozen_and_collects_every_observation_seen
             "CartPoleEnv is not a MuJoCo",
         ),
         ({"id": "Hopper-v5", "wrappers": ["esd_envs:ChangeBody"]}, "mean 'ChangedBody'"),
-        ({"id": "esd/CartPoleHiddenSign-v0", "kwargs": {"sign": 2}}, "sign = 2: expected"),
+        ({"id": "esd/HiddenCartPole-v0", "kwargs": {"sign": 2}}, "sign = 2: expected"),
         ({"id": "tests.user_code:Endless-v0"}, "env.max_steps"),
     ],
 )

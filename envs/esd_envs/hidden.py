@@ -27,7 +27,9 @@ def _number(name: str, value: Any, *, zero: bool = False) -> float:
     """A keyword's value, above 0 or (``zero``) not below it."""
     fine = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     if not fine or value < 0 or (value == 0 and not zero):
-        raise ValueError(f"{name} = {value!r}: expected a number {'of at least' if zero else 'above'} 0")
+        raise ValueError(
+            f"{name} = {value!r}: expected a number {'of at least' if zero else 'above'} 0"
+        )
     return float(value)
 
 

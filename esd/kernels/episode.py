@@ -27,7 +27,9 @@ def _call(context, builder, signature, arguments):
     """Call an address with what follows it: integers, and arrays by the addresses of their data."""
     address, *given = arguments
     passed = [
-        builder.bitcast(pointer(context, builder, kind, value, context.get_constant(types.intp, 0)), _BYTES)
+        builder.bitcast(
+            pointer(context, builder, kind, value, context.get_constant(types.intp, 0)), _BYTES
+        )
         if isinstance(kind, types.Array)
         else value
         for kind, value in zip(signature.args[1:], given, strict=True)

@@ -123,9 +123,9 @@ def test_eval_in_text_names_the_interval_for_what_it_is(folder: Path) -> None:
 
 
 def test_eval_on_another_environment_of_the_same_sizes_or_a_clear_error(folder: Path) -> None:
-    hidden = ["--env", "esd/CartPoleHiddenSign-v0", "--episodes", "4"]
+    hidden = ["--env", "esd/HiddenCartPole-v0", "--episodes", "4"]
     fine = esd("eval", "run", *hidden, "--json", cwd=folder)
-    assert json.loads(fine.stdout)["env"] == "esd/CartPoleHiddenSign-v0"
+    assert json.loads(fine.stdout)["env"] == "esd/HiddenCartPole-v0"
     wrong = esd("eval", "run", "--env", "Acrobot-v1", cwd=folder)
     assert wrong.returncode == 2
     assert "another size" in wrong.stderr
@@ -155,7 +155,7 @@ def test_the_interval_is_students(n: int, t: float) -> None:
         ("optimizers", "clipup"),
         ("shapings", "centered_rank_unit"),
         ("noise", "binomial"),
-        ("environments", "esd/CartPoleHiddenSign-v0"),
+        ("environments", "esd/HiddenCartPole-v0"),
         ("settings", "es.sigma"),
     ],
 )

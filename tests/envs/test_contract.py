@@ -26,6 +26,10 @@ def changed(id: str, **kwargs: Any) -> dict[str, Any]:
 
 WORLDS: dict[str, dict[str, Any]] = {
     **{id: {"id": id} for id in REGISTERED},
+    "cart pole, another world": {
+        "id": "esd/HiddenCartPole-v0",
+        "kwargs": {"pole_length": 2.0, "gravity": 3.7, "sign": "random"},
+    },
     "ant, short leg": {**ANT, "kwargs": {"leg": "front_right", "observation": 105}},
     "ant, damaged at step 9": {**ANT, "kwargs": {"leg": "back_left", "damage_step": 9}},
     "ant, leg lost at step 9": {
@@ -80,8 +84,9 @@ def crash(rollout: Rollout, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(rollout.policy, "act", fails)
+        rollout.load([(0, rollout.policy.initial_parameters(2))])
         with pytest.raises(RuntimeError, match="a policy broke"):
-            evaluated(rollout, 2)
+            rollout.play(rollout.member_seeds(3, 2), stepwise=True)
 
 
 def test_a_member_gives_the_same_bits_first_last_twice_elsewhere_and_after_a_crash(

@@ -64,7 +64,9 @@ def c_function(signature: Any) -> Callable[[Kernel], Any]:
     """
 
     def compiled(function: Kernel) -> Any:
-        result = CFunc(function, (signature.args, signature.return_type), {}, {**_STRICT, "nopython": True})
+        result: Any = CFunc(
+            function, (signature.args, signature.return_type), {}, {**_STRICT, "nopython": True}
+        )
         with contextlib.suppress(RuntimeError):
             result._cache = _ForgivingCache(function)
         result.compile()

@@ -2,8 +2,8 @@
 
 The equations are those of Gymnasium's CartPole-v1 (Barto, Sutton & Anderson 1983; Florian 2007, "Correct equations for
 the dynamics of the cart-pole system") and Pendulum-v1, operation by operation, so that the same actions give the same
-episodes up to the last bits of sin and cos. Initial states come from a hash of the seed, SplitMix64 (Steele, Lea & Flood
-2014): a new PCG64 for every episode would cost as much as a hundred steps.
+episodes up to the last bits of sin and cos. Initial states come from a hash of the seed, SplitMix64 (Steele, Lea &
+Flood 2014): a new PCG64 for every episode would cost as much as a hundred steps.
 
 The signatures are those that ``esd_envs.compiled`` describes. Angles are radians, everything else SI units.
 """
@@ -28,7 +28,9 @@ f32, f64, u64 = np.float32, np.float64, np.uint64
     POLE_HALF_LENGTH, POLE_MASS, CART_MASS, CART_GRAVITY, FORCE, CART_SIGN, CART_LOW, CART_HIGH,
     CART_PARAMETERS,
 ) = range(9)  # fmt: skip
-CART_STATE = 5  # position, velocity, angle, angular velocity; then the force of action 1 in this episode
+CART_STATE = (
+    5  # position, velocity, angle, angular velocity; then the force of action 1 in this episode
+)
 TAU = 0.02  # s
 FARTHEST, STEEPEST = 2.4, 12 * 2 * math.pi / 360
 
@@ -36,7 +38,9 @@ FARTHEST, STEEPEST = 2.4, 12 * 2 * math.pi / 360
 (
     LENGTH, MASS, GRAVITY, MAX_TORQUE, SIGN, ANGLE_BOUND, SPEED_BOUND, PENDULUM_PARAMETERS,
 ) = range(8)  # fmt: skip
-PENDULUM_STATE = 3  # angle from upright, angular velocity; then the sign of the torque in this episode
+PENDULUM_STATE = (
+    3  # angle from upright, angular velocity; then the sign of the torque in this episode
+)
 DT = 0.05  # s
 FASTEST = 8.0
 
@@ -96,10 +100,7 @@ def step_cart_pole(action, parameters, state, observation, reward):
         observation[i] = f32(state[i])
     reward[0] = 1.0
     return (
-        state[0] < -FARTHEST
-        or state[0] > FARTHEST
-        or state[2] < -STEEPEST
-        or state[2] > STEEPEST
+        state[0] < -FARTHEST or state[0] > FARTHEST or state[2] < -STEEPEST or state[2] > STEEPEST
     )
 
 
