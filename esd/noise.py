@@ -46,13 +46,18 @@ def key_words(seed: int) -> tuple[np.uint32, np.uint32]:
 
 def words(seed: int, purpose: Purpose, *coordinates: int) -> Uint32s:
     """Four random uint32 words named by a purpose and up to three 32-bit coordinates; shape [4]."""
+    return consecutive_words(seed, purpose, 1, *coordinates)[:, 0]
+
+
+def consecutive_words(seed: int, purpose: Purpose, count: int, *coordinates: int) -> Uint32s:
+    """The words of these coordinates and of the next ``count`` − 1 first ones; shape [4, count]."""
     c = [*coordinates, 0, 0, 0][:3]
     key0, key1 = key_words(seed)
-    out = np.empty((4, 2), np.uint32)  # counters come in twos
+    out = np.empty((4, count + count % 2), np.uint32)  # counters come in twos
     philox.philox_words(
         np.uint64(c[0]), np.uint32(c[1]), np.uint32(c[2]), np.uint32(purpose), key0, key1, out
     )
-    return out[:, 0]
+    return out[:, :count]
 
 
 def normals(seed: int, purpose: Purpose, count: int, first: int = 0, second: int = 0) -> Float32s:

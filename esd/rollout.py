@@ -24,7 +24,7 @@ from esd.compiled import CompiledEpisodes, HasNetwork, offered
 from esd.config import Config, EnvironmentConfig, Variant
 from esd.errors import UsageError, nearest
 from esd.kernels import actions
-from esd.noise import Purpose, words
+from esd.noise import Purpose, consecutive_words, words
 from esd.observations import ObservationStatistics
 from esd.plugins import import_name, make_working_directory_importable
 from esd.policies.base import Interface, LoadsPieces
@@ -123,8 +123,20 @@ class EpisodeSeeds:
         variant: int = 0,
     ) -> EpisodeSeeds:
         """The seeds of an episode by its coordinates; two purposes never share any, the variants do."""
-        w = words(seed, purpose, episode, owner, generation)
-        return cls(int(w[0]) & 0x7FFFFFFF, int(w[2]) | int(w[3]) << 32, variant)
+        return cls._of_words(*words(seed, purpose, episode, owner, generation).tolist(), variant)
+
+    @classmethod
+    def consecutive(
+        cls, seed: int, purpose: Purpose, generation: int, owner: int, variants: Sequence[int]
+    ) -> list[EpisodeSeeds]:
+        """The seeds of the episodes 0, 1, …, each on its variant: what ``named`` gives one by one."""
+        w = consecutive_words(seed, purpose, len(variants), 0, owner, generation)
+        of_episodes = zip(w.T.tolist(), variants, strict=True)
+        return [cls._of_words(*words, variant) for words, variant in of_episodes]
+
+    @classmethod
+    def _of_words(cls, w0: int, _: int, w2: int, w3: int, variant: int) -> EpisodeSeeds:
+        return cls(w0 & 0x7FFFFFFF, w2 | w3 << 32, variant)
 
 
 @dataclass(frozen=True)
@@ -358,6 +370,9 @@ class Rollout:
         self._world.outputs_are_squashed(self.policy.squashed)
         if isinstance(self.policy, HasNetwork):
             self._world.compile_with(self.policy)
+        self._load_piece = (  # asking a protocol takes as long as thirty steps of a cart pole
+            self.policy.load_piece if isinstance(self.policy, LoadsPieces) else None
+        )
         self._whole = np.empty(0, np.float32)
 
     @property
@@ -385,9 +400,9 @@ class Rollout:
 
         A policy that can't take pieces gets them as a whole, in memory that the next load overwrites.
         """
-        if isinstance(self.policy, LoadsPieces):
+        if self._load_piece is not None:
             for start, piece in pieces:
-                self.policy.load_piece(start, piece)
+                self._load_piece(start, piece)
             return
         if not self._whole.size:
             self._whole = np.empty(self.policy.layout.size, np.float32)
@@ -438,13 +453,8 @@ class Rollout:
         owners = {"none": member, "pair": member // 2, "generation": 0}
         owner = owners[self._config.es.common_random_numbers]
         seed, count = self._config.seed, self._config.env.episodes_per_member
-        return [
-            EpisodeSeeds.named(
-                seed, Purpose.TRAIN_EPISODE, generation, owner, variant * count + episode, variant
-            )
-            for variant in range(len(self.variants))
-            for episode in range(count)
-        ]
+        variants = [variant for variant in range(len(self.variants)) for _ in range(count)]
+        return EpisodeSeeds.consecutive(seed, Purpose.TRAIN_EPISODE, generation, owner, variants)
 
     def observed(self, outcome: Outcome) -> Float64s | None:
         """Count, sums and squares of the last evaluation's observations, or None without normalization."""

@@ -117,6 +117,13 @@ def test_common_random_numbers_are_shared_as_configured(
     assert rollout.member_seeds(1, 0) != seeds[0]
 
 
+def test_consecutive_episodes_have_the_seeds_they_have_one_by_one() -> None:
+    for count in (1, 2, 5):
+        several = EpisodeSeeds.consecutive(7, Purpose.TRAIN_EPISODE, 3, 4, range(count))
+        single = [EpisodeSeeds.named(7, Purpose.TRAIN_EPISODE, 3, 4, e, e) for e in range(count)]
+        assert several == single
+
+
 def test_the_three_streams_of_randomness_share_no_seed() -> None:
     streams = [
         {EpisodeSeeds.named(0, purpose, 0, 0, episode) for episode in range(200)}
