@@ -123,7 +123,7 @@ class EpisodeSeeds:
         variant: int = 0,
     ) -> EpisodeSeeds:
         """The seeds of an episode by its coordinates; two purposes never share any, the variants do."""
-        return cls._of_words(*words(seed, purpose, episode, owner, generation).tolist(), variant)
+        return cls._of_words(words(seed, purpose, episode, owner, generation).tolist(), variant)
 
     @classmethod
     def consecutive(
@@ -132,11 +132,11 @@ class EpisodeSeeds:
         """The seeds of the episodes 0, 1, …, each on its variant: what ``named`` gives one by one."""
         w = consecutive_words(seed, purpose, len(variants), 0, owner, generation)
         of_episodes = zip(w.T.tolist(), variants, strict=True)
-        return [cls._of_words(*words, variant) for words, variant in of_episodes]
+        return [cls._of_words(w, variant) for w, variant in of_episodes]
 
     @classmethod
-    def _of_words(cls, w0: int, _: int, w2: int, w3: int, variant: int) -> EpisodeSeeds:
-        return cls(w0 & 0x7FFFFFFF, w2 | w3 << 32, variant)
+    def _of_words(cls, w: list[int], variant: int) -> EpisodeSeeds:
+        return cls(w[0] & 0x7FFFFFFF, w[2] | w[3] << 32, variant)
 
 
 @dataclass(frozen=True)
