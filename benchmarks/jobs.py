@@ -41,7 +41,10 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     "cartpole": (),
     "halfcheetah": ("generations=3", "population=32", "run.center_every=0"),
     "ant": ("generations=3", "population=8", "run.center_every=0"),
+    "cartpole-hidden": (),
 }
+# what a compiled world is measured beside
+ORIGINALS = {"cartpole-hidden": "CartPole-v1"}
 QUICK_TRAININGS: dict[str, tuple[str, ...]] = {"cartpole": ("generations=2", "population=4")}
 NETWORKS = {
     10_000: "[100,92]",
@@ -171,14 +174,15 @@ def trainings(quick: bool) -> list[Table]:
     tables = []
     for experiment, words in (QUICK_TRAININGS if quick else TRAININGS).items():
         config = parse(read_experiment(experiment)[1], experiment)
-        env = make_environment(config.env)
+        original = ORIGINALS.get(experiment, config.env.id)
+        env = make_environment(dataclasses.replace(config.env, id=original))
         env.action_space.seed(0)
         random = [env.action_space.sample() for _ in range(1000)]
         own = actions_of_members(config, 1 if quick else 4)
         contenders: dict[str, Callable[[], float]] = {
             "esd train, 1 rank": lambda name=experiment, w=words: trained(name, w),  # type: ignore[misc]
-            "bare environment, random actions": lambda e=env, a=random: bare_rate(e, a, 2.0),  # type: ignore[misc]
-            "bare environment, members' actions": lambda e=env, a=own: bare_rate(e, a, 2.0),  # type: ignore[misc]
+            f"bare {original}, random actions": lambda e=env, a=random: bare_rate(e, a, 2.0),  # type: ignore[misc]
+            f"bare {original}, members' actions": lambda e=env, a=own: bare_rate(e, a, 2.0),  # type: ignore[misc]
         }
         name = f"{experiment}, {config.policy.kind} network"
         rounds = 1 if quick else 3
