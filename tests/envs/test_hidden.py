@@ -120,11 +120,14 @@ def test_a_random_sign_is_drawn_in_every_reset_and_changes_nothing_else(id: str)
         action = env.action_space.high if id == PENDULUM else 1
         return first.tobytes() + b"".join(env.step(action)[0].tobytes() for _ in range(3))
 
-    drawn = []
+    drawn, states = [], []
     for seed in range(200):
         both = [moved(1, seed), moved(-1, seed)]
         drawn.append(both.index(moved("random", seed)))
+        states.append(np.frombuffer(both[0], np.float32, 4 if id == CART_POLE else 3))
     assert 70 < sum(drawn) < 130
+    # the state tells nothing about it
+    assert np.abs(np.corrcoef(np.array(states).T, drawn)[-1, :-1]).max() < 5 / np.sqrt(200)
 
 
 @pytest.mark.parametrize(("id", "bounds"), [(CART_POLE, [0.05] * 4), (PENDULUM, [np.pi, 1.0])])
