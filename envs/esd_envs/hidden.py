@@ -57,6 +57,7 @@ class HiddenCartPole(CartPoleEnv):
         gravity: m/s².
         force: N, by which the cart is pushed.
         sign: 1 (action 1 pushes to the right, as in CartPole-v1), −1 (to the left), or "random" (drawn in every reset).
+        start: the bound of all four numbers of an initial state, in m, m/s, rad, rad/s.
         render_mode: as in CartPole-v1.
     """
 
@@ -69,6 +70,7 @@ class HiddenCartPole(CartPoleEnv):
         gravity: float = 9.8,
         force: float = 10.0,
         sign: int | str = 1,
+        start: float = 0.05,
         render_mode: str | None = None,
     ) -> None:
         """Build it.
@@ -77,6 +79,7 @@ class HiddenCartPole(CartPoleEnv):
             ValueError: naming a keyword whose value makes no world.
         """
         super().__init__(render_mode=render_mode)
+        self._start = _number("start", start, zero=True)
         self.length = 0.5 * _number("pole_length", pole_length)  # also how long it is drawn
         parameters = [
             self.length,
@@ -94,7 +97,7 @@ class HiddenCartPole(CartPoleEnv):
         self._begin_within(None)
 
     def _begin_within(self, options: dict[str, Any] | None) -> None:
-        bounds = utils.maybe_parse_reset_bounds(options, -0.05, 0.05)
+        bounds = utils.maybe_parse_reset_bounds(options, -self._start, self._start)
         self.compiled.parameters[kernels.CART_LOW : kernels.CART_HIGH + 1] = bounds
 
     def reset(
