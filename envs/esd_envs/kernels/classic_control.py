@@ -28,9 +28,8 @@ f32, f64, u64 = np.float32, np.float64, np.uint64
     POLE_HALF_LENGTH, POLE_MASS, CART_MASS, CART_GRAVITY, FORCE, CART_SIGN, CART_LOW, CART_HIGH,
     CART_PARAMETERS,
 ) = range(9)  # fmt: skip
-CART_STATE = (
-    5  # position, velocity, angle, angular velocity; then the force of action 1 in this episode
-)
+# position, velocity, angle, angular velocity; then the force of action 1 in this episode
+CART_STATE = 5
 TAU = 0.02  # s
 FARTHEST, STEEPEST = 2.4, 12 * 2 * math.pi / 360
 
@@ -38,9 +37,8 @@ FARTHEST, STEEPEST = 2.4, 12 * 2 * math.pi / 360
 (
     LENGTH, MASS, GRAVITY, MAX_TORQUE, SIGN, ANGLE_BOUND, SPEED_BOUND, PENDULUM_PARAMETERS,
 ) = range(8)  # fmt: skip
-PENDULUM_STATE = (
-    3  # angle from upright, angular velocity; then the sign of the torque in this episode
-)
+# angle from upright, angular velocity; then the sign of the torque in this episode
+PENDULUM_STATE = 3
 DT = 0.05  # s
 FASTEST = 8.0
 
