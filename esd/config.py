@@ -153,6 +153,12 @@ class HebbianConfig:
         "each layer is divided by its max |w|, its l2 norm, or not at all, after every update",
         choices=NORMALIZATIONS,
     )
+    freeze_after: int = _setting(
+        0,
+        "the updates that follow the first so many steps of an episode are made, later ones not; 0: all are",
+        expected="0 to 2⁶³ − 1",
+        check=lambda v: 0 <= v < 2**63,
+    )
     coefficients: str = _setting(
         "normal", "h_0: normal (N(0, 1)) or uniform (±1)", choices=("normal", "uniform")
     )

@@ -33,7 +33,7 @@ NORMALIZE_MAX, NORMALIZE_NONE, NORMALIZE_L2 = 0, 1, 2
 TANH, RELU, IDENTITY = 0, 1, 2
 
 # meaning of the first entries of ``settings`` below; what follows them are the sizes, from input to output
-STEP, STREAMS, NORMALIZATION, HIDDEN_ACTIVATION, OUTPUT_ACTIVATION, SIZES = range(6)
+STEP, STREAMS, NORMALIZATION, HIDDEN_ACTIVATION, OUTPUT_ACTIVATION, LAST_UPDATE, SIZES = range(7)
 
 SET, ADD, SCALE = range(3)  # what ``place`` does
 
@@ -164,7 +164,8 @@ def step(observation, synapses, memory, settings):
             changed.
         memory: float32 [memory_size(sizes)]; two activities of Σ padded sizes each, this step's and the last one's
             by parity of the step, then scratch, then the factor that each layer's stored weights lack; changed.
-        settings: int64 [5 + layers + 1], see above; the step number in it is advanced.
+        settings: int64 [6 + layers + 1], see above; the step number in it is advanced. Of the updates, each following
+            a step, the first ``LAST_UPDATE`` are made.
 
     Returns:
         Which of the two activities is this step's.
@@ -179,7 +180,7 @@ def step(observation, synapses, memory, settings):
     total = memory[2 * units : 2 * units + widest]
     size = memory[2 * units + widest : 2 * units + 2 * widest]
     scales = memory[2 * units + 2 * widest :]
-    learns = streams == PLASTIC_STREAMS and number > 0
+    learns = streams == PLASTIC_STREAMS and 0 < number <= settings[LAST_UPDATE]
     for i in range(sizes[0]):
         now[i] = observation[i]
     start = 0

@@ -54,6 +54,7 @@ class HebbianPolicy:
             settings.activation,
             settings.normalization,
             plastic.PLASTIC_STREAMS,
+            settings.freeze_after,
         )
         self._names = RULE_COEFFICIENTS[settings.rule]
         self._coevolved = settings.initial_weights == "coevolved"

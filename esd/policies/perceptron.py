@@ -44,8 +44,9 @@ class Perceptron:
         activation: str,
         normalization: str,
         streams: int,
+        freeze_after: int = 0,
     ) -> None:
-        """Allocate for the sizes input → hidden… → output."""
+        """Allocate for the sizes input → hidden… → output; 0 is no last update."""
         sizes = (interface.observation_size, *hidden, interface.action_size)
         self.shapes = list(itertools.pairwise(sizes))
         widths = [plastic.padded(size) for size in sizes]
@@ -64,6 +65,7 @@ class Perceptron:
                 NORMALIZATION_KINDS[normalization],
                 ACTIVATION_KINDS[activation],
                 output,
+                freeze_after or np.iinfo(np.int64).max,
                 *sizes,
             ],
             np.int64,

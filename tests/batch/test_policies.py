@@ -30,6 +30,10 @@ HEBBIAN: dict[str, dict[str, Any]] = {
         for s in ("uniform", "coevolved")
     },
     "no hidden layer": {"hidden": []},
+    **{
+        f"{n}, frozen after {k}": {"normalization": n, "freeze_after": k}
+        for n, k in itertools.product(NORMALIZATIONS, (1, 12))
+    },
 }
 POLICIES = {
     **{name: {"kind": "hebbian", "hidden": [7, 19], **own} for name, own in HEBBIAN.items()},

@@ -21,7 +21,9 @@ class HebbianOracle:
         hidden_activation: str,
         bounded: bool,
         precision: type[np.floating] = np.float64,
+        freeze_after: int = 0,
     ) -> None:
+        self.updates_left = freeze_after or np.inf
         self.precision = precision
         self.coefficients = [
             {name: np.asarray(value, precision) for name, value in layer.items()}
@@ -42,6 +44,9 @@ class HebbianOracle:
         return self.activities[-1]
 
     def update(self) -> None:
+        if self.updates_left == 0:
+            return
+        self.updates_left -= 1
         for layer, w in enumerate(self.weights):
             own = self.coefficients[layer]
             zero, one = np.zeros_like(w), np.ones_like(w)
