@@ -145,7 +145,7 @@ def test_the_updates_of_the_first_steps_are_made_and_later_ones_are_not(
             assert np.array_equal(*outputs) == (step <= freeze_after)
             weights.append([layer.copy() for layer in frozen.weights()])
         changed = [
-            not np.array_equal(now[0], before[0]) for before, now in zip(weights, weights[1:])
+            not np.array_equal(now[0], before[0]) for before, now in itertools.pairwise(weights)
         ]
         assert changed == [step < freeze_after for step in range(7)]
 
