@@ -16,7 +16,7 @@ SMALL = st.lists(st.integers(0, 3), min_size=2, max_size=5)  # with many ties
 
 
 def brute_force(first: list[int], second: list[int]) -> float:
-    """p in whole numbers, one relabeling after the other."""
+    """By whole numbers, one relabeling after the other."""
     pooled, n, m = [*first, *second], len(first), len(second)
 
     def scaled_difference(chosen: tuple[int, ...]) -> int:

@@ -39,7 +39,10 @@ class DamagedAnt(AntEnv):
 
     Attributes:
         reshapes: whether it changes its own body, which ``ChangedBody`` then leaves alone.
+        metadata: as Ant-v5's, and under "results" what ``info`` tells of a whole episode, with units.
     """
+
+    metadata = AntEnv.metadata | {"results": {"distance": "m", "speed": "m/s"}}
 
     def __init__(
         self,

@@ -137,6 +137,10 @@ class HebbianPolicy:
         """Rewire by the previous step's activities, then forward; outputs float32 [action_size]."""
         return self._network.step(observation)
 
+    def activities(self) -> list[Float32s]:
+        """See ``Traceable``."""
+        return self._network.activities()
+
     def weights(self) -> list[Float32s]:
         """The present weights of each layer, float32 [inputs, outputs]; the last step's update is still pending."""
         return [self._network.weights(layer) for layer in range(len(self._network.shapes))]

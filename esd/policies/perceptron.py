@@ -71,8 +71,15 @@ class Perceptron:
             np.int64,
         )
         units = sum(widths)
-        ends = [number * units + units - widths[-1] for number in (0, 1)]
-        self._outputs = tuple(self._memory[end : end + interface.action_size] for end in ends)
+        starts = np.cumsum([0, *widths[:-1]])
+        self._activities = [
+            [
+                self._memory[number * units + start :][:size]
+                for start, size in zip(starts, sizes, strict=True)
+            ]
+            for number in (0, 1)
+        ]
+        self._outputs = tuple(activities[-1] for activities in self._activities)
 
     @property
     def connections(self) -> int:
@@ -107,6 +114,10 @@ class Perceptron:
         """Update by the previous step, normalize, forward; returns the outputs, a view."""
         now = plastic.step(observation, self._synapses, self._memory, self._settings)
         return self._outputs[now]
+
+    def activities(self) -> list[Float32s]:
+        """The last step's activities, views of float32 [units], from input to output."""
+        return self._activities[(int(self._settings[plastic.STEP]) - 1) & 1]
 
     def weights(self, layer: int) -> Float32s:
         """A layer's present weights, float32 [inputs, outputs], before the update that is still pending."""

@@ -60,3 +60,11 @@ class StaticPolicy:
     def act(self, observation: Float32s) -> Float32s:
         """Forward; outputs float32 [action_size]."""
         return self._network.step(observation)
+
+    def activities(self) -> list[Float32s]:
+        """See ``Traceable``."""
+        return self._network.activities()
+
+    def weights(self) -> list[Float32s]:
+        """See ``Traceable``; they stay the same."""
+        return [self._network.weights(layer) for layer in range(len(self._network.shapes))]
