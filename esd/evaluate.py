@@ -190,8 +190,8 @@ def make_rollout(subject: Subject, state: RunState) -> Rollout:
     if (dict(layout.shapes), layout.order) != (dict(trained.shapes), trained.order):
         changed = [key for key in subject.settings if key.startswith("policy.")]
         raise UsageError(
-            f"{', '.join(changed)}: changes what the coordinates of h are ({trained.size} in the run, {layout.size} so); "
-            "h was evolved for another network"
+            f"{', '.join(changed)}: h was evolved for another network; this changes what its coordinates are "
+            f"({trained.size} in the run, {layout.size} so)"
         )
     if layout.size != state.h.size:
         raise UsageError(

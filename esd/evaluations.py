@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from esd.evaluate import Subject, VariantResult
 from esd.files import json_text, write_atomically
 from esd.folder import RunFolder
 from esd.state import RunState
-from esd.statistics import student_interval
+from esd.statistics import deviation, student_interval
 
 FORMAT = "esd-evaluation-2"
 
@@ -40,6 +40,27 @@ class Conditions:
     rules: str = "evolved"
     settings: str = "{}"
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing was changed: the run's own rules in its own worlds."""
+        return self.rules == "evolved" and self.settings == "{}"
+
+    @property
+    def key(self) -> str:
+        """A short name."""
+        return _digest(dataclasses.astuple(self), 6)
+
+    def options(self) -> list[str]:
+        """The flags of ``esd eval`` that ask for them."""
+        words = ["--checkpoint", self.checkpoint]
+        words += ["--episodes", str(self.episodes), "--seed", str(self.seed)]
+        if self.rules != "evolved":
+            words += ["--rules", self.rules]
+        for key, value in json.loads(self.settings).items():
+            if value is not None:
+                words += ["--set", f"{key}={_toml(value)}"]
+        return words
+
     def described(self) -> str:
         """In words."""
         parts = [
@@ -51,6 +72,20 @@ class Conditions:
             parts.append(f"{self.rules} rules")
         parts += [f"{key} = {json.dumps(v)}" for key, v in json.loads(self.settings).items()]
         return ", ".join(parts)
+
+
+def _digest(data: Any, digits: int) -> str:
+    text = json.dumps(data, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def _toml(value: Any) -> str:
+    """A value as it can be given to ``--set``."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def describe(
@@ -83,9 +118,7 @@ def describe(
 
 
 def _mean_and_std(values: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Over episodes; the deviation (n − 1) of one is NaN."""
-    std = float(values.std(ddof=1)) if values.size > 1 else math.nan
-    return {"mean": float(values.mean()), "std": std}
+    return {"mean": float(values.mean()), "std": deviation(values)}
 
 
 def _variant(result: VariantResult) -> dict[str, Any]:
@@ -135,10 +168,9 @@ def store(folder: RunFolder, description: dict[str, Any]) -> Path:
         for key in ("checkpoint", "generation", "h_sha256", "seed", "episodes", "settings", "rules")
     ]
     made_of += [[variant["name"], variant["world"]] for variant in description["variants"]]
-    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:10]
     name = (
         f"{description['checkpoint']}-g{description['generation']}-s{description['seed']}-n{description['episodes']}"
-        f"-{digest}.json"
+        f"-{_digest(made_of, 10)}.json"
     )
     folder.evaluations.mkdir(exist_ok=True)
     path = folder.evaluations / name

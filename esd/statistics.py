@@ -15,6 +15,11 @@ import numpy.typing as npt
 MOST_RELABELINGS = 100_000  # more are not tried one by one but drawn, with a fixed seed
 
 
+def deviation(values: npt.NDArray[np.float64]) -> float:
+    """Standard deviation (n − 1); NaN of a single value."""
+    return float(values.std(ddof=1)) if values.size > 1 else math.nan
+
+
 def student_interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     """The 95 % interval of a mean, by Student's t; NaN of a single value."""
     from scipy import stats
@@ -22,7 +27,7 @@ def student_interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     n = values.size
     if n < 2:
         return math.nan, math.nan
-    half = float(stats.t.ppf(0.975, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    half = float(stats.t.ppf(0.975, n - 1)) * deviation(values) / math.sqrt(n)
     mean = float(values.mean())
     return mean - half, mean + half
 
