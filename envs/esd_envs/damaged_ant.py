@@ -42,8 +42,6 @@ class DamagedAnt(AntEnv):
         metadata: as Ant-v5's, and under "results" what ``info`` tells of a whole episode, with units.
     """
 
-    metadata = AntEnv.metadata | {"results": {"distance": "m", "speed": "m/s"}}
-
     def __init__(
         self,
         leg: str = "none",
@@ -100,6 +98,7 @@ class DamagedAnt(AntEnv):
             ctrl_cost_weight,
             **kwargs,
         )
+        self.metadata = {**self.metadata, "results": {"distance": "m", "speed": "m/s"}}
         self.reshapes = leg != "none" and fraction < 1.0
         self._damage_step = damage_step
         self._fraction = fraction
