@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd import checkpoint, evaluations, metrics
-from esd.config_tables import flatten, to_table
+from esd.config_tables import flatten, settings_of_h, to_table
 from esd.errors import UsageError, nearest
 from esd.evaluations import Conditions
 from esd.folder import RunFolder
@@ -28,18 +28,8 @@ from esd.statistics import PermutationTest, holm, permutation_test
 
 LEVEL = 0.05
 UNLIKE = 0.1  # groups whose environment steps differ by a larger share get a note
-# what may differ within a group: none of it changes h, the choice of the best one, or when training stops
-FREE = {
-    "seed",
-    "device",
-    "batch_members",
-    "run.checkpoint_every",
-    "run.max_hours",
-    "run.deadline_minutes",
-    "run.max_failed_share",
-    "run.allow_drift",
-}
-
+# what decides, beside the settings that h depends on, which h a run ends with and which is its best
+ENDINGS = ("generations", "run.center_every", "run.center_episodes", "run.target_return")
 PATTERN_HINT = "if a pattern matches more than it should: -s[0-9]* takes seeds only"
 
 Table = dict[str, Any]
@@ -51,7 +41,9 @@ class TrainedRun:
 
     Attributes:
         path: of its folder.
-        settings: its flat config.
+        seed: of it.
+        population: members of a generation.
+        settings: the flat settings that its h depends on, and when training ends, without the seed.
         generations: updates made.
         env_steps: environment steps that training took, those of the center included.
         hours: wall time of training.
@@ -61,6 +53,8 @@ class TrainedRun:
     """
 
     path: Path
+    seed: int
+    population: int
     settings: Table
     generations: int
     env_steps: int
@@ -81,10 +75,6 @@ class Group:
 
     name: str
     runs: list[TrainedRun]
-
-    def settings(self) -> Table:
-        """The settings that all runs share."""
-        return {k: v for k, v in self.runs[0].settings.items() if k not in FREE}
 
     @property
     def env_steps(self) -> float:
@@ -188,7 +178,10 @@ def _group(word: str) -> Group:
 
 def _read(path: Path) -> TrainedRun:
     folder = RunFolder(path)
-    settings = flatten(to_table(folder.config()))
+    config = folder.config()
+    flat = flatten(to_table(config))
+    settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}
+    del settings["seed"]
     lines = metrics.read(folder.metrics_file)
     last = lines[-1] if lines else {}
     found: dict[Conditions, dict[str, Table]] = {}
@@ -201,6 +194,8 @@ def _read(path: Path) -> TrainedRun:
         found.setdefault(conditions, {}).update({v["name"]: v for v in stored["variants"]})
     return TrainedRun(
         path,
+        config.seed,
+        config.population,
         settings,
         sum(line["return_mean"] is not None for line in lines),
         int(last.get("env_steps", 0)),
@@ -238,14 +233,14 @@ def _check_alike(group: Group) -> None:
     first = group.runs[0]
     seeds: dict[int, TrainedRun] = {}
     for run in group.runs:
-        for key in sorted({*first.settings, *run.settings} - FREE):
+        for key in sorted({*first.settings, *run.settings}):
             one, other = first.settings.get(key), run.settings.get(key)
             if one != other:
                 raise UsageError(
                     f"{group.name}: {key} is {one!r} in {first.path} but {other!r} in {run.path}; the runs of a group "
                     f"differ in their seed alone ({PATTERN_HINT})"
                 )
-        twin = seeds.setdefault(run.settings["seed"], run)
+        twin = seeds.setdefault(run.seed, run)
         if twin is not run:
             raise UsageError(
                 f"{group.name}: {twin.path} and {run.path} have the same seed, so they are one training done twice"
@@ -295,7 +290,7 @@ def _check_newest(groups: list[Group], conditions: Conditions) -> None:
     """Refuse an evaluation of an h that training has left behind since."""
     for run in (run for group in groups for run in group.runs):
         now = run.best if conditions.checkpoint == "best" else run.generations
-        if now is not None and run.generation[conditions] != now:
+        if now is not None and run.generation[conditions] < now:
             raise UsageError(
                 f"{run.path}: was evaluated at generation {run.generation[conditions]}, its {conditions.checkpoint} "
                 f"checkpoint is of generation {now} now; run {_command(run, conditions)}"
@@ -378,7 +373,7 @@ def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
                 f"{group.name} was trained with {here / there:.2f} × the environment steps of {first.name}: "
                 "arms are fair with the same"
             )
-        mine, its = group.settings(), first.settings()
+        mine, its = group.runs[0].settings, first.runs[0].settings
         differing = sorted(k for k in {*mine, *its} if mine.get(k) != its.get(k))
         if (
             mine["policy.kind"] != its["policy.kind"]

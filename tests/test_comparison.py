@@ -157,7 +157,12 @@ def test_a_group_is_one_way_to_train_with_as_many_seeds_as_runs(
 def test_what_changes_no_result_may_differ_within_a_group(
     tmp_path: Path, two: tuple[str, str]
 ) -> None:
+    unseen = {"name": "u1", "kwargs": {"b": 1}, "unseen": True}
+    env = {"variants": [{"name": "a"}, unseen]}
     table = {"run": {"checkpoint_every": 3, "max_hours": 1.0}}
+    group(tmp_path, "body", [1.0, 2.0], env={"variants": [{"name": "a"}]})
+    written(tmp_path / "body-s8", evaluation({"a": 1.0, "u1": 1.0}), env=env)
+    compare([two[0], f"body={tmp_path}/body-s*"])
     written(tmp_path / "plastic-s8", evaluation({"a": 1.0, "u1": 1.0}), **table)
     assert len(compare(two).groups[0].runs) == 6
 

@@ -30,7 +30,7 @@ def brute_force(first: list[int], second: list[int]) -> float:
     return min(1.0, 2 * min(above, below) / len(all_of_them))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=400)
 @given(SMALL, SMALL, st.sampled_from([(1.0, 0.0), (1e-3, 0.0), (0.1, 499.7), (1e6, -3e6)]))
 def test_p_is_that_of_brute_force_also_with_ties_and_any_scale(
     first: list[int], second: list[int], scale: tuple[float, float]

@@ -79,12 +79,12 @@ def _as_json(found: Comparison) -> dict[str, Any]:
         "groups": [
             {
                 "name": group.name,
-                "population": group.runs[0].settings["population"],
+                "population": group.runs[0].population,
                 "env_steps": group.env_steps,
                 "runs": [
                     {
                         "run": str(run.path),
-                        "seed": run.settings["seed"],
+                        "seed": run.seed,
                         "generations": run.generations,
                         "evaluated_generation": run.generation[found.conditions],
                         "env_steps": run.env_steps,
@@ -172,7 +172,7 @@ def _training(group: Group) -> list[str]:
     return [
         group.name,
         str(len(group.runs)),
-        f"{span} × {group.runs[0].settings['population']}",
+        f"{span} × {group.runs[0].population}",
         f"{group.env_steps:,.0f} ({steps[0]:,} to {steps[-1]:,})",
         f"{sum(hours) / len(hours):.3g} ({hours[0]:.2g} to {hours[-1]:.2g})",
     ]
