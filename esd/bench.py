@@ -248,9 +248,7 @@ def _update(comm: Communicator, rounds: int) -> Iterator[Measurement]:
     h = np.zeros(UPDATE_COORDINATES, np.float32)
     records = Records(2 * NOISE_PAIRS, 0, 0)
     for row in range(records.members):
-        records.write(
-            row, fitness=row**1.5, mean_return=0.0, steps=1, episodes=1, status=Status.DONE
-        )
+        records.write(row, returns=[row**1.5], steps=1, episodes=1, status=Status.DONE)
     with comm.node() as node:
         shared = NodeState(node, strategy, start(strategy, h, 0))
         own = NodeState(Alone(), strategy, start(strategy, h, 0)) if comm.rank == 0 else None

@@ -25,7 +25,7 @@ from esd.noise import Purpose
 from esd.rollout import EpisodeSeeds, Rollout
 from esd.state import make_strategy, start
 
-EPISODES = 2  # the second shows whether the first leaks into it
+EPISODES = 2  # on each variant; the second shows whether the first leaks into it
 STEPS = 32
 
 
@@ -56,25 +56,27 @@ def compute(
     state = start(strategy, h0, rollout.observation_size)
     perturbed = strategy.ask(state.evolution, 1, np.empty_like(h0))
     seeds = [
-        EpisodeSeeds.named(config.seed, Purpose.TEST_EPISODE, 0, 1, e) for e in range(EPISODES)
+        EpisodeSeeds.named(config.seed, Purpose.TEST_EPISODE, 0, 1, episode, variant)
+        for variant in range(len(rollout.variants))
+        for episode in range(EPISODES)
     ]
     alone = OneByOne(config, rollout)
     players = [alone] if isinstance(evaluator, OneByOne) else [alone, evaluator]
     results = []
     for player in players:
         outcomes = player.rehearse(state, 1, seeds, STEPS)
-        texts = [f"{outcome.mean_return!r} {outcome.steps}" for outcome in outcomes]
+        texts = [f"{outcome.returns!r} {outcome.steps}" for outcome in outcomes]
         other = next((text for text in texts if text != texts[0]), None)
         if other is not None and not config.run.allow_drift:
             raise RunError(
                 f"env.id = {config.env.id!r}: the same episodes, played several times with the same seeds, gave "
-                f"different results (return and steps {texts[0]}, then {other}). Something leaks from one episode into "
-                'another: try env.rebuild = "always", or accept it with run.allow_drift = true'
+                f"different results (returns and steps {texts[0]}, then {other}). Something leaks from one episode "
+                'into another: try env.rebuild = "always", or accept it with run.allow_drift = true'
             )
         results.append(texts[0])
     if evaluator.same_bits and results[-1] != results[0] and not config.run.allow_drift:
         raise RunError(
-            f"device = {config.device!r}: computes other bits than the CPU (return and steps {results[-1]}, not "
+            f"device = {config.device!r}: computes other bits than the CPU (returns and steps {results[-1]}, not "
             f'{results[0]}). Take device = "cpu", or accept it with run.allow_drift = true'
         )
     digest = hashlib.sha256(f"{identity(config)} {results[0]}".encode())

@@ -18,6 +18,7 @@ from esd.files import write_atomically
 from esd.folder import RunFolder
 from esd.journal import JournalContents, JournalHeader, JournalWriter
 from esd.records import Records, Status
+from esd.reduction import center_return, reduced_return
 from esd.state import RunState
 from esd.update import Step
 
@@ -27,6 +28,8 @@ CHECKPOINTS_KEPT = 2
 @dataclass(frozen=True)
 class GenerationReport:
     """One generation in numbers: a line of metrics.jsonl. Returns are per episode, before any penalty.
+
+    With variants a member's return, and the center's, is the mean or the worst of those on each, by variants.reduce.
 
     Attributes:
         generation: t.
@@ -48,6 +51,8 @@ class GenerationReport:
         episodes: episodes of the run so far.
         seconds: wall time of the run so far.
         core_seconds: wall time × ranks so far.
+        variant_returns: by variant, the mean over members; None of a variant on which none is finite.
+        variant_centers: by variant, the mean of the center's episodes; None in generations without.
     """
 
     generation: int
@@ -69,6 +74,18 @@ class GenerationReport:
     episodes: int
     seconds: float
     core_seconds: float
+    variant_returns: dict[str, float | None]
+    variant_centers: dict[str, float | None]
+
+    def line(self) -> metrics.Line:
+        """As a line of metrics.jsonl, the variants' returns as ``return_mean.NAME`` and ``center_return.NAME``."""
+        line = asdict(self)
+        for field, name in (
+            ("variant_returns", "return_mean"),
+            ("variant_centers", "center_return"),
+        ):
+            line |= {f"{name}.{variant}": mean for variant, mean in line.pop(field).items()}
+        return line
 
 
 class Reporter(Protocol):
@@ -143,8 +160,12 @@ class Commit:
             reporter.note(f"dropped a record of {contents.torn_bytes} bytes that was cut short")
         folder.done_file.unlink(missing_ok=True)
         lines = metrics.truncate(folder.metrics_file, generation)
-        centers = [r.center_returns.mean() for _, r in contents.entries if r.center_episodes]
-        best = max((float(c) for c in centers if math.isfinite(c)), default=-math.inf)
+        centers = [
+            center_return(config.variants.reduce, records.center_returns)
+            for _, records in contents.entries
+            if records.center_episodes
+        ]
+        best = max((center for center in centers if math.isfinite(center)), default=-math.inf)
         writer = JournalWriter(folder.journal_file, contents.good_bytes)
         return cls(folder, config, writer, reporter, lines, best)
 
@@ -163,14 +184,14 @@ class Commit:
         Raises:
             RunError: if something can't be written.
         """
-        center = _mean(records.center_returns)
+        center = _center(self._config, records)
         if center is not None and center >= self._best:
             self._best = center
             checkpoint.save(self._folder.best_file, Checkpoint(self._identity, state, center))
         if len(records.table):
             self._writer.append(journal.encode_entry(state.generation, records))
         report = self._report(state, step, records, timing, center)
-        metrics.append(self._folder.metrics_file, asdict(report))
+        metrics.append(self._folder.metrics_file, report.line())
         if step.state.generation % self._config.run.checkpoint_every == 0:
             self._checkpoint(step.state)
         self._reporter.generation(report, self._config.generations)
@@ -189,7 +210,9 @@ class Commit:
         self._episodes += records.episodes
         self._seconds += elapsed
         self._core_seconds += elapsed * timing.ranks
-        returns = records.returns[np.isfinite(records.returns)]
+        returns = reduced_return(self._config.variants.reduce, records.returns)
+        returns = returns[np.isfinite(returns)]
+        names = [variant.name for variant in self._config.env.trained if variant.name]
         return GenerationReport(
             generation=state.generation,
             return_mean=_mean(returns),
@@ -210,6 +233,8 @@ class Commit:
             episodes=self._episodes,
             seconds=self._seconds,
             core_seconds=self._core_seconds,
+            variant_returns=dict(zip(names, map(_mean, records.returns.T), strict=False)),
+            variant_centers=dict(zip(names, _centers(records), strict=False)),
         )
 
     def _checkpoint(self, state: RunState) -> None:
@@ -243,7 +268,22 @@ class Commit:
         self._folder.unlock()
 
 
+def _center(config: Config, records: Records) -> float | None:
+    """The center's return, or None without one."""
+    if not records.center_episodes:
+        return None
+    center = center_return(config.variants.reduce, records.center_returns)
+    return center if math.isfinite(center) else None
+
+
+def _centers(records: Records) -> list[float | None]:
+    """The center's mean on each variant; None without one, or of something not finite."""
+    columns = records.center_returns.T
+    means = [float(column.mean()) if column.size else math.nan for column in columns]
+    return [mean if math.isfinite(mean) else None for mean in means]
+
+
 def _mean(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:
-    """The mean, or None of nothing or of something not finite."""
-    mean = float(values.mean()) if values.size else math.nan
-    return mean if math.isfinite(mean) else None
+    """The mean of what is finite, or None."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else None

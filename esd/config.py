@@ -39,6 +39,7 @@ OPTIMIZER_NAMES = ("sgd", "momentum", "adam", "clipup")
 NOISE_NAMES = ("gaussian", "rademacher", "binomial")
 COMMON_RANDOM_NUMBERS = ("none", "pair", "generation")
 REBUILD = ("auto", "always", "never")
+REDUCTION_NAMES = ("mean", "min", "mean_of_ranks")
 DEVICES = ("cpu", "cuda", "auto")
 DEFAULT_EXPERIMENT = "cartpole"
 
@@ -91,6 +92,17 @@ class Wrapper:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One of the bodies (or worlds) that a member is evaluated on: [env] with some of it changed."""
+
+    name: str = _setting("", "what it is called in every result", expected="a name", check=bool)
+    id: str = _setting("", "another Gymnasium id; empty: env.id")
+    kwargs: dict[str, Any] = _setting({}, "over env.kwargs")
+    wrappers: tuple[Wrapper, ...] = _setting((), "around those of env.wrappers")
+    unseen: bool = _setting(False, "left out of training: only esd eval opens it")
+
+
+@dataclass(frozen=True)
 class EnvironmentConfig:
     """[env]: where members live, and what one evaluation of a member is."""
 
@@ -104,8 +116,14 @@ class EnvironmentConfig:
     wrappers: tuple[Wrapper, ...] = _setting(
         (), 'wrappers, innermost first: "module:Class" or {id = "module:Class", kwargs = {…}}'
     )
+    variants: tuple[Variant, ...] = _setting(
+        (),
+        "bodies that each member is evaluated on, as [[env.variants]] tables: name, kwargs, wrappers, id, unseen",
+    )
     episodes_per_member: int = _setting(
-        1, "episodes a member is evaluated on; its return is their mean", **POSITIVE
+        1,
+        "episodes a member is evaluated on, on every variant; its return there is their mean",
+        **POSITIVE,
     )
     max_steps: int = _setting(
         0,
@@ -123,6 +141,33 @@ class EnvironmentConfig:
         "make the environment anew for every episode, because it leaks through reset(); auto: if it keeps a Box2D "
         "world, as BipedalWalker and CarRacing do",
         choices=REBUILD,
+    )
+
+    @property
+    def trained(self) -> tuple[Variant, ...]:
+        """The variants that training uses; one without a name or a change if none are given."""
+        return tuple(v for v in self.variants if not v.unseen) or (Variant(),)
+
+    def of_variant(self, variant: Variant) -> EnvironmentConfig:
+        """The environment of one variant, without variants."""
+        return dataclasses.replace(
+            self,
+            id=variant.id or self.id,
+            kwargs={**self.kwargs, **variant.kwargs},
+            wrappers=(*self.wrappers, *variant.wrappers),
+            variants=(),
+        )
+
+
+@dataclass(frozen=True)
+class VariantsConfig:
+    """[variants]: from a member's returns on the bodies in env.variants to its fitness."""
+
+    reduce: str = _setting(
+        "mean",
+        "mean of its returns, min: the worst of them, or mean_of_ranks: of its centered ranks on each, for bodies "
+        "whose returns are of different sizes",
+        choices=REDUCTION_NAMES,
     )
 
 
@@ -292,6 +337,7 @@ class Config:
         **NOT_NEGATIVE,
     )
     env: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)
+    variants: VariantsConfig = dataclasses.field(default_factory=VariantsConfig)
     policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
     es: EvolutionConfig = dataclasses.field(default_factory=EvolutionConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)

@@ -25,6 +25,7 @@ from esd.config import (
     ModuleConfig,
     PolicyConfig,
     RunConfig,
+    VariantsConfig,
     Wrapper,
 )
 from esd.errors import UsageError, nearest
@@ -50,8 +51,15 @@ def parse(table: Mapping[str, Any], source: str) -> Config:
 
 
 def _cross_checks(config: Config) -> list[str]:
-    es = config.es
-    return [
+    es, names = config.es, [variant.name for variant in config.env.variants]
+    problems = [
+        f"env.variants: {names.count(name)} are called {name!r}; every one needs a name of its own"
+        for name in sorted({*names})
+        if names.count(name) > 1 or not name
+    ]
+    if names and all(variant.unseen for variant in config.env.variants):
+        problems.append("env.variants: all are unseen, nothing is left to train on")
+    return problems + [
         f"es.{name}_min = {floor}: expected at most es.{name} = {start}"
         for name, floor, start in (
             ("sigma", es.sigma_min, es.sigma),
@@ -169,8 +177,9 @@ NOT_OF_H = ("generations", "device", "batch_members")
 
 
 def settings_of_h(config: Config) -> dict[str, Any]:
-    """The flat settings that h depends on: everything but ``generations``, the device and [run]."""
+    """The flat settings that h depends on: everything but ``generations``, the device, [run] and unseen variants."""
     flat = flatten(to_table(config))
+    flat["env.variants"] = [v for v in flat["env.variants"] if not v["unseen"]]
     return {k: v for k, v in flat.items() if k not in NOT_OF_H and not k.startswith("run.")}
 
 
@@ -239,7 +248,12 @@ def describe_settings() -> dict[str, str]:
                 )
 
     describe(Config, "")
-    for section, cls in (("env", EnvironmentConfig), ("es", EvolutionConfig), ("run", RunConfig)):
+    for section, cls in (
+        ("env", EnvironmentConfig),
+        ("variants", VariantsConfig),
+        ("es", EvolutionConfig),
+        ("run", RunConfig),
+    ):
         describe(cls, f"{section}.")
     for kind, settings in {**POLICY_KINDS, "module:Class": ModuleConfig}.items():
         describe(settings, f"policy.<{kind}>.")

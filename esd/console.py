@@ -105,9 +105,12 @@ class ConsoleReporter:
             self._progress = None
 
 
+VARIANTS_SHOWN = 4  # of more only the worst
+
+
 def _numbers(report: GenerationReport) -> str:
     parts = [
-        f"{name} {_short(value)}"
+        f"{name} {_short(value)}{_of_variants(report) if name == 'center' else ''}"
         for name, value in (
             ("center", report.center_return),
             ("mean", report.return_mean),
@@ -119,6 +122,17 @@ def _numbers(report: GenerationReport) -> str:
     if report.failed_members:
         parts.append(f"{report.failed_members} members without a finite fitness")
     return "  ".join(parts)
+
+
+def _of_variants(report: GenerationReport) -> str:
+    """What the center's return is made of."""
+    centers = {k: value for k, value in report.variant_centers.items() if value is not None}
+    if not centers:
+        return ""
+    if len(centers) > VARIANTS_SHOWN:
+        name = min(centers, key=lambda variant: centers[variant])
+        return f" (worst: {name} {_short(centers[name])})"
+    return f" ({', '.join(f'{name} {_short(value)}' for name, value in centers.items())})"
 
 
 def _short(value: float) -> str:

@@ -87,19 +87,21 @@ def evaluate(
                 "observations or actions are of another size"
             )
         rollout.use_statistics(state.observations)
-        records = Records(0, episodes, 0)
+        variants = range(len(rollout.variants))
+        records = Records(0, episodes, 0, len(variants))
         for row in schedule.rows(0, episodes):
-            seeds = EpisodeSeeds.named(seed, Purpose.TEST_EPISODE, 0, 0, row)
-            outcome = rollout.evaluate(state.h, [seeds])
+            outcome = rollout.evaluate(
+                state.h,
+                [EpisodeSeeds.named(seed, Purpose.TEST_EPISODE, 0, 0, row, v) for v in variants],
+            )
             records.write(
                 row,
-                fitness=outcome.mean_return,
-                mean_return=outcome.mean_return,
+                returns=outcome.returns,
                 steps=outcome.steps,
-                episodes=1,
+                episodes=outcome.episodes,
                 status=outcome.status,
             )
         rollout.close()
     schedule.close()
     comm.sum(records.table.reshape(-1), "the exchange of test episodes")
-    return Evaluation(records.center_returns, records.steps)
+    return Evaluation(records.center_returns.mean(axis=1), records.steps)

@@ -70,13 +70,16 @@ class Rows:
         self.noise = self._strategy.noise
 
     def task(self, state: RunState, row: int, records: Records) -> Task:
-        """What a row is: one member, or one episode of the center."""
+        """What a row is: one member, or one episode of the center on every variant."""
         if row < records.members:
             return Task(row, row, self._rollout.member_seeds(state.generation, row))
         # the same episodes in every generation: centers are compared, not their luck
         episode = row - records.members
-        seeds = EpisodeSeeds.named(self._config.seed, Purpose.SELECT_EPISODE, 0, 0, episode)
-        return Task(row, None, [seeds])
+        seeds = [
+            EpisodeSeeds.named(self._config.seed, Purpose.SELECT_EPISODE, 0, 0, episode, variant)
+            for variant in range(records.variants)
+        ]
+        return Task(row, None, seeds)
 
     def pieces(self, state: RunState, task: Task) -> Iterator[tuple[int, Float32s]]:
         """The member's h + Δh, or h, as first coordinates and pieces in memory that the next piece overwrites."""
@@ -99,18 +102,18 @@ class Rows:
             outcome: what it gave.
             observations: as ``Rollout.observed`` gives them.
         """
-        fitness, penalty = outcome.mean_return, self._config.es.fitness_penalty
+        penalty = self._config.es.fitness_penalty
         if task.member is None:
-            observations = None
+            penalty, observations = 0.0, None
         elif penalty:
-            fitness -= penalty * mean_square(piece for _, piece in self.pieces(state, task))
+            penalty *= mean_square(piece for _, piece in self.pieces(state, task))
         records.write(
             task.row,
-            fitness=fitness,
-            mean_return=outcome.mean_return,
+            returns=outcome.returns,
             steps=outcome.steps,
             episodes=outcome.episodes,
             status=outcome.status,
+            penalty=penalty,
             observations=observations,
         )
 

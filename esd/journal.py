@@ -21,7 +21,7 @@ from esd.errors import RunError, UsageError
 from esd.records import Records
 
 MAGIC = b"ESDJ"
-VERSION = 1
+VERSION = 2
 _ENTRY_MAGIC = b"GENR"
 _ENTRY = struct.Struct("<4sQIII")
 _CRC = struct.Struct("<I")
@@ -38,6 +38,7 @@ class JournalHeader:
         observation_size: of the environment, flattened.
         action_size: outputs of the policy.
         bounded: the actions are bounded.
+        variants: on how many bodies each row was evaluated.
     """
 
     identity: str
@@ -46,6 +47,7 @@ class JournalHeader:
     observation_size: int
     action_size: int
     bounded: bool
+    variants: int
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ def decode(data: bytes, name: str) -> JournalContents:
             )
         start = position + _ENTRY.size + 4
         table = np.frombuffer(data, "<u8", rows * width, start).reshape(rows, width)
-        entries.append((generation, Records.of_table(table.astype(np.uint64), members)))
+        entries.append(
+            (generation, Records.of_table(table.astype(np.uint64), members, header.variants))
+        )
         expected += 1 if members else 0
         position = end
     return JournalContents(header, entries, position, len(data) - position)

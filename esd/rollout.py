@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 import esd_envs
-from esd.config import Config, EnvironmentConfig
+from esd.config import Config, EnvironmentConfig, Variant
 from esd.errors import UsageError, nearest
 from esd.kernels import actions
 from esd.noise import Purpose, words
@@ -104,18 +104,26 @@ class EpisodeSeeds:
     Attributes:
         environment: for ``reset`` and the global generators, 31 bits.
         policy: for the initial weights, 64 bits.
+        variant: which of the trained variants it is played on.
     """
 
     environment: int
     policy: int
+    variant: int = 0
 
     @classmethod
     def named(
-        cls, seed: int, purpose: Purpose, generation: int, owner: int, episode: int
+        cls,
+        seed: int,
+        purpose: Purpose,
+        generation: int,
+        owner: int,
+        episode: int,
+        variant: int = 0,
     ) -> EpisodeSeeds:
-        """The seeds of an episode by its coordinates; two purposes never share any."""
+        """The seeds of an episode by its coordinates; two purposes never share any, the variants do."""
         w = words(seed, purpose, episode, owner, generation)
-        return cls(int(w[0]) & 0x7FFFFFFF, int(w[2]) | int(w[3]) << 32)
+        return cls(int(w[0]) & 0x7FFFFFFF, int(w[2]) | int(w[3]) << 32, variant)
 
 
 @dataclass(frozen=True)
@@ -123,13 +131,13 @@ class Outcome:
     """What evaluating something gave.
 
     Attributes:
-        mean_return: over the episodes; NaN if one failed.
+        returns: on each variant the mean over its episodes; NaN if one failed, or if there was none.
         steps: environment steps of all episodes.
         episodes: how many.
         status: the worst of them.
     """
 
-    mean_return: float
+    returns: tuple[float, ...]
     steps: int
     episodes: int
     status: Status
@@ -138,34 +146,63 @@ class Outcome:
 Episodes = Generator[Float32s, Float32s, Outcome]
 
 
-class World:
-    """An environment as a policy meets it: flat observations in, outputs of the network back.
-
-    Attributes:
-        interface: the sizes, and whether actions are bounded.
-    """
+class _Body:
+    """One variant's environment, and what lies between it and a network."""
 
     def __init__(self, config: EnvironmentConfig) -> None:
-        """Make the environment.
-
-        Raises:
-            UsageError: if the config asks for what doesn't exist or doesn't fit together.
-        """
         self._config = config
         self._environment = make_environment(config)
         self._rebuild = config.rebuild == "always" or (
             config.rebuild == "auto" and keeps_box2d_world(self._environment)
         )
-        self._limit = step_limit(self._environment, config)
-        self._observe = ObservationFlattener(self._environment.observation_space, config.id)
-        self._decode = ActionDecoder(self._environment.action_space, config.id)
-        self.interface = Interface(self._observe.size, self._decode.size, self._decode.bounded)
+        self.limit = step_limit(self._environment, config)
+        self.observe = ObservationFlattener(self._environment.observation_space, config.id)
+        self.decode = ActionDecoder(self._environment.action_space, config.id)
+        self.interface = Interface(self.observe.size, self.decode.size, self.decode.bounded)
+
+    def begin(self) -> Environment:
+        """The environment, fit for an episode: made anew if the last one may have left something in it."""
+        if self._rebuild:
+            self._environment.close()
+            self._environment = make_environment(self._config)
+        return self._environment
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._environment.close()
+
+
+class World:
+    """The trained variants as a policy meets them: flat observations in, outputs of the network back.
+
+    Attributes:
+        interface: the sizes, and whether actions are bounded; the same on all variants.
+        variants: their names.
+    """
+
+    def __init__(self, config: EnvironmentConfig) -> None:
+        """Make the environments.
+
+        Raises:
+            UsageError: if the config asks for what doesn't exist or doesn't fit together.
+        """
+        self._config = config
+        self.variants = tuple(variant.name for variant in config.trained)
+        self._bodies = [_body(config, variant) for variant in config.trained]
+        self.interface = self._bodies[0].interface
+        for name, body in zip(self.variants, self._bodies, strict=True):
+            if body.interface != self.interface:
+                raise UsageError(
+                    f"env.variants: {name!r} has {body.interface.described()}, but {self.variants[0]!r} has "
+                    f"{self.interface.described()}; one network has to fit all"
+                )
         self._scale: tuple[Float64s, Float64s] | None = None
-        self._sums = np.zeros((2, self._observe.size))
+        self._sums = np.zeros((2, self.interface.observation_size))
 
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""
-        self._decode.outputs_are_squashed(squashed)
+        for body in self._bodies:
+            body.decode.outputs_are_squashed(squashed)
 
     def use_statistics(self, statistics: ObservationStatistics) -> None:
         """Freeze the observation statistics that all following episodes are normalized by."""
@@ -197,27 +234,31 @@ class World:
         Returns:
             What the episodes gave.
         """
-        limit = min(self._limit, limit or self._limit)
         self._sums[...] = 0.0
-        total, steps, status = 0.0, 0, Status.DONE
+        totals, counts = [0.0] * len(self._bodies), [0] * len(self._bodies)
+        steps = 0
         for episode in seeds:
             begin(episode)
-            episode_return, episode_steps = yield from self._episode(episode, limit)
-            total += episode_return
+            body = self._bodies[episode.variant]
+            episode_return, episode_steps = yield from self._episode(body, episode, limit)
+            totals[episode.variant] += episode_return
+            counts[episode.variant] += 1
             steps += episode_steps
-        if not math.isfinite(total):
-            total, status = math.nan, Status.NOT_FINITE
-        return Outcome(total / len(seeds), steps, len(seeds), status)
+        returns = tuple(
+            total / count if count and math.isfinite(total) else math.nan
+            for total, count in zip(totals, counts, strict=True)
+        )
+        failed = any(math.isnan(returns[episode.variant]) for episode in seeds)
+        return Outcome(returns, steps, len(seeds), Status.NOT_FINITE if failed else Status.DONE)
 
     def _episode(
-        self, seeds: EpisodeSeeds, limit: int
+        self, body: _Body, seeds: EpisodeSeeds, limit: int | None
     ) -> Generator[Float32s, Float32s, tuple[float, int]]:
         """Play one episode; returns its return (NaN if an action was not finite) and its steps."""
-        if self._rebuild:
-            self._environment.close()
-            self._environment = make_environment(self._config)
-        step, observe, decode = self._environment.step, self._observe, self._decode
-        observation, _ = self._environment.reset(seed=seeds.environment)
+        environment = body.begin()
+        step, observe, decode = environment.step, body.observe, body.decode
+        limit = min(body.limit, limit or body.limit)
+        observation, _ = environment.reset(seed=seeds.environment)
         patience = self._config.stop_after_negative
         total, steps, negative = 0.0, 0, 0
         while True:
@@ -239,8 +280,19 @@ class World:
                     return total, steps
 
     def close(self) -> None:
-        """Close the environment."""
-        self._environment.close()
+        """Close the environments."""
+        for body in self._bodies:
+            body.close()
+
+
+def _body(config: EnvironmentConfig, variant: Variant) -> _Body:
+    """One variant's body; its name is in every error."""
+    try:
+        return _Body(config.of_variant(variant))
+    except UsageError as error:
+        if not variant.name:
+            raise
+        raise UsageError(f"env.variants, {variant.name!r}: {error}") from error
 
 
 class Rollout:
@@ -269,6 +321,11 @@ class Rollout:
         """Numbers per observation whose statistics travel in the records; 0 without normalization."""
         normalizes = self._config.env.normalize_observations
         return self.interface.observation_size if normalizes else 0
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names of the bodies that a member is evaluated on; one empty name without variants."""
+        return self._world.variants
 
     def use_statistics(self, statistics: ObservationStatistics) -> None:
         """Freeze the observation statistics that all following episodes are normalized by."""
@@ -317,12 +374,18 @@ class Rollout:
         self.policy.reset(seeds.policy)
 
     def member_seeds(self, generation: int, member: int) -> list[EpisodeSeeds]:
-        """The episodes of a member, shared with others as ``es.common_random_numbers`` says."""
+        """The episodes of a member, shared with others as ``es.common_random_numbers`` says.
+
+        No two variants share any: what averages out over more episodes does so over more variants, too.
+        """
         owners = {"none": member, "pair": member // 2, "generation": 0}
         owner = owners[self._config.es.common_random_numbers]
         seed, count = self._config.seed, self._config.env.episodes_per_member
         return [
-            EpisodeSeeds.named(seed, Purpose.TRAIN_EPISODE, generation, owner, episode)
+            EpisodeSeeds.named(
+                seed, Purpose.TRAIN_EPISODE, generation, owner, variant * count + episode, variant
+            )
+            for variant in range(len(self.variants))
             for episode in range(count)
         ]
 

@@ -110,6 +110,7 @@ def make_strategy(config: Config) -> Strategy:
         ),
         shaping=es.shaping,
         weight_decay=es.weight_decay,
+        reduction=config.variants.reduce,
     )
 
 
@@ -129,4 +130,7 @@ def advance(strategy: Strategy, state: RunState, records: Records) -> RunState:
     """state_{t+1} from state_t and the records of generation t; a table without members changes nothing."""
     if not records.members:
         return state
-    return RunState(strategy.tell(state.evolution, records.fitness), observed(state, records))
+    return RunState(
+        strategy.tell(state.evolution, records.fitness(strategy.reduction)),
+        observed(state, records),
+    )

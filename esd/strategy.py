@@ -80,6 +80,7 @@ class Strategy:
         shaping: a name in ``shaping.SHAPINGS``.
         weight_decay: per unit of learning rate: h shrinks by α·weight_decay·h each generation, apart from the
             gradient (as in AdamW).
+        reduction: a name in ``reduction.REDUCTIONS``, by which returns on several bodies become a fitness.
     """
 
     noise: Noise
@@ -89,6 +90,7 @@ class Strategy:
     optimizer: Optimizer
     shaping: str = "centered_rank"
     weight_decay: float = 0.0
+    reduction: str = "mean"
 
     def start(self, h: Float32s) -> EvolutionState:
         """The state before the first generation."""

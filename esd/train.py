@@ -25,6 +25,7 @@ from esd.mpi.schedule import Schedule
 from esd.plan import Plan
 from esd.provenance import collect
 from esd.records import Records, Status
+from esd.reduction import center_return
 from esd.rollout import Rollout
 from esd.state import RunState, make_strategy
 from esd.stop import StopRequest
@@ -90,7 +91,13 @@ def _prepare_state(
         if plan.start_from is not None:
             state = _start_from(plan.start_from, state)
         header = JournalHeader(
-            identity(config), state.h_sha256(), own_canary.cpu, *dataclasses.astuple(interface)
+            identity(config),
+            state.h_sha256(),
+            own_canary.cpu,
+            interface.observation_size,
+            interface.action_size,
+            interface.bounded,
+            len(rollout.variants),
         )
     with agreement(comm, "comparing canaries"):
         canary.compare(comm, own_canary, config.run.allow_drift)
@@ -227,6 +234,7 @@ class _Loop:
             0 if last else self._config.population,
             run.center_episodes if center else 0,
             self._rollout.observation_size,
+            len(self._rollout.variants),
         )
 
     def _evaluate_share(self, state: RunState, records: Records) -> None:
@@ -298,7 +306,7 @@ class _Loop:
         reached = (
             target is not None
             and records.center_episodes
-            and records.center_returns.mean() >= target
+            and center_return(self._config.variants.reduce, records.center_returns) >= target
         )
         reasons = {
             "generations": last,

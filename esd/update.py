@@ -138,7 +138,7 @@ class NodeState:
             with np.errstate(over="ignore", invalid="ignore"):  # seen in the norm, and told better
                 scalars = self._strategy.tell_slice(
                     state.evolution,
-                    records.fitness,
+                    records.fitness(self._strategy.reduction),
                     self._part,
                     h,
                     moments,

@@ -129,8 +129,8 @@ BREAKS = (
         "every rank updates from its own members only",
         "esd/train.py",
         "        records.table[...] = message[:cells].reshape(records.table.shape)",
-        "        records.table[:, :2] = message[:cells].reshape(records.table.shape)[:, :2] "
-        "* (np.arange(len(records.table)) % size == self._comm.rank)[:, None]",
+        "        records.table[...] = message[:cells].reshape(records.table.shape)\n"
+        "        records.table[:, 5:] *= (np.arange(len(records.table)) % size == self._comm.rank)[:, None].astype(np.uint64)",
         "tests/mpi/test_train.py -k one_and_on_all",
         2,
     ),

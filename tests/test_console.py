@@ -19,6 +19,7 @@ REPORT = GenerationReport(
     generation=0, return_mean=12.3456, return_std=1.0, return_min=1.0, return_max=98.76, center_return=None,
     failed_members=0, sigma=0.1, learning_rate=0.2, h_norm=1.0, update_norm=0.1, steps_per_second=12345.6,
     idle_share=0.04, generation_seconds=1.0, ranks=2, env_steps=10, episodes=2, seconds=1.0, core_seconds=2.0,
+    variant_returns={}, variant_centers={},
 )  # fmt: skip
 
 
@@ -39,6 +40,22 @@ def test_plain_lines_tell_everything_and_come_at_most_once_a_second(
     )
     assert [line.split()[1] for line in lines] == ["0/10", "3/10", "6/10", "9/10"]
     assert lines[1].endswith("left 0:03")
+
+
+@pytest.mark.parametrize(
+    ("centers", "shown"),
+    [
+        ({"push": 9.0, "pull": 3.0}, "center 6 (push 9, pull 3)  mean"),
+        ({"push": 9.0, "pull": None}, "center 6 (push 9)  mean"),
+        ({str(body): 9.0 - body for body in range(7)}, "center 6 (worst: 6 3)  mean"),
+    ],
+)
+def test_the_centers_return_is_told_on_each_variant_or_on_the_worst_of_many(
+    centers: dict[str, float | None], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = dataclasses.replace(REPORT, center_return=6.0, variant_centers=centers)
+    ConsoleReporter().generation(report, 10)
+    assert shown in capsys.readouterr().out
 
 
 def test_a_terminal_shows_one_line_that_changes(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from esd.generation import OneByOne
-from esd.records import Records
+from esd.records import PENALTY, RETURNS, WRITERS, Records
 from esd.rollout import Rollout
 from esd.state import make_strategy, start
 from tests.experiments import of_table
@@ -22,16 +22,17 @@ def test_only_members_are_penalized_and_only_their_observations_count() -> None:
     state = start(strategy, rollout.policy.initial_parameters(1), rollout.observation_size)
     records = Records(4, 2, rollout.observation_size)
     OneByOne(config, rollout).fill(state, iter([5, 2, 0, 4, 1]), records)
-    assert records.table[:, 5].tolist() == [1, 1, 1, 0, 1, 1]
+    assert records.table[:, WRITERS].tolist() == [1, 1, 1, 0, 1, 1]
     perturbed = np.empty_like(state.h)
     for member in (0, 1, 2):
         strategy.ask(state.evolution, member, perturbed)
         penalty = 0.3 * np.mean(perturbed.astype(np.float64) ** 2)
-        assert records.fitness[member] == pytest.approx(records.returns[member] - penalty)
+        assert records.fitness("mean")[member] == pytest.approx(
+            records.returns[member, 0] - penalty
+        )
         assert records.observations[0][member] == 9
-    floats = records.table.view(np.float64)
-    np.testing.assert_array_equal(floats[4:, 0], floats[4:, 1])  # fitness and return
-    assert not floats[4:, 6:].any()
+    assert not records.table[4:, PENALTY].any()
+    assert not records.table[4:, RETURNS + 1 :].any()
 
 
 def test_the_centers_episodes_are_the_same_in_every_generation() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from esd.errors import UsageError
 from esd.journal import (
+    VERSION,
     JournalContents,
     JournalHeader,
     JournalWriter,
@@ -20,17 +21,16 @@ from esd.journal import (
 )
 from esd.records import Records, Status
 
-HEADER = JournalHeader("identity", "h0", "canary", 4, 2, False)
+HEADER = JournalHeader("identity", "h0", "canary", 4, 2, False, 2)
 
 
 def records(generation: int, members: int = 4, center: int = 2) -> Records:
     """A filled table."""
-    table = Records(members, center, 0)
+    table = Records(members, center, 0, variants=2)
     for row in range(members + center):
         table.write(
             row,
-            fitness=generation + row / 7,
-            mean_return=-0.0,
+            returns=[generation + row / 7, -0.0],
             steps=row,
             episodes=1,
             status=Status.DONE,
@@ -55,7 +55,7 @@ def test_what_is_written_is_read_back() -> None:
     assert (contents.good_bytes, contents.torn_bytes) == (len(JOURNAL), 0)
     np.testing.assert_array_equal(contents.entries[2][1].table, records(2).table)
     assert contents.entries[0][1].members == 4
-    assert np.signbit(contents.entries[0][1].returns).all()
+    assert np.signbit(contents.entries[0][1].returns[:, 1]).all()
 
 
 @given(cut=st.integers(0, len(JOURNAL)))
@@ -102,8 +102,10 @@ def test_a_record_of_the_center_alone_does_not_advance_the_run() -> None:
 
 
 def test_a_newer_version_is_refused() -> None:
-    newer = JOURNAL[:4] + b"\x02" + JOURNAL[5:]
-    with pytest.raises(UsageError, match="version 2, this esd reads version 1"):
+    newer = JOURNAL[:4] + bytes([VERSION + 1]) + JOURNAL[5:]
+    with pytest.raises(
+        UsageError, match=f"version {VERSION + 1}, this esd reads version {VERSION}"
+    ):
         decode(newer, "j")
 
 

@@ -59,7 +59,7 @@ def test_a_member_gives_the_same_bits_first_last_twice_and_elsewhere(config: Con
     assert outcome(here, config, 5) == first
     assert [outcome(elsewhere, config, member) for member in (1, 8)] == others
     assert outcome(elsewhere, config, 5) == first
-    assert len({o.mean_return for o, _ in [first, *others]}) > 1, (
+    assert len({o.returns for o, _ in [first, *others]}) > 1, (
         "all members are alike: nothing was compared"
     )
     here.close()
@@ -130,8 +130,8 @@ def test_the_return_is_the_mean_over_episodes_and_steps_are_summed() -> None:
     seeds = [EpisodeSeeds(1, 2), EpisodeSeeds(3, 4)]
     single = [rollout.evaluate(h, [s]) for s in seeds]
     both = rollout.evaluate(h, seeds)
-    assert both.mean_return == (single[0].mean_return + single[1].mean_return) / 2
-    assert both.steps == single[0].steps + single[1].steps == both.mean_return * 2
+    assert both.returns[0] == (single[0].returns[0] + single[1].returns[0]) / 2
+    assert both.steps == single[0].steps + single[1].steps == both.returns[0] * 2
     assert both.episodes == 2
 
 
@@ -153,7 +153,7 @@ def test_a_nan_reward_makes_the_member_fail_and_nothing_else() -> None:
     config = of_table(env={"id": "tests.user_code:Failing-v0", "kwargs": {"share": 1.0}})
     rollout = Rollout(config)
     result = rollout.evaluate(rollout.policy.initial_parameters(0), [EpisodeSeeds(1, 1)])
-    assert math.isnan(result.mean_return)
+    assert math.isnan(result.returns[0])
     assert result.status == 1
     assert result.steps == 5
 

@@ -70,7 +70,8 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     last = lines[-1] if lines else {}
     # the last line of a finished run is the center's alone
     members = next((line for line in reversed(lines) if line["return_mean"] is not None), {})
-    centers = [line["center_return"] for line in lines if line["center_return"] is not None]
+    with_center = [line for line in lines if line["center_return"] is not None]
+    centers = [line["center_return"] for line in with_center]
     done = folder.done()
     return {
         "run": str(folder.path),
@@ -83,6 +84,7 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
         "state_sha256": state.sha256(),
         "best_center_return": max(centers, default=None),
         "last_center_return": centers[-1] if centers else None,
+        "last_center_returns": _by_variant(with_center[-1]) if with_center else {},
         "last_return_mean": members.get("return_mean"),
         "last_return_max": members.get("return_max"),
         "env_steps": last.get("env_steps", 0),
@@ -93,6 +95,12 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     }
 
 
+def _by_variant(line: dict[str, Any]) -> dict[str, float | None]:
+    """The center's return on each variant, from a line of the metrics."""
+    prefix = "center_return."
+    return {key.removeprefix(prefix): mean for key, mean in line.items() if key.startswith(prefix)}
+
+
 def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> None:
     from esd.config_tables import flatten
     from esd.console import print_json
@@ -101,7 +109,9 @@ def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> No
     if as_json:
         print_json(description)
         return
+    of_variants = description.pop("last_center_returns")
     rows = {key.replace("_", " "): value for key, value in description.items() if key != "config"}
+    rows |= {f"last center return, {name}": mean for name, mean in of_variants.items()}
     rows |= flatten(description["config"])
     width = max(map(len, rows))
     for name, value in rows.items():

@@ -28,6 +28,11 @@ class Interface:
     action_size: int
     bounded: bool
 
+    def described(self) -> str:
+        """In words, for messages."""
+        kind = "bounded " if self.bounded else ""
+        return f"{self.observation_size} observations and {self.action_size} {kind}outputs"
+
 
 @runtime_checkable
 class Policy(Protocol):

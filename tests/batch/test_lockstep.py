@@ -17,7 +17,7 @@ from esd.config import Config
 from esd.errors import RunError, UsageError
 from esd.generation import OneByOne, Task, make_evaluator
 from esd.observations import ObservationStatistics
-from esd.records import RETURN, WRITERS, Records, Status
+from esd.records import RETURNS, WRITERS, Records, Status
 from esd.rollout import EpisodeSeeds, Rollout
 from esd.state import RunState, make_strategy, start
 from tests.experiments import of_table, small
@@ -33,6 +33,14 @@ CONFIGS: dict[str, Config] = {
     "several episodes, normalized, a penalty": of_table(
         env={**PENDULUM, "episodes_per_member": 3, "normalize_observations": True, "max_steps": 20},
         es={"fitness_penalty": 0.3, "common_random_numbers": "none", "noise": "binomial"},
+    ),
+    "several bodies": of_table(
+        env={
+            **PENDULUM,
+            "episodes_per_member": 2,
+            "normalize_observations": True,
+            "variants": [{"name": "light", "kwargs": {"g": 2.0}}, {"name": "heavy"}],
+        },
     ),
     "impatient": of_table(
         env={**PENDULUM, "stop_after_negative": 21}, es={"common_random_numbers": "generation"}
@@ -67,7 +75,7 @@ def filled(
     config = with_slots(config, slots)
     evaluator = make_evaluator(config, rollout, ranks, 0)
     assert isinstance(evaluator, Lockstep if slots else OneByOne)
-    records = Records(MEMBERS, CENTERS, rollout.observation_size)
+    records = Records(MEMBERS, CENTERS, rollout.observation_size, len(rollout.variants))
     wanted = range(MEMBERS + CENTERS) if rows is None else rows
     evaluator.fill(state_of(config, rollout), iter(wanted), records)
     evaluator.close()
@@ -85,7 +93,7 @@ def with_slots(config: Config, slots: int, **changes: Any) -> Config:
 def test_records_are_the_bits_of_one_after_the_other(name: str) -> None:
     expected = filled(CONFIGS[name], 0)
     assert expected.all_written_once
-    assert len(set(expected.table[:, RETURN])) > 2, "all rows are alike: nothing was compared"
+    assert len(set(expected.table[:, RETURNS])) > 2, "all rows are alike: nothing was compared"
     assert (expected.rows_with(Status.NOT_FINITE).size > 0) == (name == "NaN rewards")
     for slots, ranks in ((4, 1), (64, 1), (64, 5)):
         np.testing.assert_array_equal(

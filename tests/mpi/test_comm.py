@@ -22,13 +22,11 @@ def test_floats_travel_as_bits_and_none_is_changed(world: Communicator) -> None:
     special = [-0.0, 0.0, np.nan, -np.nan, np.inf, 5e-324, -1e308, 1.0]
     records = Records(len(special), 0, 0)
     for row in range(world.rank, len(special), world.size):
-        records.write(
-            row, fitness=special[row], mean_return=0.0, steps=1, episodes=1, status=Status.DONE
-        )
+        records.write(row, returns=[special[row]], steps=1, episodes=1, status=Status.DONE)
     world.sum(records.table.reshape(-1), "test")
     assert records.all_written_once
     np.testing.assert_array_equal(
-        records.fitness.view(np.uint64), np.array(special).view(np.uint64)
+        records.returns[:, 0].view(np.uint64), np.array(special).view(np.uint64)
     )
 
 
@@ -37,7 +35,7 @@ def test_a_slot_written_twice_or_never_is_noticed(world: Communicator) -> None:
     for writers in (range(world.size + 1), range(0)):
         records = Records(1, 0, 0)
         if world.rank in writers:
-            records.write(0, fitness=1.0, mean_return=0.0, steps=1, episodes=1, status=Status.DONE)
+            records.write(0, returns=[1.0], steps=1, episodes=1, status=Status.DONE)
         world.sum(records.table.reshape(-1), "test")
         expected_fine = len(writers) > 0 and world.size == 1
         assert records.all_written_once == expected_fine

@@ -44,8 +44,7 @@ def records_of(generation: int, observation_size: int = 2) -> Records:
     for row in range(POPULATION):
         records.write(
             row,
-            fitness=rng.normal(),
-            mean_return=0.0,
+            returns=[rng.normal()],
             steps=1,
             episodes=1,
             status=Status.DONE,
