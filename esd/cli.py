@@ -8,6 +8,7 @@ import typer
 
 from esd import __version__
 from esd.commands import bench as bench_command
+from esd.commands import doctor as doctor_command
 from esd.commands import eval as eval_command
 from esd.commands import list as list_command
 from esd.commands import show as show_command
@@ -33,6 +34,7 @@ app.command("eval")(eval_command.evaluate)
 app.command("show")(show_command.show)
 app.command("list")(list_command.list_names)
 app.command("bench")(bench_command.bench)
+app.command("doctor")(doctor_command.doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,10 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import esd
 from esd.mpi.launch import launched_processes
@@ -87,7 +86,8 @@ def told(fine: bool, name: str, otherwise: str) -> Check:
 
 def machine() -> Iterator[Check]:
     """Examine this machine, one line after the other."""
-    yield ok("Python", f"{platform.python_version()}, esd {esd.__version__}, {platform.platform()}")
+    system = f"{platform.node()}, {platform.platform()}"
+    yield ok("machine", f"{system}, Python {platform.python_version()}, esd {esd.__version__}")
     yield packages()
     yield library()
     if launched_processes() == 1:  # an mpirun inside of an mpirun is another question
@@ -126,12 +126,12 @@ def packages() -> Check:
 def library() -> Check:
     """The MPI library that mpi4py finds; asked in a process of its own, which it may end."""
     name = "MPI library"
-    if mpi_library() is not None:
-        return ok(name, f"{mpi_library()}, mpi4py {version('mpi4py')}")
+    if (loaded := mpi_library()) is not None:
+        return ok(name, f"{_short(loaded)}, mpi4py {version('mpi4py')}")
     ask = "from mpi4py import MPI; print(MPI.Get_library_version())"
     code, out, err = _run([sys.executable, "-c", ask])
     if code == 0:
-        return ok(name, f"{_first_line(out)}, mpi4py {version('mpi4py')}")
+        return ok(name, f"{_short(out)}, mpi4py {version('mpi4py')}")
     return note(
         name,
         f"can't be loaded ({_last_line(err) or f'exit code {code}'}): one process works without; for more, pip "
@@ -152,7 +152,7 @@ def launcher() -> Check:
             )
         return note(name, f"not on the PATH; it is {beside} (activate the environment)")
     ranks = min(2, len(_affinity()))
-    ask = "from mpi4py import MPI; print('ranks', MPI.COMM_WORLD.allreduce(1))"
+    ask = "from mpi4py import MPI; c = MPI.COMM_WORLD; c.Barrier(); print('ranks', c.Get_size())"
     code, out, err = _run([found, "-n", str(ranks), sys.executable, "-c", ask])
     met = out.count(f"ranks {ranks}\n")
     if code == 0 and met == ranks:
@@ -197,8 +197,9 @@ def _run(words: list[str]) -> tuple[int | None, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def _first_line(text: str) -> str:
-    return next((line.strip("\0 ") for line in text.splitlines() if line.strip("\0 ")), "")
+def _short(library: str) -> str:
+    """Name and version of an MPI library, whose own words go on with who built it and when."""
+    return library.strip("\0 \n").splitlines()[0].split(",")[0]
 
 
 def _last_line(text: str) -> str:
@@ -225,7 +226,9 @@ def cores() -> Check:
         )
     ranks = launched_on_this_machine()
     if ranks > usable:
-        return note(name, f"{text}, by {ranks} ranks: they take turns, so start at most {usable} here")
+        return note(
+            name, f"{text}, by {ranks} ranks: they take turns, so start at most {usable} here"
+        )
     return ok(name, f"{text}: up to {usable} ranks here")
 
 
@@ -249,7 +252,10 @@ def memory() -> Check:
         text += f", a control group allows {limit / GIGA:.1f} GB"
         available = min(available, limit)
     if available < LITTLE_MEMORY * len(_affinity()):
-        return note(name, f"{text}: little for {len(_affinity())} ranks, a rank takes 0.1 GB and its environment")
+        return note(
+            name,
+            f"{text}: little for {len(_affinity())} ranks, a rank takes 0.1 GB and its environment",
+        )
     return ok(name, text)
 
 
@@ -316,7 +322,9 @@ def threads() -> Check:
     }
     if several:
         shown = ", ".join(f"{name}={value}" for name, value in several.items())
-        return note("threads", f"{shown}: ranks are the parallelism, so unset them (esd then takes 1)")
+        return note(
+            "threads", f"{shown}: ranks are the parallelism, so unset them (esd then takes 1)"
+        )
     return ok("threads", "one per rank")
 
 

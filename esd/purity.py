@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from statistics import median
 from types import FrameType
 from typing import Any
 
@@ -65,7 +66,7 @@ class Watch:
     """What a ``Probe`` has seen, and what it is to do; it outlives an environment that is made anew.
 
     Attributes:
-        steps, resets: how many there were.
+        steps: how many there were.
         step_seconds: spent in steps.
         episode_steps: of the episode under way.
         not_finite: the first NaN or infinity, in words; empty without.
@@ -75,7 +76,7 @@ class Watch:
 
     def __init__(self) -> None:
         """Nothing seen yet."""
-        self.steps = self.resets = self.episode_steps = 0
+        self.steps = self.episode_steps = 0
         self.step_seconds = 0.0
         self.not_finite = ""
         self.global_draws = False
@@ -122,7 +123,6 @@ class Probe(gymnasium.Wrapper[Any, Any, Any, Any]):
         generators = global_generators()
         observation, info = self.env.reset(seed=seed, options=options)
         self._watch.global_draws |= global_generators() != generators
-        self._watch.resets += 1
         self._watch.observed(self.observation_space, observation)
         return observation, info
 
@@ -177,7 +177,7 @@ class Player:
 
     Attributes:
         watch: what was seen.
-        reset_seconds: spent between episodes, the environment made anew included if it is.
+        reset_seconds: for each episode what its begin took, making the environment anew included if it is.
     """
 
     def __init__(self, config: EnvironmentConfig, steps: int) -> None:
@@ -186,7 +186,8 @@ class Player:
         Raises:
             UsageError: as ``World`` does.
         """
-        self.watch, self.reset_seconds = Watch(), 0.0
+        self.watch = Watch()
+        self.reset_seconds: list[float] = []
         probe = Wrapper(f"{__name__}:{Probe.__name__}", {"watch": self.watch})
         self._world = World(
             dataclasses.replace(
@@ -210,7 +211,7 @@ class Player:
         episode = self._world.play([EpisodeSeeds(seed, seed)], self._begin)
         began = time.perf_counter()
         next(episode)
-        self.reset_seconds += time.perf_counter() - began
+        self.reset_seconds.append(time.perf_counter() - began)
         size, count = self._world.interface.action_size, 0
         while True:
             try:
@@ -256,7 +257,9 @@ def replay(config: EnvironmentConfig, steps: int) -> Trace:
         player.close()
 
 
-def examine(config: EnvironmentConfig, steps: int = STEPS, lockstep: bool = False) -> Iterator[Check]:
+def examine(
+    config: EnvironmentConfig, steps: int = STEPS, lockstep: bool = False
+) -> Iterator[Check]:
     """Examine an environment, one line after the other.
 
     Args:
@@ -279,7 +282,8 @@ def examine(config: EnvironmentConfig, steps: int = STEPS, lockstep: bool = Fals
         raise
     except Exception as error:  # whatever a user's environment raises
         yield failed(
-            "plays", f"raised {_told_error(error)} at random actions; every rank would end with that"
+            "plays",
+            f"raised {_told_error(error)} at random actions; every rank would end with that",
         )
 
 
@@ -296,11 +300,12 @@ def _fitting(config: EnvironmentConfig) -> Iterator[Check]:
     except Exception as error:
         yield failed("made and closed", f"making it raised {_told_error(error)}")
         return
-    for name, look in (
-        ("observations", lambda: _observations(env, config)),
-        ("actions", lambda: _actions(env, config)),
-        ("step limit", lambda: f"{step_limit(env, config):,} steps"),
-    ):
+    looks: dict[str, Callable[[], str]] = {
+        "observations": lambda: _observations(env, config),
+        "actions": lambda: _actions(env, config),
+        "step limit": lambda: f"{step_limit(env, config):,} steps",
+    }
+    for name, look in looks.items():
         try:
             yield ok(name, look())
         except UsageError as error:
@@ -444,7 +449,7 @@ def _mended(config: EnvironmentConfig, steps: int) -> Check:
     first = player.play(SEED)
     pure = all(again == first for _, again in histories(player, first.steps // 3))
     pure = pure and replay(always, steps) == first
-    cost = 1000.0 * player.reset_seconds / player.watch.resets
+    cost = 1000.0 * median(player.reset_seconds)
     player.close()
     if pure:
         return note(
@@ -498,7 +503,7 @@ def _side_by_side(config: EnvironmentConfig, steps: int, first: Trace, lockstep:
 def _speed(player: Player) -> Check:
     watch = player.watch
     rate = watch.steps / watch.step_seconds
-    reset = 1000.0 * player.reset_seconds / watch.resets
+    reset = 1000.0 * median(player.reset_seconds)
     return Check(
         "speed",
         State.OK,
