@@ -46,7 +46,11 @@ def played(episodes: int, max_steps: int) -> Iterator[dict[str, Any]]:
     """Every body with zero and with random actions, and with the latter also beyond its being unhealthy."""
     for leg, fraction in BODIES:
         for actions, terminates in (("zero", True), ("random", True), ("random", False)):
-            kwargs: dict[str, Any] = {"leg": leg, "fraction": fraction, "terminate_when_unhealthy": terminates}
+            kwargs: dict[str, Any] = {
+                "leg": leg,
+                "fraction": fraction,
+                "terminate_when_unhealthy": terminates,
+            }
             env = gymnasium.make(ANT, max_episode_steps=max_steps, **kwargs)
             told = [episode(env, seed, actions == "random") for seed in range(episodes)]
             env.close()

@@ -68,6 +68,7 @@ class Watch:
     Attributes:
         steps: how many there were.
         step_seconds: spent in steps.
+        reset_seconds: for each episode what its begin took, making the environment anew included if it is.
         episode_steps: of the episode under way.
         not_finite: the first NaN or infinity, in words; empty without.
         global_draws: whether Python's or numpy's global generator was used.
@@ -78,14 +79,21 @@ class Watch:
         """Nothing seen yet."""
         self.steps = self.episode_steps = 0
         self.step_seconds = 0.0
+        self.reset_seconds: list[float] = []
         self.not_finite = ""
         self.global_draws = False
         self.crash_at: int | None = None
-        self._digest = hashlib.sha256()
+        self.begin()
 
     def begin(self) -> None:
-        """Start the trace of another episode."""
+        """Start the trace of another episode, before the environment is made anew or reset."""
         self._digest, self.episode_steps = hashlib.sha256(), 0
+        self._generators, self._began = global_generators(), time.perf_counter()
+
+    def was_reset(self) -> None:
+        """The environment is ready, its first observation not looked at yet."""
+        self.reset_seconds.append(time.perf_counter() - self._began)
+        self.global_draws |= global_generators() != self._generators
 
     def trace(self) -> Trace:
         """Of the episode so far."""
@@ -120,9 +128,8 @@ class Probe(gymnasium.Wrapper[Any, Any, Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """As the environment does it."""
-        generators = global_generators()
         observation, info = self.env.reset(seed=seed, options=options)
-        self._watch.global_draws |= global_generators() != generators
+        self._watch.was_reset()
         self._watch.observed(self.observation_space, observation)
         return observation, info
 
@@ -177,7 +184,6 @@ class Player:
 
     Attributes:
         watch: what was seen.
-        reset_seconds: for each episode what its begin took, making the environment anew included if it is.
     """
 
     def __init__(self, config: EnvironmentConfig, steps: int) -> None:
@@ -187,7 +193,6 @@ class Player:
             UsageError: as ``World`` does.
         """
         self.watch = Watch()
-        self.reset_seconds: list[float] = []
         probe = Wrapper(f"{__name__}:{Probe.__name__}", {"watch": self.watch})
         self._world = World(
             dataclasses.replace(
@@ -209,9 +214,7 @@ class Player:
         """Play an episode, one step for each number that is asked for; what is left of it may be left."""
         outputs = np.random.default_rng(seed)
         episode = self._world.play([EpisodeSeeds(seed, seed)], self._begin)
-        began = time.perf_counter()
         next(episode)
-        self.reset_seconds.append(time.perf_counter() - began)
         size, count = self._world.interface.action_size, 0
         while True:
             try:
@@ -449,7 +452,7 @@ def _mended(config: EnvironmentConfig, steps: int) -> Check:
     first = player.play(SEED)
     pure = all(again == first for _, again in histories(player, first.steps // 3))
     pure = pure and replay(always, steps) == first
-    cost = 1000.0 * median(player.reset_seconds)
+    cost = 1000.0 * median(player.watch.reset_seconds)
     player.close()
     if pure:
         return note(
@@ -503,7 +506,7 @@ def _side_by_side(config: EnvironmentConfig, steps: int, first: Trace, lockstep:
 def _speed(player: Player) -> Check:
     watch = player.watch
     rate = watch.steps / watch.step_seconds
-    reset = 1000.0 * median(player.reset_seconds)
+    reset = 1000.0 * median(watch.reset_seconds)
     return Check(
         "speed",
         State.OK,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import gymnasium
@@ -14,9 +15,10 @@ class Impure(gymnasium.Env):
 
     Args:
         how: "object" (a number in the object grows with every episode), "class" (one in its class), "unfinished" (an
-            episode that didn't end leaves something behind), "exception" (one that ended within a step), "unseeded"
-            (a generator without a seed), "deaf" (every seed gives one episode), "process" (a set's order), "reward"
-            and "observation" (an infinity and a NaN in the middle), "raises", "closing", "long" or "none".
+            episode that didn't end leaves something behind), "exception" (one that ended within a step), "rank" (it
+            knows its MPI rank), "unseeded" (a generator without a seed), "deaf" (every seed gives one episode),
+            "process" (a set's order), "reward" and "observation" (an infinity and a NaN in the middle), "raises",
+            "closing" or "none".
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (3,))
@@ -26,6 +28,8 @@ class Impure(gymnasium.Env):
     def __init__(self, how: str = "none") -> None:
         self.how, self.count, self.left, self.within = how, 0, 0.0, 0.0
         self.generator = np.random.default_rng()
+        if how == "rank":
+            self.left = float(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
         if how == "process":
             self.left = float(list({"a", "b", "c", "d", "e", "f", "g", "h"}).index("a"))
 
