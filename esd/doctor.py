@@ -37,6 +37,7 @@ MPIRUN_SECONDS = 60.0
 LITTLE_MEMORY = 0.5e9  # bytes per core: a rank takes 90 MB, its environment comes on top
 LITTLE_DISK = 1e9
 GIGA = 1e9
+ROOT = Path("/")
 
 
 class State(enum.StrEnum):
@@ -295,17 +296,17 @@ def cgroup_cores() -> float | None:
     return min(quotas, default=None)
 
 
-def cgroup_files(controller: str, name: str, root: Path = Path("/")) -> Iterator[str]:
+def cgroup_files(controller: str, name: str) -> Iterator[str]:
     """A control file's text in this process's control group and all above it, of cgroup 2 and 1."""
     try:
-        lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
+        lines = (ROOT / "proc/self/cgroup").read_text("utf-8").splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        top = root / "sys/fs/cgroup" / controllers.partition(",")[0]
+        top = ROOT / "sys/fs/cgroup" / controllers.partition(",")[0]
         place = top / group.lstrip("/")
         for folder in (place, *place.parents):
             with contextlib.suppress(OSError):
