@@ -111,9 +111,9 @@ def per_step(step: Step, repeats: int) -> Callable[[], float]:
 def main() -> None:
     """Measure and write."""
     command_line = parser("pictures", __doc__)
-    command_line.add_argument("--rounds", type=int, default=41, help="[%(default)s]")
+    command_line.add_argument("--rounds", type=int, default=301, help="[%(default)s]")
     command_line.add_argument(
-        "--steps", type=int, default=100, help="pictures per measurement [%(default)s]"
+        "--steps", type=int, default=10, help="pictures per measurement [%(default)s]"
     )
     arguments = command_line.parse_args()
     if arguments.quick:

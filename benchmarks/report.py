@@ -255,7 +255,16 @@ def _spread(values: list[float], digits: int) -> str:
 
 def brainless(result: Result) -> str:
     """What damaged ants do with zero and with random actions."""
-    heads = ["leg", "`fraction`", "actions", "return", "distance [m]", "speed [m/s]", "steps", "ended early"]
+    heads = [
+        "leg",
+        "`fraction`",
+        "actions",
+        "return",
+        "distance [m]",
+        "speed [m/s]",
+        "steps",
+        "ended early",
+    ]
     rows = [
         [
             "intact" if told["leg"] == "none" else told["leg"].replace("_", " "),
@@ -274,7 +283,12 @@ def brainless(result: Result) -> str:
 
 def rates(result: Result) -> str:
     """How fast bodies can be played."""
-    heads = ["bare environment, random actions, resets included", "steps/s", "quartiles", "beside the first"]
+    heads = [
+        "bare environment, random actions, resets included",
+        "steps/s",
+        "quartiles",
+        "beside the first",
+    ]
     rows = [
         [
             figure["name"],
