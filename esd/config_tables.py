@@ -209,27 +209,60 @@ def experiment_names() -> list[str]:
 def read_experiment(experiment: str) -> tuple[str, dict[str, Any]]:
     """Read an experiment by name, or a TOML file by path.
 
+    A file may begin with ``extends = "…"``, another experiment or a file beside it, and then says only what differs.
+
     Returns:
         Its name (the file's stem) and its tables.
 
     Raises:
-        UsageError: if there is no such experiment or file, or it is not TOML.
+        UsageError: if there is no such experiment or file, it is not TOML, or it extends itself.
     """
-    path = Path(experiment)
+    return Path(experiment).stem, _read_extended(experiment, ())
+
+
+def _read_extended(experiment: str, readers: tuple[str, ...]) -> dict[str, Any]:
+    """The tables of an experiment over those that it extends; ``readers`` are those that extend it."""
+    if experiment in readers:
+        raise UsageError(f"{' extends '.join((*readers, experiment))}: it extends itself")
+    table = _read_toml(experiment)
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise UsageError(f"{experiment}: extends = {base}: expected an experiment or a TOML file")
+    if base not in experiment_names():
+        base = str(Path(experiment).parent / base)
+    return _merged(_read_extended(base, (*readers, experiment)), table)
+
+
+def _read_toml(experiment: str) -> dict[str, Any]:
+    """The tables in an experiment's own file."""
     if experiment in experiment_names():
         text = (resources.files("esd") / "experiments" / f"{experiment}.toml").read_text("utf-8")
-    elif experiment.endswith(".toml") or path.is_file():
+    elif experiment.endswith(".toml") or Path(experiment).is_file():
         try:
-            text = path.read_text("utf-8")
+            text = Path(experiment).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{experiment}: can't be read ({error})") from None
     else:
         hint = nearest(experiment, experiment_names())
         raise UsageError(f"experiment {experiment!r}: no such experiment or TOML file, {hint}")
     try:
-        return path.stem, tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{experiment}: not valid TOML, {error}") from None
+
+
+def _merged(base: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """``table`` over ``base``, table by table; of a policy of another kind only what that kind knows is kept."""
+    result = _copied(base)
+    for key, value in table.items():
+        if key == "policy" and isinstance(value, Mapping) and "kind" in value:
+            _drop_settings_of_other_kinds(result.setdefault("policy", {}), value["kind"])
+        before = result.get(key)
+        nested = isinstance(before, dict) and isinstance(value, Mapping)
+        result[key] = _merged(before, value) if nested else value  # type: ignore[arg-type]
+    return result
 
 
 def describe_settings() -> dict[str, str]:

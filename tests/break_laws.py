@@ -130,7 +130,8 @@ BREAKS = (
         "esd/train.py",
         "        records.table[...] = message[:cells].reshape(records.table.shape)",
         "        records.table[...] = message[:cells].reshape(records.table.shape)\n"
-        "        records.table[:, 5:] *= (np.arange(len(records.table)) % size == self._comm.rank)[:, None].astype(np.uint64)",
+        "        own = np.arange(len(records.table)) % size == self._comm.rank\n"
+        "        records.table[:, 5:] *= own.astype(np.uint64)[:, None]",
         "tests/mpi/test_train.py -k one_and_on_all",
         2,
     ),

@@ -118,6 +118,39 @@ def test_another_kind_of_policy_drops_what_only_the_old_one_knows() -> None:
     assert apply_settings(table, ["policy.kind=hebbian"])["policy"] == table["policy"]
 
 
+def test_an_experiment_may_extend_another_and_says_only_what_differs(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'extends = "cartpole"\npopulation = 6\n[env]\nkwargs = {a = 1, b = 2}\n[es]\nsigma = 0.3\n'
+    )
+    yours = tmp_path / "yours.toml"
+    yours.write_text('extends = "mine.toml"\n[env]\nkwargs = {b = 3}\n[policy]\nkind = "static"\n')
+    name, table = read_experiment(str(yours))
+    _, cartpole = read_experiment("cartpole")
+    assert name == "yours"
+    assert table["env"] == {**cartpole["env"], "kwargs": {"a": 1, "b": 3}}
+    assert table["es"] == {**cartpole["es"], "sigma": 0.3}
+    assert table["policy"] == {"kind": "static", "hidden": [16, 8], "initial_weights": "uniform"}
+    assert (table["population"], table["generations"]) == (6, cartpole["generations"])
+    parse({**table, "env": cartpole["env"]}, name)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ('"me.toml"', "me.toml extends .*me.toml: it extends itself"),
+        ('"cartpol"', "cartpol"),
+        ("3", "extends = 3: expected an experiment or a TOML file"),
+    ],
+)
+def test_an_experiment_that_extends_nonsense_is_refused(
+    base: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "me.toml"
+    path.write_text(f"extends = {base}\n[policy]\n")
+    with pytest.raises(UsageError, match=message):
+        read_experiment(str(path))
+
+
 def test_identity_covers_everything_that_h_depends_on_and_nothing_else() -> None:
     config = Config()
     for setting, matters in (
