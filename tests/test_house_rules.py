@@ -119,7 +119,7 @@ def test_every_flag_in_the_readme_exists() -> None:
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
     text = (REPOSITORY / "README.md").read_text("utf-8")
-    used = re.findall(r"esd (train|eval|show|list|bench)([^`#\n]*)", text)
+    used = re.findall(r"esd (train|eval|show|list|bench|doctor)([^`#\n]*)", text)
     assert len(used) > 8
     for command, rest in used:
         known = {flag for parameter in commands[command].params for flag in parameter.opts}
