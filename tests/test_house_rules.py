@@ -122,7 +122,7 @@ def test_every_flag_in_the_documentation_exists(page: str, calls: int) -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     commands = {**commands, "report compare": commands["report"].commands["compare"]}
     text = (REPOSITORY / page).read_text("utf-8")
-    used = re.findall(r"esd (train|eval|show|list|bench|report compare)([^`#\n]*)", text)
+    used = re.findall(r"esd (train|eval|show|list|bench|doctor|report compare)([^`#\n]*)", text)
     assert len(used) > calls
     for command, rest in used:
         known = {flag for parameter in commands[command].params for flag in parameter.opts}
