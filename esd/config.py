@@ -176,6 +176,12 @@ class HebbianConfig:
     """[policy] kind = "hebbian": a multilayer perceptron whose weights a learning rule rewires at every step."""
 
     rule: str = _setting("ABCD_lr", "the learning rule", choices=RULES)
+    rate: float = _setting(
+        1.0,
+        "factor on every change of a weight; with coefficients of N(0, 1) and weights of at most 1, a rate of 1 "
+        "overwrites a network within a few steps, a small one lets it integrate over many",
+        **POSITIVE,
+    )
     convolutions: bool = _setting(
         False,
         "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",

@@ -173,11 +173,13 @@ class BatchPerceptron:
         shapes = list(itertools.pairwise(sizes))
         self._layers = [_Layer(slots, shape, device) for shape in shapes]
         self._rule: tuple[str, ...] = ()
+        self._rate = 1.0
         self._normalization = "none"
         self._last_update = np.iinfo(np.int64).max
         self._initial_weights: InitialWeights | None = None
         if isinstance(settings, HebbianConfig):
             self._rule = RULE_COEFFICIENTS[settings.rule]
+            self._rate = float(np.float32(settings.rate))
             self._normalization = settings.normalization
             self._last_update = settings.freeze_after or self._last_update
             if settings.initial_weights != "coevolved":
@@ -194,7 +196,7 @@ class BatchPerceptron:
         self._steps = np.zeros(slots, np.int64)  # made in each slot's episode
 
     def load(self, slots: Sequence[int], parameters: Tensor) -> None:
-        """See ``BatchPolicy.load``; folds η into the other coefficients."""
+        """See ``BatchPolicy.load``; folds the rate and η into the other coefficients."""
         arrays = unpacked(self._layout, parameters)
         index = torch.tensor(slots, device=self._device)
         for number, layer in enumerate(self._layers):
@@ -202,9 +204,10 @@ class BatchPerceptron:
                 n.partition(".")[2]: a for n, a in arrays.items() if n.startswith(f"layer{number}.")
             }
             eta = own.get("eta", 1.0)
-            folded = {name: own[name] * eta for name in "ABCD" if name in own}
+            folded = {name: own[name] * self._rate * eta for name in "ABCD" if name in own}
             if "D_out" in own:
-                folded["D"] = folded["D"] + own["D_out"] if "D" in folded else own["D_out"]
+                outside = own["D_out"] * self._rate
+                folded["D"] = folded["D"] + outside if "D" in folded else outside
             for name, values in folded.items():
                 layer.coefficients[name][index] = values
             if "w" in own:

@@ -220,7 +220,7 @@ def step(observation, synapses, memory, settings):
 
 
 @kernel
-def place(values, stretches, by_columns, synapses, streams):
+def place(values, stretches, by_columns, factor, synapses, streams):
     """Take flattened matrices [inputs, outputs], or stretches of them, into a network's memory.
 
     Args:
@@ -230,6 +230,7 @@ def place(values, stretches, by_columns, synapses, streams):
             or SCALE, which multiplies several); which stream (of SCALE the sum of 2^stream); where its layer starts in
             synapses; the layer's inputs and outputs.
         by_columns: flattened with the first index fastest.
+        factor: float32, on every value that is set or added.
         synapses: float32, see ``step``; changed.
         streams: of the network.
     """
@@ -242,9 +243,9 @@ def place(values, stretches, by_columns, synapses, streams):
             i, j = (fast, slow) if by_columns else (slow, fast)
             at = start + ((j // LANES) * inputs + i) * streams * LANES + j % LANES
             if operation == SET:
-                synapses[at + stream * LANES] = values[k]
+                synapses[at + stream * LANES] = values[k] * factor
             elif operation == ADD:
-                synapses[at + stream * LANES] += values[k]
+                synapses[at + stream * LANES] += values[k] * factor
             else:
                 for scaled in range(1, streams):
                     if (stream >> scaled) & 1:

@@ -5,8 +5,8 @@ activity before a synapse and y the one behind it, after each step
 
     Δw = η(A·xy + B·x + C·y + D) + D₂,
 
-a rule being the subset of coefficients that it has. Order in a step: forward, act, environment step, then (if the
-episode goes on) update with that forward's activities, then normalize.
+a rule being the subset of coefficients that it has, times a rate that is fixed (1 in the paper). Order in a step: forward,
+act, environment step, then (if the episode goes on) update with that forward's activities, then normalize.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class HebbianPolicy:
             plastic.PLASTIC_STREAMS,
             settings.freeze_after,
         )
+        self._rate = np.float32(settings.rate)
         self._names = RULE_COEFFICIENTS[settings.rule]
         self._coevolved = settings.initial_weights == "coevolved"
         names = (*self._names, "w") if self._coevolved else self._names
@@ -102,7 +103,7 @@ class HebbianPolicy:
         stretches = self._stretches.get((start, values.size))
         if stretches is None:
             stretches = self._stretches[start, values.size] = self._find(start, values.size)
-        self._network.place(values, stretches, self.layout.order)
+        self._network.place(values, stretches, self.layout.order, self._rate)
         if self._coevolved:
             for array, first, part in self.layout.stretches(start, start + values.size):
                 if array.endswith(".w"):

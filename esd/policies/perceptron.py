@@ -24,6 +24,7 @@ NORMALIZATION_KINDS = {
     "l2": plastic.NORMALIZE_L2,
 }
 SPARSE_SHARE_OF_ZEROS = 0.8
+ONE = np.float32(1.0)
 
 
 def layer_of(array: str) -> int:
@@ -98,9 +99,15 @@ class Perceptron:
         start = int(self._layer_starts[layer])
         return (part.start, part.stop, first, operation, stream, start, *self.shapes[layer])
 
-    def place(self, values: Float32s, stretches: npt.NDArray[np.int64], order: str) -> None:
-        """Take values to where the stretches say, int64 [stretches, 8]; see ``plastic.place``."""
-        plastic.place(values, stretches, order == "F", self._synapses, self._streams)
+    def place(
+        self,
+        values: Float32s,
+        stretches: npt.NDArray[np.int64],
+        order: str,
+        factor: np.float32 = ONE,
+    ) -> None:
+        """Take values times a factor to where the stretches say, int64 [stretches, 8]; see ``plastic.place``."""
+        plastic.place(values, stretches, order == "F", factor, self._synapses, self._streams)
 
     def place_weights(self, weights: Float32s, bounds: Float32s) -> None:
         """Take weights·bounds: float32 [connections] input-major, and float32 [layers]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -41,6 +42,7 @@ def started(
         interface.bounded,
         precision,
         config.freeze_after,
+        config.rate,
     )
     return policy, oracle
 
@@ -109,6 +111,15 @@ def test_the_oracle_and_the_kernel_differ_when_the_update_is_left_out() -> None:
     policy, oracle = started(HebbianConfig(hidden=(24, 10)), Interface(7, 5, False))
     oracle.update = lambda: None  # type: ignore[method-assign]
     assert largest_difference(policy, oracle, 7, 3) > 1e-2
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rate_scales_every_change_of_every_rule(rule: str) -> None:
+    config = HebbianConfig(hidden=(8,), rule=rule, rate=0.02, initial_weights="uniform_wide")
+    policy, oracle = started(config, Interface(4, 3, True))
+    assert largest_difference(policy, oracle, 4, 40) < 1e-5
+    whole, _ = started(dataclasses.replace(config, rate=1.0), Interface(4, 3, True))
+    assert largest_difference(whole, started(config, Interface(4, 3, True))[1], 4, 5) > 1e-2
 
 
 @pytest.mark.parametrize("freeze_after", [1, 3, STEPS])
