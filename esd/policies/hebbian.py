@@ -5,8 +5,8 @@ activity before a synapse and y the one behind it, after each step
 
     Δw = η(A·xy + B·x + C·y + D) + D₂,
 
-a rule being the subset of coefficients that it has, times a rate that is fixed (1 in the paper). Order in a step: forward,
-act, environment step, then (if the episode goes on) update with that forward's activities, then normalize.
+a rule being the subset of coefficients that it has, times a rate that is fixed (1 in the paper). Order in a step:
+forward, act, environment step, then (if the episode goes on) update with that forward's activities, then normalize.
 """
 
 from __future__ import annotations
