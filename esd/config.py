@@ -12,6 +12,7 @@ from typing import Any
 
 NORMALIZATIONS = ("max", "none", "l2")
 ACTIVATIONS = ("tanh", "relu", "none")
+OUTPUTS = ("tanh", "raw")
 INITIAL_WEIGHTS = (
     "uniform",
     "normal",
@@ -193,6 +194,12 @@ class HebbianConfig:
         check=lambda v: min(v, default=1) > 0,
     )
     activation: str = _setting("tanh", "of the hidden layers", choices=ACTIVATIONS)
+    output: str = _setting(
+        "tanh",
+        "what the rule sees of the last layer where actions are bounded: tanh, the action itself, or raw, before its "
+        "tanh (as in the paper's CarRacing); otherwise it is always raw",
+        choices=OUTPUTS,
+    )
     initial_weights: str = _setting(
         "uniform",
         "of every episode: uniform ±0.1, normal(0, 0.024), uniform_wide ±1, xavier, kaiming, sparse, ones, zeros, "

@@ -176,20 +176,19 @@ class BatchPerceptron:
         self._rate = 1.0
         self._normalization = "none"
         self._last_update = np.iinfo(np.int64).max
+        squashed = interface.bounded
         self._initial_weights: InitialWeights | None = None
         if isinstance(settings, HebbianConfig):
             self._rule = RULE_COEFFICIENTS[settings.rule]
             self._rate = float(np.float32(settings.rate))
+            squashed = squashed and settings.output == "tanh"
             self._normalization = settings.normalization
             self._last_update = settings.freeze_after or self._last_update
             if settings.initial_weights != "coevolved":
                 self._initial_weights = InitialWeights(settings.initial_weights, shapes)
         activations = {"tanh": tanh, "relu": _relu, "none": _identity}
         hidden = activations[settings.activation]
-        self._functions = [
-            *(hidden for _ in settings.hidden),
-            tanh if interface.bounded else _identity,
-        ]
+        self._functions = [*(hidden for _ in settings.hidden), tanh if squashed else _identity]
         self._before = [
             torch.zeros(slots, size, dtype=torch.float32, device=device) for size in sizes
         ]

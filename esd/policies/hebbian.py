@@ -11,6 +11,8 @@ forward, act, environment step, then (if the episode goes on) update with that f
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
@@ -48,8 +50,9 @@ class HebbianPolicy:
     def __init__(self, interface: Interface, settings: HebbianConfig) -> None:
         """Build for one environment."""
         self._settings = settings
+        self.squashed = interface.bounded and settings.output == "tanh"
         self._network = Perceptron(
-            interface,
+            dataclasses.replace(interface, bounded=self.squashed),
             settings.hidden,
             settings.activation,
             settings.normalization,
@@ -68,7 +71,6 @@ class HebbianPolicy:
             },
             settings.order,  # type: ignore[arg-type]  # checked by the config
         )
-        self.squashed = interface.bounded
         scheme = "ones" if self._coevolved else settings.initial_weights
         self._initial_weights = InitialWeights(scheme, self._network.shapes)
         added = "D" in self._names

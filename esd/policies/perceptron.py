@@ -35,7 +35,7 @@ def layer_of(array: str) -> int:
 class Perceptron:
     """Buffers of one network without biases, and the calls into its kernel.
 
-    The last layer has a tanh for bounded actions, and none (raw logits) otherwise.
+    The last layer has a tanh if the interface is bounded, and none (raw logits) otherwise.
     """
 
     def __init__(

@@ -20,6 +20,7 @@ from esd.vectorize import Layout
 SLOTS, STEPS = 5, 30
 HEBBIAN: dict[str, dict[str, Any]] = {
     **{f"rule {rule}": {"rule": rule} for rule in RULES},
+    "raw outputs": {"output": "raw"},
     **{f"rule {rule}, slow": {"rule": rule, "rate": 0.03} for rule in ("ABC", RULES[-1])},
     **{
         f"{n}, {a}": {"normalization": n, "activation": a}

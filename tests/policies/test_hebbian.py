@@ -39,7 +39,7 @@ def started(
         policy.weights(),
         config.normalization,
         config.activation,
-        interface.bounded,
+        interface.bounded and config.output == "tanh",
         precision,
         config.freeze_after,
         config.rate,
@@ -111,6 +111,17 @@ def test_the_oracle_and_the_kernel_differ_when_the_update_is_left_out() -> None:
     policy, oracle = started(HebbianConfig(hidden=(24, 10)), Interface(7, 5, False))
     oracle.update = lambda: None  # type: ignore[method-assign]
     assert largest_difference(policy, oracle, 7, 3) > 1e-2
+
+
+def test_raw_outputs_are_what_the_rule_sees_and_the_world_squashes_them() -> None:
+    config = HebbianConfig(hidden=(8,), output="raw", rate=0.1)
+    policy, oracle = started(config, Interface(4, 3, True))
+    assert not policy.squashed
+    assert largest_difference(policy, oracle, 4, 40) < 1e-4  # of outputs up to 10
+    squashing = HebbianPolicy(Interface(4, 3, True), HebbianConfig(hidden=(8,)))
+    assert squashing.squashed
+    logits = HebbianPolicy(Interface(4, 3, False), config)
+    assert not logits.squashed
 
 
 @pytest.mark.parametrize("rule", RULES)
