@@ -335,7 +335,7 @@ def filled(text: str, parts: Parts, results: Path) -> str:
     Raises:
         SystemExit: if the page and ``parts`` don't name the same tables.
     """
-    found = re.findall(r"<!-- ((?!end\b)[a-z ]+) -->", text)
+    found = re.findall(r"<!-- ((?!end\b)[a-z -]+) -->", text)
     if sorted(found) != sorted(parts):
         raise SystemExit(f"the page has the tables {sorted(found)}, expected {sorted(parts)}")
     for name, (file, make) in parts.items():

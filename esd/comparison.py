@@ -159,8 +159,12 @@ def compare(
     return Comparison(groups, conditions, rows, list(_notes(groups, rows)))
 
 
-def _group(word: str) -> Group:
-    """Read the runs that a word names."""
+def runs_of(word: str) -> tuple[str, list[Path]]:
+    """The name and the run folders of a group, given as ``name=pattern,pattern…``.
+
+    Raises:
+        UsageError: if it is written otherwise, or a folder is not a run's.
+    """
     name, equals, patterns = word.partition("=")
     if not (name and equals and patterns):
         raise UsageError(
@@ -173,6 +177,12 @@ def _group(word: str) -> Group:
         if not runs:
             RunFolder(Path(pattern)).require_run()
         paths += runs
+    return name, paths
+
+
+def _group(word: str) -> Group:
+    """Read the runs that a word names."""
+    name, paths = runs_of(word)
     return Group(name, [_read(path) for path in paths])
 
 

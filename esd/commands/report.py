@@ -59,7 +59,7 @@ def compare(
 
         found = run_comparison(groups, variant or [], conditions)
         if as_json:
-            print_json(_as_json(found))
+            print_json(as_json_table(found))
         else:
             _print(found)
         return 0
@@ -67,7 +67,8 @@ def compare(
     alone(body)
 
 
-def _as_json(found: Comparison) -> dict[str, Any]:
+def as_json_table(found: Comparison) -> dict[str, Any]:
+    """A comparison as ``--json`` prints it."""
     from esd.statistics import deviation
 
     return {
