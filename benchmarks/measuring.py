@@ -49,6 +49,7 @@ class Figure:
         quartiles: over rounds.
         against: median over rounds of this figure / the first contender's, in the same round.
         against_quartiles: of that ratio.
+        best: of all rounds.
         note: what the reader has to know.
     """
 
@@ -57,6 +58,7 @@ class Figure:
     quartiles: tuple[float, float]
     against: float
     against_quartiles: tuple[float, float]
+    best: float
     note: str = ""
 
 
@@ -109,6 +111,7 @@ def in_turns(
             _quartiles(taken[:, i]),
             float(np.median(ratios[:, i])),
             _quartiles(ratios[:, i]),
+            float(taken[:, i].max() if more_is_better else taken[:, i].min()),
             (notes or {}).get(who, ""),
         )
         for i, who in enumerate(contenders)

@@ -86,19 +86,29 @@ def scaling(result: dict[str, Any]) -> Any:
 PLOTS = {"noise": noise, "schedule": schedule, "scaling": scaling}
 
 
-def draw(results: Path, folder: Path) -> None:
-    """Draw all figures as SVG that is the same for the same results."""
+def as_svg() -> None:
+    """Let figures come out as SVG that is the same for the same results."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "esd", "font.size": 8})
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure and forget it."""
     import matplotlib.pyplot as plt
 
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def draw(results: Path, folder: Path) -> None:
+    """Draw all figures."""
+    as_svg()
     for name, plot in PLOTS.items():
         figure = plot(json.loads((results / f"{name}.json").read_text("utf-8")))
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        plt.close(figure)
+        save(figure, folder / f"{name}.svg")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Fill the tables of docs/performance.md from benchmarks/results: every figure there comes from a command.
+"""Fill the tables of the pages in docs from benchmarks/results: every figure there comes from a command.
 
 A table stands between ``<!-- NAME -->`` and ``<!-- end -->``; what was between them is replaced.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.measuring import RESULTS, ROOT
 
-PAGE = ROOT / "docs" / "performance.md"
+DOCS = ROOT / "docs"
 Result = dict[str, Any]
 RANKS_PER_NODE = 64
 
@@ -238,11 +238,76 @@ def machine(result: Result) -> str:
     )
 
 
-# marker → the result's file and what makes its text
-PARTS: dict[str, tuple[str, Callable[[Result], str]]] = {
+def pictures(result: Result) -> str:
+    """Both tables, with the quickest of all rounds: others' work on the machine only ever adds."""
+    tables = []
+    for measured in result["tables"]:
+        best = {figure["name"]: figure["best"] for figure in measured["figures"]}
+        tables.append(compared(measured, ("best", best)))
+    return "\n\n".join([*tables, source(result)])
+
+
+def _spread(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation."""
+    mean, deviation = (f"{value:.{digits}f}".replace("-", "−") for value in values)
+    return f"{mean} ± {deviation}"
+
+
+def brainless(result: Result) -> str:
+    """What damaged ants do with zero and with random actions."""
+    heads = [
+        "leg",
+        "`fraction`",
+        "actions",
+        "return",
+        "distance [m]",
+        "speed [m/s]",
+        "steps",
+        "ended early",
+    ]
+    rows = [
+        [
+            "intact" if told["leg"] == "none" else told["leg"].replace("_", " "),
+            "" if told["leg"] == "none" else f"{told['fraction']:g}",
+            told["actions"] + ("" if told["terminates"] else ", not ended"),
+            _spread(told["return"], 1),
+            _spread(told["meters"], 2),
+            _spread(told["speed"], 3),
+            f"{told['steps'][0]:,.0f}",
+            f"{told['ended_early']} of {told['episodes']}",
+        ]
+        for told in result["bodies"]
+    ]
+    return f"{table(heads, rows)}\n\n{source(result)}"
+
+
+def rates(result: Result) -> str:
+    """How fast bodies can be played."""
+    heads = [
+        "bare environment, random actions, resets included",
+        "steps/s",
+        "quartiles",
+        "beside the first",
+    ]
+    rows = [
+        [
+            figure["name"],
+            number(figure["median"]),
+            " to ".join(number(quartile) for quartile in figure["quartiles"]),
+            f"{number(figure['against'])} ×",
+        ]
+        for figure in result["tables"][0]["figures"]
+    ]
+    return f"{table(heads, rows)}\n\n{source(result)}"
+
+
+Parts = dict[str, tuple[str, Callable[[Result], str]]]
+# page → marker → the result's file and what makes its text
+PERFORMANCE: Parts = {
     "machine": ("noise", machine),
     "noise": ("noise", compared_all),
     "hebbian": ("hebbian", compared_all),
+    "pictures": ("pictures", pictures),
     "cartpole": ("cartpole", cartpole),
     "scaling": ("scaling", scaling),
     "launch": ("jobs", launch),
@@ -260,16 +325,20 @@ PARTS: dict[str, tuple[str, Callable[[Result], str]]] = {
 }
 
 
-def filled(text: str, results: Path) -> str:
+WORLDS: Parts = {"brainless": ("bodies", brainless), "rates": ("bodies", rates)}
+PAGES = {DOCS / "performance.md": PERFORMANCE, DOCS / "worlds.md": WORLDS}
+
+
+def filled(text: str, parts: Parts, results: Path) -> str:
     """A page's text with its tables made from a folder of results.
 
     Raises:
-        SystemExit: if the page and ``PARTS`` don't name the same tables.
+        SystemExit: if the page and ``parts`` don't name the same tables.
     """
-    found = re.findall(r"<!-- ((?!end\b)[a-z ]+) -->", text)
-    if sorted(found) != sorted(PARTS):
-        raise SystemExit(f"the page has the tables {sorted(found)}, expected {sorted(PARTS)}")
-    for name, (file, make) in PARTS.items():
+    found = re.findall(r"<!-- ((?!end\b)[a-z -]+) -->", text)
+    if sorted(found) != sorted(parts):
+        raise SystemExit(f"the page has the tables {sorted(found)}, expected {sorted(parts)}")
+    for name, (file, make) in parts.items():
         result = json.loads((results / f"{file}.json").read_text("utf-8"))
         begin = text.index(f"<!-- {name} -->\n") + len(f"<!-- {name} -->\n")
         text = f"{text[:begin]}{make(result)}\n{text[text.index('<!-- end -->', begin) :]}"
@@ -277,7 +346,7 @@ def filled(text: str, results: Path) -> str:
 
 
 def main() -> None:
-    """Rewrite the page."""
+    """Rewrite the pages."""
     command_line = argparse.ArgumentParser(
         prog="python -m benchmarks.report",
         description=__doc__,
@@ -285,7 +354,8 @@ def main() -> None:
     )
     command_line.add_argument("--results", type=Path, default=RESULTS, help="[%(default)s]")
     arguments = command_line.parse_args()
-    PAGE.write_text(filled(PAGE.read_text("utf-8"), arguments.results), "utf-8")
+    for page, parts in PAGES.items():
+        page.write_text(filled(page.read_text("utf-8"), parts, arguments.results), "utf-8")
 
 
 if __name__ == "__main__":

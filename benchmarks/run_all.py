@@ -1,6 +1,6 @@
-"""Measure everything anew, then fill docs/performance.md and draw its figures.
+"""Measure everything anew, then fill the tables of docs/performance.md and docs/worlds.md and draw figures.
 
-Takes about twelve minutes on two otherwise idle cores. Leave the machine alone meanwhile.
+Takes about sixteen minutes on two otherwise idle cores. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from pathlib import Path
 
 from benchmarks.measuring import RESULTS, ROOT
 
-BENCHMARKS = ("noise", "hebbian", "scaling", "schedule", "jobs", "lockstep", "cartpole")
+BENCHMARKS = (
+    "noise",
+    "hebbian",
+    "pictures",
+    "scaling",
+    "schedule",
+    "jobs",
+    "lockstep",
+    "cartpole",
+    "bodies",
+)
 
 
 def run(module: str, *words: str) -> None:

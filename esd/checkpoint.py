@@ -80,6 +80,15 @@ def load(path: Path) -> Checkpoint:
     return loaded
 
 
+def generation_of(path: Path) -> int | None:
+    """The generation of a checkpoint, from its head alone; None if there is no such checkpoint."""
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return int(file.metadata()["generation"])
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError):
+        return None
+
+
 def _metadata(data: bytes) -> dict[str, str]:
     """The ``__metadata__`` of a safetensors file: a uint64 length, then JSON (its documented format)."""
     (length,) = struct.unpack_from("<Q", data)

@@ -8,8 +8,10 @@ import typer
 
 from esd import __version__
 from esd.commands import bench as bench_command
+from esd.commands import doctor as doctor_command
 from esd.commands import eval as eval_command
 from esd.commands import list as list_command
+from esd.commands import report as report_command
 from esd.commands import show as show_command
 from esd.commands import train as train_command
 from esd.commands.running import silence
@@ -33,6 +35,8 @@ app.command("eval")(eval_command.evaluate)
 app.command("show")(show_command.show)
 app.command("list")(list_command.list_names)
 app.command("bench")(bench_command.bench)
+app.add_typer(report_command.app, name="report")
+app.command("doctor")(doctor_command.doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 NORMALIZATIONS = ("max", "none", "l2")
 ACTIVATIONS = ("tanh", "relu", "none")
+OUTPUTS = ("tanh", "raw")
 INITIAL_WEIGHTS = (
     "uniform",
     "normal",
@@ -176,6 +177,12 @@ class HebbianConfig:
     """[policy] kind = "hebbian": a multilayer perceptron whose weights a learning rule rewires at every step."""
 
     rule: str = _setting("ABCD_lr", "the learning rule", choices=RULES)
+    rate: float = _setting(
+        1.0,
+        "factor on every change of a weight; with coefficients of N(0, 1) and weights of at most 1, a rate of 1 "
+        "overwrites a network within a few steps, a small one lets it integrate over many",
+        **POSITIVE,
+    )
     convolutions: bool = _setting(
         False,
         "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
@@ -187,6 +194,12 @@ class HebbianConfig:
         check=lambda v: min(v, default=1) > 0,
     )
     activation: str = _setting("tanh", "of the hidden layers", choices=ACTIVATIONS)
+    output: str = _setting(
+        "tanh",
+        "what the rule sees of the last layer where actions are bounded: tanh, the action itself, or raw, before its "
+        "tanh (as in the paper's CarRacing); otherwise it is always raw",
+        choices=OUTPUTS,
+    )
     initial_weights: str = _setting(
         "uniform",
         "of every episode: uniform ±0.1, normal(0, 0.024), uniform_wide ±1, xavier, kaiming, sparse, ones, zeros, "
@@ -197,6 +210,12 @@ class HebbianConfig:
         "max",
         "each layer is divided by its max |w|, its l2 norm, or not at all, after every update",
         choices=NORMALIZATIONS,
+    )
+    freeze_after: int = _setting(
+        0,
+        "the updates that follow the first so many steps of an episode are made, later ones not; 0: all are",
+        expected="0 to 2⁶³ − 1",
+        check=lambda v: 0 <= v < 2**63,
     )
     coefficients: str = _setting(
         "normal", "h_0: normal (N(0, 1)) or uniform (±1)", choices=("normal", "uniform")

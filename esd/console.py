@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from esd.commit import GenerationReport
+from esd.files import json_text
 
 SECONDS_BETWEEN_LINES = 1.0
 
 
 def print_json(data: dict[str, Any]) -> None:
     """One JSON object on stdout; NaN, which JSON lacks, becomes null."""
-    print(json.dumps(_finite(data), ensure_ascii=False), flush=True)
+    print(json_text(data), flush=True)
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+def print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Rows of a table, the first its head, in columns as wide as they need; those named by ``right`` end alike."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
 
 
 class Quiet:

@@ -2,73 +2,223 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from esd.config import Config
-from esd.errors import UsageError
+from esd.config import Config, EnvironmentConfig, Variant
+from esd.config_tables import apply_settings, flatten, parse, to_table
+from esd.errors import UsageError, nearest
 from esd.mpi.comm import Communicator, agreement
 from esd.mpi.schedule import Schedule
 from esd.noise import Purpose
-from esd.records import Records
+from esd.policies.registry import make_policy
 from esd.rollout import EpisodeSeeds, Rollout
 from esd.state import RunState
 
-# 97.5 % quantile of Student's t for 1, 2, … degrees of freedom; beyond, the normal's by Cornish–Fisher to 3 digits
-_T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+Float64s = npt.NDArray[np.float64]
+
+RULES_OWNER = (
+    2  # of the test stream: whose seeds draw random rules, beside the episodes and the canary
+)
+NOT_FOR_EVALUATION = {
+    "env.episodes_per_member": "esd eval has --episodes",
+    "env.normalize_observations": "h was evolved with observations as they are in the run",
+    "policy.kind": "h was evolved for another policy",
+}
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Returns of one state over test episodes.
+class Subject:
+    """What is evaluated.
 
     Attributes:
-        returns: float64 [episodes], in episode order.
-        steps: environment steps of all of them.
+        trained: the run's config.
+        config: with settings changed, and with just the chosen variants, none of them unseen.
+        settings: the flat settings that were changed; None if one is not there any more.
     """
 
-    returns: npt.NDArray[np.float64]
+    trained: Config
+    config: Config
+    settings: dict[str, Any]
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The chosen ones; without variants one, without a name."""
+        return self.config.env.trained
+
+    def name(self, variant: Variant) -> str:
+        """What a variant is called in results."""
+        return variant.name or self.config.env.id
+
+    def world(self, variant: Variant) -> dict[str, Any]:
+        """What a variant is, whatever it is called: id, kwargs, wrappers, and what ends an episode."""
+        return _world(self.config.env.of_variant(variant))
+
+    def seen(self, variant: Variant) -> bool:
+        """Whether training used the same body."""
+        env = self.trained.env
+        trained = [_body(_world(env.of_variant(v))) for v in env.trained]
+        return _body(self.world(variant)) in trained
+
+
+def _world(env: EnvironmentConfig) -> dict[str, Any]:
+    names = ("id", "kwargs", "wrappers", "max_steps", "stop_after_negative")
+    table = to_table(env)
+    return {name: table[name] for name in names}
+
+
+def _body(world: dict[str, Any]) -> dict[str, Any]:
+    """A world without what ends an episode, and whoever acts in it."""
+    acting = "esd_envs:ZeroAction"
+    wrappers = [wrapper for wrapper in world["wrappers"] if wrapper["id"] != acting]
+    return {"id": world["id"], "kwargs": world["kwargs"], "wrappers": wrappers}
+
+
+def choose(
+    trained: Config, env: str | None, settings: Sequence[str], variants: Sequence[str]
+) -> Subject:
+    """What a command line asks to be evaluated.
+
+    Args:
+        trained: the run's config.
+        env: another ``env.id``.
+        settings: ``key=value``, of [env] and [policy].
+        variants: names; none for all of them, seen and unseen.
+
+    Raises:
+        UsageError: if a setting has no place in an evaluation or no effect, or there is no such variant.
+    """
+    if env is not None:
+        settings = [f"env.id={env}", *settings]
+    for setting in settings:
+        key = setting.partition("=")[0].strip()
+        if key in NOT_FOR_EVALUATION or not key.startswith(("env.", "policy.")):
+            reason = NOT_FOR_EVALUATION.get(key, "only env.* and policy.* can be changed")
+            raise UsageError(f"--set {setting}: not in an evaluation: {reason}")
+    config = parse(apply_settings(to_table(trained), settings), "--set") if settings else trained
+    chosen = _named(config.env, variants)
+    for setting in settings:
+        _check_effect(setting, chosen)
+    old, new = flatten(to_table(trained)), flatten(to_table(config))
+    changed = {k: new.get(k) for k in sorted({*old, *new}) if old.get(k) != new.get(k)}
+    # all are played, as if they were trained on
+    opened = tuple(dataclasses.replace(variant, unseen=False) for variant in chosen)
+    env_of_all = dataclasses.replace(config.env, variants=opened)
+    return Subject(trained, dataclasses.replace(config, env=env_of_all), changed)
+
+
+def _named(env: EnvironmentConfig, names: Sequence[str]) -> tuple[Variant, ...]:
+    """The variants with these names, each once, in the order in which they are asked for."""
+    if not names or (not env.variants and {*names} == {env.id}):
+        return env.variants
+    by_name = {variant.name: variant for variant in env.variants}
+    for name in names:
+        if name not in by_name:
+            known = nearest(name, list(by_name)) if by_name else "the run has no variants"
+            raise UsageError(f"--variant {name}: no such variant, {known}")
+    return tuple(by_name[name] for name in dict.fromkeys(names))
+
+
+def _check_effect(setting: str, variants: Sequence[Variant]) -> None:
+    """Refuse a setting that a variant overrides: nobody would notice that it did nothing."""
+    keys = setting.partition("=")[0].replace(" ", "").split(".")
+    for variant in variants:
+        own = [["env", "kwargs", name] for name in variant.kwargs] + [["env", "id"]] * bool(
+            variant.id
+        )
+        if keys in own:
+            raise UsageError(
+                f"--set {setting}: has no effect on variant {variant.name!r}, which sets it itself; leave that out "
+                "with --variant, or describe another one: --set 'env.variants=[{name = \"…\", kwargs = {…}}]'"
+            )
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """Test episodes of one state on one variant.
+
+    Attributes:
+        name: of the variant.
+        seen: whether training used it.
+        world: see ``Subject.world``.
+        returns: float64 [episodes], in episode order.
+        steps: environment steps of all of them.
+        results: what the environment told at the end of each episode, by name, float64 [episodes].
+        units: of these results, by name.
+    """
+
+    name: str
+    seen: bool
+    world: dict[str, Any]
+    returns: Float64s
     steps: int
-
-    @property
-    def mean(self) -> float:
-        """Mean return."""
-        return float(self.returns.mean())
-
-    @property
-    def std(self) -> float:
-        """Standard deviation over episodes (n − 1); NaN for one episode."""
-        return float(self.returns.std(ddof=1)) if self.returns.size > 1 else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean over episodes of this one run: episode noise, not the spread over runs."""
-        n = self.returns.size
-        half = _t_quantile(n - 1) * self.std / math.sqrt(n) if n > 1 else math.nan
-        return self.mean - half, self.mean + half
+    results: dict[str, Float64s]
+    units: dict[str, str]
 
 
-def _t_quantile(degrees: int) -> float:
-    if degrees <= len(_T_QUANTILES):
-        return _T_QUANTILES[degrees - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+def episode_seeds(seed: int, episode: int, variant: int) -> EpisodeSeeds:
+    """The seeds of a test episode: the same on every variant, whichever others are evaluated."""
+    return EpisodeSeeds.named(seed, Purpose.TEST_EPISODE, 0, 0, episode, variant)
+
+
+def rules_of(
+    rollout: Rollout, h: npt.NDArray[np.float32], rules: str, seed: int, episode: int
+) -> npt.NDArray[np.float32]:
+    """The parameters that play a test episode: h, or with "random" rules those that no evolution has touched."""
+    if rules == "evolved":
+        return h
+    drawn = EpisodeSeeds.named(seed, Purpose.TEST_EPISODE, 0, RULES_OWNER, episode)
+    return rollout.policy.initial_parameters(drawn.policy)
+
+
+def make_rollout(subject: Subject, state: RunState) -> Rollout:
+    """Environments and policy of an evaluation.
+
+    Raises:
+        UsageError: if h was evolved for another network than this.
+    """
+    config = subject.config
+    rollout = Rollout(config)
+    layout = rollout.policy.layout
+    trained = make_policy(subject.trained.policy, rollout.interface).layout
+    if (dict(layout.shapes), layout.order) != (dict(trained.shapes), trained.order):
+        changed = [key for key in subject.settings if key.startswith("policy.")]
+        raise UsageError(
+            f"{', '.join(changed)}: h was evolved for another network; this changes what its coordinates are "
+            f"({trained.size} in the run, {layout.size} so)"
+        )
+    if layout.size != state.h.size:
+        raise UsageError(
+            f"env.id = {config.env.id!r}: its policy has {layout.size} coordinates, the run's h has {state.h.size}: "
+            "observations or actions are of another size"
+        )
+    rollout.use_statistics(state.observations)
+    return rollout
 
 
 def evaluate(
-    comm: Communicator, config: Config, state: RunState, episodes: int, seed: int
-) -> Evaluation:
-    """Play test episodes with the center h; observation statistics are frozen.
+    comm: Communicator,
+    subject: Subject,
+    state: RunState,
+    episodes: int,
+    seed: int,
+    rules: str = "evolved",
+) -> list[VariantResult]:
+    """Play test episodes on each variant with the center h; observation statistics are frozen.
 
     Args:
         comm: the ranks that share the episodes.
-        config: of the run; its environment may have been changed.
-        state: what to evaluate.
-        episodes: how many.
+        subject: what to evaluate.
+        state: of the run.
+        episodes: how many on each variant.
         seed: of the test stream.
+        rules: "evolved" (h), or "random": rules that are new in each episode and have not evolved.
 
     Returns:
         The same on every rank.
@@ -79,29 +229,45 @@ def evaluate(
     with comm.node() as node:
         schedule = Schedule(comm, node)
     with agreement(comm, "evaluating"):
-        rollout = Rollout(config)
-        size = rollout.policy.layout.size
-        if size != state.h.size:
-            raise UsageError(
-                f"env.id = {config.env.id!r}: its policy has {size} coordinates, the run's h has {state.h.size}: "
-                "observations or actions are of another size"
-            )
-        rollout.use_statistics(state.observations)
-        variants = range(len(rollout.variants))
-        records = Records(0, episodes, 0, len(variants))
-        for row in schedule.rows(0, episodes):
+        rollout = make_rollout(subject, state)
+        world, count = rollout.world, len(subject.variants)
+        units = [world.units(variant) for variant in range(count)]
+        # return, steps and results of each episode, as bits: every slot has one writer, so sums are exact
+        table = np.zeros((count, episodes, 2 + max(map(len, units))), np.uint64)
+        floats = table.view(np.float64)
+        for row in schedule.rows(0, count * episodes):
+            episode, variant = divmod(row, count)
             outcome = rollout.evaluate(
-                state.h,
-                [EpisodeSeeds.named(seed, Purpose.TEST_EPISODE, 0, 0, row, v) for v in variants],
+                rules_of(rollout, state.h, rules, seed, episode),
+                [episode_seeds(seed, episode, variant)],
             )
-            records.write(
-                row,
-                returns=outcome.returns,
-                steps=outcome.steps,
-                episodes=outcome.episodes,
-                status=outcome.status,
-            )
+            told = _told(world.info, units[variant], subject.name(subject.variants[variant]))
+            slot = floats[variant, episode]
+            slot[0], slot[2 : 2 + len(told)] = outcome.returns[variant], told
+            table[variant, episode, 1] = outcome.steps
         rollout.close()
     schedule.close()
-    comm.sum(records.table.reshape(-1), "the exchange of test episodes")
-    return Evaluation(records.center_returns.mean(axis=1), records.steps)
+    comm.sum(table.reshape(-1), "the exchange of test episodes")
+    return [
+        VariantResult(
+            subject.name(variant),
+            subject.seen(variant),
+            subject.world(variant),
+            floats[number, :, 0].copy(),
+            int(table[number, :, 1].sum()),
+            {name: floats[number, :, 2 + i].copy() for i, name in enumerate(units[number])},
+            units[number],
+        )
+        for number, variant in enumerate(subject.variants)
+    ]
+
+
+def _told(info: dict[str, Any], units: dict[str, str], name: str) -> list[float]:
+    """The results of an episode; NaN of one that failed before its end."""
+    try:
+        return [float(info[result]) if info else math.nan for result in units]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{name}: its metadata promises the results {', '.join(units)}, but info has no such number after the last "
+            f"step ({error})"
+        ) from error

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 from esd.errors import RunError
+
+
+def json_text(data: Any, indent: int | None = None) -> str:
+    """JSON; NaN and infinity, which it lacks, become null."""
+    return json.dumps(_finite(data), indent=indent, ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -34,13 +34,14 @@ def collect(ranks: int) -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
         "git_commit": _commit(),
-        "mpi_library": _mpi_library(),
+        "mpi_library": mpi_library(),
     }
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Of an installed distribution; None if it isn't."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -58,6 +59,7 @@ def _commit() -> str | None:
     return output.stdout.strip() or None
 
 
-def _mpi_library() -> str | None:
+def mpi_library() -> str | None:
+    """The MPI library in use, in its own words; None in a process that has not loaded one."""
     mpi = sys.modules.get("mpi4py.MPI")
     return None if mpi is None else str(mpi.Get_library_version()).strip("\0").splitlines()[0]

@@ -180,11 +180,15 @@ class _Body:
         self.observe = ObservationFlattener(self._environment.observation_space, config.id)
         self.decode = ActionDecoder(self._environment.action_space, config.id)
         self.interface = Interface(self.observe.size, self.decode.size, self.decode.bounded)
+        results = self._environment.metadata.get("results")
+        self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
         self.compiled: CompiledEpisodes | None = None
 
     def compile_with(self, policy: HasNetwork) -> None:
         """Play compiled episodes with a policy from now on, if the environment offers them."""
-        if self._rebuild or self._config.wrappers:
+        if (
+            self._rebuild or self._config.wrappers or self.units
+        ):  # an episode's results are told in Python
             return
         environment = offered(self._environment, self._config.id)
         if environment is not None:
@@ -211,6 +215,7 @@ class World:
     Attributes:
         interface: the sizes, and whether actions are bounded; the same on all variants.
         variants: their names.
+        info: what the environment said with the last step of the last episode.
     """
 
     def __init__(self, config: EnvironmentConfig) -> None:
@@ -231,6 +236,18 @@ class World:
                 )
         self._scale: tuple[Float64s, Float64s] | None = None
         self._sums = np.zeros((2, self.interface.observation_size))
+        self.info: dict[str, Any] = {}
+
+    def step_limit(self, variant: int) -> int:
+        """Steps after which an episode on a variant ends at the latest."""
+        return self._bodies[variant].limit
+
+    def units(self, variant: int) -> dict[str, str]:
+        """The results that a variant's environment tells at the end of an episode, by name with their units.
+
+        They are what its ``metadata["results"]`` lists, such as {"distance": "m"}; their values are in ``info``.
+        """
+        return self._bodies[variant].units
 
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""
@@ -288,6 +305,7 @@ class World:
                 begin(episode)
                 episode_return, episode_steps = yield from self._episode(body, episode, limit)
             else:
+                self.info = {}
                 episode_return, episode_steps = body.compiled.play(
                     episode.environment,
                     episode.policy,
@@ -321,17 +339,20 @@ class World:
                 actions.observe(flat, *self._scale, *self._sums)
             action = decode((yield flat))
             if action is None:
+                self.info = {}
                 return math.nan, steps
-            observation, reward, terminated, truncated, _ = step(action)
+            observation, reward, terminated, truncated, info = step(action)
             gain = float(reward)
             total += gain
             steps += 1
             if terminated or truncated or steps >= limit:
-                return total, steps
+                break
             if patience:
                 negative = negative + 1 if gain < 0.0 else 0
                 if negative >= patience:
-                    return total, steps
+                    break
+        self.info = info
+        return total, steps
 
     def close(self) -> None:
         """Close the environments."""
@@ -353,6 +374,7 @@ class Rollout:
     """A world and a policy, and the episodes that they play.
 
     Attributes:
+        world: the environment's side.
         policy: the policy, built for the environment.
         interface: what the policy meets.
     """
@@ -364,12 +386,12 @@ class Rollout:
             UsageError: if the config asks for what doesn't exist or doesn't fit together.
         """
         self._config = config
-        self._world = World(config.env)
-        self.interface = self._world.interface
+        self.world = World(config.env)
+        self.interface = self.world.interface
         self.policy = make_policy(config.policy, self.interface)
-        self._world.outputs_are_squashed(self.policy.squashed)
+        self.world.outputs_are_squashed(self.policy.squashed)
         if isinstance(self.policy, HasNetwork):
-            self._world.compile_with(self.policy)
+            self.world.compile_with(self.policy)
         self._load_piece = (  # asking a protocol takes as long as thirty steps of a cart pole
             self.policy.load_piece if isinstance(self.policy, LoadsPieces) else None
         )
@@ -384,16 +406,16 @@ class Rollout:
     @property
     def variants(self) -> tuple[str, ...]:
         """The names of the bodies that a member is evaluated on; one empty name without variants."""
-        return self._world.variants
+        return self.world.variants
 
     @property
     def compiled(self) -> bool:
         """Whether any of them plays compiled episodes."""
-        return self._world.compiled
+        return self.world.compiled
 
     def use_statistics(self, statistics: ObservationStatistics) -> None:
         """Freeze the observation statistics that all following episodes are normalized by."""
-        self._world.use_statistics(statistics)
+        self.world.use_statistics(statistics)
 
     def load(self, pieces: Iterable[tuple[int, Float32s]]) -> None:
         """Give the policy its parameters: first coordinates and pieces, in order.
@@ -428,7 +450,7 @@ class Rollout:
             stepwise: ask ``policy.act`` for every step, also in episodes that could be played compiled.
         """
         act = self.policy.act
-        episodes = self._world.play(seeds, self._begin, limit, stepwise)
+        episodes = self.world.play(seeds, self._begin, limit, stepwise)
         answer = cast(Callable[[Float32s | None], Float32s], episodes.send)
         outputs = None  # which starts it
         while True:
@@ -458,8 +480,8 @@ class Rollout:
 
     def observed(self, outcome: Outcome) -> Float64s | None:
         """Count, sums and squares of the last evaluation's observations, or None without normalization."""
-        return self._world.observed(outcome)
+        return self.world.observed(outcome)
 
     def close(self) -> None:
         """Close the environment."""
-        self._world.close()
+        self.world.close()

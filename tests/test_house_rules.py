@@ -101,6 +101,7 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "CHANGELOG.md",
         "launch/README.md",
         "docs/devices.md",
+        "docs/evaluation.md",
         "docs/performance.md",
         "docs/worlds.md",
     ],
@@ -112,15 +113,17 @@ def test_every_relative_link_leads_somewhere(name: str) -> None:
             assert (page.parent / target).exists(), f"{name}: {target}"
 
 
-def test_every_flag_in_the_readme_exists() -> None:
+@pytest.mark.parametrize(("page", "calls"), [("README.md", 8), ("docs/evaluation.md", 8)])
+def test_every_flag_in_the_documentation_exists(page: str, calls: int) -> None:
     from typer.main import get_command
 
     from esd.cli import app
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    text = (REPOSITORY / "README.md").read_text("utf-8")
-    used = re.findall(r"esd (train|eval|show|list|bench)([^`#\n]*)", text)
-    assert len(used) > 8
+    commands = {**commands, "report compare": commands["report"].commands["compare"]}
+    text = (REPOSITORY / page).read_text("utf-8")
+    used = re.findall(r"esd (train|eval|show|list|bench|doctor|report compare)([^`#\n]*)", text)
+    assert len(used) > calls
     for command, rest in used:
         known = {flag for parameter in commands[command].params for flag in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= known, (command, rest)

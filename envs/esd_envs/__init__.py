@@ -10,7 +10,9 @@ from typing import Any
 
 import gymnasium
 
-__all__ = ["ChangedBody"]
+from esd_envs.zero_action import ZeroAction
+
+__all__ = ["ChangedBody", "ZeroAction"]
 
 gymnasium.register(
     id="esd/DamagedAnt-v0",

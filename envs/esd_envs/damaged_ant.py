@@ -39,6 +39,7 @@ class DamagedAnt(AntEnv):
 
     Attributes:
         reshapes: whether it changes its own body, which ``ChangedBody`` then leaves alone.
+        metadata: as Ant-v5's, and under "results" what ``info`` tells of a whole episode, with units.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class DamagedAnt(AntEnv):
             ctrl_cost_weight,
             **kwargs,
         )
+        self.metadata = {**self.metadata, "results": {"distance": "m", "speed": "m/s"}}
         self.reshapes = leg != "none" and fraction < 1.0
         self._damage_step = damage_step
         self._fraction = fraction

@@ -111,13 +111,13 @@ class _Layer:
         """Σ w·x over the inputs [slots, inputs], to [slots, outputs], the missing factor included."""
         return in_order(torch.mul(self.weights, x[:, :, None], out=self._products)) * self.scale
 
-    def rewire(self, x: Tensor, y: Tensor, fresh: Tensor | None, normalization: str) -> None:
-        """Update by the previous step's activities and normalize, but for slots that are fresh in their episode.
+    def rewire(self, x: Tensor, y: Tensor, idle: Tensor | None, normalization: str) -> None:
+        """Update by the previous step's activities and normalize, but for slots that have no update now.
 
         Args:
             x: the layer's inputs then, [slots, inputs].
             y: its outputs then, [slots, outputs].
-            fresh: bool [slots]; None if no slot is.
+            idle: bool [slots]; None if no slot is.
             normalization: after the update.
         """
         x, y = x[:, :, None], y[:, None, :]
@@ -128,11 +128,11 @@ class _Layer:
         before, scale = self.weights, self.scale
         self.weights = delta.add_(torch.mul(before, scale[:, :, None], out=self._products))
         self._spare = before
-        if fresh is not None:
-            self.weights = torch.where(fresh[:, None, None], before, self.weights)
+        if idle is not None:
+            self.weights = torch.where(idle[:, None, None], before, self.weights)
         self.scale = self._normalizer(normalization)
-        if fresh is not None:
-            self.scale = torch.where(fresh[:, None], scale, self.scale)
+        if idle is not None:
+            self.scale = torch.where(idle[:, None], scale, self.scale)
 
     def _normalizer(self, kind: str) -> Tensor:
         """The factor that the stored weights lack, [slots, 1]. A NaN weight ends the episode in any case."""
@@ -173,26 +173,29 @@ class BatchPerceptron:
         shapes = list(itertools.pairwise(sizes))
         self._layers = [_Layer(slots, shape, device) for shape in shapes]
         self._rule: tuple[str, ...] = ()
+        self._rate = 1.0
         self._normalization = "none"
+        self._last_update = np.iinfo(np.int64).max
+        squashed = interface.bounded
         self._initial_weights: InitialWeights | None = None
         if isinstance(settings, HebbianConfig):
             self._rule = RULE_COEFFICIENTS[settings.rule]
+            self._rate = float(np.float32(settings.rate))
+            squashed = squashed and settings.output == "tanh"
             self._normalization = settings.normalization
+            self._last_update = settings.freeze_after or self._last_update
             if settings.initial_weights != "coevolved":
                 self._initial_weights = InitialWeights(settings.initial_weights, shapes)
         activations = {"tanh": tanh, "relu": _relu, "none": _identity}
         hidden = activations[settings.activation]
-        self._functions = [
-            *(hidden for _ in settings.hidden),
-            tanh if interface.bounded else _identity,
-        ]
+        self._functions = [*(hidden for _ in settings.hidden), tanh if squashed else _identity]
         self._before = [
             torch.zeros(slots, size, dtype=torch.float32, device=device) for size in sizes
         ]
-        self._fresh = np.ones(slots, np.bool_)
+        self._steps = np.zeros(slots, np.int64)  # made in each slot's episode
 
     def load(self, slots: Sequence[int], parameters: Tensor) -> None:
-        """See ``BatchPolicy.load``; folds η into the other coefficients."""
+        """See ``BatchPolicy.load``; folds the rate and η into the other coefficients."""
         arrays = unpacked(self._layout, parameters)
         index = torch.tensor(slots, device=self._device)
         for number, layer in enumerate(self._layers):
@@ -200,9 +203,10 @@ class BatchPerceptron:
                 n.partition(".")[2]: a for n, a in arrays.items() if n.startswith(f"layer{number}.")
             }
             eta = own.get("eta", 1.0)
-            folded = {name: own[name] * eta for name in "ABCD" if name in own}
+            folded = {name: own[name] * self._rate * eta for name in "ABCD" if name in own}
             if "D_out" in own:
-                folded["D"] = folded["D"] + own["D_out"] if "D" in folded else own["D_out"]
+                outside = own["D_out"] * self._rate
+                folded["D"] = folded["D"] + outside if "D" in folded else outside
             for name, values in folded.items():
                 layer.coefficients[name][index] = values
             if "w" in own:
@@ -210,7 +214,7 @@ class BatchPerceptron:
 
     def reset(self, slot: int, seed: int) -> None:
         """See ``BatchPolicy.reset``."""
-        self._fresh[slot] = True
+        self._steps[slot] = 0
         scheme = self._initial_weights
         drawn = None if scheme is None else scheme.draw(seed)
         start = 0
@@ -228,15 +232,16 @@ class BatchPerceptron:
     def act(self, observations: Float32s) -> Float32s:
         """See ``BatchPolicy.act``: rewire by the previous step, then forward."""
         activities = [torch.from_numpy(observations).to(self._device, copy=True)]
-        fresh = torch.from_numpy(self._fresh).to(self._device) if self._fresh.any() else None
+        learns = (self._steps > 0) & (self._steps <= self._last_update)
+        idle = None if learns.all() else torch.from_numpy(~learns).to(self._device)
         for number, (layer, function) in enumerate(zip(self._layers, self._functions, strict=True)):
-            if self._rule:
+            if self._rule and learns.any():
                 layer.rewire(
-                    self._before[number], self._before[number + 1], fresh, self._normalization
+                    self._before[number], self._before[number + 1], idle, self._normalization
                 )
             activities.append(function(layer.forward(activities[-1])))
         self._before = activities
-        self._fresh[:] = False
+        self._steps += 1
         outputs: Float32s = activities[-1].cpu().numpy()
         return outputs
 

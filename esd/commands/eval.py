@@ -11,8 +11,10 @@ import typer
 from esd.commands.running import on_ranks
 
 if TYPE_CHECKING:
-    from esd.evaluate import Evaluation
+    from esd.config import Config
+    from esd.folder import RunFolder
     from esd.mpi.comm import Communicator
+    from esd.state import RunState
 
 
 class WhichCheckpoint(enum.StrEnum):
@@ -20,6 +22,13 @@ class WhichCheckpoint(enum.StrEnum):
 
     LAST = "last"
     BEST = "best"
+
+
+class Rules(enum.StrEnum):
+    """Whose rules play."""
+
+    EVOLVED = "evolved"
+    RANDOM = "random"
 
 
 def evaluate(
@@ -30,103 +39,153 @@ def evaluate(
             help="Another environment of the same sizes.", metavar="ID", show_default=False
         ),
     ] = None,
-    episodes: Annotated[int, typer.Option(help="Test episodes.", min=1)] = 100,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this variant, seen or unseen; may be given several times.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change a setting of env or policy for these episodes: another body, another end, frozen plasticity.",
+            metavar="KEY=VALUE",
+            show_default=False,
+        ),
+    ] = None,
+    rules: Annotated[
+        Rules,
+        typer.Option(
+            help="The run's, or in each episode new ones that haven't evolved: what evolution adds to."
+        ),
+    ] = Rules.EVOLVED,
+    episodes: Annotated[int, typer.Option(help="Test episodes on each variant.", min=1)] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the test stream, 0 or more.", min=0)] = 0,
     checkpoint: Annotated[
         WhichCheckpoint,
         typer.Option(help="The best center by its selection episodes, or the last one."),
     ] = WhichCheckpoint.BEST,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also record the first test episode on the first variant: what the network saw, did and was.",
+            metavar="FILE.safetensors",
+            show_default=False,
+        ),
+    ] = None,
+    trace_every: Annotated[
+        int, typer.Option(help="Record the weights every so many steps.", min=1)
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Evaluate a run on new episodes, which neither training nor the choice of the best has seen.
 
-    The interval is the 95 % interval of the mean over the episodes of this one run: episode noise, not the spread
-    over training runs. The result is also written to the run's folder, under evaluations/.
+    All variants are played, those of training (seen) and those kept from it (unseen), each on the same test episodes.
+    An interval is the 95 % interval of a mean over the episodes of this one run: episode noise, not the spread over
+    training runs, which is what esd report compare is for. The result is also written to the run's folder, under
+    evaluations/.
     """
-    import dataclasses
+    import json
 
-    from esd.config import Config
-    from esd.console import print_error
+    from esd import evaluations
+    from esd import trace as traces
+    from esd.errors import UsageError
+    from esd.evaluate import choose
     from esd.evaluate import evaluate as play
     from esd.folder import RunFolder
     from esd.mpi.comm import agreement
-    from esd.state import RunState
-
-    def load(folder: RunFolder, loud: bool) -> tuple[Config, RunState, WhichCheckpoint]:
-        folder.require_run()
-        config = folder.config()
-        which = checkpoint
-        if (
-            which is WhichCheckpoint.BEST
-            and not folder.best_file.exists()
-            and not config.run.center_every
-        ):
-            which = WhichCheckpoint.LAST
-        if which is WhichCheckpoint.BEST:
-            state = folder.load_checkpoint(folder.best_file, config).state
-        else:
-            path = next(iter(folder.checkpoint_files()), None)
-            if path is not None:
-                folder.load_checkpoint(path, config)
-            state = folder.last_state(config, print_error if loud else lambda text: None)
-        if env is not None:
-            config = dataclasses.replace(config, env=dataclasses.replace(config.env, id=env))
-        return config, state, which
 
     def body(comm: Communicator) -> int:
         folder = RunFolder(run)
         with agreement(comm, "reading the run"):
-            config, state, which = load(folder, comm.rank == 0)
-        result = play(comm, config, state, episodes, seed)
+            if trace is not None and (trace.is_dir() or not trace.parent.is_dir()):
+                raise UsageError(f"--trace {trace}: expected a file in a folder that exists")
+            config, state, which = _load(folder, checkpoint, comm.rank == 0)
+            subject = choose(config, env, settings or [], variant or [])
+        with agreement(comm, "recording an episode"):
+            if comm.rank == 0 and trace is not None:
+                arrays, words = traces.record(subject, state, seed, rules, trace_every)
+                traces.save(trace, arrays, {"run": str(folder.path), **words})
+        results = play(comm, subject, state, episodes, seed, rules)
         with agreement(comm, "writing the evaluation"):
             if comm.rank == 0:
-                _report(folder, config.env.id, which, state, seed, result, as_json)
+                conditions = evaluations.Conditions(
+                    str(which),
+                    seed,
+                    episodes,
+                    str(rules),
+                    json.dumps(subject.settings, sort_keys=True),
+                )
+                found = evaluations.describe(folder, subject, state, conditions, results)
+                evaluations.store(folder, found)
+                _report(found, conditions.described(), trace, as_json)
         return 0
 
     on_ranks(body)
 
 
-def _report(
-    folder: Any,
-    env: str,
-    which: WhichCheckpoint,
-    state: Any,
-    seed: int,
-    result: Evaluation,
-    as_json: bool,
-) -> None:
-    """Write the evaluation to the run's folder and tell it."""
-    import json
+def _load(
+    folder: RunFolder, wanted: WhichCheckpoint, loud: bool
+) -> tuple[Config, RunState, WhichCheckpoint]:
+    """The run's config, the h that is wanted, and which that is: a run that looks for no best one has its last."""
+    from esd.console import print_error
+    from esd.errors import UsageError
 
-    from esd.console import print_json
-    from esd.files import write_atomically
+    folder.require_run()
+    config = folder.config()
+    if wanted is WhichCheckpoint.BEST and not folder.best_file.exists():
+        if config.run.center_every:
+            raise UsageError(f"{folder.path}: has no best checkpoint (yet); take --checkpoint last")
+        wanted = WhichCheckpoint.LAST
+    if wanted is WhichCheckpoint.BEST:
+        return config, folder.load_checkpoint(folder.best_file, config).state, wanted
+    path = next(iter(folder.checkpoint_files()), None)
+    if path is not None:
+        folder.load_checkpoint(path, config)
+    return config, folder.last_state(config, print_error if loud else lambda text: None), wanted
 
-    low, high = result.interval
-    n = int(result.returns.size)
-    data: dict[str, Any] = {
-        "run": str(folder.path),
-        "env": env,
-        "checkpoint": str(which),
-        "generation": state.generation,
-        "h_sha256": state.h_sha256(),
-        "seed": seed,
-        "episodes": n,
-        "mean": result.mean,
-        "std": result.std,
-        "interval_95": [low, high],
-        "interval_is": "episode noise of one run",
-        "steps": result.steps,
-    }
-    folder.evaluations.mkdir(exist_ok=True)
-    name = (
-        f"{which}-g{state.generation}-{env.replace('/', '_').replace(':', '_')}-s{seed}-n{n}.json"
-    )
-    stored = json.dumps({**data, "returns": result.returns.tolist()}, indent=1).encode() + b"\n"
-    write_atomically(folder.evaluations / name, stored)
+
+def _report(found: dict[str, Any], conditions: str, trace: Path | None, as_json: bool) -> None:
+    """Tell an evaluation."""
+    from esd.console import print_json, print_table
+    from esd.evaluations import summary
+
     if as_json:
-        print_json(data)
-    else:
-        print(
-            f"{which} checkpoint (generation {state.generation}) on {env}, {n} test episodes: mean {result.mean:.2f}, "
-            f"std {result.std:.2f}, 95 % interval {low:.2f} to {high:.2f} (episode noise of one run)"
+        print_json(summary(found))
+        return
+    print(f"{found['run']}, generation {found['generation']}, {found['env']}: {conditions}")
+    names = list(
+        dict.fromkeys(
+            f"{name} [{result['unit']}]"
+            for variant in found["variants"]
+            for name, result in variant["results"].items()
         )
+    )
+    rows = [["variant", "", "mean", "std", "95 % interval of the mean", *names]]
+    for variant in found["variants"]:
+        results = {
+            f"{name} [{result['unit']}]": f"{result['mean']:.2f} ± {result['std']:.2f}"
+            for name, result in variant["results"].items()
+        }
+        low, high = variant["interval_95"]
+        rows.append(
+            [
+                variant["name"],
+                "seen" if variant["seen"] else "unseen",
+                f"{variant['mean']:.2f}",
+                f"{variant['std']:.2f}",
+                f"{low:.2f} to {high:.2f}",
+                *(results.get(name, "–") for name in names),
+            ]
+        )
+    if len(found["variants"]) > 1:
+        low, high = found["interval_95"]
+        own = [f"{found['mean']:.2f}", f"{found['std']:.2f}", f"{low:.2f} to {high:.2f}"]
+        rows.append(["mean of these", "", *own, *("" for _ in names)])
+    print_table(rows, right=range(2, len(rows[0])))
+    print("deviations and intervals: episode noise of this one run, not the spread over runs")
+    if trace is not None:
+        print(f"recorded the first episode on {found['variants'][0]['name']} in {trace}")

@@ -33,7 +33,7 @@ NORMALIZE_MAX, NORMALIZE_NONE, NORMALIZE_L2 = 0, 1, 2
 TANH, RELU, IDENTITY = 0, 1, 2
 
 # meaning of the first entries of ``settings`` below; what follows them are the sizes, from input to output
-STEP, STREAMS, NORMALIZATION, HIDDEN_ACTIVATION, OUTPUT_ACTIVATION, SIZES = range(6)
+STEP, STREAMS, NORMALIZATION, HIDDEN_ACTIVATION, OUTPUT_ACTIVATION, LAST_UPDATE, SIZES = range(7)
 
 SET, ADD, SCALE = range(3)  # what ``place`` does
 
@@ -164,7 +164,8 @@ def step(observation, synapses, memory, settings):
             changed.
         memory: float32 [memory_size(sizes)]; two activities of Σ padded sizes each, this step's and the last one's
             by parity of the step, then scratch, then the factor that each layer's stored weights lack; changed.
-        settings: int64 [5 + layers + 1], see above; the step number in it is advanced.
+        settings: int64 [6 + layers + 1], see above; the step number in it is advanced. Of the updates, each following
+            a step, the first ``LAST_UPDATE`` are made.
 
     Returns:
         Which of the two activities is this step's.
@@ -179,7 +180,7 @@ def step(observation, synapses, memory, settings):
     total = memory[2 * units : 2 * units + widest]
     size = memory[2 * units + widest : 2 * units + 2 * widest]
     scales = memory[2 * units + 2 * widest :]
-    learns = streams == PLASTIC_STREAMS and number > 0
+    learns = streams == PLASTIC_STREAMS and 0 < number <= settings[LAST_UPDATE]
     for i in range(sizes[0]):
         now[i] = observation[i]
     start = 0
@@ -219,7 +220,7 @@ def step(observation, synapses, memory, settings):
 
 
 @kernel
-def place(values, stretches, by_columns, synapses, streams):
+def place(values, stretches, by_columns, factor, synapses, streams):
     """Take flattened matrices [inputs, outputs], or stretches of them, into a network's memory.
 
     Args:
@@ -229,6 +230,7 @@ def place(values, stretches, by_columns, synapses, streams):
             or SCALE, which multiplies several); which stream (of SCALE the sum of 2^stream); where its layer starts in
             synapses; the layer's inputs and outputs.
         by_columns: flattened with the first index fastest.
+        factor: float32, on every value that is set or added.
         synapses: float32, see ``step``; changed.
         streams: of the network.
     """
@@ -241,9 +243,9 @@ def place(values, stretches, by_columns, synapses, streams):
             i, j = (fast, slow) if by_columns else (slow, fast)
             at = start + ((j // LANES) * inputs + i) * streams * LANES + j % LANES
             if operation == SET:
-                synapses[at + stream * LANES] = values[k]
+                synapses[at + stream * LANES] = values[k] * factor
             elif operation == ADD:
-                synapses[at + stream * LANES] += values[k]
+                synapses[at + stream * LANES] += values[k] * factor
             else:
                 for scaled in range(1, streams):
                     if (stream >> scaled) & 1:

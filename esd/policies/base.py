@@ -63,6 +63,20 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class Traceable(Protocol):
+    """A policy whose inside can be recorded; see ``esd.trace``. What is returned may be overwritten by the next act.
+
+    Before the first act only the sizes are right.
+    """
+
+    def activities(self) -> list[Float32s]:
+        """The last act's activities, layer by layer from what the network saw to its outputs, float32 [units]."""
+
+    def weights(self) -> list[Float32s]:
+        """The weights between them that the last act used, float32 [inputs, outputs]."""
+
+
+@runtime_checkable
 class LoadsPieces(Protocol):
     """A policy that takes its parameters piece by piece, so that no perturbed copy of h is ever whole."""
 

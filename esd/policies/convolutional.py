@@ -16,7 +16,7 @@ from esd.errors import UsageError
 from esd.kernels import convolution
 from esd.kernels.lanes import aligned_zeros
 from esd.noise import Purpose, uniforms
-from esd.policies.base import Interface, LoadsPieces, Policy
+from esd.policies.base import Interface, LoadsPieces, Policy, Traceable
 from esd.vectorize import Layout
 
 Float32s = npt.NDArray[np.float32]
@@ -103,6 +103,18 @@ class ConvolutionalPolicy:
     def act(self, observation: Float32s) -> Float32s:
         """See the picture, float32 [size·size·3], and act."""
         return self._behind.act(self.see(observation))
+
+    def activities(self) -> list[Float32s]:
+        """See ``Traceable``: those of the network behind, from the features on."""
+        return self._inside().activities()
+
+    def weights(self) -> list[Float32s]:
+        """See ``Traceable``: those of the network behind; the convolutions stay the same."""
+        return self._inside().weights()
+
+    def _inside(self) -> Traceable:
+        assert isinstance(self._behind, Traceable)
+        return self._behind
 
     def see(self, observation: Float32s) -> Float32s:
         """The features of a picture, float32 [648], in memory that the next call overwrites."""

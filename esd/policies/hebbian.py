@@ -5,11 +5,13 @@ activity before a synapse and y the one behind it, after each step
 
     Δw = η(A·xy + B·x + C·y + D) + D₂,
 
-a rule being the subset of coefficients that it has. Order in a step: forward, act, environment step, then (if the
-episode goes on) update with that forward's activities, then normalize.
+a rule being the subset of coefficients that it has, times a rate that is fixed (1 in the paper). Order in a step:
+forward, act, environment step, then (if the episode goes on) update with that forward's activities, then normalize.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import numpy.typing as npt
@@ -48,13 +50,16 @@ class HebbianPolicy:
     def __init__(self, interface: Interface, settings: HebbianConfig) -> None:
         """Build for one environment."""
         self._settings = settings
+        self.squashed = interface.bounded and settings.output == "tanh"
         self._network = Perceptron(
-            interface,
+            dataclasses.replace(interface, bounded=self.squashed),
             settings.hidden,
             settings.activation,
             settings.normalization,
             plastic.PLASTIC_STREAMS,
+            settings.freeze_after,
         )
+        self._rate = np.float32(settings.rate)
         self._names = RULE_COEFFICIENTS[settings.rule]
         self._coevolved = settings.initial_weights == "coevolved"
         names = (*self._names, "w") if self._coevolved else self._names
@@ -66,7 +71,6 @@ class HebbianPolicy:
             },
             settings.order,  # type: ignore[arg-type]  # checked by the config
         )
-        self.squashed = interface.bounded
         scheme = "ones" if self._coevolved else settings.initial_weights
         self._initial_weights = InitialWeights(scheme, self._network.shapes)
         added = "D" in self._names
@@ -101,7 +105,7 @@ class HebbianPolicy:
         stretches = self._stretches.get((start, values.size))
         if stretches is None:
             stretches = self._stretches[start, values.size] = self._find(start, values.size)
-        self._network.place(values, stretches, self.layout.order)
+        self._network.place(values, stretches, self.layout.order, self._rate)
         if self._coevolved:
             for array, first, part in self.layout.stretches(start, start + values.size):
                 if array.endswith(".w"):
@@ -140,6 +144,10 @@ class HebbianPolicy:
     def network(self) -> Perceptron:
         """The perceptron that makes all of a step."""
         return self._network
+
+    def activities(self) -> list[Float32s]:
+        """See ``Traceable``."""
+        return self._network.activities()
 
     def weights(self) -> list[Float32s]:
         """The present weights of each layer, float32 [inputs, outputs]; the last step's update is still pending."""

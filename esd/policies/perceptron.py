@@ -24,6 +24,7 @@ NORMALIZATION_KINDS = {
     "l2": plastic.NORMALIZE_L2,
 }
 SPARSE_SHARE_OF_ZEROS = 0.8
+ONE = np.float32(1.0)
 
 
 def layer_of(array: str) -> int:
@@ -34,7 +35,7 @@ def layer_of(array: str) -> int:
 class Perceptron:
     """Buffers of one network without biases, and the calls into its kernel.
 
-    The last layer has a tanh for bounded actions, and none (raw logits) otherwise.
+    The last layer has a tanh if the interface is bounded, and none (raw logits) otherwise.
 
     Attributes:
         synapses, memory, settings: what ``plastic.step`` works on.
@@ -48,8 +49,9 @@ class Perceptron:
         activation: str,
         normalization: str,
         streams: int,
+        freeze_after: int = 0,
     ) -> None:
-        """Allocate for the sizes input → hidden… → output."""
+        """Allocate for the sizes input → hidden… → output; 0 is no last update."""
         sizes = (interface.observation_size, *hidden, interface.action_size)
         self.shapes = list(itertools.pairwise(sizes))
         widths = [plastic.padded(size) for size in sizes]
@@ -68,13 +70,22 @@ class Perceptron:
                 NORMALIZATION_KINDS[normalization],
                 ACTIVATION_KINDS[activation],
                 output,
+                freeze_after or np.iinfo(np.int64).max,
                 *sizes,
             ],
             np.int64,
         )
         units = sum(widths)
+        starts = np.cumsum([0, *widths[:-1]])
+        self._activities = [
+            [
+                self.memory[number * units + start :][:size]
+                for start, size in zip(starts, sizes, strict=True)
+            ]
+            for number in (0, 1)
+        ]
         self.ends = np.array([number * units + units - widths[-1] for number in (0, 1)])
-        self._outputs = tuple(self.memory[end : end + interface.action_size] for end in self.ends)
+        self._outputs = tuple(activities[-1] for activities in self._activities)
 
     @property
     def connections(self) -> int:
@@ -93,9 +104,15 @@ class Perceptron:
         start = int(self._layer_starts[layer])
         return (part.start, part.stop, first, operation, stream, start, *self.shapes[layer])
 
-    def place(self, values: Float32s, stretches: npt.NDArray[np.int64], order: str) -> None:
-        """Take values to where the stretches say, int64 [stretches, 8]; see ``plastic.place``."""
-        plastic.place(values, stretches, order == "F", self.synapses, self._streams)
+    def place(
+        self,
+        values: Float32s,
+        stretches: npt.NDArray[np.int64],
+        order: str,
+        factor: np.float32 = ONE,
+    ) -> None:
+        """Take values times a factor to where the stretches say, int64 [stretches, 8]; see ``plastic.place``."""
+        plastic.place(values, stretches, order == "F", factor, self.synapses, self._streams)
 
     def place_weights(self, weights: Float32s, bounds: Float32s) -> None:
         """Take weights·bounds: float32 [connections] input-major, and float32 [layers]."""
@@ -109,6 +126,10 @@ class Perceptron:
         """Update by the previous step, normalize, forward; returns the outputs, a view."""
         now = plastic.step(observation, self.synapses, self.memory, self.settings)
         return self._outputs[now]
+
+    def activities(self) -> list[Float32s]:
+        """The last step's activities, views of float32 [units], from input to output."""
+        return self._activities[(int(self.settings[plastic.STEP]) - 1) & 1]
 
     def weights(self, layer: int) -> Float32s:
         """A layer's present weights, float32 [inputs, outputs], before the update that is still pending."""

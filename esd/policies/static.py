@@ -65,3 +65,11 @@ class StaticPolicy:
     def network(self) -> Perceptron:
         """The perceptron that makes all of a step."""
         return self._network
+
+    def activities(self) -> list[Float32s]:
+        """See ``Traceable``."""
+        return self._network.activities()
+
+    def weights(self) -> list[Float32s]:
+        """See ``Traceable``; they stay the same."""
+        return [self._network.weights(layer) for layer in range(len(self._network.shapes))]

@@ -20,6 +20,8 @@ from esd.vectorize import Layout
 SLOTS, STEPS = 5, 30
 HEBBIAN: dict[str, dict[str, Any]] = {
     **{f"rule {rule}": {"rule": rule} for rule in RULES},
+    "raw outputs": {"output": "raw"},
+    **{f"rule {rule}, slow": {"rule": rule, "rate": 0.03} for rule in ("ABC", RULES[-1])},
     **{
         f"{n}, {a}": {"normalization": n, "activation": a}
         for n, a in itertools.product(NORMALIZATIONS, ACTIVATIONS)
@@ -30,6 +32,10 @@ HEBBIAN: dict[str, dict[str, Any]] = {
         for s in ("uniform", "coevolved")
     },
     "no hidden layer": {"hidden": []},
+    **{
+        f"{n}, frozen after {k}": {"normalization": n, "freeze_after": k}
+        for n, k in itertools.product(NORMALIZATIONS, (1, 12))
+    },
 }
 POLICIES = {
     **{name: {"kind": "hebbian", "hidden": [7, 19], **own} for name, own in HEBBIAN.items()},

@@ -30,7 +30,7 @@ def result_of(tmp_path: Path, name: str, *words: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["noise", "hebbian", "cartpole", "lockstep"])
+@pytest.mark.parametrize("name", ["noise", "hebbian", "pictures", "cartpole", "lockstep"])
 def test_contenders_are_compared_with_esd(tmp_path: Path, name: str) -> None:
     """Those that are installed; the others are left out."""
     for table in result_of(tmp_path, name)["tables"]:
@@ -39,6 +39,15 @@ def test_contenders_are_compared_with_esd(tmp_path: Path, name: str) -> None:
         assert first["against"] == 1.0
         assert others
         assert all(math.isfinite(f["against"]) and f["against"] > 0 for f in table["figures"])
+
+
+def test_damaged_bodies_are_played_without_a_brain(tmp_path: Path) -> None:
+    """Nothing and anything, on the intact body and on four legs in two ways; the wrapper's bodies are timed beside."""
+    found = result_of(tmp_path, "bodies")
+    assert len(found["bodies"]) == 9 * 3
+    assert {told["actions"] for told in found["bodies"]} == {"zero", "random"}
+    assert all(math.isfinite(value) for told in found["bodies"] for value in told["meters"])
+    assert all(figure["median"] > 0 for figure in found["tables"][0]["figures"])
 
 
 def test_the_update_is_measured_over_population_and_size(tmp_path: Path) -> None:
@@ -80,12 +89,13 @@ def test_contenders_take_turns_and_ratios_are_of_one_round() -> None:
     assert (b.against, b.against_quartiles) == (3.0, (3.0, 3.0))
 
 
-def test_the_page_holds_the_results_that_are_kept() -> None:
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.name)
+def test_the_page_holds_the_results_that_are_kept(page: Path) -> None:
     """After a change of results: python -m benchmarks.report."""
-    text = report.PAGE.read_text("utf-8")
-    assert report.filled(text, RESULTS) == text
+    text = page.read_text("utf-8")
+    assert report.filled(text, report.PAGES[page], RESULTS) == text
 
 
 def test_a_page_that_misses_a_table_is_refused() -> None:
     with pytest.raises(SystemExit, match="expected"):
-        report.filled("<!-- noise -->\n<!-- end -->\n", RESULTS)
+        report.filled("<!-- noise -->\n<!-- end -->\n", report.PERFORMANCE, RESULTS)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import safetensors.numpy
 
 from tests.commands.shell import MPIRUN, TINY, command, environment, esd, own_processes
 from tests.commands.test_train import wait_for_generations
@@ -47,13 +48,25 @@ def test_the_default_experiment_has_the_same_h_on_1_2_3_5_and_64_ranks(tmp_path:
 
 def test_evaluation_gives_the_same_episodes_on_any_number_of_ranks(tmp_path: Path) -> None:
     esd("train", *TINY, "--run", "run", cwd=tmp_path)
-    results = [
-        json.loads(
-            esd("eval", "run", "--episodes", "7", "--json", cwd=tmp_path, ranks=ranks).stdout
-        )
-        for ranks in (0, 3)
-    ]
-    assert results[0] == results[1]
+    bodies = (
+        'env.variants=[{name = "a", kwargs = {}}, {name = "b", id = "esd/CartPoleHiddenSign-v0"}]'
+    )
+    asked = ["--set", bodies, "--episodes", "7", "--json"]
+    results, files = [], []
+    for ranks in (0, 1, 2, 3):
+        trace = tmp_path / f"{ranks}.safetensors"
+        answer = esd("eval", "run", *asked, "--trace", trace, cwd=tmp_path, ranks=ranks)
+        results.append(json.loads(answer.stdout))
+        (stored,) = (tmp_path / "run" / "evaluations").glob("*.json")
+        files.append((stored.name, stored.read_bytes(), arrays_of(trace)))
+    assert results[0]["variants"][0]["steps"] > 7
+    assert all(file == files[0] for file in files)
+    assert all(result == results[0] for result in results)
+
+
+def arrays_of(path: Path) -> dict[str, bytes]:
+    """What a safetensors file holds; the order of its metadata is another in every process."""
+    return {name: array.tobytes() for name, array in safetensors.numpy.load_file(path).items()}
 
 
 def test_wrong_use_is_told_once_with_code_2_through_mpirun(no_orphans: Path) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
+import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 
-from esd.evaluate import Evaluation
 from tests.commands.shell import TINY, command, environment, esd
 
 
@@ -101,9 +101,11 @@ def test_eval_writes_its_result_into_the_run_and_says_which_checkpoint(folder: P
         esd("eval", "run", "--episodes", "9", "--seed", "3", "--json", cwd=folder).stdout
     )
     assert result["checkpoint"] == "best"
-    stored = list((folder / "run" / "evaluations").glob("best-*-s3-n9.json"))
+    stored = list((folder / "run" / "evaluations").glob("best-*-s3-n9-*.json"))
     assert len(stored) == 1
-    returns = json.loads(stored[0].read_text())["returns"]
+    (variant,) = json.loads(stored[0].read_text())["variants"]
+    returns = variant["returns"]
+    assert (variant["name"], variant["seen"], len(returns)) == ("CartPole-v1", True, 9)
     assert result["mean"] == pytest.approx(np.mean(returns))
     assert result["std"] == pytest.approx(np.std(returns, ddof=1))
     again = json.loads(
@@ -118,8 +120,58 @@ def test_eval_writes_its_result_into_the_run_and_says_which_checkpoint(folder: P
 
 def test_eval_in_text_names_the_interval_for_what_it_is(folder: Path) -> None:
     text = esd("eval", "run", "--episodes", "5", "--checkpoint", "last", cwd=folder).stdout
-    assert text.startswith("last checkpoint (generation 3) on CartPole-v1, 5 test episodes: mean")
-    assert "episode noise of one run" in text
+    first, head, row, last = text.splitlines()
+    assert first == (
+        "run, generation 3, CartPole-v1: last checkpoint, 5 test episodes per variant, seed 0"
+    )
+    assert head.split()[:3] == ["variant", "mean", "std"]
+    assert row.split()[:2] == ["CartPole-v1", "seen"]
+    assert "episode noise of this one run" in last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "nowhere: does not exist"),
+        (["run", "--variant", "x"], "--variant x: no such variant, the run has no variants"),
+        (["run", "--set", "es.sigma=1"], "--set es.sigma=1: not in an evaluation"),
+        (["run", "--set", "policy.hidden=[3]"], "policy.hidden: h was evolved for another network"),
+        (["run", "--set", "env.kwargs.nope=3"], "env.kwargs = {'nope': 3}"),
+        (["run", "--trace", "nowhere/t"], "--trace nowhere/t: expected a file in a folder"),
+        (["run", "--rules", "other"], "'other' is not one of"),
+    ],
+)
+def test_wrong_use_of_eval_is_a_clear_error(arguments: list[str], words: str, folder: Path) -> None:
+    before = sorted((folder / "run" / "evaluations").glob("*"))
+    result = esd("eval", *arguments, "--episodes", "2", cwd=folder)
+    assert result.returncode == 2
+    assert words in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.stderr
+    assert sorted((folder / "run" / "evaluations").glob("*")) == before
+
+
+def test_a_run_without_a_best_checkpoint_says_what_to_take(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    missing = esd("eval", "run", "--episodes", "2", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "take --checkpoint last" in missing.stderr
+    last = esd("eval", "run", "--episodes", "2", "--checkpoint", "last", "--json", cwd=tmp_path)
+    assert json.loads(last.stdout)["generation"] == 3, "rebuilt from the journal"
+
+
+def test_eval_records_an_episode_and_says_so(folder: Path) -> None:
+    arguments = ["--episodes", "2", "--trace", "t.safetensors", "--trace-every", "4"]
+    result = esd("eval", "run", *arguments, cwd=folder)
+    assert "recorded the first episode on CartPole-v1 in t.safetensors" in result.stdout
+    with safetensors.safe_open(folder / "t.safetensors", "numpy") as file:
+        words = file.metadata()
+        assert (words["run"], words["variant"], words["weights_every"]) == (
+            "run",
+            "CartPole-v1",
+            "4",
+        )
+        assert file.get_tensor("observations").shape == (int(words["steps"]), 4)
 
 
 def test_eval_on_another_environment_of_the_same_sizes_or_a_clear_error(folder: Path) -> None:
@@ -134,16 +186,6 @@ def test_eval_on_another_environment_of_the_same_sizes_or_a_clear_error(folder: 
 def test_one_episode_has_no_interval_and_json_stays_valid(folder: Path) -> None:
     result = json.loads(esd("eval", "run", "--episodes", "1", "--json", cwd=folder).stdout)
     assert result["interval_95"] == [None, None]
-
-
-@pytest.mark.parametrize(
-    ("n", "t"), [(2, 12.706), (5, 2.776), (12, 2.201), (31, 2.042), (101, 1.984)]
-)
-def test_the_interval_is_students(n: int, t: float) -> None:
-    """Quantiles as printed in any table of Student's distribution."""
-    returns = np.random.default_rng(0).standard_normal(n)
-    low, high = Evaluation(returns, 0).interval
-    assert (high - low) / 2 == pytest.approx(t * returns.std(ddof=1) / math.sqrt(n), rel=2e-3)
 
 
 @pytest.mark.parametrize(

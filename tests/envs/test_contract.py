@@ -1,7 +1,11 @@
-"""What every environment of ``esd_envs`` has to keep: its interface, and law 1 in any order of episodes."""
+"""What every environment of ``esd_envs`` has to keep: its interface, and law 1 in any order of episodes.
+
+Law 1 is also held by the environments of others that esd ships experiments or promises for.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import gymnasium
@@ -10,7 +14,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import esd_envs
+from esd import purity
 from esd.config import Config
+from esd.doctor import State
 from esd.rollout import Outcome, Rollout
 from tests.experiments import of_table
 
@@ -24,8 +30,17 @@ def changed(id: str, **kwargs: Any) -> dict[str, Any]:
     return {"id": id, "wrappers": [{"id": "esd_envs:ChangedBody", "kwargs": kwargs}]}
 
 
+OTHERS = (
+    "CartPole-v1",
+    "Pendulum-v1",
+    "HalfCheetah-v5",
+    "Walker2d-v5",
+    "Ant-v5",
+    "CarRacing-v3",
+    "BipedalWalker-v3",
+)
 WORLDS: dict[str, dict[str, Any]] = {
-    **{id: {"id": id} for id in REGISTERED},
+    **{id: {"id": id} for id in (*REGISTERED, *OTHERS)},
     "cart pole, another world": {
         "id": "esd/HiddenCartPole-v0",
         "kwargs": {"pole_length": 2.0, "gravity": 3.7, "sign": "random"},
@@ -61,8 +76,15 @@ WORLDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(params=WORLDS)
 def config(request: pytest.FixtureRequest) -> Config:
-    """Every environment of ours, and the wrapper around others."""
+    """Every environment of ours, others, and the wrapper around others."""
     return of_table(env={"episodes_per_member": 2, "max_steps": 40, **WORLDS[request.param]})
+
+
+def test_the_doctor_finds_nothing_to_say_against_it(config: Config) -> None:
+    """Same bits twice, after others, abandoned ones and an exception in step, in another object and process."""
+    checks = list(purity.examine(dataclasses.replace(config.env, max_steps=0), steps=100))
+    assert [check for check in checks if check.state is not State.OK] == []
+    assert {*purity.HISTORIES, "a fresh object", "a fresh process"} < {c.name for c in checks}
 
 
 def evaluated(rollout: Rollout, member: int) -> Outcome:

@@ -11,7 +11,7 @@ Array = npt.NDArray[np.floating]
 
 
 class HebbianOracle:
-    """Najarro & Risi 2020: forward, then Δw = η(A·xy + B·x + C·y + D) + D₂, then division by the layer's norm."""
+    """Najarro & Risi 2020: forward, Δw = rate·(η(A·xy + B·x + C·y + D) + D₂), then division by the layer's norm."""
 
     def __init__(
         self,
@@ -21,7 +21,11 @@ class HebbianOracle:
         hidden_activation: str,
         bounded: bool,
         precision: type[np.floating] = np.float64,
+        freeze_after: int = 0,
+        rate: float = 1.0,
     ) -> None:
+        self.rate = rate
+        self.updates_left = freeze_after or np.inf
         self.precision = precision
         self.coefficients = [
             {name: np.asarray(value, precision) for name, value in layer.items()}
@@ -42,6 +46,9 @@ class HebbianOracle:
         return self.activities[-1]
 
     def update(self) -> None:
+        if self.updates_left == 0:
+            return
+        self.updates_left -= 1
         for layer, w in enumerate(self.weights):
             own = self.coefficients[layer]
             zero, one = np.zeros_like(w), np.ones_like(w)
@@ -52,7 +59,7 @@ class HebbianOracle:
                 + own.get("C", zero) * y
                 + own.get("D", zero)
             )
-            w += own.get("eta", one) * inner + own.get("D_out", zero)
+            w += self.rate * (own.get("eta", one) * inner + own.get("D_out", zero))
             if self.normalization == "max" and np.abs(w).max() > 0.0:
                 w /= np.abs(w).max()
             elif self.normalization == "l2" and np.linalg.norm(w) > 0.0:

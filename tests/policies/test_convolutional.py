@@ -9,7 +9,7 @@ import torch
 
 from esd.config_tables import parse
 from esd.errors import UsageError
-from esd.policies.base import Interface, LoadsPieces
+from esd.policies.base import Interface, LoadsPieces, Traceable
 from esd.policies.convolutional import ConvolutionalPolicy, areas
 from esd.policies.registry import make_policy
 from tests.oracles import convolution as oracle
@@ -100,6 +100,18 @@ def test_parameters_loaded_in_pieces_are_those_loaded_at_once(size: int) -> None
     for step in range(3):
         seen = picture(96, step).reshape(-1)
         np.testing.assert_array_equal(pieces.act(seen), whole.act(seen))
+
+
+def test_what_is_traced_is_the_network_behind_from_the_features_on() -> None:
+    policy, _ = started()
+    assert isinstance(policy, Traceable)
+    seen = picture(96, 1).reshape(-1)
+    outputs = policy.act(seen)
+    activities = policy.activities()
+    assert [layer.size for layer in activities] == [648, 8, 3]
+    assert [layer.shape for layer in policy.weights()] == [(648, 8), (8, 3)]
+    np.testing.assert_array_equal(activities[-1], outputs)
+    np.testing.assert_array_equal(activities[0], policy.see(seen))
 
 
 def test_what_was_seen_before_leaves_no_trace_in_the_features() -> None:

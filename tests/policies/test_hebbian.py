@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -38,8 +39,10 @@ def started(
         policy.weights(),
         config.normalization,
         config.activation,
-        interface.bounded,
+        interface.bounded and config.output == "tanh",
         precision,
+        config.freeze_after,
+        config.rate,
     )
     return policy, oracle
 
@@ -108,6 +111,65 @@ def test_the_oracle_and_the_kernel_differ_when_the_update_is_left_out() -> None:
     policy, oracle = started(HebbianConfig(hidden=(24, 10)), Interface(7, 5, False))
     oracle.update = lambda: None  # type: ignore[method-assign]
     assert largest_difference(policy, oracle, 7, 3) > 1e-2
+
+
+def test_raw_outputs_are_what_the_rule_sees_and_the_world_squashes_them() -> None:
+    config = HebbianConfig(hidden=(8,), output="raw", rate=0.1)
+    policy, oracle = started(config, Interface(4, 3, True))
+    assert not policy.squashed
+    assert largest_difference(policy, oracle, 4, 40) < 1e-4  # of outputs up to 10
+    squashing = HebbianPolicy(Interface(4, 3, True), HebbianConfig(hidden=(8,)))
+    assert squashing.squashed
+    logits = HebbianPolicy(Interface(4, 3, False), config)
+    assert not logits.squashed
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rate_scales_every_change_of_every_rule(rule: str) -> None:
+    config = HebbianConfig(hidden=(8,), rule=rule, rate=0.02, initial_weights="uniform_wide")
+    policy, oracle = started(config, Interface(4, 3, True))
+    assert largest_difference(policy, oracle, 4, 40) < 1e-5
+    whole, _ = started(dataclasses.replace(config, rate=1.0), Interface(4, 3, True))
+    assert largest_difference(whole, started(config, Interface(4, 3, True))[1], 4, 5) > 1e-2
+
+
+@pytest.mark.parametrize("freeze_after", [1, 3, STEPS])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_frozen_plasticity_agrees_with_the_oracle(normalization: str, freeze_after: int) -> None:
+    config = HebbianConfig(hidden=(9,), normalization=normalization, freeze_after=freeze_after)
+    policy, oracle = started(config, Interface(4, 2, False), scale=0.1)
+    steps = 20 if normalization == "none" else STEPS
+    assert largest_difference(policy, oracle, 4, steps) < 1e-5
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("freeze_after", [1, 4])
+def test_the_updates_of_the_first_steps_are_made_and_later_ones_are_not(
+    normalization: str, freeze_after: int
+) -> None:
+    frozen, free = (
+        HebbianPolicy(
+            Interface(4, 2, False),
+            HebbianConfig(hidden=(9,), normalization=normalization, freeze_after=k),
+        )
+        for k in (freeze_after, 0)
+    )
+    h = free.initial_parameters(0)
+    for episode in range(2):  # the second begins plastic again
+        for policy in (frozen, free):
+            policy.load(h)
+            policy.reset(episode)
+        weights = []
+        for step in range(8):
+            observation = np.full(4, 0.1 * (step + 1), np.float32)
+            outputs = [policy.act(observation).copy() for policy in (frozen, free)]
+            # a step's update is made before the next one acts: step k + 1, counted from 1, sees the k-th
+            assert np.array_equal(*outputs) == (step <= freeze_after)
+            weights.append([layer.copy() for layer in frozen.weights()])
+        changed = [
+            not np.array_equal(now[0], before[0]) for before, now in itertools.pairwise(weights)
+        ]
+        assert changed == [step < freeze_after for step in range(7)]
 
 
 @pytest.mark.parametrize("normalization", ["max", "l2"])

@@ -1,0 +1,206 @@
+"""What trained runs learned: a curve and tables for docs/results.md, from the runs' folders.
+
+    python -m benchmarks.learning cartpole-hidden 'hebbian=runs/cartpole-hidden-s[0-9]*' 'static=runs/…'
+
+Each group is one arm: runs that differ in their seed alone, evaluated by ``esd eval``. What is read is kept in
+benchmarks/results/learning/NAME.json; ``python -m benchmarks.learning`` alone makes figures and tables from there anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import RESULTS, ROOT
+from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
+from benchmarks.report import Parts, filled, table
+from esd import evaluations, metrics
+from esd.commands.report import as_json_table
+from esd.comparison import compare, runs_of
+from esd.folder import RunFolder
+
+LEARNING = RESULTS / "learning"
+PAGE = ROOT / "docs" / "results.md"
+COLORS = (OURS, "#c1666b", "#6b8f3c", THEIRS)
+POINTS = 200  # of a curve that are kept
+
+
+def _curve(lines: list[metrics.Line]) -> dict[str, list[float]]:
+    """The center's return over environment steps and hours, thinned to so many points."""
+    points = [line for line in lines if line["center_return"] is not None]
+    kept = points[:: -(-len(points) // POINTS)] + points[-1:]
+    return {
+        "env_steps": [line["env_steps"] for line in kept],
+        "hours": [line["seconds"] / 3600.0 for line in kept],
+        "center_return": [line["center_return"] for line in kept],
+    }
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """One run as it is kept: how it was trained, its curve, and its evaluations without the single returns."""
+    folder = RunFolder(path)
+    lines, last = metrics.read(folder.metrics_file), folder.config()
+    provenance = json.loads(folder.provenance_file.read_text("utf-8"))
+    return {
+        "seed": last.seed,
+        "generations": lines[-1]["generation"],
+        "population": last.population,
+        "env_steps": lines[-1]["env_steps"],
+        "hours": lines[-1]["seconds"] / 3600.0,
+        "core_hours": lines[-1]["core_seconds"] / 3600.0,
+        "ranks": sorted({call["ranks"] for call in provenance}),
+        "curve": _curve(lines),
+        "evaluations": [evaluations.summary(found) for found in evaluations.read(folder)],
+    }
+
+
+def read(words: list[str]) -> dict[str, Any]:
+    """Arms as they are kept, and their comparison if there are several of several runs."""
+    arms = {name: [read_run(path) for path in paths] for name, paths in map(runs_of, words)}
+    several = len(arms) > 1 and min(map(len, arms.values())) > 1
+    return {
+        "words": words,
+        "arms": arms,
+        "comparison": as_json_table(compare(words)) if several else None,
+    }
+
+
+def training(arms: dict[str, Any]) -> str:
+    """What each arm was trained with."""
+    rows = []
+    for name, runs in arms.items():
+        generations = sorted({run["generations"] for run in runs})
+        span = " to ".join(str(n) for n in dict.fromkeys((generations[0], generations[-1])))
+        rows.append(
+            [
+                name,
+                ", ".join(str(run["seed"]) for run in runs),
+                f"{span} × {runs[0]['population']}",
+                f"{statistics.mean(run['env_steps'] for run in runs) / 1e6:.1f} M",
+                f"{60 * statistics.mean(run['hours'] for run in runs):.1f}",
+                f"{60 * statistics.mean(run['core_hours'] for run in runs):.1f}",
+            ]
+        )
+    heads = [
+        "arm",
+        "seeds",
+        "generations × population",
+        "environment steps",
+        "minutes",
+        "core minutes",
+    ]
+    return table(heads, rows)
+
+
+def outcome(result: dict[str, Any]) -> str:
+    """What each arm reaches on each variant in test episodes, and how sure the difference is."""
+    found = result["comparison"]
+    if found is None:
+        return "\n\n".join(
+            _of_one(arm, run) for arm, runs in result["arms"].items() for run in runs
+        )
+    first, *others = result["arms"]
+    heads = ["variant", "", first]
+    for name in others:
+        heads += [name, f"− {first}", "p (Holm)"]
+    rows = []
+    for variant in found["variants"]:
+        shown = {n: f"{own['mean']:.1f} ± {own['std']:.1f}" for n, own in variant["groups"].items()}
+        row = [variant["name"] or "all", "seen" if variant["seen"] else "unseen", shown[first]]
+        for name in others:
+            test = variant["tests"][name]
+            row += [shown[name], f"{test['difference']:+.1f}", f"{test['p_holm']:.2g}"]
+        rows.append(row)
+    described = found["conditions"]["described"]
+    return f"{table(heads, rows)}\n\nMean ± deviation over training runs; {described}."
+
+
+def _of_one(arm: str, run: dict[str, Any]) -> str:
+    """One run's evaluations: what it reached, and its episode noise."""
+    rows = []
+    for found in run["evaluations"]:
+        for variant in found["variants"]:
+            low, high = variant["interval_95"]
+            rows.append(
+                [
+                    f"{arm}, seed {run['seed']}",
+                    f"{found['env']}{', ' * bool(variant['name'])}{variant['name']}",
+                    f"{found['checkpoint']}, generation {found['generation']}",
+                    str(found["episodes"]),
+                    f"{variant['mean']:.1f} ± {variant['std']:.1f}",
+                    f"{low:.1f} to {high:.1f}",
+                ]
+            )
+    heads = [
+        "run",
+        "world",
+        "h",
+        "episodes",
+        "return ± deviation of episodes",
+        "95 % interval (episode noise)",
+    ]
+    return table(heads, rows)
+
+
+def section(result: dict[str, Any]) -> str:
+    """Both tables of an experiment."""
+    return f"{training(result['arms'])}\n\n{outcome(result)}"
+
+
+def draw(arms: dict[str, Any], name: str, folder: Path) -> None:
+    """The center's return over environment steps: a thin line per run, a thick one for the arm's median."""
+    as_svg()
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    figure, axes = plt.subplots(figsize=(6.5, 3.0), layout="constrained")
+    for color, (arm, runs) in zip(COLORS, arms.items(), strict=False):
+        curves = [run["curve"] for run in runs]
+        for curve in curves:
+            axes.plot(
+                np.array(curve["env_steps"]) / 1e6, curve["center_return"], color=color, lw=0.5
+            )
+        end = max(curve["env_steps"][-1] for curve in curves)
+        steps = np.linspace(max(curve["env_steps"][0] for curve in curves), end, 300)
+        # an arm's run that ended early, because it had reached its target, keeps its last return
+        together = [
+            np.interp(steps, curve["env_steps"], curve["center_return"]) for curve in curves
+        ]
+        label = f"{arm} ({len(runs)} run{'s' * (len(runs) > 1)})"
+        axes.plot(steps / 1e6, np.median(together, axis=0), color=color, lw=2.0, label=label)
+    axes.set_xlabel("environment steps, millions")
+    axes.set_ylabel("center's return")
+    axes.legend(fontsize=8)
+    save(figure, folder / f"learning-{name}.svg")
+
+
+def main() -> None:
+    """Read runs, or make figures and tables of those read before."""
+    command_line = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command_line.add_argument("name", nargs="?", help="of the experiment")
+    command_line.add_argument("groups", nargs="*", metavar="ARM=RUNS", help="folders of runs")
+    command_line.add_argument("--results", type=Path, default=LEARNING, help="[%(default)s]")
+    command_line.add_argument("--figures", type=Path, default=FIGURES, help="[%(default)s]")
+    command_line.add_argument("--page", type=Path, default=PAGE, help="[%(default)s]")
+    arguments = command_line.parse_args()
+    results: Path = arguments.results
+    if arguments.name is not None:
+        results.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(read(arguments.groups), indent=1)
+        (results / f"{arguments.name}.json").write_text(f"{text}\n", "utf-8")
+    parts: Parts = {}
+    for path in sorted(results.glob("*.json")):
+        draw(json.loads(path.read_text("utf-8"))["arms"], path.stem, arguments.figures)
+        parts[path.stem] = (path.stem, section)
+    arguments.page.write_text(filled(arguments.page.read_text("utf-8"), parts, results), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""``esd doctor``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from esd.commands.running import on_ranks
+
+if TYPE_CHECKING:
+    from esd.config import Config
+    from esd.doctor import Check
+    from esd.mpi.comm import Communicator
+
+
+def doctor(
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            help="A shipped experiment, a TOML file or a run's folder, whose environment and policy to examine.",
+            metavar="[EXPERIMENT|FILE.toml|RUN]",
+            show_default=False,
+        ),
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(help="An environment to examine.", metavar="ID", show_default=False),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting, such as --set env.rebuild=always.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(help="Length of the episodes that an environment is examined in.", min=1)
+    ] = 300,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Examine this machine and, if one is named, an environment: is it a pure function of its seed?
+
+    Every check is a line: ok, a note, or FAILED with what to do; exit code 1 if one failed. Start it under mpirun to
+    see whether all ranks find the same. Each variant of an environment is examined, the unseen ones too.
+    """
+    from esd import doctor as doctors
+    from esd.mpi.comm import agreement, gather
+
+    def body(comm: Communicator) -> int:
+        with agreement(comm, "reading the settings"):
+            config = _config(subject, env, settings or ())
+        report = _Report(quiet=as_json or comm.rank > 0)
+        with agreement(comm, "examining the machine"):
+            if comm.rank == 0:
+                report.take("", doctors.machine())
+        _compare(comm, report, "", "versions on all ranks", str(doctors.versions()))
+        before = gather(comm, report.failures, "asking rank 0")[0]
+        if config is not None:
+            _examine(comm, report, config, steps)
+            if subject is not None and gather(comm, report.failures, "asking rank 0")[0] == before:
+                _examine_policy(comm, report, config, subject)
+        if comm.rank == 0:
+            report.end(comm.size, as_json)
+        return 1 if gather(comm, report.failures, "asking rank 0")[0] else 0
+
+    on_ranks(body)
+
+
+def _config(subject: str | None, env: str | None, settings: Iterable[str]) -> Config | None:
+    """What to examine; None for the machine alone."""
+    from esd.config_tables import apply_settings, parse, read_experiment, to_table
+    from esd.folder import RunFolder
+
+    settings = [*settings, *([f"env.id={env}"] if env is not None else [])]
+    if subject is None:
+        return parse(apply_settings({}, settings), "--set") if settings else None
+    if Path(subject).is_dir():
+        folder = RunFolder(Path(subject))
+        folder.require_run()
+        return parse(apply_settings(to_table(folder.config()), settings), str(folder.config_file))
+    name, table = read_experiment(subject)
+    return parse(apply_settings(table, settings), name)
+
+
+class _Report:
+    """What has been found so far, each line told as it comes."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self.found: list[tuple[str, Check]] = []
+
+    def take(self, section: str, checks: Iterable[Check]) -> None:
+        """Tell and keep checks of the machine, or of a section."""
+        for check in checks:
+            first = section and all(section != before for before, _ in self.found)
+            self.found.append((section, check))
+            if not self._quiet:
+                if first:
+                    print(f"\n{section}", flush=True)
+                print(f"{check.state:<6}  {check.name:<27} {check.text}".rstrip(), flush=True)
+
+    @property
+    def failures(self) -> int:
+        """How many checks failed."""
+        from esd.doctor import State
+
+        return sum(check.state is State.FAILED for _, check in self.found)
+
+    def end(self, ranks: int, as_json: bool) -> None:
+        """Sum up."""
+        from esd.console import print_json
+
+        if as_json:
+            checks = [
+                {
+                    "section": section or "machine",
+                    "name": check.name,
+                    "state": str(check.state),
+                    "text": check.text,
+                    **check.figures,
+                }
+                for section, check in self.found
+            ]
+            print_json({"ranks": ranks, "failed": self.failures, "checks": checks})
+        else:
+            count = self.failures
+            told = f"{count} check{'s' * (count != 1)} FAILED" if count else "all is fine"
+            print(f"\n{told}", flush=True)
+
+
+def _examine(comm: Communicator, report: _Report, config: Config, steps: int) -> None:
+    """Examine each variant on rank 0; then all ranks play one episode of it and compare."""
+    from esd import purity
+    from esd.mpi.comm import agreement
+
+    lockstep = bool(config.batch_members) or config.device != "cpu"
+    environments = {
+        f"{config.env.id}, variant {variant.name!r}": config.env.of_variant(variant)
+        for variant in config.env.variants
+    } or {config.env.id: config.env}
+    for name, environment in environments.items():
+        with agreement(comm, f"examining {name}"):
+            if comm.rank == 0:
+                report.take(name, purity.examine(environment, steps, lockstep))
+        if comm.size > 1:  # one rank has compared all that it can
+            try:
+                trace = str(purity.replay(environment, steps))
+            except Exception as error:  # rank 0 has told of it, unless it is this rank's alone
+                trace = f"{type(error).__name__} on rank {comm.rank}"
+            _compare(comm, report, name, "an episode on all ranks", trace)
+
+
+def _examine_policy(comm: Communicator, report: _Report, config: Config, subject: str) -> None:
+    """What training compares at its start: environment and policy together, on all ranks, and with the run's own."""
+    from esd import canary
+    from esd.config_tables import identity
+    from esd.doctor import failed, told
+    from esd.errors import RunError
+    from esd.folder import RunFolder
+    from esd.generation import OneByOne
+    from esd.mpi.comm import agreement
+    from esd.rollout import Rollout
+
+    section = f"{config.policy.kind} policy on {config.env.id}"
+    with agreement(comm, f"examining the {section}"):
+        rollout = Rollout(config)
+        h0 = rollout.policy.initial_parameters(config.seed)
+        try:
+            own = canary.compute(config, rollout, OneByOne(config, rollout), h0).cpu
+        except RunError as error:
+            report.take(section, [failed("canary", str(error))])
+            own = str(error)
+        else:
+            report.take(section, [told(True, "canary", "")])
+        finally:
+            rollout.close()
+    _compare(comm, report, section, "canary on all ranks", own)
+    with agreement(comm, "reading the run"):
+        folder = RunFolder(Path(subject))
+        if comm.rank == 0 and folder.is_run and identity(folder.config()) == identity(config):
+            begun = folder.journal(config).header.canary
+            text = (
+                f"this machine computes other bits than the one the run was started on (canary {own}, not {begun}): "
+                "compare versions with its provenance.json, or resume it with --set run.allow_drift=true"
+            )
+            report.take(section, [told(begun == own, "canary of the run", text)])
+
+
+def _compare(comm: Communicator, report: _Report, section: str, name: str, found: str) -> None:
+    """Tell which ranks have found something else than rank 0."""
+    import hashlib
+
+    import numpy as np
+
+    from esd.doctor import told
+    from esd.mpi.comm import gather
+
+    if comm.size == 1:
+        return
+    number = int.from_bytes(hashlib.sha256(found.encode()).digest()[:8])
+    numbers = gather(comm, number, f"comparing {name}")
+    different = np.flatnonzero(numbers != numbers[0])
+    ranks = ", ".join(str(rank) for rank in different[:8])
+    text = (
+        f"{different.size} of {comm.size} ranks find something else than rank 0 (ranks {ranks}): their packages, the "
+        "environment's files or, with a physics engine, their processors differ"
+    )
+    report.take(section, [told(not different.size, name, text)])
