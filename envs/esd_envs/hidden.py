@@ -1,6 +1,6 @@
 """CartPole and Pendulum with a body, a gravity and a direction of the force that the agent is not shown.
 
-A rule that learns while it acts can find out; a fixed reactive policy has to do with one answer for all of them. Both
+A rule that learns while it acts can find out; a fixed policy needs one answer that does for all of them. Both
 worlds are compiled (see ``esd_envs.compiled``), which makes them ten times and more as fast as Gymnasium's.
 """
 

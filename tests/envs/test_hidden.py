@@ -178,6 +178,7 @@ def test_options_of_a_reset_hold_for_that_reset_alone() -> None:
         (CART_POLE, {"cart_mass": float("inf")}, "cart_mass = inf"),
         (CART_POLE, {"gravity": -1}, "gravity = -1: expected a number of at least 0"),
         (CART_POLE, {"force": True}, "force = True"),
+        (CART_POLE, {"start": -0.1}, "start = -0.1"),
         (CART_POLE, {"sign": 2}, "sign = 2: expected 1, -1 or 'random'"),
         (CART_POLE, {"sign": "left"}, "sign = 'left'"),
         (CART_POLE, {"sign": True}, "sign = True"),
@@ -192,6 +193,14 @@ def test_a_value_that_makes_no_world_is_a_clear_error(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         gymnasium.make(id, **kwargs)
+
+
+def test_episodes_begin_as_far_from_upright_as_asked_for() -> None:
+    near, far = gymnasium.make(CART_POLE), gymnasium.make(CART_POLE, start=0.15)
+    for seed in range(20):
+        near.reset(seed=seed)
+        far.reset(seed=seed)
+        np.testing.assert_allclose(far.unwrapped.state, 3 * near.unwrapped.state, rtol=1e-12)
 
 
 def test_zero_gravity_is_a_world() -> None:
