@@ -25,6 +25,7 @@ from esd.folder import RunFolder
 LEARNING = RESULTS / "learning"
 PAGE = ROOT / "docs" / "results.md"
 COLORS = (OURS, "#c1666b", "#6b8f3c", THEIRS)
+FREEZE = "policy.freeze_after"
 POINTS = 200  # of a curve that are kept
 
 
@@ -150,31 +151,73 @@ def section(result: dict[str, Any]) -> str:
     return f"{training(result['arms'])}\n\n{outcome(result)}"
 
 
+def _frozen(runs: list[dict[str, Any]]) -> dict[int, list[float]]:
+    """By the step after which evaluations froze plasticity, each run's mean over the variants played; 0: never."""
+    found: dict[int, list[float]] = {}
+    for run in runs:
+        played: dict[int, dict[str, float]] = {}
+        for evaluation in run["evaluations"]:
+            if not evaluation["settings"].keys() - {FREEZE} and evaluation["rules"] == "evolved":
+                means = {v["name"]: v["mean"] for v in evaluation["variants"]}
+                played[evaluation["settings"].get(FREEZE, 0)] = means
+        shared = set.intersection(*(set(means) for means in played.values())) if played else set()
+        for step, means in played.items():
+            found.setdefault(step, []).append(statistics.mean(means[name] for name in shared))
+    return {step: means for step, means in found.items() if len(means) == len(runs)}
+
+
 def draw(arms: dict[str, Any], name: str, folder: Path) -> None:
-    """The center's return over environment steps: a thin line per run, a thick one for the arm's median."""
+    """The center's return over environment steps, and over the step after which plasticity was frozen in tests."""
     as_svg()
     import matplotlib.pyplot as plt
+
+    frozen = {arm: found for arm, runs in arms.items() if len(found := _frozen(runs)) > 1}
+    figure, panels = plt.subplots(
+        1,
+        1 + bool(frozen),
+        figsize=(8.5 if frozen else 6.5, 3.0),
+        layout="constrained",
+        squeeze=False,
+    )
+    _draw_training(panels[0, 0], arms)
+    for color, (arm, found) in zip(COLORS, frozen.items(), strict=False):
+        _draw_frozen(panels[0, 1], found, arm, color)
+    save(figure, folder / f"learning-{name}.svg")
+
+
+def _draw_training(axes: Any, arms: dict[str, Any]) -> None:
+    """A thin line per run, a thick one for the arm's median."""
     import numpy as np
 
-    figure, axes = plt.subplots(figsize=(6.5, 3.0), layout="constrained")
     for color, (arm, runs) in zip(COLORS, arms.items(), strict=False):
         curves = [run["curve"] for run in runs]
         for curve in curves:
-            axes.plot(
-                np.array(curve["env_steps"]) / 1e6, curve["center_return"], color=color, lw=0.5
-            )
+            millions = np.array(curve["env_steps"]) / 1e6
+            axes.plot(millions, curve["center_return"], color=color, lw=0.5, alpha=0.7)
         end = max(curve["env_steps"][-1] for curve in curves)
         steps = np.linspace(max(curve["env_steps"][0] for curve in curves), end, 300)
-        # an arm's run that ended early, because it had reached its target, keeps its last return
-        together = [
-            np.interp(steps, curve["env_steps"], curve["center_return"]) for curve in curves
-        ]
-        label = f"{arm} ({len(runs)} run{'s' * (len(runs) > 1)})"
-        axes.plot(steps / 1e6, np.median(together, axis=0), color=color, lw=2.0, label=label)
+        # a run that ended early, because it had reached its target, keeps its last return
+        returns = [np.interp(steps, curve["env_steps"], curve["center_return"]) for curve in curves]
+        label = f"{arm} ({len(runs)} run{'s' * (len(runs) > 1)}, median)"
+        axes.plot(steps / 1e6, np.median(returns, axis=0), color=color, lw=2.0, label=label)
     axes.set_xlabel("environment steps, millions")
-    axes.set_ylabel("center's return")
+    axes.set_ylabel("center's return in training")
     axes.legend(fontsize=8)
-    save(figure, folder / f"learning-{name}.svg")
+
+
+def _draw_frozen(axes: Any, found: dict[int, list[float]], arm: str, color: str) -> None:
+    """Each run a thin line, their mean a thick one; never frozen is the last point."""
+    import numpy as np
+
+    steps = [*sorted(set(found) - {0}), 0]
+    places = np.arange(len(steps))
+    runs = np.array([found[step] for step in steps])
+    axes.plot(places, runs, color=color, lw=0.5, alpha=0.7)
+    axes.plot(places, runs.mean(axis=1), "-o", color=color, lw=2.0, ms=4, label=f"{arm}, mean")
+    axes.set_xticks(places, [str(step or "never") for step in steps])
+    axes.set_xlabel("step after which plasticity is frozen in a test episode")
+    axes.set_ylabel("return in test episodes")
+    axes.legend(fontsize=8)
 
 
 def main() -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-with warnings.catch_warnings():  # Box2D's wrapper warns while it is imported, and dies if the warning is an error
+with (
+    warnings.catch_warnings()
+):  # Box2D's wrapper warns while it is imported, and dies if the warning is an error
     warnings.simplefilter("ignore", DeprecationWarning)
     import Box2D  # noqa: F401
 

@@ -7,7 +7,12 @@ from typing import Any
 from esd.config import Config
 from esd.config_tables import apply_settings, experiment_names, parse, read_experiment
 
-PRESETS = experiment_names()
+# a quick version is the same world and policy for fewer steps
+PRESETS = [
+    name
+    for name in experiment_names()
+    if "-quick" not in name or name.replace("-quick", "") not in experiment_names()
+]
 SMALL = (
     "population=14",
     "generations=5",
