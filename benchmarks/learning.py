@@ -30,14 +30,21 @@ POINTS = 200  # of a curve that are kept
 
 
 def _curve(lines: list[metrics.Line]) -> dict[str, list[float]]:
-    """The center's return over environment steps and hours, thinned to so many points."""
+    """The center's return over environment steps and seconds, thinned to so many points."""
     points = [line for line in lines if line["center_return"] is not None]
     kept = points[:: -(-len(points) // POINTS)] + points[-1:]
     return {
         "env_steps": [line["env_steps"] for line in kept],
-        "hours": [line["seconds"] / 3600.0 for line in kept],
+        "seconds": [round(line["seconds"], 1) for line in kept],
         "center_return": [line["center_return"] for line in kept],
     }
+
+
+def _kept(found: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation without what each episode gave, and without what a variant's name means."""
+    kept = evaluations.summary(found)
+    variants = [{k: v for k, v in own.items() if k != "world"} for own in kept["variants"]]
+    return {**kept, "variants": variants}
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -49,12 +56,13 @@ def read_run(path: Path) -> dict[str, Any]:
         "seed": last.seed,
         "generations": lines[-1]["generation"],
         "population": last.population,
+        "reduce": last.variants.reduce,
         "env_steps": lines[-1]["env_steps"],
-        "hours": lines[-1]["seconds"] / 3600.0,
-        "core_hours": lines[-1]["core_seconds"] / 3600.0,
+        "seconds": lines[-1]["seconds"],
+        "core_seconds": lines[-1]["core_seconds"],
         "ranks": sorted({call["ranks"] for call in provenance}),
         "curve": _curve(lines),
-        "evaluations": [evaluations.summary(found) for found in evaluations.read(folder)],
+        "evaluations": [_kept(found) for found in evaluations.read(folder)],
     }
 
 
@@ -69,6 +77,10 @@ def read(words: list[str]) -> dict[str, Any]:
     }
 
 
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120.0 else f"{seconds / 60.0:.0f} min"
+
+
 def training(arms: dict[str, Any]) -> str:
     """What each arm was trained with."""
     rows = []
@@ -81,8 +93,8 @@ def training(arms: dict[str, Any]) -> str:
                 ", ".join(str(run["seed"]) for run in runs),
                 f"{span} × {runs[0]['population']}",
                 f"{statistics.mean(run['env_steps'] for run in runs) / 1e6:.1f} M",
-                f"{60 * statistics.mean(run['hours'] for run in runs):.1f}",
-                f"{60 * statistics.mean(run['core_hours'] for run in runs):.1f}",
+                _time(statistics.mean(run["seconds"] for run in runs)),
+                _time(statistics.mean(run["core_seconds"] for run in runs)),
             ]
         )
     heads = [
@@ -90,8 +102,8 @@ def training(arms: dict[str, Any]) -> str:
         "seeds",
         "generations × population",
         "environment steps",
-        "minutes",
-        "core minutes",
+        "wall time",
+        "core time",
     ]
     return table(heads, rows)
 
@@ -152,7 +164,7 @@ def section(result: dict[str, Any]) -> str:
 
 
 def _frozen(runs: list[dict[str, Any]]) -> dict[int, list[float]]:
-    """By the step after which evaluations froze plasticity, each run's mean over the variants played; 0: never."""
+    """By the step after which evaluations froze plasticity, each run's return on the variants played; 0: never."""
     found: dict[int, list[float]] = {}
     for run in runs:
         played: dict[int, dict[str, float]] = {}
@@ -162,7 +174,9 @@ def _frozen(runs: list[dict[str, Any]]) -> dict[int, list[float]]:
                 played[evaluation["settings"].get(FREEZE, 0)] = means
         shared = set.intersection(*(set(means) for means in played.values())) if played else set()
         for step, means in played.items():
-            found.setdefault(step, []).append(statistics.mean(means[name] for name in shared))
+            returns = [means[name] for name in shared]
+            value = min(returns) if run["reduce"] == "min" else statistics.mean(returns)
+            found.setdefault(step, []).append(value)
     return {step: means for step, means in found.items() if len(means) == len(runs)}
 
 
@@ -236,7 +250,7 @@ def main() -> None:
     results: Path = arguments.results
     if arguments.name is not None:
         results.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(read(arguments.groups), indent=1)
+        text = json.dumps(read(arguments.groups), separators=(",", ":"))
         (results / f"{arguments.name}.json").write_text(f"{text}\n", "utf-8")
     parts: Parts = {}
     for path in sorted(results.glob("*.json")):
