@@ -46,7 +46,7 @@ on_ranks() {
   # Without the cache, which all ranks would write at once, and without colors, which Open MPI's terminals would turn
   # on even in a log. A run in which no MPI test passed is a failure.
   # shellcheck disable=SC2016 # for the ranks' shells
-  ESD_REQUIRE_MPI_TESTS=1 limit 300 "$mpirun" -n "$1" bash -c '
+  ESD_REQUIRE_MPI_TESTS=1 limit 600 "$mpirun" -n "$1" bash -c '
     rank=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-0}}
     [ "$rank" = 0 ] || exec >"$0/rank-$rank" 2>&1
     exec python -m pytest --with-mpi --color=no -p no:cacheprovider -q tests/mpi
@@ -61,7 +61,7 @@ part "ruff format" ruff format --check .
 part "mypy" mypy
 part "shellcheck" shellcheck launch/*.sh .ci/run
 part "hadolint" hadolint Dockerfile
-part "tests" limit 2400 python -m pytest tests --ignore=tests/mpi
+part "tests" limit 3000 python -m pytest tests --ignore=tests/mpi
 for ranks in 1 2 3 5; do
   part "MPI tests on $ranks ranks" on_ranks "$ranks"
 done

@@ -13,6 +13,8 @@ PRESETS = [
     for name in experiment_names()
     if "-quick" not in name or name.replace("-quick", "") not in experiment_names()
 ]
+# a static twin is the same world; one of them stands for all where each costs seconds on many ranks
+WORLDS = [name for name in PRESETS if not name.endswith("-static") or name == "cartpole-static"]
 SMALL = (
     "population=14",
     "generations=5",

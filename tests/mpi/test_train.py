@@ -16,13 +16,13 @@ from esd.records import Records
 from esd.stop import StopRequest
 from esd.strategy import Strategy
 from esd.update import NodeState, Step, UpdateFailedError
-from tests.experiments import PRESETS, small
+from tests.experiments import WORLDS, small
 from tests.training import from_journal, trained
 
 CASES = {
     **{
         f"{p}, {n}": (p, f"env.normalize_observations={n}")
-        for p, n in itertools.product(PRESETS, ("true", "false"))
+        for p, n in itertools.product(WORLDS, ("true", "false"))
     },
     **{
         f"pendulum, {o}, {n}": (
