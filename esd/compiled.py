@@ -15,7 +15,7 @@ parameters and the state; functions that draw from elsewhere break law 1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -48,7 +48,6 @@ class CompiledEnvironment(Protocol):
     state: Float64s
 
 
-@runtime_checkable
 class HasNetwork(Protocol):
     """A policy all of whose ``act`` is a step of a perceptron."""
 
@@ -58,6 +57,14 @@ class HasNetwork(Protocol):
 
     def reset(self, seed: int) -> None:
         """Begin an episode."""
+
+
+def is_its_network(policy: object) -> TypeGuard[HasNetwork]:
+    """Whether a policy is one: the class that says how it acts has the perceptron, and no subclass acts otherwise."""
+    acts = next((c for c in type(policy).__mro__ if "act" in vars(c)), None)
+    if acts is None or "network" not in vars(acts):
+        return False
+    return isinstance(getattr(policy, "network", None), Perceptron)
 
 
 def offered(env: gymnasium.Env[Any, Any], name: str) -> CompiledEnvironment | None:
@@ -75,6 +82,16 @@ def offered(env: gymnasium.Env[Any, Any], name: str) -> CompiledEnvironment | No
         array = getattr(found, key)
         if not isinstance(array, np.ndarray) or array.dtype != np.float64 or array.ndim != 1:
             raise UsageError(f"env.id = {name!r}: compiled.{key} has to be a float64 vector")
+        if not array.flags.c_contiguous or (key == "state" and not array.flags.writeable):
+            raise UsageError(  # C is given its address alone
+                f"env.id = {name!r}: compiled.{key} has to be contiguous and writable; take a copy of it"
+            )
+    for key in ("reset_address", "step_address"):
+        address = getattr(found, key)
+        if not isinstance(address, int | np.integer) or not 0 < address < 2**63:
+            raise UsageError(
+                f"env.id = {name!r}: compiled.{key} = {address!r}: expected the address of a C function"
+            )
     space = env.observation_space
     if not isinstance(space, spaces.Box) or space.dtype != np.float32:
         raise UsageError(

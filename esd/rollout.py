@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 import esd_envs
-from esd.compiled import CompiledEpisodes, HasNetwork, offered
+from esd.compiled import CompiledEpisodes, HasNetwork, is_its_network, offered
 from esd.config import Config, EnvironmentConfig, Variant
 from esd.errors import UsageError, nearest
 from esd.kernels import actions
@@ -390,7 +390,7 @@ class Rollout:
         self.interface = self.world.interface
         self.policy = make_policy(config.policy, self.interface)
         self.world.outputs_are_squashed(self.policy.squashed)
-        if isinstance(self.policy, HasNetwork):
+        if is_its_network(self.policy):
             self.world.compile_with(self.policy)
         self._load_piece = (  # asking a protocol takes as long as thirty steps of a cart pole
             self.policy.load_piece if isinstance(self.policy, LoadsPieces) else None

@@ -16,14 +16,17 @@ from gymnasium import spaces
 
 from esd.batch.lockstep import Lockstep
 from esd.canary import compute
-from esd.config import Config
+from esd.config import Config, HebbianConfig
 from esd.config_tables import parse
 from esd.errors import RunError, UsageError
 from esd.generation import OneByOne, make_evaluator
 from esd.observations import ObservationStatistics
+from esd.policies.base import Interface
+from esd.policies.hebbian import HebbianPolicy
 from esd.records import Records
 from esd.rollout import Outcome, Rollout
 from esd.state import make_strategy, start
+from esd.vectorize import Layout
 from tests.experiments import of_table
 
 CART_POLE = {"id": "esd/HiddenCartPole-v0", "kwargs": {"sign": "random"}}
@@ -203,6 +206,45 @@ def test_wrappers_rebuilding_and_other_policies_are_played_step_by_step() -> Non
     assert not Rollout(counting).compiled
 
 
+class Named:
+    """A user's policy that calls something else its network."""
+
+    squashed = False
+
+    def __init__(self, interface: Interface) -> None:
+        self.layout = Layout({"w": (interface.observation_size, interface.action_size)})
+        self.network = "feed-forward"
+
+    def initial_parameters(self, seed: int) -> np.ndarray:
+        return np.zeros(self.layout.size, np.float32)
+
+    def load(self, parameters: np.ndarray) -> None:
+        self.w = self.layout.unpack(parameters)["w"].copy()
+
+    def reset(self, seed: int) -> None: ...
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        return observation @ self.w
+
+
+class Contrary(HebbianPolicy):
+    """A user's policy that does the opposite of what its network says."""
+
+    def __init__(self, interface: Interface) -> None:
+        super().__init__(interface, HebbianConfig(hidden=(4,)))
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        return -super().act(observation)
+
+
+@pytest.mark.parametrize("policy", [Named, Contrary])
+def test_a_users_policy_whose_network_is_not_all_of_it_is_played_step_by_step(policy: type) -> None:
+    kind = f"tests.test_compiled:{policy.__name__}"
+    config = parse({"env": CART_POLE, "policy": {"kind": kind}}, "test")
+    assert not Rollout(config).compiled
+    canary(config)
+
+
 def test_the_global_generators_are_left_alone() -> None:
     rollout = Rollout(of_table(env=CART_POLE))
     rollout.load([(0, rollout.policy.initial_parameters(0))])
@@ -232,6 +274,15 @@ def test_functions_that_are_not_the_environments_own_step_are_found_at_start() -
     [
         ("parameters", np.zeros(2, np.float32), "compiled.parameters has to be a float64 vector"),
         ("state", [0.0], "compiled.state has to be a float64 vector"),
+        ("state", np.zeros(4)[::2], "compiled.state has to be contiguous and writable"),
+        ("parameters", np.zeros(2)[::-1], "compiled.parameters has to be contiguous"),
+        ("state", np.broadcast_to(0.0, 1), "compiled.state has to be contiguous and writable"),
+        (
+            "step_address",
+            None,
+            "compiled.step_address = None: expected the address of a C function",
+        ),
+        ("reset_address", 0, "compiled.reset_address = 0: expected the address"),
     ],
 )
 def test_an_offer_that_cannot_be_called_is_a_clear_error(
