@@ -127,11 +127,10 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
         if not isinstance(value, Mapping):
             problems.append(f"{path} = {_shown(value)}: expected a table")
             return None
-        return (
-            dict(value)
-            if origin is dict
-            else _build(typing.cast(Any, hint), value, f"{path}.", problems)
-        )
+        if origin is not dict:
+            return _build(typing.cast(Any, hint), value, f"{path}.", problems)
+        _refuse_what_no_hash_takes(value, path, problems)
+        return dict(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
@@ -141,6 +140,18 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
     if hint is float and not math.isfinite(value):
         problems.append(f"{path} = {value}: expected a finite number")
     return value
+
+
+def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> None:
+    """Keyword arguments are the user's, but part of ``identity``: JSON knows no dates, and a NaN is not itself."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_what_no_hash_takes(item, f"{path}.{key}", problems)
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _refuse_what_no_hash_takes(item, f"{path}[{i}]", problems)
+    elif not isinstance(value, str | int | float) or value != value:
+        problems.append(f"{path} = {value}: expected text, a number, true or false")
 
 
 def to_table(config: Any) -> dict[str, Any]:
@@ -222,7 +233,8 @@ def read_experiment(experiment: str) -> tuple[str, dict[str, Any]]:
 
 def _read_extended(experiment: str, readers: tuple[str, ...]) -> dict[str, Any]:
     """The tables of an experiment over those that it extends; ``readers`` are those that extend it."""
-    if experiment in readers:
+    place = Path(experiment).resolve()  # one file has many paths: "../x/me.toml" in x
+    if any(Path(reader).resolve() == place for reader in readers):
         raise UsageError(f"{' extends '.join((*readers, experiment))}: it extends itself")
     table = _read_toml(experiment)
     base = table.pop("extends", None)
@@ -257,10 +269,10 @@ def _merged(base: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
     """``table`` over ``base``, table by table; of a policy of another kind only what that kind knows is kept."""
     result = _copied(base)
     for key, value in table.items():
-        if key == "policy" and isinstance(value, Mapping) and "kind" in value:
-            _drop_settings_of_other_kinds(result.setdefault("policy", {}), value["kind"])
         before = result.get(key)
         nested = isinstance(before, dict) and isinstance(value, Mapping)
+        if nested and key == "policy" and "kind" in value:
+            _drop_settings_of_other_kinds(before, value["kind"])  # type: ignore[arg-type]
         result[key] = _merged(before, value) if nested else value  # type: ignore[arg-type]
     return result
 
@@ -328,7 +340,9 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
 def _drop_settings_of_other_kinds(policy: dict[str, Any], kind: Any) -> None:
     """Let ``--set policy.kind=…`` change an experiment's kind: what only the old kind knows is left away."""
     if kind != policy.get("kind", "hebbian"):
-        known = {f.name for f in dataclasses.fields(POLICY_KINDS.get(kind, ModuleConfig))}
+        # (what is no text at all is refused by ``parse``)
+        settings = POLICY_KINDS.get(kind, ModuleConfig) if isinstance(kind, str) else ModuleConfig
+        known = {f.name for f in dataclasses.fields(settings)}
         for key in policy.keys() - known:
             del policy[key]
 

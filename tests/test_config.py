@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,10 @@ def test_defaults_are_valid() -> None:
         (
             {"env": {"wrappers": ["NoColon"]}},
             ["env.wrappers[0].id = 'NoColon': expected module:Class"],
+        ),
+        (
+            {"env": {"kwargs": {"a": [{"on": datetime.date(2020, 1, 2)}], "b": math.nan}}},
+            ["env.kwargs.a[0].on = 2020-01-02: expected text, a number", "env.kwargs.b = nan"],
         ),
         ({"run": {"max_hours": 0}}, ["run.max_hours = 0: expected more than 0"]),
         (
@@ -140,15 +145,36 @@ def test_an_experiment_may_extend_another_and_says_only_what_differs(tmp_path: P
         ('"me.toml"', "me.toml extends .*me.toml: it extends itself"),
         ('"cartpol"', "cartpol"),
         ("3", "extends = 3: expected an experiment or a TOML file"),
+        ('"../here/me.toml"', r"^.*me.toml extends [^ ]*/here/me.toml: it extends itself$"),
     ],
 )
 def test_an_experiment_that_extends_nonsense_is_refused(
     base: str, message: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / "me.toml"
+    path = tmp_path / "here" / "me.toml"
+    path.parent.mkdir()
     path.write_text(f"extends = {base}\n[policy]\n")
     with pytest.raises(UsageError, match=message):
         read_experiment(str(path))
+
+
+@pytest.mark.parametrize("kind", ["[1]", "{a = 1}", "3"])
+def test_a_kind_of_policy_that_is_no_text_is_a_clear_error(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "me.toml"
+    path.write_text(f'extends = "cartpole"\n[policy]\nkind = {kind}\n')
+    for table in (
+        read_experiment(str(path))[1],
+        apply_settings(to_table(Config()), [f"policy.kind={kind}"]),
+    ):
+        with pytest.raises(UsageError, match=r"policy.kind = .*known: hebbian"):
+            parse(table, "test")
+
+
+def test_a_policy_may_extend_what_is_no_table_at_all(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text('policy = "static"\n')
+    path = tmp_path / "me.toml"
+    path.write_text('extends = "base.toml"\n[policy]\nkind = "static"\n')
+    assert read_experiment(str(path))[1] == {"policy": {"kind": "static"}}
 
 
 def test_identity_covers_everything_that_h_depends_on_and_nothing_else() -> None:
