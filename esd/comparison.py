@@ -174,8 +174,9 @@ def runs_of(word: str) -> tuple[str, list[Path]]:
     for pattern in patterns.split(","):
         found = sorted(Path(path) for path in glob.glob(pattern))  # noqa: PTH207  # it may be absolute
         runs = [path for path in found if RunFolder(path).is_run]
-        if not runs:
+        if not runs:  # a folder's name may have brackets in it
             RunFolder(Path(pattern)).require_run()
+            runs = [Path(pattern)]
         paths += runs
     return name, paths
 

@@ -125,6 +125,13 @@ def test_what_is_no_comparison_is_refused(tmp_path: Path, two: tuple[str, str]) 
     refused("--variant u2: no run was evaluated on it, known: a, u1", *two, variants=["u2"])
 
 
+def test_a_folder_with_brackets_in_its_name_is_a_run(tmp_path: Path, two: tuple[str, str]) -> None:
+    for seed in (0, 1):
+        (tmp_path / f"static-s{seed}").rename(tmp_path / f"static[{seed}]")
+    found = compare([two[0], f"static={tmp_path}/static[0],{tmp_path}/static[1]"])
+    assert [run.seed for run in found.groups[1].runs] == [0, 1]
+
+
 def test_a_pattern_passes_over_what_is_no_run_but_not_over_another_arm(
     tmp_path: Path, two: tuple[str, str]
 ) -> None:
