@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from esd.config import Config, EnvironmentConfig, Variant
 from esd.config_tables import apply_settings, flatten, parse, to_table
-from esd.errors import UsageError, nearest
-from esd.mpi.comm import Communicator, agreement
+from esd.errors import RunError, UsageError, nearest
+from esd.mpi.comm import Communicator, agreement, gather, raise_if_any_failed
 from esd.mpi.schedule import Schedule
 from esd.noise import Purpose
 from esd.policies.registry import make_policy
@@ -106,7 +106,12 @@ def choose(
     for setting in settings:
         _check_effect(setting, chosen)
     old, new = flatten(to_table(trained)), flatten(to_table(config))
-    changed = {k: new.get(k) for k in sorted({*old, *new}) if old.get(k) != new.get(k)}
+    # a table that was empty and isn't any more (env.kwargs) is told by what is in it now
+    changed = {
+        key: new.get(key)
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key) and (key in new or old[key] != {})
+    }
     # all are played, as if they were trained on
     opened = tuple(dataclasses.replace(variant, unseen=False) for variant in chosen)
     env_of_all = dataclasses.replace(config.env, variants=opened)
@@ -127,12 +132,11 @@ def _named(env: EnvironmentConfig, names: Sequence[str]) -> tuple[Variant, ...]:
 
 def _check_effect(setting: str, variants: Sequence[Variant]) -> None:
     """Refuse a setting that a variant overrides: nobody would notice that it did nothing."""
-    keys = setting.partition("=")[0].replace(" ", "").split(".")
+    changed = {tuple(key.split(".")) for key in flatten(apply_settings({}, [setting]))}
     for variant in variants:
-        own = [["env", "kwargs", name] for name in variant.kwargs] + [["env", "id"]] * bool(
-            variant.id
-        )
-        if keys in own:
+        own: list[tuple[str, ...]] = [("env", "kwargs", name) for name in variant.kwargs]
+        own += [("env", "id")] if variant.id else []
+        if any(key[: len(o)] == o for key in changed for o in own):  # it replaces tables as a whole
             raise UsageError(
                 f"--set {setting}: has no effect on variant {variant.name!r}, which sets it itself; leave that out "
                 "with --variant, or describe another one: --set 'env.variants=[{name = \"…\", kwargs = {…}}]'"
@@ -224,8 +228,9 @@ def evaluate(
         The same on every rank.
 
     Raises:
-        JobFailedError: on all ranks, if any failed.
+        JobFailedError: on all ranks, if any failed, or if they don't have the same state.
     """
+    _check_same(comm, state)
     with comm.node() as node:
         schedule = Schedule(comm, node)
     with agreement(comm, "evaluating"):
@@ -260,6 +265,17 @@ def evaluate(
         )
         for number, variant in enumerate(subject.variants)
     ]
+
+
+def _check_same(comm: Communicator, state: RunState) -> None:
+    """End on all ranks if they have read different states: training may have saved one between two of them."""
+    marks = gather(comm, int(state.sha256()[:16], 16), "comparing what is evaluated")
+    if (marks != marks[0]).any():  # every rank comes to the same conclusion
+        error = RunError(
+            "the ranks have read different states of the run, which is still being trained, or whose folder they "
+            "don't share; start again"
+        )
+        raise_if_any_failed(comm.rank, np.ones(comm.size, np.uint64), error)
 
 
 def _told(info: dict[str, Any], units: dict[str, str], name: str) -> list[float]:

@@ -98,6 +98,15 @@ def test_a_setting_makes_another_body_which_is_unseen() -> None:
     assert described["x"].seen, "it is the heavy one by another name"
 
 
+def test_only_what_was_set_is_told_as_changed() -> None:
+    single = of_table(env={"id": "Pendulum-v1"})
+    changed = choose(single, None, ["env.kwargs.g=1.5"], []).settings
+    assert changed == {"env.kwargs.g": 1.5}  # and not env.kwargs, which was empty
+    with_g = of_table(env={"id": "Pendulum-v1", "kwargs": {"g": 2.0}})
+    changed = choose(with_g, None, ["env.kwargs={}"], []).settings
+    assert changed == {"env.kwargs": {}, "env.kwargs.g": None}
+
+
 def test_settings_of_the_policy_change_the_episodes_but_not_the_body() -> None:
     free = played(bodies())["light"]
     frozen = played(bodies(), "policy.freeze_after=1")["light"]
@@ -152,6 +161,9 @@ def episode_purpose() -> Any:
         (["env.episodes_per_member=2"], r"esd eval has --episodes"),
         (["env.normalize_observations=true"], r"observations as they are in the run"),
         (["env.kwargs.g=1"], r"env.kwargs.g=1: has no effect on variant 'light'"),
+        (["env.kwargs={g=1}"], r"env.kwargs={g=1}: has no effect on variant 'light'"),
+        (["env . kwargs.g=1"], r"not in an evaluation"),
+        (["env.kwargs.g.x=1"], r"env.kwargs.g.x=1: has no effect on variant 'light'"),
         (["policy.freeze_after=-1"], r"policy.freeze_after = -1: expected"),
         (["policy.freezeafter=1"], r"did you mean 'freeze_after'"),
     ],

@@ -45,6 +45,21 @@ def test_every_rank_of_any_number_gets_the_bits_of_one(rules: str, world: Commun
 
 
 @pytest.mark.mpi
+def test_ranks_that_have_read_different_states_refuse_to_mix_them(world: Communicator) -> None:
+    config = of_table(env={"id": "Pendulum-v1", "max_steps": 20})
+    h = make_policy(config.policy, Interface(3, 1, True)).initial_parameters(0)
+    h[0] = world.rank
+    state = start(make_strategy(config), h, 0)
+    if world.size == 1:
+        evaluate(world, choose(config, None, (), ()), state, 2, 3)
+        return
+    with pytest.raises(JobFailedError) as failure:
+        evaluate(world, choose(config, None, (), ()), state, 2, 3)
+    if world.rank == 0:
+        assert "different states" in str(failure.value.__cause__)
+
+
+@pytest.mark.mpi
 def test_what_one_rank_refuses_all_hear_of(world: Communicator) -> None:
     with pytest.raises(JobFailedError) as failure:
         played(world, "policy.hidden=[3]")
