@@ -59,6 +59,33 @@ def test_freezing_is_drawn_from_what_all_runs_were_evaluated_with(found: dict[st
     assert set(learning._frozen(found["arms"]["static"])) == {0}
 
 
+def test_evaluations_done_in_another_way_or_of_an_older_h_are_not_mixed_in() -> None:
+    def evaluation(mean: float, step: int, generation: int = 10, **changes: Any) -> dict[str, Any]:
+        own = {"checkpoint": "best", "seed": 0, "episodes": 9, "rules": "evolved"}
+        settings = {learning.FREEZE: step} if step else {}
+        variants = [{"name": "a", "mean": mean}]
+        return {
+            **own,
+            "generation": generation,
+            "settings": settings,
+            "variants": variants,
+            **changes,
+        }
+
+    # in the order of their files' names: best-g10-… comes before best-g9-… and last-…
+    evaluations = [
+        evaluation(1.0, 0),
+        evaluation(2.0, 5),
+        evaluation(3.0, 0, 9),
+        evaluation(4.0, 5, 9),
+        evaluation(5.0, 0, checkpoint="last"),
+        evaluation(6.0, 0, seed=1),
+    ]
+    run = {"reduce": "mean", "evaluations": evaluations}
+    assert learning._frozen([run, run]) == {0: [1.0, 1.0], 5: [2.0, 2.0]}
+    assert learning._frozen([{**run, "evaluations": []}]) == {}
+
+
 def test_the_page_is_made_of_the_results_that_are_kept() -> None:
     page = learning.PAGE.read_text("utf-8")
     parts = {path.stem: (path.stem, learning.section) for path in learning.LEARNING.glob("*.json")}
