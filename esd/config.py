@@ -181,7 +181,8 @@ class HebbianConfig:
         1.0,
         "factor on every change of a weight; with coefficients of N(0, 1) and weights of at most 1, a rate of 1 "
         "overwrites a network within a few steps, a small one lets it integrate over many",
-        **POSITIVE,
+        expected="1e-30 to 1e30",  # float32 makes 0 or infinity of others
+        check=lambda v: 1e-30 <= v <= 1e30,
     )
     convolutions: bool = _setting(
         False,

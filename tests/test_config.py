@@ -63,6 +63,8 @@ def test_defaults_are_valid() -> None:
         ({"policy": {"kind": "hebbiann"}}, ["policy.kind = 'hebbiann': did you mean 'hebbian'?"]),
         ({"policy": {"kind": 3}}, ["policy.kind = 3"]),
         ({"policy": {"kind": "static", "rule": "A"}}, ["policy.rule: unknown key"]),
+        ({"policy": {"rate": 1e-60}}, ["policy.rate = 1e-60: expected 1e-30 to 1e30"]),
+        ({"policy": {"rate": 1e39}}, ["policy.rate = 1e+39: expected 1e-30 to 1e30"]),
         ({"policy": {"hidden": 3}}, ["policy.hidden = 3: expected a list"]),
         ({"policy": {"hidden": [3, 0]}}, ["policy.hidden = [3, 0]: expected sizes above 0"]),
         ({"policy": {"hidden": [3, "x"]}}, ["policy.hidden[1] = 'x': expected an integer"]),
