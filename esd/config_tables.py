@@ -150,7 +150,7 @@ def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> No
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             _refuse_what_no_hash_takes(item, f"{path}[{i}]", problems)
-    elif not isinstance(value, str | int | float) or value != value:
+    elif not isinstance(value, str | int | float | None) or value != value:
         problems.append(f"{path} = {value}: expected text, a number, true or false")
 
 
