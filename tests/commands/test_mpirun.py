@@ -48,9 +48,7 @@ def test_the_default_experiment_has_the_same_h_on_1_2_3_5_and_64_ranks(tmp_path:
 
 def test_evaluation_gives_the_same_episodes_on_any_number_of_ranks(tmp_path: Path) -> None:
     esd("train", *TINY, "--run", "run", cwd=tmp_path)
-    bodies = (
-        'env.variants=[{name = "a", kwargs = {}}, {name = "b", id = "esd/CartPoleHiddenSign-v0"}]'
-    )
+    bodies = 'env.variants=[{name = "a", kwargs = {}}, {name = "b", id = "esd/HiddenCartPole-v0"}]'
     asked = ["--set", bodies, "--episodes", "7", "--json"]
     results, files = [], []
     for ranks in (0, 1, 2, 3):

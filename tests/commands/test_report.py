@@ -9,9 +9,7 @@ import pytest
 
 from tests.commands.shell import TINY, esd
 
-BODIES = (
-    'env.variants=[{name = "a"}, {name = "up", id = "esd/CartPoleHiddenSign-v0", unseen = true}]'
-)
+BODIES = 'env.variants=[{name = "a"}, {name = "up", id = "esd/HiddenCartPole-v0", unseen = true}]'
 
 
 @pytest.fixture(scope="module")
