@@ -125,6 +125,14 @@ def test_a_run_starts_from_the_h_of_another_and_can_be_rebuilt_without_it(
     assert shown == [parent, json.loads(result.stdout)["h_sha256"]]
 
 
+def test_an_h_of_the_same_size_but_another_order_is_no_start(run: Path, tmp_path: Path) -> None:
+    words = ("train", *TINY, "--set", "policy.order=F", "--from", run, "--run", "child")
+    result = esd(*words, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "evolved for another network" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_fresh_asks_for_yes_before_it_deletes_a_run(run: Path) -> None:
     (run / "notes.txt").write_text("mine")
     before = contents(run)
