@@ -15,7 +15,7 @@ parameters and the state; functions that draw from elsewhere break law 1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeGuard, cast
 
 import gymnasium
 import numpy as np
@@ -31,7 +31,6 @@ from esd.spaces import ActionDecoder
 Float64s = npt.NDArray[np.float64]
 
 
-@runtime_checkable
 class CompiledEnvironment(Protocol):
     """What ``env.unwrapped.compiled`` has to have.
 
@@ -76,21 +75,26 @@ def offered(env: gymnasium.Env[Any, Any], name: str) -> CompiledEnvironment | No
     while type(env) in (OrderEnforcing, TimeLimit):
         env = env.env  # type: ignore[attr-defined]  # both are wrappers
     found = getattr(env, "compiled", None)
-    if isinstance(env, gymnasium.Wrapper) or not isinstance(found, CompiledEnvironment):
+    addresses = ("reset_address", "step_address")
+    # what has neither is something else that happens to be called so
+    if isinstance(env, gymnasium.Wrapper) or not any(hasattr(found, key) for key in addresses):
         return None
+    for key in addresses:
+        address = getattr(found, key, None)
+        if not isinstance(address, int | np.integer) or not 0 < address < 2**63:
+            raise UsageError(
+                f"env.id = {name!r}: compiled.{key} is {address!r}, expected the address of a C function"
+            )
     for key in ("parameters", "state"):
-        array = getattr(found, key)
+        array = getattr(found, key, None)
         if not isinstance(array, np.ndarray) or array.dtype != np.float64 or array.ndim != 1:
-            raise UsageError(f"env.id = {name!r}: compiled.{key} has to be a float64 vector")
+            what = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else array
+            raise UsageError(
+                f"env.id = {name!r}: compiled.{key} is {what}, expected a float64 vector"
+            )
         if not array.flags.c_contiguous or (key == "state" and not array.flags.writeable):
             raise UsageError(  # C is given its address alone
                 f"env.id = {name!r}: compiled.{key} has to be contiguous and writable; take a copy of it"
-            )
-    for key in ("reset_address", "step_address"):
-        address = getattr(found, key)
-        if not isinstance(address, int | np.integer) or not 0 < address < 2**63:
-            raise UsageError(
-                f"env.id = {name!r}: compiled.{key} = {address!r}: expected the address of a C function"
             )
     space = env.observation_space
     if not isinstance(space, spaces.Box) or space.dtype != np.float32:
@@ -98,7 +102,7 @@ def offered(env: gymnasium.Env[Any, Any], name: str) -> CompiledEnvironment | No
             f"env.id = {name!r}: offers compiled episodes, so its observation space has to be a Box of float32, "
             f"not {space}"
         )
-    return found
+    return cast(CompiledEnvironment, found)
 
 
 class CompiledEpisodes:

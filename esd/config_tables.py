@@ -202,11 +202,29 @@ def identity(config: Config) -> str:
 def differences_that_matter(stored: Config, asked: Config) -> list[str]:
     """Where two configs would give a different h, one text per key."""
     old, new = settings_of_h(stored), settings_of_h(asked)
-    return [
+    before, now = old.pop("env.variants"), new.pop("env.variants")
+    return _differences_of_variants(before, now) + [
         f"{key} = {_shown(new.get(key, 'unset'))}, but the run has {_shown(old.get(key, 'unset'))}"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
     ]
+
+
+def _differences_of_variants(stored: list[Any], asked: list[Any]) -> list[str]:
+    """How the bodies that a run is trained on differ from those asked for, by their names: none if they don't."""
+    old, new = ({variant["name"]: variant for variant in variants} for variants in (stored, asked))
+    found = [f"{name!r} is not among the run's" for name in new if name not in old]
+    found += [f"{name!r} of the run is missing" for name in old if name not in new]
+    found += [
+        f"{name!r} has {key} = {_shown(new[name][key])}, but the run has {_shown(old[name][key])}"
+        for name in new
+        if name in old
+        for key in new[name]
+        if new[name][key] != old[name][key]
+    ]
+    if not found and stored != asked:
+        found = [f"in the run their order is {', '.join(map(repr, old))}"]
+    return [f"env.variants trained on: {', '.join(found)}"] if found else []
 
 
 def experiment_names() -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +16,19 @@ from esd.commit import GenerationReport
 from esd.files import json_text
 
 SECONDS_BETWEEN_LINES = 1.0
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Print to a reader that may have had enough, as ``head`` has: that is not a failure of ours."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is left in the buffer is flushed at exit, which must not fail either
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def print_json(data: dict[str, Any]) -> None:

@@ -198,8 +198,9 @@ def make_rollout(subject: Subject, state: RunState) -> Rollout:
             f"({trained.size} in the run, {layout.size} so)"
         )
     if layout.size != state.h.size:
+        env_id = config.env.of_variant(subject.variants[0]).id
         raise UsageError(
-            f"env.id = {config.env.id!r}: its policy has {layout.size} coordinates, the run's h has {state.h.size}: "
+            f"env.id = {env_id!r}: its policy has {layout.size} coordinates, the run's h has {state.h.size}: "
             "observations or actions are of another size"
         )
     rollout.use_statistics(state.observations)

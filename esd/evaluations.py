@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esd.errors import UsageError
+from esd.errors import RunError, UsageError
 from esd.evaluate import Subject, VariantResult
 from esd.files import json_text, write_atomically
 from esd.folder import RunFolder
@@ -70,7 +70,13 @@ class Conditions:
         ]
         if self.rules != "evolved":
             parts.append(f"{self.rules} rules")
-        parts += [f"{key} = {json.dumps(v)}" for key, v in json.loads(self.settings).items()]
+        # what is gone only because something below it is there says nothing: env.kwargs beside env.kwargs.gravity
+        changed = json.loads(self.settings)
+        parts += [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            for key, value in changed.items()
+            if value is not None or not any(other.startswith(f"{key}.") for other in changed)
+        ]
         return ", ".join(parts)
 
 
@@ -172,7 +178,10 @@ def store(folder: RunFolder, description: dict[str, Any]) -> Path:
         f"{description['checkpoint']}-g{description['generation']}-s{description['seed']}-n{description['episodes']}"
         f"-{_digest(made_of, 10)}.json"
     )
-    folder.evaluations.mkdir(exist_ok=True)
+    try:
+        folder.evaluations.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder.evaluations}: can't be made ({error.strerror})") from error
     path = folder.evaluations / name
     write_atomically(path, json_text(description, indent=1).encode() + b"\n")
     return path

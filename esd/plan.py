@@ -128,14 +128,19 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     if differences:
         raise UsageError(
             f"{folder.path}: holds a run of experiment {name!r} with other settings: {'; '.join(differences)}. Only "
-            "generations, device, batch_members and [run] may change on resume; name another folder with --run, or "
-            "overwrite with --fresh"
+            "generations, device, batch_members, [run] and unseen variants may change on resume; name another folder "
+            "with --run, or overwrite with --fresh"
         )
     _tell_change_of_device(stored, config, warn)
     paths = folder.checkpoint_files()
     contents = folder.journal(stored)
     checkpoint = folder.newest_checkpoint(paths, stored, contents, warn)
     finished = _why_finished(folder, config, contents.next_generation)
+    if finished and stored.env.variants != config.env.variants:
+        warn(
+            "unseen variants are kept only when the run goes on; to play others on a finished one: esd eval "
+            f"{shlex.quote(str(folder.path))} --set 'env.variants=[…]'"
+        )
     return Plan(
         config, folder.path, folder.journal_file.read_bytes(), checkpoint, finished=finished
     )

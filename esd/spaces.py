@@ -15,6 +15,17 @@ from esd.kernels import actions
 Float32s = npt.NDArray[np.float32]
 
 
+def _is_made_of_numbers(space: spaces.Space[Any]) -> bool:
+    """Whether a space is one that we flatten: Gymnasium flattens Text and OneOf as well, but not into numbers."""
+    if isinstance(space, spaces.Dict):
+        return all(map(_is_made_of_numbers, space.spaces.values()))
+    if isinstance(space, spaces.Tuple):
+        return all(map(_is_made_of_numbers, space.spaces))
+    return isinstance(
+        space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+    )
+
+
 class ObservationFlattener:
     """Writes observations into one float32 buffer: Box as it is, everything else by Gymnasium's own ``flatten``."""
 
@@ -22,7 +33,7 @@ class ObservationFlattener:
         """Prepare for one observation space.
 
         Raises:
-            UsageError: naming a space that has no fixed flat size (Sequence, Graph).
+            UsageError: naming a space that has no fixed flat size (Sequence, Graph) or isn't numbers (Text, OneOf).
         """
         self._space = space
         try:
@@ -30,7 +41,7 @@ class ObservationFlattener:
             self.size = int(spaces.flatdim(space))
         except (NotImplementedError, ValueError):
             flat_space = None
-        if not isinstance(flat_space, spaces.Box):
+        if not isinstance(flat_space, spaces.Box) or not _is_made_of_numbers(space):
             raise UsageError(
                 f"env.id = {name!r}: observation space {space} has no fixed flat size; "
                 "supported: Box, Discrete, MultiDiscrete, MultiBinary and Dict or Tuple of these"

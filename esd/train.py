@@ -23,6 +23,7 @@ from esd.journal import JournalContents, JournalHeader
 from esd.mpi.comm import Communicator, agreement, exit_code_of, raise_if_any_failed
 from esd.mpi.schedule import Schedule
 from esd.plan import Plan
+from esd.policies.registry import make_policy
 from esd.provenance import collect
 from esd.records import Records, Status
 from esd.reduction import center_return
@@ -89,7 +90,7 @@ def _prepare_state(
         state = first_state(config, interface, h0)
         own_canary = canary.compute(config, rollout, evaluator, h0)
         if plan.start_from is not None:
-            state = _start_from(plan.start_from, state)
+            state = _start_from(plan.start_from, state, rollout)
         header = JournalHeader(
             identity(config),
             state.h_sha256(),
@@ -127,18 +128,27 @@ def _replay(memory: NodeState, contents: JournalContents) -> None:
             raise failure.reason from None
 
 
-def _start_from(path: Path, state: RunState) -> RunState:
+def _start_from(path: Path, state: RunState, rollout: Rollout) -> RunState:
     """Put the last h of another run in place of h_0.
 
     Raises:
-        UsageError: if it is of another size.
+        UsageError: if it is of another size, or its coordinates are other things.
     """
     parent = RunFolder(path)
     config = parent.config()
     h = parent.state_at(None, config, parent.journal(config)).h
     if h.shape != state.h.shape:
         raise UsageError(
-            f"--from {path}: its h has {h.size} coordinates, this policy has {state.h.size}"
+            f"--from {path}: its h has {h.size} coordinates, this policy has {state.h.size}; name the experiment as "
+            f"well, the run's own is {parent.config_file}"
+        )
+    # the same size may still be another network: order = "F", other hidden layers
+    layout = rollout.policy.layout
+    theirs = make_policy(config.policy, rollout.interface).layout
+    if (dict(theirs.shapes), theirs.order) != (dict(layout.shapes), layout.order):
+        raise UsageError(
+            f"--from {path}: its h was evolved for another network, whose coordinates mean other things: compare "
+            f"policy.kind, rule, hidden and order with {parent.config_file}"
         )
     return RunState(dataclasses.replace(state.evolution, h=h), state.observations)
 

@@ -272,17 +272,17 @@ def test_functions_that_are_not_the_environments_own_step_are_found_at_start() -
 @pytest.mark.parametrize(
     ("attribute", "value", "message"),
     [
-        ("parameters", np.zeros(2, np.float32), "compiled.parameters has to be a float64 vector"),
-        ("state", [0.0], "compiled.state has to be a float64 vector"),
+        (
+            "parameters",
+            np.zeros(2, np.float32),
+            r"compiled.parameters is float32 \[2\], expected a float64",
+        ),
+        ("state", [0.0], r"compiled.state is \[0.0\], expected a float64 vector"),
+        ("step_address", None, "compiled.step_address is None, expected the address"),
+        ("reset_address", 0, "compiled.reset_address is 0, expected the address"),
         ("state", np.zeros(4)[::2], "compiled.state has to be contiguous and writable"),
         ("parameters", np.zeros(2)[::-1], "compiled.parameters has to be contiguous"),
         ("state", np.broadcast_to(0.0, 1), "compiled.state has to be contiguous and writable"),
-        (
-            "step_address",
-            None,
-            "compiled.step_address = None: expected the address of a C function",
-        ),
-        ("reset_address", 0, "compiled.reset_address = 0: expected the address"),
     ],
 )
 def test_an_offer_that_cannot_be_called_is_a_clear_error(
@@ -297,6 +297,27 @@ def test_an_offer_that_cannot_be_called_is_a_clear_error(
     monkeypatch.setattr(Users, "__init__", changed)
     with pytest.raises(UsageError, match=message):
         Rollout(of_table(env=OWN))
+
+
+def test_an_offer_without_a_state_is_refused_but_something_else_of_that_name_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = Users.__init__
+
+    def without_state(self: Users, *arguments: Any) -> None:
+        original(self, *arguments)
+        del self.state
+
+    monkeypatch.setattr(Users, "__init__", without_state)
+    with pytest.raises(UsageError, match=r"compiled\.state is None, expected a float64 vector"):
+        Rollout(of_table(env=OWN))
+    monkeypatch.setattr(Own, "compiled", True, raising=False)
+    monkeypatch.setattr(
+        Own,
+        "__setattr__",
+        lambda self, key, value: key == "compiled" or object.__setattr__(self, key, value),
+    )
+    assert not Rollout(of_table(env=OWN)).compiled
 
 
 def test_lockstep_steps_through_python_and_has_the_same_bits() -> None:

@@ -202,6 +202,9 @@ def test_an_environment_of_another_size_is_refused() -> None:
     config = of_table(env={"id": "Pendulum-v1"})
     with pytest.raises(UsageError, match="another size"):
         make_rollout(choose(config, "CartPole-v1", [], []), state_of(config))
+    of_a_variant = ['env.variants=[{name = "cart", id = "CartPole-v1"}]']
+    with pytest.raises(UsageError, match=r"env.id = 'CartPole-v1': .* another size"):
+        make_rollout(choose(config, None, of_a_variant, []), state_of(config))
 
 
 class Telling(gymnasium.Wrapper):
@@ -319,6 +322,12 @@ def test_the_mean_over_variants_takes_an_episode_as_one(tmp_path: Path) -> None:
     returns = np.array([variant["returns"] for variant in found["variants"]])
     assert found["mean"] == pytest.approx(returns.mean())
     assert found["std"] == pytest.approx(returns.mean(axis=0).std(ddof=1))
+
+
+def test_conditions_in_words_name_what_was_changed_and_nothing_else() -> None:
+    settings = choose(of_table(env={"id": "Pendulum-v1"}), None, ["env.kwargs.g=1.6"], []).settings
+    words = Conditions("best", 0, 5, "evolved", json.dumps(settings)).described()
+    assert words == "best checkpoint, 5 test episodes per variant, seed 0, env.kwargs.g = 1.6"
 
 
 def test_conditions_can_be_asked_for_by_their_own_options() -> None:

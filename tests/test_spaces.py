@@ -87,8 +87,11 @@ def test_observations_are_flattened_as_gymnasium_flattens_them(name: str) -> Non
     [
         spaces.Sequence(spaces.Discrete(2)),
         spaces.Graph(spaces.Box(-1, 1, (2,)), None),
+        spaces.Text(3),
+        spaces.Dict({"speed": spaces.Box(-1, 1, (2,)), "name": spaces.Text(3)}),
+        spaces.OneOf([spaces.Discrete(2), spaces.Box(-1, 1, (2,))]),
     ],
-    ids=["sequence", "graph"],
+    ids=["sequence", "graph", "text", "text in a dict", "one of"],
 )
 def test_an_unsupported_observation_space_is_refused_by_name(space: spaces.Space) -> None:
     with pytest.raises(UsageError, match=type(space).__name__):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from esd.config import Config
-from esd.config_tables import identity, parse, to_table
+from esd.config_tables import differences_that_matter, identity, parse, to_table
 from esd.errors import UsageError
 from esd.generation import OneByOne
 from esd.records import Records
@@ -119,6 +119,24 @@ def test_only_the_bodies_trained_on_make_a_run_the_one_it_is() -> None:
     assert identity(config) == identity(with_bodies(*BODIES[:2]))
     assert identity(config) != identity(with_bodies(*BODIES[::-1]))
     assert parse(to_table(config), "again") == config
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ([BODIES[0]], f"{BODIES[1]['name']!r} of the run is missing"),
+        ([*BODIES[:2], {"name": "new"}], "'new' is not among the run's"),
+        ([BODIES[0], {**BODIES[1], "kwargs": {}}], "has kwargs = {}, but the run has {'g': "),
+        ([*BODIES[1::-1]], "in the run their order is"),
+    ],
+)
+def test_another_list_of_bodies_is_told_by_their_names(
+    asked: list[dict[str, Any]], words: str
+) -> None:
+    (told,) = differences_that_matter(with_bodies(*BODIES), with_bodies(*asked))
+    assert told.startswith("env.variants trained on: ")
+    assert words in told
+    assert differences_that_matter(with_bodies(*BODIES), with_bodies(*BODIES[:2])) == []
 
 
 @pytest.mark.parametrize("reduction", ["mean", "min", "mean_of_ranks"])

@@ -92,6 +92,7 @@ def evaluate(
 
     from esd import evaluations
     from esd import trace as traces
+    from esd.console import reader_may_leave
     from esd.errors import UsageError
     from esd.evaluate import choose
     from esd.evaluate import evaluate as play
@@ -120,8 +121,11 @@ def evaluate(
                     json.dumps(subject.settings, sort_keys=True),
                 )
                 found = evaluations.describe(folder, subject, state, conditions, results)
-                evaluations.store(folder, found)
-                _report(found, conditions.described(), trace, as_json)
+                try:
+                    evaluations.store(folder, found)
+                finally:  # where it can't be kept it is told all the same: episodes are dear
+                    with reader_may_leave():
+                        _report(found, conditions.described(), trace, as_json)
         return 0
 
     on_ranks(body)

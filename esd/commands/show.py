@@ -42,6 +42,10 @@ def show(
 
         if sum((as_json, as_csv, follow)) > 1:
             raise UsageError("--json, --csv and --follow exclude each other; give one of them")
+        if generation is not None and (as_csv or follow):
+            raise UsageError(
+                f"--generation {generation}: --csv and --follow show all of them; take it alone or with --json"
+            )
         folder = RunFolder(run)
         folder.require_run()
         if as_csv:

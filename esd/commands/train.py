@@ -55,6 +55,7 @@ def train(
     from esd.errors import EXIT_STOPPED_EARLY
     from esd.folder import RunFolder
     from esd.mpi.comm import agreement
+    from esd.mpi.launch import launched
     from esd.plan import Plan, TrainRequest, make_plan
     from esd.stop import StopRequest
     from esd.train import train as train_plan
@@ -62,7 +63,7 @@ def train(
     request = TrainRequest(experiment, run, settings or (), fresh, yes, start_from)
 
     def body(comm: Communicator) -> int:
-        reporter = ConsoleReporter(as_json, comm.size > 1) if comm.rank == 0 else Quiet()
+        reporter = ConsoleReporter(as_json, launched()) if comm.rank == 0 else Quiet()
         encoded = b""
         with agreement(comm, "planning"):
             if comm.rank == 0:

@@ -44,3 +44,8 @@ def launched_processes(environment: Mapping[str, str] = os.environ) -> int:
         if environment.get(name, "").isdigit():
             return int(environment[name])
     return 1
+
+
+def launched(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a launcher started this process, be it the only one."""
+    return any(environment.get(name, "").isdigit() for name in _SIZE_VARIABLES)

@@ -200,3 +200,10 @@ def test_an_environment_in_the_working_directory_is_found_on_every_rank(tmp_path
         cwd=tmp_path, env=variables, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
+
+
+def test_a_single_launched_rank_writes_plain_lines_too(tmp_path: Path) -> None:
+    result = esd("train", *TINY, "--run", "run", cwd=tmp_path, ranks=1)
+    assert result.returncode == 0
+    assert "generation 0/3" in result.stdout
+    assert "\x1b" not in result.stdout

@@ -87,6 +87,7 @@ def test_follow_shows_generations_while_they_are_trained(tmp_path: Path) -> None
         (["."], "not the folder of a run"),
         (["run", "--json", "--csv"], "exclude each other"),
         (["run", "--generation", "-1"], "generation -1"),
+        (["run", "--generation", "1", "--csv"], "--csv and --follow show all of them"),
     ],
 )
 def test_wrong_use_of_show_is_a_clear_error(arguments: list[str], words: str, folder: Path) -> None:
@@ -204,3 +205,25 @@ def test_one_episode_has_no_interval_and_json_stays_valid(folder: Path) -> None:
 def test_list_names_what_there_is(topic: str, name: str, tmp_path: Path) -> None:
     assert name in json.loads(esd("list", topic, "--json", cwd=tmp_path).stdout)[topic]
     assert name in esd("list", topic, cwd=tmp_path).stdout
+
+
+def test_an_evaluation_that_cannot_be_kept_is_told_all_the_same(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder / "run", tmp_path / "run", ignore=shutil.ignore_patterns("evaluations"))
+    (tmp_path / "run" / "evaluations").write_text("in the way")
+    result = esd("eval", "run", "--episodes", "3", "--json", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == "esd: run/evaluations: can't be made (File exists)\n"
+    assert json.loads(result.stdout)["episodes"] == 3
+
+
+def test_a_reader_that_leaves_early_is_no_error(folder: Path) -> None:
+    words = command("eval", "run", "--episodes", "3")
+    process = subprocess.Popen(
+        words, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(timeout=240)
+    assert (process.returncode, errors) == (0, b"")

@@ -73,6 +73,20 @@ def test_a_finished_run_says_how_to_extend_it_and_changes_nothing(run: Path) -> 
     assert "finished" in result.stdout
     assert f"esd train --run {run} --set generations=6" in result.stdout
     assert contents(run) == before
+    moon = 'env.variants=[{name = "moon", unseen = true}, {name = "earth"}]'
+    other = esd("train", "--run", run, "--set", moon, cwd=run.parent)
+    assert "'earth' is not among the run's" in other.stderr
+
+
+def test_unseen_variants_of_a_finished_run_are_not_dropped_without_a_word(tmp_path: Path) -> None:
+    bodies = 'env.variants=[{name = "earth"}, {name = "moon", unseen = true}]'
+    asked = ("train", *TINY, "--run", "run", "--set")
+    assert esd(*asked, bodies, cwd=tmp_path).returncode == 0
+    again = esd(*asked, bodies, cwd=tmp_path)
+    assert "unseen" not in again.stdout
+    other = esd(*asked, bodies.replace("moon", "mars"), cwd=tmp_path)
+    assert other.returncode == 0
+    assert "unseen variants are kept only when the run goes on" in other.stdout
 
 
 def test_an_extended_run_is_the_same_as_a_long_one(run: Path, tmp_path: Path) -> None:
@@ -109,6 +123,14 @@ def test_a_run_starts_from_the_h_of_another_and_can_be_rebuilt_without_it(
         for more in (("--generation", "0"), ("--generation", "3"))
     ]
     assert shown == [parent, json.loads(result.stdout)["h_sha256"]]
+
+
+def test_an_h_of_the_same_size_but_another_order_is_no_start(run: Path, tmp_path: Path) -> None:
+    words = ("train", *TINY, "--set", "policy.order=F", "--from", run, "--run", "child")
+    result = esd(*words, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "evolved for another network" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_fresh_asks_for_yes_before_it_deletes_a_run(run: Path) -> None:
