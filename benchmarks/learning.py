@@ -32,7 +32,7 @@ POINTS = 200  # of a curve that are kept
 def _curve(lines: list[metrics.Line]) -> dict[str, list[float]]:
     """The center's return over environment steps and seconds, thinned to so many points."""
     points = [line for line in lines if line["center_return"] is not None]
-    kept = points[:: -(-len(points) // POINTS)] + points[-1:]
+    kept = points[:: -(-len(points) // POINTS) or 1] + points[-1:]
     return {
         "env_steps": [line["env_steps"] for line in kept],
         "seconds": [round(line["seconds"], 1) for line in kept],

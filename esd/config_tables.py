@@ -195,7 +195,7 @@ def settings_of_h(config: Config) -> dict[str, Any]:
 
 
 def identity(config: Config) -> str:
-    """Hash of the settings that h depends on; the same for two configs exactly if they give the same h."""
+    """Hash of the settings that h depends on; two configs with the same one give the same h."""
     return hashlib.sha256(json.dumps(settings_of_h(config), sort_keys=True).encode()).hexdigest()
 
 
