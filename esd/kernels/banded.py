@@ -24,10 +24,10 @@ from esd.kernels.elementary import exp
 from esd.kernels.lanes import LANES, load, splat, store, total
 
 f32 = np.float32
-i32 = np.int32
 u32 = np.uint32
 
 MOST_TOKENS = 2**31 - 1  # places are int32
+_MET_BEFORE = f32(-1.0)  # in place of a weight, of which none is below 0
 
 
 @inlined
@@ -52,39 +52,40 @@ def _sort(buckets, filled, order):
 
 
 @inlined
-def _find_bands(query_buckets, key_buckets, starts, ends, gone, cap, capacity, inclusive, places, lows, highs):
+def _find_bands(query_buckets, key_buckets, come, starts, ends, gone, limits, places, lows, highs):
     """Where in the sorted order each key lies, and where each query's band begins and ends.
 
     Args:
-        query_buckets: int64 [n].
-        key_buckets: int64 [n].
+        query_buckets: int64 [queries].
+        key_buckets: int64 [keys].
+        come: int64 [queries], not falling: how many keys have come before each query.
         starts: int64 [buckets + 1], where each bucket begins.
         ends: int64 [buckets]; scratch: where the keys end that have come so far.
         gone: int64 [buckets]; scratch: where those begin that are not beyond the capacity.
-        cap: keys in a band, at most.
-        capacity: keys remembered, at most.
-        inclusive: a query's own key has come.
-        places: int32 [n]; written.
-        lows: int32 [n]; written.
-        highs: int32 [n]; written.
+        limits: cap and capacity.
+        places: int32 [keys]; written.
+        lows: int32 [queries]; written.
+        highs: int32 [queries]; written.
     """
-    for b in range(ends.size):
-        ends[b] = starts[b]
-        gone[b] = starts[b]
+    cap, capacity = limits
+    ends[:] = starts[: ends.size]
+    gone[:] = starts[: gone.size]
+    key = 0
     for t in range(query_buckets.size):
+        while key < come[t]:
+            if key >= capacity:
+                gone[key_buckets[key - capacity]] += 1
+            bucket = key_buckets[key]
+            places[key] = ends[bucket]
+            ends[bucket] += 1
+            key += 1
         bucket = query_buckets[t]
-        if inclusive:
-            if t >= capacity:
-                gone[key_buckets[t - capacity]] += 1
-            places[t] = ends[key_buckets[t]]
-            ends[key_buckets[t]] += 1
-        elif t > capacity:
-            gone[key_buckets[t - capacity - 1]] += 1
         highs[t] = ends[bucket]
         lows[t] = max(ends[bucket] - cap, gone[bucket])
-        if not inclusive:
-            places[t] = ends[key_buckets[t]]
-            ends[key_buckets[t]] += 1
+    while key < key_buckets.size:  # nobody's, but a place they have
+        places[key] = ends[key_buckets[key]]
+        ends[key_buckets[key]] += 1
+        key += 1
 
 
 @inlined
@@ -155,32 +156,43 @@ def _accumulate(values, width, low, weights, count, factor, out):
 
 @kernel
 def attend(
-    queries, keys, values, query_buckets, key_buckets, buckets, limits, out, largest, mass, counts
+    queries,
+    keys,
+    values,
+    query_buckets,
+    key_buckets,
+    come,
+    buckets,
+    limits,
+    out,
+    largest,
+    mass,
+    counts,
 ):
     """Σ softmax(query · key) value over what each query finds, for all queries of a sequence.
 
     Args:
-        queries: float32 [n, size], scaled already.
-        keys: float32 [n, size].
-        values: float32 [n, value size].
-        query_buckets: int64 [rounds, n].
-        key_buckets: int64 [rounds, n].
+        queries: float32 [queries, size], scaled already.
+        keys: float32 [keys, size].
+        values: float32 [keys, value size].
+        query_buckets: int64 [rounds, queries].
+        key_buckets: int64 [rounds, keys].
+        come: int64 [queries], not falling: how many keys have come before each query.
         buckets: of a round.
-        limits: cap, capacity and inclusive, see ``lsh.stream.Limits``; int64 [3].
-        out: float32 [n, padded value size]; zero at first; written.
-        largest: float32 [n]; written: the largest logit, −∞ where nothing is found.
-        mass: float32 [n]; zero at first; written: Σ exp(logit − largest).
-        counts: int64 [n]; zero at first; written: how many keys were found.
+        limits: cap and capacity, see ``lsh.stream.Limits``; two integers.
+        out: float32 [queries, padded value size]; zero at first; written.
+        largest: float32 [queries]; written: the largest logit, −∞ where nothing is found.
+        mass: float32 [queries]; zero at first; written: Σ exp(logit − largest).
+        counts: int64 [queries]; zero at first; written: how many keys were found.
     """
-    rounds, n = key_buckets.shape
-    size = keys.shape[1]
+    rounds, known = key_buckets.shape
+    n, size = queries.shape
     value_size = values.shape[1]
     width = _padded(value_size)
-    cap, capacity, inclusive = limits
-    places = np.empty((rounds, n), np.int32)
+    places = np.empty((rounds, known), np.int32)
     lows = np.empty((rounds, n), np.int32)
     highs = np.empty((rounds, n), np.int32)
-    order = np.empty((rounds, n), np.int64)
+    order = np.empty((rounds, known), np.int64)
     starts = np.empty((rounds, buckets + 1), np.int64)
     ends = np.empty(buckets, np.int64)
     gone = np.empty(buckets, np.int64)
@@ -192,12 +204,11 @@ def attend(
         _find_bands(
             query_buckets[r],
             key_buckets[r],
+            come,
             starts[r],
             ends,
             gone,
-            cap,
-            capacity,
-            inclusive != 0,
+            limits,
             places[r],
             lows[r],
             highs[r],
@@ -208,7 +219,7 @@ def attend(
     tile = np.zeros(size * widest * LANES, np.float32)
     bucket_values = np.zeros(most * width, np.float32)
     seen = np.zeros((rounds, most), np.int32)
-    band = min(most, cap)
+    band = min(most, limits[0])
     weights = np.zeros(_padded(band) + 4 * LANES, np.float32)
     query_order = np.empty(n, np.int64)
     query_starts = np.empty(buckets + 1, np.int64)
@@ -249,9 +260,9 @@ def attend(
                         span = u32(u32(highs[earlier, t]) - from_place)
                         for c in range(count):
                             if u32(u32(seen[earlier, low + c]) - from_place) < span:
-                                weights[c] = f32(-1.0)  # met before
+                                weights[c] = _MET_BEFORE
                     for c in range(count):
-                        if weights[c] < f32(0.0):
+                        if weights[c] == _MET_BEFORE:
                             weights[c] = f32(0.0)
                             new -= 1
                 padded = _padded(count)

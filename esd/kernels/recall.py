@@ -22,7 +22,9 @@ from esd.kernels.hashing import hash_one
 from esd.kernels.lanes import LANES, load, prefetch, splat, store, total
 
 # meaning of the first entries of ``settings``; what follows them are the factors of the hash
-TOKENS, LOOKUPS, FOUND, SIZE, VALUE_SIZE, ROUNDS, BUCKETS, CAP, CAPACITY, COLUMNS, FACTORS = range(11)
+TOKENS, LOOKUPS, FOUND, SIZE, VALUE_SIZE, ROUNDS, BUCKETS, CAP, CAPACITY, COLUMNS, FACTORS = range(
+    11
+)
 # of ``found``: the largest logit, Σ exp(logit − largest), and where the logits begin
 LARGEST, MASS, LOGITS = range(3)
 _LINE = 16  # float32 of a cache line
@@ -80,7 +82,9 @@ def _collect(query_buckets, settings, rows, rings, filled, stamps, candidates):
     capacity = settings[CAPACITY]
     tokens = settings[TOKENS]
     oldest = tokens - capacity
-    turn = tokens // capacity * capacity  # the number of the key in row 0, unless that is yet to come
+    turn = (
+        tokens // capacity * capacity
+    )  # the number of the key in row 0, unless that is yet to come
     stride = _padded(settings[SIZE]) + _padded(settings[VALUE_SIZE])
     count = 0
     for r in range(settings[ROUNDS]):
@@ -162,9 +166,7 @@ def _average(rows, offset, width, candidates, count, found, out):
 
 
 @inlined
-def look_up(
-    query, query_buckets, settings, rows, rings, filled, stamps, candidates, found, out
-):
+def look_up(query, query_buckets, settings, rows, rings, filled, stamps, candidates, found, out):
     """Set out to what is remembered for a query: Σ softmax(query · key) value, or zeros if nothing is.
 
     Args:
@@ -204,6 +206,13 @@ def normalize(x, y):
 
 
 @kernel
+def normalize_many(xs, ys):
+    """Set ys[t] = xs[t]/‖xs[t]‖, both float32 [n, size]."""
+    for t in range(xs.shape[0]):
+        normalize(xs[t], ys[t])
+
+
+@kernel
 def step(query, key, value, scale, shared, inclusive, write, projections, memory, work, out):
     """One step: look up a query and remember a key.
 
@@ -238,9 +247,7 @@ def step(query, key, value, scale, shared, inclusive, write, projections, memory
             hash_one(key, projections, columns, factors, rounds, sums, buckets[1])
     if write and inclusive:
         insert(own_key, value, buckets[1], settings, rows, rings, filled)
-    look_up(
-        scaled, buckets[0], settings, rows, rings, filled, stamps, candidates, found, out
-    )
+    look_up(scaled, buckets[0], settings, rows, rings, filled, stamps, candidates, found, out)
     if write and not inclusive:
         insert(own_key, value, buckets[1], settings, rows, rings, filled)
 

@@ -1,7 +1,7 @@
 """LSH attention of whole sequences: what the stream computes step by step, several times faster.
 
-Compiled rather than written in torch: the buckets must be the stream's, bit for bit, which torch's matrix products don't
-promise, and ragged bands have no fast form there.
+Compiled rather than written in torch: the buckets must be the stream's, bit for bit, which torch's matrix products
+don't promise, and ragged bands have no fast form there.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.errors import UsageError
-from esd.kernels import banded
+from esd.kernels import banded, recall
 from esd.kernels.plastic import padded
 from esd.lsh.hashing import Hash
-from esd.lsh.stream import Limits, scale_of
+from esd.lsh.stream import Limits, check_shapes, scale_of
 
 Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
@@ -38,8 +38,9 @@ class Attention:
 
 def shared_keys(queries: Float32s) -> Float32s:
     """Keys shared with queries: q/‖q‖, and zeros for zeros; float32 [n, size]."""
-    lengths = np.sqrt(np.einsum("ti,ti->t", queries, queries))[:, None]
-    return np.divide(queries, lengths, out=np.zeros_like(queries), where=lengths > 0.0)
+    keys = np.empty_like(queries)
+    recall.normalize_many(queries, keys)
+    return keys
 
 
 def attend(
@@ -48,6 +49,7 @@ def attend(
     values: Float32s,
     keys: Float32s | None = None,
     limits: Limits | None = None,
+    write: npt.NDArray[np.bool_] | None = None,
 ) -> Attention:
     """Attend causally within a sequence of n tokens; agrees with ``Stream.steps`` to 1e-5.
 
@@ -60,32 +62,39 @@ def attend(
         values: float32 [n, value size].
         keys: float32 [n, size]; None: the queries divided by their lengths.
         limits: None: those of ``Limits()``.
+        write: which keys are remembered, bool [n]; None: all.
 
     Raises:
         UsageError: shapes don't fit.
     """
     limits = limits or Limits()
+    check_shapes(hashed.size, queries, values, keys, write)
     n = len(queries)
-    shapes = [queries.shape, (n, hashed.size) if keys is None else keys.shape]
-    if any(shape != (n, hashed.size) for shape in shapes) or len(values) != n or values.ndim != 2:
-        raise UsageError(
-            f"queries and keys of shapes {shapes} with values of shape {values.shape}: "
-            f"expected [n, {hashed.size}] and [n, value size]"
-        )
     if n > banded.MOST_TOKENS:
         raise UsageError(f"{n} tokens: expected at most {banded.MOST_TOKENS}")
+    written = np.ones(n, np.bool_) if write is None else write
+    come = np.cumsum(written) - (0 if limits.inclusive else written)
     queries = np.ascontiguousarray(queries, np.float32)
     query_buckets = hashed(queries)
+    if keys is None:
+        own_keys, key_buckets = shared_keys(queries), query_buckets
+    else:
+        own_keys = np.ascontiguousarray(keys, np.float32)
+        key_buckets = hashed(own_keys)
+    if write is not None:
+        own_keys, key_buckets = own_keys[write], np.ascontiguousarray(key_buckets[:, write])
+        values = values[write]
     out = np.zeros((n, padded(values.shape[1])), np.float32)
     largest, mass, counts = np.empty(n, np.float32), np.zeros(n, np.float32), np.zeros(n, np.int64)
     banded.attend(
         queries * scale_of(hashed.size, shared=keys is None),
-        shared_keys(queries) if keys is None else np.ascontiguousarray(keys, np.float32),
+        own_keys,
         np.ascontiguousarray(values, np.float32),
         query_buckets,
-        query_buckets if keys is None else hashed(keys),
+        key_buckets,
+        come.astype(np.int64),
         hashed.buckets,
-        np.array([limits.cap, limits.capacity, limits.inclusive], np.int64),
+        (limits.cap, limits.capacity),
         out,
         largest,
         mass,

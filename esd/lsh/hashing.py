@@ -12,8 +12,8 @@ Three statements on codes, which are easily mixed up:
   each of its rows has a single one.
 - The syndrome of a *dense* random parity check is linear over GF(2), and its cosets are buckets too, but it is not
   locality-sensitive: one flipped bit changes half of the syndrome.
-- Signs of random real projections are locality-sensitive (for angles), but not linear over GF(2): the bucket of a sum is
-  not the sum of buckets, so their buckets are no cosets.
+- Signs of random real projections are locality-sensitive (for angles), but not linear over GF(2): the bucket of a sum
+  is not the sum of buckets, so their buckets are no cosets.
 
 Projections are rebuilt from the seed, each by its coordinates (layer, round, column, coordinate), and never stored in
 h: more rounds or more columns change none of those that were there (law 7).
@@ -106,7 +106,10 @@ def angular(
     return _made(
         size,
         factors,
-        [normals(seed, Purpose.HASH, own * size, r, layer).reshape(own, size) for r in range(rounds)],
+        [
+            normals(seed, Purpose.HASH, own * size, r, layer).reshape(own, size)
+            for r in range(rounds)
+        ],
     )
 
 
@@ -133,7 +136,15 @@ def sampled_bits(size: int, positions: Sequence[Sequence[int]]) -> Hash:
                 f"bits {list(row)} can't be sampled: expected {bits} positions from 0 to {size - 1}"
             )
     # the smaller of the projection and its negative has digit 1, so a one bit needs a minus
-    return _made(size, (2,) * bits, [-np.eye(size, dtype=np.float32)[list(row)] for row in positions])
+    return _made(
+        size, (2,) * bits, [-np.eye(size, dtype=np.float32)[list(row)] for row in positions]
+    )
+
+
+def one_bucket(size: int) -> Hash:
+    """A hash that tells nothing apart: with a cap as large as the capacity, attention is full attention."""
+    _check(size, 1, (2,))
+    return _made(size, (2,), [np.zeros((1, size), np.float32)])
 
 
 def draw_positions(seed: int, size: int, rounds: int, bits: int, layer: int = 0) -> list[list[int]]:

@@ -50,6 +50,30 @@ def scale_of(size: int, shared: bool) -> np.float32:
     return np.float32(1.0 if shared else 1.0 / math.sqrt(size))
 
 
+def check_shapes(
+    size: int,
+    queries: Float32s,
+    values: Float32s,
+    keys: Float32s | None,
+    write: npt.NDArray[np.bool_] | None,
+) -> None:
+    """Compare the shapes of a sequence.
+
+    Raises:
+        UsageError: they don't fit each other or the hash.
+    """
+    n = len(queries)
+    found = [queries.shape] if keys is None else [queries.shape, keys.shape]
+    fits = all(shape == (n, size) for shape in found)
+    if not fits or values.ndim != 2 or len(values) != n:
+        raise UsageError(
+            f"queries{'' if keys is None else ' and keys'} of shape {', '.join(map(str, found))} with values "
+            f"of shape {values.shape}: expected [n, {size}] and [n, value size]"
+        )
+    if write is not None and (write.shape != (n,) or write.dtype != np.bool_):
+        raise UsageError(f"write is {write.dtype} {write.shape}: expected bool ({n},)")
+
+
 class Stream:
     """A memory of keys and values, of fixed size.
 
@@ -115,7 +139,11 @@ class Stream:
         Returns:
             Σ softmax(logits) value over the keys found, float32 [value size]; zeros if there is none. The next step
             overwrites it.
+
+        Raises:
+            UsageError: shapes don't fit.
         """
+        self._check(query.shape, value.shape, None if key is None else key.shape)
         recall.step(
             query,
             self._no_key if key is None else key,
@@ -139,6 +167,8 @@ class Stream:
         write: npt.NDArray[np.bool_] | None = None,
     ) -> tuple[Float32s, Int64s]:
         """Make many steps in one call: outputs [n, value size], and how many keys each query found, int64 [n]."""
+        check_shapes(self._size, queries, values, keys, write)
+        self._check(queries.shape[1:], values.shape[1:], None if keys is None else keys.shape[1:])
         n = len(queries)
         out = aligned_zeros(n * padded(self._value_size)).reshape(n, -1)
         counts = np.zeros(n, np.int64)
@@ -157,6 +187,22 @@ class Stream:
             counts,
         )
         return out[:, : self._value_size], counts
+
+    def _check(
+        self, query: tuple[int, ...], value: tuple[int, ...], key: tuple[int, ...] | None
+    ) -> None:
+        """The kernels look at no bounds."""
+        if self.shared != (key is None):
+            expected = "none, since keys are shared" if self.shared else "one"
+            raise UsageError(
+                f"the step got {'no' if key is None else 'a'} key: expected {expected}"
+            )
+        expected_shapes = (self._size,), (self._value_size,)
+        if (query, value) != expected_shapes or key not in (None, query):
+            raise UsageError(
+                f"query, value and key have shapes {query}, {value} and {key}: expected a size of {self._size}, "
+                f"and {self._value_size} for the value"
+            )
 
     @property
     def candidates(self) -> int:

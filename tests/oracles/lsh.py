@@ -51,7 +51,7 @@ def mask(
     capacity: int | None = None,
     inclusive: bool = False,
 ) -> Mask:
-    """mask[t, j]: does query t see key j? Of each shared bucket the ``cap`` newest, of all keys the last ``capacity``."""
+    """mask[t, j]: does t see j? Of each bucket that they share the ``cap`` newest, of all keys the last ``capacity``."""
     rounds, length = query_buckets.shape
     seen = np.zeros((length, length), bool)
     for t in range(length):
@@ -64,7 +64,9 @@ def mask(
     return seen
 
 
-def attend(queries: Float32s, keys: Float32s, values: Float32s, seen: Mask, scale: float) -> Float64s:
+def attend(
+    queries: Float32s, keys: Float32s, values: Float32s, seen: Mask, scale: float
+) -> Float64s:
     """Softmax over what is seen, float64 [n, value size]; zeros where nothing is."""
     logits = queries.astype(np.float64) @ keys.astype(np.float64).T * scale
     out = np.zeros((len(queries), values.shape[1]))
@@ -80,7 +82,9 @@ def normalized(queries: Float32s) -> Float32s:
     return queries / np.linalg.norm(queries, axis=1, keepdims=True)
 
 
-def recalled_mass(queries: Float32s, keys: Float32s, seen: Mask, all_seen: Mask, scale: float) -> Float64s:
+def recalled_mass(
+    queries: Float32s, keys: Float32s, seen: Mask, all_seen: Mask, scale: float
+) -> Float64s:
     """Share of the exact attention that lies on what is seen; NaN where there is nothing to recall."""
     weights = np.exp(queries.astype(np.float64) @ keys.astype(np.float64).T * scale)
     with np.errstate(invalid="ignore"):
