@@ -170,7 +170,8 @@ class Stream:
         check_shapes(self._size, queries, values, keys, write)
         self._check(queries.shape[1:], values.shape[1:], None if keys is None else keys.shape[1:])
         n = len(queries)
-        out = aligned_zeros(n * padded(self._value_size)).reshape(n, -1)
+        width = padded(self._value_size)
+        out = aligned_zeros(n * width).reshape(n, width)
         counts = np.zeros(n, np.int64)
         recall.steps(
             queries,

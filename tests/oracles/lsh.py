@@ -18,14 +18,28 @@ HASH = 6  # the purpose of the stream, the counter's fourth word
 
 
 def rotations(seed: int, size: int, rounds: int, factors: Sequence[int], layer: int) -> Float32s:
-    """Gaussian columns [rounds, Σ factors / 2, size]."""
+    """Gaussian rows [rounds, Σ factors / 2, size], made orthonormal: ``size`` at a time, each factor for itself."""
     columns = sum(factors) // 2
-    return np.stack(
-        [
-            philox.epsilon("gaussian", seed, r, layer, 0, columns * size, HASH).reshape(-1, size)
-            for r in range(rounds)
-        ]
-    )
+    whole = []
+    for r in range(rounds):
+        drawn = philox.epsilon("gaussian", seed, r, layer, 0, columns * size, HASH)
+        rows = iter(drawn.reshape(-1, size).astype(np.float64))
+        for factor in factors:
+            basis: list[Float64s] = []
+            for _ in range(factor // 2):
+                if len(basis) == size:
+                    basis = []
+                row = next(rows)
+                for other in basis:
+                    row = row - in_order(row * other) * other
+                basis.append(row / np.sqrt(in_order(row * row)))
+                whole.append(basis[-1].astype(np.float32))
+    return np.reshape(whole, (rounds, columns, size))
+
+
+def in_order(terms: Float64s) -> float:
+    """Their sum, from the first to the last; numpy's own sum adds them in pairs."""
+    return float(np.cumsum(terms)[-1])
 
 
 def buckets(vectors: Float32s, rows: Float32s, factors: Sequence[int]) -> Int64s:
@@ -51,7 +65,7 @@ def mask(
     capacity: int | None = None,
     inclusive: bool = False,
 ) -> Mask:
-    """mask[t, j]: does t see j? Of each bucket that they share the ``cap`` newest, of all keys the last ``capacity``."""
+    """mask[t, j]: does t see j? Of each bucket they share the ``cap`` newest, of all keys the last ``capacity``."""
     rounds, length = query_buckets.shape
     seen = np.zeros((length, length), bool)
     for t in range(length):
