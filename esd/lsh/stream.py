@@ -173,9 +173,13 @@ class Stream:
         width = padded(self._value_size)
         out = aligned_zeros(n * width).reshape(n, width)
         counts = np.zeros(n, np.int64)
+        queries, keys, values = (
+            np.ascontiguousarray(array, np.float32)
+            for array in (queries, queries if keys is None else keys, values)
+        )
         recall.steps(
             queries,
-            queries if keys is None else keys,
+            keys,
             values,
             self._scale,
             self.shared,

@@ -109,6 +109,25 @@ def test_batch_is_the_softmax_over_what_shares_a_bucket(case: Case) -> None:
     assert np.array_equal(found.candidates, case.mask().sum(axis=1))
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_long_sequence_in_crowded_buckets_matches_the_oracle(shared: bool) -> None:
+    n = 1500
+    write = np.ones(n, bool)
+    queries, keys = (clustered(seed, n, 64, 10, 0.5) for seed in (0, 0))
+    values = np.random.default_rng(1).normal(size=(n, 64)).astype(np.float32)
+    case = Case(
+        angular(5, 64, 4, 256), queries, None if shared else keys, values, Limits(32, 900), write
+    )
+    found = attend(case.hashed, queries, values, case.keys, case.limits)
+    out, counts = case.stream().steps(queries, values, case.keys)
+    assert np.array_equal(counts, case.mask().sum(axis=1))
+    assert np.array_equal(found.candidates, counts)
+    assert counts.max() > case.limits.cap  # which binds, in rounds that differ
+    expected = case.expected()
+    assert np.abs(out - expected).max() <= 1e-5
+    assert np.abs(found.out - expected).max() <= 1e-5
+
+
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(case=cases())
 def test_single_steps_many_steps_and_batch_agree(case: Case) -> None:
