@@ -37,6 +37,7 @@ class Purpose(enum.IntEnum):
     TRAIN_EPISODE = 3
     SELECT_EPISODE = 4
     TEST_EPISODE = 5
+    HASH = 6
 
 
 def key_words(seed: int) -> tuple[np.uint32, np.uint32]:

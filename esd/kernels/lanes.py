@@ -119,6 +119,49 @@ def larger_magnitude(typingctx, size, value):
     return lanes_type(size, value), codegen
 
 
+@intrinsic
+def total(typingctx, value):
+    """The sum of the sixteen: always lane k and lane k + 8, then + 4, + 2 and + 1."""
+
+    def codegen(context, builder, signature, arguments):
+        whole = arguments[0]
+        half = LANES // 2
+        while half:
+            parts = [
+                builder.shuffle_vector(
+                    whole,
+                    ir.Constant(whole.type, ir.Undefined),
+                    ir.Constant(
+                        ir.VectorType(ir.IntType(32), half), list(range(first, first + half))
+                    ),
+                )
+                for first in (0, half)
+            ]
+            whole = builder.fadd(*parts)
+            half //= 2
+        return builder.extract_element(whole, ir.Constant(ir.IntType(32), 0))
+
+    return types.float32(value), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for the cache line of array[index], which will be read soon."""
+
+    def codegen(context, builder, signature, arguments):
+        address = pointer(context, builder, signature.args[0], *arguments)
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(
+            builder.module, function_type, "llvm.prefetch.p0i8"
+        )
+        read, near, data = ir.Constant(word, 0), ir.Constant(word, 2), ir.Constant(word, 1)
+        builder.call(function, [builder.bitcast(address, byte), read, near, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
 @overload(operator.mul)
 def _mul_lanes(a, b):
     if isinstance(a, LanesType) and isinstance(b, LanesType):

@@ -1,4 +1,4 @@
-"""The polynomial tanh, log, sine and cosine against numpy's float64."""
+"""The polynomial tanh, exp, log, sine and cosine against numpy's float64."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def mapped(function: Callable[..., Any]) -> Callable[[Float32s], Float32s]:
 
 
 tanh = mapped(elementary.tanh)
+exp = mapped(elementary.exp)
 sine = mapped(elementary.sine)
 cosine = mapped(elementary.cosine)
 
@@ -135,3 +136,23 @@ def test_sine_keeps_its_relative_precision_near_zero() -> None:
     x = floats_between(1e-20, QUARTER_PI, 499)
     exact = np.sin(x.astype(np.float64))
     assert (np.abs(sine(x) - exact) / exact).max() <= 1e-7
+
+
+def test_exp_has_a_relative_error_of_two_ten_millionths(positive: Float32s) -> None:
+    x = np.concatenate(
+        [-positive, positive, np.linspace(-87, 88, 10**6, dtype=np.float32)], dtype=np.float32
+    )
+    exact = np.exp(x.astype(np.float64))
+    assert (np.abs(exp(x) - exact) / exact).max() <= 2e-7
+
+
+def test_exp_of_zero_is_one_and_far_below_it_is_zero() -> None:
+    """A softmax relies on both: its largest weight is 1, and what was never found weighs nothing."""
+    y = exp(np.array([0.0, -0.0, -88.0, -1e30, -np.inf], np.float32))
+    assert y.tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_exp_of_much_is_large_and_of_nan_is_nan() -> None:
+    y = exp(np.array([89.0, np.inf, np.nan], np.float32))
+    assert (y[:2] > 1e38).all()
+    assert np.isnan(y[2])

@@ -161,7 +161,10 @@ COMPUTE = r"""
 import hashlib, json
 import numpy as np
 from esd.config import HebbianConfig, PolicyConfig
-from esd.kernels import convolution, philox, plastic
+from esd.kernels import banded, convolution, philox, plastic, recall
+from esd.lsh.batch import attend
+from esd.lsh.hashing import angular
+from esd.lsh.stream import Limits, Stream
 from esd.noise import NOISE_KINDS, Noise, Purpose, normals, uniforms
 from esd.optim import OPTIMIZERS, make_optimizer
 from esd.policies.base import Interface
@@ -201,6 +204,13 @@ def computed():
     policy.load(policy.initial_parameters(SEED))
     policy.reset(SEED)
     result["features"] = digest(policy.see(np.float32(127) * uniforms(SEED, Purpose.TEST_EPISODE, 96 * 96 * 3)))
+    queries, keys, values = (normals(SEED, Purpose.TEST_EPISODE, 300 * 64, k).reshape(300, 64) for k in range(3))
+    hashed = angular(SEED, 64, 2, (8, 2))
+    for shared in (False, True):
+        stream = Stream(hashed, 64, Limits(cap=20, capacity=200), shared)
+        given = None if shared else keys
+        result[f"lsh stream {shared}"] = digest(*stream.steps(queries, values, given))
+        result[f"lsh batch {shared}"] = digest(attend(hashed, queries, values, given, stream.limits).out)
     h = normals(SEED, Purpose.INITIAL_H, 9_000)
     fitness = np.float64(normals(SEED, Purpose.INITIAL_H, 40, 1))
     for name in OPTIMIZERS:
@@ -220,7 +230,7 @@ REPORT = """
 result = computed()
 assembly = "".join(
     text
-    for kernel in (philox.add, plastic.step, convolution.features)
+    for kernel in (philox.add, plastic.step, convolution.features, recall.steps, banded.attend)
     for text in kernel.inspect_asm().values()
 )
 print(json.dumps({

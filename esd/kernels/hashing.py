@@ -1,0 +1,107 @@
+"""Buckets of vectors: the largest of signed projections, digit by digit.
+
+Andoni et al. 2015 (arXiv 1509.02897, cross-polytope hashing); Kitaev, Kaiser & Levskaya 2020 (arXiv 2001.04451).
+
+A round has one digit per factor b of its number of buckets: argmax([y; −y]) of b/2 projections y, the first of equal
+ones. With b = 2 a digit is a sign. Columns of projections stand side by side, sixteen to a vector, and the sum of each
+runs over the coordinates in order, so a bucket is the same on every processor.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from esd.kernels import inlined, kernel
+from esd.kernels.lanes import LANES, load, splat, store
+
+f32 = np.float32
+
+
+@inlined
+def hash_one(x, projections, columns, factors, rounds, sums, buckets):
+    """Set buckets[r] of one vector.
+
+    Args:
+        x: float32 [size].
+        projections: float32 [size · columns], all columns of a coordinate side by side.
+        columns: Σ factors / 2 over all rounds, rounded up to whole vectors.
+        factors: int64, even; of a round, the same in each.
+        rounds: int64.
+        sums: float32 [columns]; scratch.
+        buckets: int64 [rounds]; written, from 0 to Π factors − 1.
+    """
+    column = 0
+    # four sums of vectors go side by side: one alone waits for each of its additions
+    while column + 4 * LANES <= columns:
+        s0 = splat(f32(0.0))
+        s1 = splat(f32(0.0))
+        s2 = splat(f32(0.0))
+        s3 = splat(f32(0.0))
+        at = column
+        for i in range(x.size):
+            value = splat(x[i])
+            s0 = s0 + load(projections, at) * value
+            s1 = s1 + load(projections, at + LANES) * value
+            s2 = s2 + load(projections, at + 2 * LANES) * value
+            s3 = s3 + load(projections, at + 3 * LANES) * value
+            at += columns
+        store(sums, column, s0)
+        store(sums, column + LANES, s1)
+        store(sums, column + 2 * LANES, s2)
+        store(sums, column + 3 * LANES, s3)
+        column += 4 * LANES
+    while column < columns:
+        s0 = splat(f32(0.0))
+        at = column
+        for i in range(x.size):
+            s0 = s0 + load(projections, at) * splat(x[i])
+            at += columns
+        store(sums, column, s0)
+        column += LANES
+    first = 0
+    for r in range(rounds):
+        bucket = 0
+        for f in range(factors.size):
+            half = factors[f] // 2
+            digit = 0
+            largest = sums[first]
+            for c in range(1, half):
+                if sums[first + c] > largest:
+                    largest = sums[first + c]
+                    digit = c
+            for c in range(half):
+                if -sums[first + c] > largest:
+                    largest = -sums[first + c]
+                    digit = half + c
+            bucket = bucket * factors[f] + digit
+            first += half
+        buckets[r] = bucket
+
+
+@kernel
+def hash_many(xs, projections, columns, factors, rounds, buckets):
+    """Set buckets[r, t], int64 [rounds, n], of vectors xs, float32 [n, size]; see ``hash_one``."""
+    sums = np.empty(columns, np.float32)
+    own = np.empty(rounds, np.int64)
+    for t in range(xs.shape[0]):
+        hash_one(xs[t], projections, columns, factors, rounds, sums, own)
+        for r in range(rounds):
+            buckets[r, t] = own[r]
+
+
+@kernel
+def orthonormalize(rows):
+    """Make rows, float64 [n, size], n ≤ size, orthogonal to those before them and 1 long (Gram–Schmidt, modified)."""
+    for a in range(rows.shape[0]):
+        for b in range(a):
+            along = 0.0
+            for i in range(rows.shape[1]):
+                along += rows[a, i] * rows[b, i]
+            for i in range(rows.shape[1]):
+                rows[a, i] -= along * rows[b, i]
+        square = 0.0
+        for i in range(rows.shape[1]):
+            square += rows[a, i] * rows[a, i]
+        length = np.sqrt(square)
+        for i in range(rows.shape[1]):
+            rows[a, i] /= length
