@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from esd.config import Config
@@ -34,3 +35,8 @@ def small(experiment: str = "cartpole", *settings: str, max_steps: int = 60) -> 
 def of_table(**table: Any) -> Config:
     """A config from tables."""
     return parse({"policy": {"hidden": [6]}, **table}, "test")
+
+
+def with_objects(config: Config, **kwargs: Any) -> Config:
+    """The config with keywords of the environment that no TOML file can hold."""
+    return dataclasses.replace(config, env=dataclasses.replace(config.env, kwargs=kwargs))

@@ -15,7 +15,7 @@ from esd import purity
 from esd.config import Config, EnvironmentConfig
 from esd.doctor import Check, State
 from esd.errors import UsageError
-from tests.experiments import of_table
+from tests.experiments import of_table, with_objects
 from tests.impure import Impure
 
 OF_ONE_OBJECT = (
@@ -153,11 +153,12 @@ def test_global_generators_and_shared_state_matter_only_in_lockstep() -> None:
 
 
 def test_spaces_that_no_policy_fits_are_told() -> None:
-    kwargs = {
-        "observation_space": spaces.Sequence(spaces.Discrete(3)),
-        "action_space": spaces.MultiBinary(3),
-    }
-    found = examined(environment("Spaces", kwargs=kwargs))
+    config = with_objects(
+        of_table(env={"id": "tests.user_code:Spaces-v0"}),
+        observation_space=spaces.Sequence(spaces.Discrete(3)),
+        action_space=spaces.MultiBinary(3),
+    )
+    found = examined(config.env)
     assert names(found, State.FAILED) == {"observations", "actions"}
     assert "Sequence" in found["observations"].text
     assert "MultiBinary" in found["actions"].text

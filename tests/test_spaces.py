@@ -11,7 +11,7 @@ from gymnasium import spaces
 from esd.errors import UsageError
 from esd.rollout import EpisodeSeeds, Rollout
 from esd.spaces import ActionDecoder, ObservationFlattener
-from tests.experiments import of_table
+from tests.experiments import of_table, with_objects
 
 OBSERVATIONS = {
     "vector": spaces.Box(-1, 1, (4,)),
@@ -60,11 +60,10 @@ def assert_playable(
     observation: spaces.Space, action: spaces.Space, policy: str = "hebbian"
 ) -> None:
     """Play five steps in an environment that asserts every action to be in its space, twice with the same bits."""
-    env = {
-        "id": "tests.user_code:Spaces-v0",
-        "kwargs": {"observation_space": observation, "action_space": action},
-    }
-    rollout = Rollout(of_table(env=env, policy={"kind": policy, "hidden": [6]}))
+    config = of_table(
+        env={"id": "tests.user_code:Spaces-v0"}, policy={"kind": policy, "hidden": [6]}
+    )
+    rollout = Rollout(with_objects(config, observation_space=observation, action_space=action))
     h = rollout.policy.initial_parameters(0) * np.float32(5.0)
     first = rollout.evaluate(h, [EpisodeSeeds(3, 4)])
     assert (first.steps, first.status) == (5, 0)
