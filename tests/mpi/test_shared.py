@@ -61,7 +61,8 @@ def test_memory_that_cannot_be_reserved_is_refused_on_all_ranks(
     descriptor = open_together(node, 10_000)
     with agreement(node, "looking"):
         assert descriptor is None
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        # fewer, if what an earlier test left was closed meanwhile
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 @pytest.mark.mpi
