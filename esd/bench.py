@@ -16,7 +16,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from esd.config import Config, HebbianConfig
+from esd.config import Config
+from esd.config_policies import HebbianConfig
 from esd.kernels import bandwidth
 from esd.kernels.lanes import aligned_zeros
 from esd.mpi.comm import Alone, Communicator

@@ -18,16 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from esd.config import (
-    POLICY_KINDS,
     Config,
     EnvironmentConfig,
     EvolutionConfig,
-    ModuleConfig,
-    PolicyConfig,
     RunConfig,
     VariantsConfig,
     Wrapper,
 )
+from esd.config_policies import POLICY_KINDS, ModuleConfig, PolicyConfig
 from esd.errors import UsageError, nearest
 
 

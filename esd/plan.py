@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from esd.config import DEFAULT_EXPERIMENT, POLICY_KINDS, Config
+from esd.config import DEFAULT_EXPERIMENT, Config
+from esd.config_policies import POLICY_KINDS
 from esd.config_tables import (
     apply_settings,
     differences_that_matter,

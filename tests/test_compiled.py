@@ -16,7 +16,8 @@ from gymnasium import spaces
 
 from esd.batch.lockstep import Lockstep
 from esd.canary import compute
-from esd.config import Config, HebbianConfig
+from esd.config import Config
+from esd.config_policies import HebbianConfig
 from esd.config_tables import parse
 from esd.errors import RunError, UsageError
 from esd.generation import OneByOne, make_evaluator

@@ -219,7 +219,7 @@ def test_no_table_whatever_makes_anything_but_a_config_or_a_clear_error(table: A
 
 def test_names_in_configs_are_those_that_exist() -> None:
     """They stand in config.py once more so that reading a config needs no compiled code."""
-    from esd import config
+    from esd import config, config_policies
     from esd.noise import NOISE_KINDS
     from esd.optim import OPTIMIZERS
     from esd.policies.hebbian import RULE_COEFFICIENTS
@@ -229,6 +229,6 @@ def test_names_in_configs_are_those_that_exist() -> None:
     assert set(config.NOISE_NAMES) == set(NOISE_KINDS)
     assert set(config.OPTIMIZER_NAMES) == set(OPTIMIZERS)
     assert set(config.SHAPING_NAMES) == set(SHAPINGS)
-    assert set(config.RULES) == set(RULE_COEFFICIENTS)
-    assert set(config.ACTIVATIONS) == set(ACTIVATION_KINDS)
-    assert set(config.NORMALIZATIONS) == set(NORMALIZATION_KINDS)
+    assert set(config_policies.RULES) == set(RULE_COEFFICIENTS)
+    assert set(config_policies.ACTIVATIONS) == set(ACTIVATION_KINDS)
+    assert set(config_policies.NORMALIZATIONS) == set(NORMALIZATION_KINDS)

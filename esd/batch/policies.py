@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from esd.batch.elementary import square_root, tanh
-from esd.config import Config, HebbianConfig, StaticConfig
+from esd.config import Config
+from esd.config_policies import HebbianConfig, StaticConfig
 from esd.errors import UsageError
 from esd.kernels.plastic import SMALLEST
 from esd.policies.base import Interface, Policy

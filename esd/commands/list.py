@@ -46,7 +46,7 @@ def list_names(
 
 def _names(topic: Topic) -> dict[str, str]:
     """Names and what is to be said of each."""
-    from esd import config, config_tables
+    from esd import config, config_policies, config_tables
 
     if topic is Topic.EXPERIMENTS:
         return {name: _first_comment(name) for name in config_tables.experiment_names()}
@@ -61,8 +61,8 @@ def _names(topic: Topic) -> dict[str, str]:
 
         return {name: "" for name in sorted(gymnasium.registry)}
     names = {
-        Topic.POLICIES: (*config.POLICY_KINDS, "module:Class"),
-        Topic.RULES: config.RULES,
+        Topic.POLICIES: (*config_policies.POLICY_KINDS, "module:Class"),
+        Topic.RULES: config_policies.RULES,
         Topic.OPTIMIZERS: config.OPTIMIZER_NAMES,
         Topic.SHAPINGS: config.SHAPING_NAMES,
         Topic.NOISE: config.NOISE_NAMES,

@@ -16,7 +16,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from esd.config import HebbianConfig
+from esd.config_policies import HebbianConfig
 from esd.kernels import plastic
 from esd.noise import Purpose, normals, uniforms
 from esd.policies.base import Interface

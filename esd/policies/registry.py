@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from esd.config import HebbianConfig, ModuleConfig, PolicyConfig, StaticConfig
+from esd.config_policies import HebbianConfig, ModuleConfig, PolicyConfig, StaticConfig
 from esd.errors import UsageError
 from esd.plugins import import_name
 from esd.policies.base import Interface, Policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from esd.config import StaticConfig
+from esd.config_policies import StaticConfig
 from esd.kernels import plastic
 from esd.policies.base import Interface
 from esd.policies.perceptron import InitialWeights, Perceptron, layer_of

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from esd.batch.policies import BatchPolicy, make_batch_policy, unpacked
-from esd.config import ACTIVATIONS, INITIAL_WEIGHTS, NORMALIZATIONS, RULES, Config
+from esd.config import Config
+from esd.config_policies import ACTIVATIONS, INITIAL_WEIGHTS, NORMALIZATIONS, RULES
 from esd.config_tables import parse
 from esd.errors import UsageError
 from esd.policies.base import Interface, Policy

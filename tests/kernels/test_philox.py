@@ -160,7 +160,7 @@ def test_streams_of_different_names_share_no_words() -> None:
 COMPUTE = r"""
 import hashlib, json
 import numpy as np
-from esd.config import HebbianConfig, PolicyConfig
+from esd.config_policies import HebbianConfig, PolicyConfig
 from esd.kernels import banded, convolution, philox, plastic, recall
 from esd.lsh.batch import attend
 from esd.lsh.hashing import angular

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esd.config import RULES, PolicyConfig
+from esd.config_policies import RULES, PolicyConfig
 from esd.config_tables import parse
 from esd.policies.base import Interface, LoadsPieces, Policy
 from esd.policies.registry import make_policy

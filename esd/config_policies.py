@@ -1,0 +1,127 @@
+"""What [policy] may hold, kind by kind."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from esd.config_fields import setting
+
+NORMALIZATIONS = ("max", "none", "l2")
+ACTIVATIONS = ("tanh", "relu", "none")
+OUTPUTS = ("tanh", "raw")
+INITIAL_WEIGHTS = (
+    "uniform",
+    "normal",
+    "uniform_wide",
+    "xavier",
+    "kaiming",
+    "sparse",
+    "ones",
+    "zeros",
+    "coevolved",
+)
+RULES = (
+    "A",
+    "AD",
+    "AD_lr",
+    "ABC",
+    "ABC_lr",
+    "ABCD",
+    "ABCD_lr",
+    "ABCD_lr_D_out",
+    "ABCD_lr_D_in_and_out",
+)
+
+
+@dataclass(frozen=True)
+class HebbianConfig:
+    """[policy] kind = "hebbian": a multilayer perceptron whose weights a learning rule rewires at every step."""
+
+    rule: str = setting("ABCD_lr", "the learning rule", choices=RULES)
+    rate: float = setting(
+        1.0,
+        "factor on every change of a weight; with coefficients of N(0, 1) and weights of at most 1, a rate of 1 "
+        "overwrites a network within a few steps, a small one lets it integrate over many",
+        expected="1e-30 to 1e30",  # float32 makes 0 or infinity of others
+        check=lambda v: 1e-30 <= v <= 1e30,
+    )
+    convolutions: bool = setting(
+        False,
+        "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
+    )
+    hidden: tuple[int, ...] = setting(
+        (128, 64),
+        "sizes of the hidden layers",
+        expected="sizes above 0",
+        check=lambda v: min(v, default=1) > 0,
+    )
+    activation: str = setting("tanh", "of the hidden layers", choices=ACTIVATIONS)
+    output: str = setting(
+        "tanh",
+        "what the rule sees of the last layer where actions are bounded: tanh, the action itself, or raw, before its "
+        "tanh (as in the paper's CarRacing); otherwise it is always raw",
+        choices=OUTPUTS,
+    )
+    initial_weights: str = setting(
+        "uniform",
+        "of every episode: uniform ±0.1, normal(0, 0.024), uniform_wide ±1, xavier, kaiming, sparse, ones, zeros, "
+        "or coevolved (one evolved set)",
+        choices=INITIAL_WEIGHTS,
+    )
+    normalization: str = setting(
+        "max",
+        "each layer is divided by its max |w|, its l2 norm, or not at all, after every update",
+        choices=NORMALIZATIONS,
+    )
+    freeze_after: int = setting(
+        0,
+        "the updates that follow the first so many steps of an episode are made, later ones not; 0: all are",
+        expected="0 to 2⁶³ − 1",
+        check=lambda v: 0 <= v < 2**63,
+    )
+    coefficients: str = setting(
+        "normal", "h_0: normal (N(0, 1)) or uniform (±1)", choices=("normal", "uniform")
+    )
+    order: str = setting("C", "how arrays are flattened into h", choices=("C", "F"))
+
+
+@dataclass(frozen=True)
+class StaticConfig:
+    """[policy] kind = "static": the same network, its weights evolved directly."""
+
+    convolutions: bool = setting(
+        False,
+        "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
+    )
+    hidden: tuple[int, ...] = setting(
+        (128, 64),
+        "sizes of the hidden layers",
+        expected="sizes above 0",
+        check=lambda v: min(v, default=1) > 0,
+    )
+    activation: str = setting("tanh", "of the hidden layers", choices=ACTIVATIONS)
+    initial_weights: str = setting(
+        "xavier", "h_0, drawn once per run", choices=INITIAL_WEIGHTS[:-1]
+    )
+    order: str = setting("C", "how arrays are flattened into h", choices=("C", "F"))
+
+
+@dataclass(frozen=True)
+class ModuleConfig:
+    """[policy] kind = "module:Class": a user's policy, or a torch.nn.Module (the slower path)."""
+
+    kwargs: dict[str, Any] = setting({}, "keyword arguments of the class")
+
+
+PolicySettings = HebbianConfig | StaticConfig | ModuleConfig
+POLICY_KINDS: dict[str, type[PolicySettings]] = {"hebbian": HebbianConfig, "static": StaticConfig}
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """[policy]: ``kind`` and, flat beside it, the settings of that kind."""
+
+    kind: str = "hebbian"
+    settings: PolicySettings = dataclasses.field(default_factory=HebbianConfig)
