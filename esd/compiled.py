@@ -24,8 +24,10 @@ from gymnasium import spaces
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from esd.errors import UsageError
-from esd.kernels import episode
-from esd.policies.perceptron import Perceptron
+from esd.kernels import episode, plastic
+from esd.kernels.gru import Gru
+from esd.kernels.networks import Network
+from esd.kernels.reformer import Reformer
 from esd.spaces import ActionDecoder
 
 Float64s = npt.NDArray[np.float64]
@@ -48,22 +50,24 @@ class CompiledEnvironment(Protocol):
 
 
 class HasNetwork(Protocol):
-    """A policy all of whose ``act`` is a step of a perceptron."""
+    """A policy all of whose ``act`` is a compiled step."""
 
     @property
-    def network(self) -> Perceptron:
-        """The perceptron."""
+    def network(self) -> Network:
+        """What that step works on."""
 
     def reset(self, seed: int) -> None:
         """Begin an episode."""
 
 
 def is_its_network(policy: object) -> TypeGuard[HasNetwork]:
-    """Whether a policy is one: the class that says how it acts has the perceptron, and no subclass acts otherwise."""
+    """Whether a policy is one: the class that says how it acts has the network, and no subclass acts otherwise."""
     acts = next((c for c in type(policy).__mro__ if "act" in vars(c)), None)
     if acts is None or "network" not in vars(acts):
         return False
-    return isinstance(getattr(policy, "network", None), Perceptron)
+    network = getattr(policy, "network", None)
+    memory, *_ = network if isinstance(network, tuple) and network else (None,)
+    return isinstance(network, plastic.Network) or isinstance(memory, Reformer | Gru)
 
 
 def offered(env: gymnasium.Env[Any, Any], name: str) -> CompiledEnvironment | None:
@@ -124,7 +128,6 @@ class CompiledEpisodes:
     ) -> None:
         """Collect what the kernel works on."""
         self._reset: Callable[[int], None] = policy.reset
-        network = policy.network
         self._addresses = np.array([environment.reset_address, environment.step_address], np.int64)
         self._body = (environment.parameters, environment.state)
         self._seen = (
@@ -133,8 +136,7 @@ class CompiledEpisodes:
             np.zeros(1),
         )
         self._decode = decode
-        self._network = (network.synapses, network.memory, network.settings)
-        self._ends = network.ends
+        self._network = policy.network
         self._bounds = np.zeros(2, np.int64)
 
     def play(
@@ -169,7 +171,6 @@ class CompiledEpisodes:
             scale,
             sums,
             self._network,
-            self._ends,
             np.uint64(environment_seed),
         )
         return total, steps

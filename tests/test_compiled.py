@@ -136,6 +136,9 @@ def both(config: Config, member: int, statistics: ObservationStatistics | None =
         ],
         {"kind": "hebbian", "initial_weights": "coevolved", "activation": "relu"},
         {"kind": "static", "hidden": [7]},
+        {"kind": "reformer", "gate": True, "units": 3},
+        {"kind": "reformer", "head": "ABCD", "attention": "full"},
+        {"kind": "gru", "clock": [4, 5]},
     ],
     ids=lambda policy: f"{policy['kind']} {policy.get('normalization')}",
 )

@@ -168,7 +168,7 @@ def test_a_kind_of_policy_that_is_no_text_is_a_clear_error(kind: str, tmp_path: 
         read_experiment(str(path))[1],
         apply_settings(to_table(Config()), [f"policy.kind={kind}"]),
     ):
-        with pytest.raises(UsageError, match=r"policy.kind = .*known: hebbian"):
+        with pytest.raises(UsageError, match=r"policy.kind = .*known: gru, hebbian"):
             parse(table, "test")
 
 

@@ -1,4 +1,4 @@
-"""A whole episode in one call: an environment that is a pair of C functions, and a perceptron's compiled step.
+"""A whole episode in one call: an environment that is a pair of C functions, and a policy's compiled step.
 
 The functions are called by their addresses, so one kernel, compiled once and kept on disk, serves every environment
 that has them, in whatever language it was written. ``esd.compiled`` says what they take and give.
@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from esd.kernels import kernel
 from esd.kernels.actions import argmax_segments, observe, to_box
 from esd.kernels.lanes import pointer
-from esd.kernels.plastic import step
+from esd.kernels.networks import forward
 
 f32 = np.float32
 
@@ -51,8 +51,8 @@ def _step(typingctx, address, action, parameters, state, observation, reward):
 
 
 @kernel
-def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network, ends, seed):
-    """Play one episode with a network that has begun one.
+def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network, seed):
+    """Play one episode with a policy that has begun one.
 
     Args:
         addresses: int64 [2], of reset and step.
@@ -65,8 +65,7 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
         squashed: the outputs lie in [−1, 1] already.
         scale: mean and inverse deviation of observations, float64 [observation_size]; of size 0 without.
         sums: float64 [2, observation_size], sums and squares of observations; added to.
-        network: synapses, memory and settings, see ``plastic.step``.
-        ends: int64 [2], where in the memory the outputs of even and odd steps begin.
+        network: see ``networks``.
         seed: uint64, of the environment's episode.
 
     Returns:
@@ -76,7 +75,6 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
     observation, action, reward = seen
     sizes, first, low, high = decoder
     mean, inverse_deviation = scale
-    synapses, memory, settings = network
     chosen = np.empty(sizes.size, np.int64)
     outputs = low.size
     for segment in range(sizes.size):
@@ -88,8 +86,7 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
     while True:
         if mean.size:
             observe(observation, mean, inverse_deviation, sums[0], sums[1])
-        begin = ends[step(observation, synapses, memory, settings)]
-        output = memory[begin : begin + outputs]
+        output = forward(observation, network)[:outputs]
         if sizes.size:
             if not argmax_segments(output, sizes, chosen):
                 return np.nan, steps

@@ -3,8 +3,8 @@
 Andoni et al. 2015 (arXiv 1509.02897, cross-polytope hashing); Kitaev, Kaiser & Levskaya 2020 (arXiv 2001.04451).
 
 A round has one digit per factor b of its number of buckets: argmax([y; −y]) of b/2 projections y, the first of equal
-ones. With b = 2 a digit is a sign. Columns of projections stand side by side, sixteen to a vector, and the sum of each
-runs over the coordinates in order, so a bucket is the same on every processor.
+ones. With b = 2 a digit is a sign. The sums run over the coordinates in order, so a bucket is
+the same on every processor.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from esd.kernels import inlined, kernel
-from esd.kernels.lanes import LANES, load, splat, store
+from esd.kernels.dense import multiply
 
 f32 = np.float32
 
@@ -30,34 +30,7 @@ def hash_one(x, projections, columns, factors, rounds, sums, buckets):
         sums: float32 [columns]; scratch.
         buckets: int64 [rounds]; written, from 0 to Π factors − 1.
     """
-    column = 0
-    # four sums of vectors go side by side: one alone waits for each of its additions
-    while column + 4 * LANES <= columns:
-        s0 = splat(f32(0.0))
-        s1 = splat(f32(0.0))
-        s2 = splat(f32(0.0))
-        s3 = splat(f32(0.0))
-        at = column
-        for i in range(x.size):
-            value = splat(x[i])
-            s0 = s0 + load(projections, at) * value
-            s1 = s1 + load(projections, at + LANES) * value
-            s2 = s2 + load(projections, at + 2 * LANES) * value
-            s3 = s3 + load(projections, at + 3 * LANES) * value
-            at += columns
-        store(sums, column, s0)
-        store(sums, column + LANES, s1)
-        store(sums, column + 2 * LANES, s2)
-        store(sums, column + 3 * LANES, s3)
-        column += 4 * LANES
-    while column < columns:
-        s0 = splat(f32(0.0))
-        at = column
-        for i in range(x.size):
-            s0 = s0 + load(projections, at) * splat(x[i])
-            at += columns
-        store(sums, column, s0)
-        column += LANES
+    multiply(x, projections, 0, columns, columns, sums)
     first = 0
     for r in range(rounds):
         bucket = 0

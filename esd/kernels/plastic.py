@@ -19,8 +19,10 @@ the streams of sixteen values each. Outputs are padded to whole groups; padding 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from esd.kernels import inlined, kernel
 from esd.kernels.elementary import tanh
@@ -42,6 +44,22 @@ f32 = np.float32
 SMALLEST = f32(
     1e-30
 )  # a layer with no weight above this is left alone: it can't be divided by nothing
+
+
+class Network(NamedTuple):
+    """What ``step`` works on, and where it leaves the outputs.
+
+    Attributes:
+        synapses: float32, see ``step``.
+        memory: float32, see ``step``.
+        settings: int64, see ``step``.
+        ends: int64 [2], where in the memory the outputs of even and odd steps begin.
+    """
+
+    synapses: npt.NDArray[np.float32]
+    memory: npt.NDArray[np.float32]
+    settings: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
 
 
 def padded(size: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +75,47 @@ def check_shapes(
         raise UsageError(f"write is {write.dtype} {write.shape}: expected bool ({n},)")
 
 
+def allocate(
+    hashes: Sequence[Hash], value_size: int, limits: Limits
+) -> tuple[Int64s, Float32s, Int64s, Int64s, Int64s, Float32s]:
+    """Make memories, one per hash; all hashes have the same size, rounds and factors.
+
+    Returns:
+        settings, rows, rings, filled, stamps and projections, all [hashes, …]: what ``recall.insert``,
+        ``recall.look_up`` and ``hashing.hash_one`` work on.
+    """
+    n, first = len(hashes), hashes[0]
+    settings = [0] * recall.FACTORS
+    settings[recall.SIZE], settings[recall.VALUE_SIZE] = first.size, value_size
+    settings[recall.ROUNDS], settings[recall.BUCKETS] = first.rounds, first.buckets
+    settings[recall.CAP], settings[recall.CAPACITY] = limits.cap, limits.capacity
+    settings[recall.COLUMNS] = first.columns
+    lists = first.rounds * first.buckets
+    floats = limits.capacity * (padded(first.size) + padded(value_size))
+    projections = aligned_zeros(n * first.size * first.columns).reshape(n, -1)
+    for row, hashed in zip(projections, hashes, strict=True):
+        row[:] = hashed.projections
+    return (
+        np.array([[*settings, *first.factors]] * n, np.int64),
+        aligned_zeros(n * floats).reshape(n, floats),
+        np.zeros((n, lists * limits.cap), np.int64),
+        np.zeros((n, lists), np.int64),
+        np.zeros((n, limits.capacity), np.int64),
+        projections,
+    )
+
+
+def scratch(hashed: Hash, limits: Limits) -> tuple[Int64s, Float32s, Float32s, Int64s]:
+    """What a step scribbles on: candidates, found, sums, and buckets of query and key; see ``recall.step``."""
+    most = hashed.rounds * limits.cap
+    return (
+        np.zeros(most, np.int64),
+        aligned_zeros(recall.LOGITS + padded(most)),
+        aligned_zeros(hashed.columns),
+        np.zeros((2, hashed.rounds), np.int64),
+    )
+
+
 class Stream:
     """A memory of keys and values, of fixed size.
 
@@ -93,29 +135,17 @@ class Stream:
         self.shared = shared
         self._scale = scale_of(hashed.size, shared)
         self._size, self._value_size = hashed.size, value_size
-        cap, capacity = self.limits.cap, self.limits.capacity
-        settings = [0] * recall.FACTORS
-        settings[recall.SIZE], settings[recall.VALUE_SIZE] = hashed.size, value_size
-        settings[recall.ROUNDS], settings[recall.BUCKETS] = hashed.rounds, hashed.buckets
-        settings[recall.CAP], settings[recall.CAPACITY] = cap, capacity
-        settings[recall.COLUMNS] = hashed.columns
-        self.projections = hashed.projections
-        lists = hashed.rounds * hashed.buckets
-        self.memory = (
-            np.array([*settings, *hashed.factors], np.int64),
-            aligned_zeros(capacity * (padded(hashed.size) + padded(value_size))),
-            np.zeros(lists * cap, np.int64),
-            np.zeros(lists, np.int64),
-            np.zeros(capacity, np.int64),
-        )
-        most = hashed.rounds * cap
+        of_all = allocate([hashed], value_size, self.limits)
+        settings, rows, rings, filled, stamps, self.projections = (array[0] for array in of_all)
+        self.memory = (settings, rows, rings, filled, stamps)
+        candidates, found, sums, buckets = scratch(hashed, self.limits)
         self.work = (
-            np.zeros(most, np.int64),
-            aligned_zeros(recall.LOGITS + padded(most)),
+            candidates,
+            found,
             aligned_zeros(padded(hashed.size)),
             aligned_zeros(hashed.size),
-            aligned_zeros(hashed.columns),
-            np.zeros((2, hashed.rounds), np.int64),
+            sums,
+            buckets,
         )
         self._out = aligned_zeros(padded(value_size))
         self._no_key = np.zeros(hashed.size, np.float32)
@@ -223,4 +253,5 @@ class Stream:
     def occupancy(self) -> Int64s:
         """How many keys each bucket has got so far, int64 [rounds, buckets]; of these it holds at most the cap."""
         settings, _, _, filled, _ = self.memory
-        return filled.reshape(settings[recall.ROUNDS], -1).copy()
+        of_rounds: Int64s = filled.reshape(settings[recall.ROUNDS], -1)
+        return of_rounds.copy()

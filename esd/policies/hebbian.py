@@ -20,7 +20,7 @@ from esd.config_policies import HebbianConfig
 from esd.kernels import plastic
 from esd.noise import Purpose, normals, uniforms
 from esd.policies.base import Interface
-from esd.policies.perceptron import InitialWeights, Perceptron, layer_of
+from esd.policies.perceptron import InitialWeights, Perceptron, PerceptronPolicy, layer_of
 from esd.vectorize import Layout
 
 Float32s = npt.NDArray[np.float32]
@@ -40,7 +40,7 @@ RULE_COEFFICIENTS = {
 }
 
 
-class HebbianPolicy:
+class HebbianPolicy(PerceptronPolicy):
     """A perceptron without biases whose weights start at random in every episode and follow an evolved rule.
 
     h holds, layer by layer, each coefficient as an array [inputs, outputs] named ``layer0.A`` and so on; with
@@ -51,13 +51,15 @@ class HebbianPolicy:
         """Build for one environment."""
         self._settings = settings
         self.squashed = interface.bounded and settings.output == "tanh"
-        self._network = Perceptron(
-            dataclasses.replace(interface, bounded=self.squashed),
-            settings.hidden,
-            settings.activation,
-            settings.normalization,
-            plastic.PLASTIC_STREAMS,
-            settings.freeze_after,
+        super().__init__(
+            Perceptron(
+                dataclasses.replace(interface, bounded=self.squashed),
+                settings.hidden,
+                settings.activation,
+                settings.normalization,
+                plastic.PLASTIC_STREAMS,
+                settings.freeze_after,
+            )
         )
         self._rate = np.float32(settings.rate)
         self._names = RULE_COEFFICIENTS[settings.rule]
@@ -66,13 +68,13 @@ class HebbianPolicy:
         self.layout = Layout(
             {
                 f"layer{layer}.{name}": shape
-                for layer, shape in enumerate(self._network.shapes)
+                for layer, shape in enumerate(self._perceptron.shapes)
                 for name in names
             },
             settings.order,  # type: ignore[arg-type]  # checked by the config
         )
         scheme = "ones" if self._coevolved else settings.initial_weights
-        self._initial_weights = InitialWeights(scheme, self._network.shapes)
+        self._initial_weights = InitialWeights(scheme, self._perceptron.shapes)
         added = "D" in self._names
         streams = {name: 1 + "ABCD".index(name) for name in "ABCD"}
         # not those that the rule lacks: an infinite η would make NaN of their zeros, for the next member too (law 1)
@@ -83,7 +85,7 @@ class HebbianPolicy:
             **{name: (plastic.SET, stream) for name, stream in streams.items()},
         }
         self._stretches: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
-        self._evolved_weights = np.zeros(self._network.connections, np.float32)
+        self._evolved_weights = np.zeros(self._perceptron.connections, np.float32)
 
     def initial_parameters(self, seed: int) -> Float32s:
         """Coefficients N(0, 1) or U(−1, 1); coevolved weights uniform ±0.1."""
@@ -105,7 +107,7 @@ class HebbianPolicy:
         stretches = self._stretches.get((start, values.size))
         if stretches is None:
             stretches = self._stretches[start, values.size] = self._find(start, values.size)
-        self._network.place(values, stretches, self.layout.order, self._rate)
+        self._perceptron.place(values, stretches, self.layout.order, self._rate)
         if self._coevolved:
             for array, first, part in self.layout.stretches(start, start + values.size):
                 if array.endswith(".w"):
@@ -118,37 +120,20 @@ class HebbianPolicy:
             name = array.partition(".")[2]
             if name != "w":
                 place = self._places[name]
-                found.append(self._network.stretch(layer_of(array), *place, part, first))
+                found.append(self._perceptron.stretch(layer_of(array), *place, part, first))
         return np.array(found, np.int64).reshape(-1, 8)
 
     def _keep_weights(self, layer: int, values: Float32s, first: int) -> None:
         """Take a stretch of a layer's coevolved weights, which every episode starts from."""
-        inputs, outputs = self._network.shapes[layer]
+        inputs, outputs = self._perceptron.shapes[layer]
         at = np.arange(first, first + values.size)
         if self.layout.order == "F":
             at = at % inputs * outputs + at // inputs
-        before = sum(a * b for a, b in self._network.shapes[:layer])
+        before = sum(a * b for a, b in self._perceptron.shapes[:layer])
         self._evolved_weights[before + at] = values
 
     def reset(self, seed: int) -> None:
         """Draw new random weights (or take the coevolved ones)."""
         weights = self._evolved_weights if self._coevolved else self._initial_weights.draw(seed)
-        self._network.place_weights(weights, self._initial_weights.bounds)
-        self._network.begin()
-
-    def act(self, observation: Float32s) -> Float32s:
-        """Rewire by the previous step's activities, then forward; outputs float32 [action_size]."""
-        return self._network.step(observation)
-
-    @property
-    def network(self) -> Perceptron:
-        """The perceptron that makes all of a step."""
-        return self._network
-
-    def activities(self) -> list[Float32s]:
-        """See ``Traceable``."""
-        return self._network.activities()
-
-    def weights(self) -> list[Float32s]:
-        """The present weights of each layer, float32 [inputs, outputs]; the last step's update is still pending."""
-        return [self._network.weights(layer) for layer in range(len(self._network.shapes))]
+        self._perceptron.place_weights(weights, self._initial_weights.bounds)
+        self._perceptron.begin()

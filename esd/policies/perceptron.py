@@ -39,7 +39,7 @@ class Perceptron:
 
     Attributes:
         synapses, memory, settings: what ``plastic.step`` works on.
-        ends: int64 [2], where in the memory the outputs of even and odd steps begin.
+        network: these, and where the outputs are.
     """
 
     def __init__(
@@ -84,7 +84,8 @@ class Perceptron:
             ]
             for number in (0, 1)
         ]
-        self.ends = np.array([number * units + units - widths[-1] for number in (0, 1)])
+        ends = np.array([number * units + units - widths[-1] for number in (0, 1)])
+        self.network = plastic.Network(self.synapses, self.memory, self.settings, ends)
         self._outputs = tuple(activities[-1] for activities in self._activities)
 
     @property
@@ -138,6 +139,31 @@ class Perceptron:
         stored = grouped.swapaxes(0, 1).reshape(inputs, -1)[:, :outputs]
         weights: Float32s = stored * self.memory[layer - len(self.shapes)]
         return weights
+
+
+class PerceptronPolicy:
+    """What all policies have in common that are a perceptron and nothing else."""
+
+    def __init__(self, perceptron: Perceptron) -> None:
+        """Take the perceptron."""
+        self._perceptron = perceptron
+
+    def act(self, observation: Float32s) -> Float32s:
+        """Rewire by the previous step's activities, if it learns, then forward; outputs float32 [action_size]."""
+        return self._perceptron.step(observation)
+
+    @property
+    def network(self) -> plastic.Network:
+        """What the compiled step, which is all of ``act``, works on."""
+        return self._perceptron.network
+
+    def activities(self) -> list[Float32s]:
+        """See ``Traceable``."""
+        return self._perceptron.activities()
+
+    def weights(self) -> list[Float32s]:
+        """The present weights of each layer, float32 [inputs, outputs]; the last step's update is still pending."""
+        return [self._perceptron.weights(layer) for layer in range(len(self._perceptron.shapes))]
 
 
 class InitialWeights:

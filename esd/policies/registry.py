@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from esd.config_policies import HebbianConfig, ModuleConfig, PolicyConfig, StaticConfig
+from esd.config_policies import (
+    GruConfig,
+    HebbianConfig,
+    ModuleConfig,
+    PolicyConfig,
+    ReformerConfig,
+    StaticConfig,
+)
 from esd.errors import UsageError
 from esd.plugins import import_name
 from esd.policies.base import Interface, Policy
@@ -19,6 +26,14 @@ def make_policy(config: PolicyConfig, interface: Interface) -> Policy:
     settings = config.settings
     if isinstance(settings, ModuleConfig):
         return _user_policy(config.kind, settings, interface)
+    if isinstance(settings, ReformerConfig):
+        from esd.policies.reformer import ReformerPolicy
+
+        return ReformerPolicy(interface, settings)
+    if isinstance(settings, GruConfig):
+        from esd.policies.gru import GruPolicy
+
+        return GruPolicy(interface, settings)
     if settings.convolutions:
         from esd.policies.convolutional import ConvolutionalPolicy
 

@@ -8,21 +8,23 @@ import numpy.typing as npt
 from esd.config_policies import StaticConfig
 from esd.kernels import plastic
 from esd.policies.base import Interface
-from esd.policies.perceptron import InitialWeights, Perceptron, layer_of
+from esd.policies.perceptron import InitialWeights, Perceptron, PerceptronPolicy, layer_of
 from esd.vectorize import Layout
 
 Float32s = npt.NDArray[np.float32]
 
 
-class StaticPolicy:
+class StaticPolicy(PerceptronPolicy):
     """A perceptron without biases; h is its weights, ``layer0.w`` [inputs, outputs] and so on."""
 
     def __init__(self, interface: Interface, settings: StaticConfig) -> None:
         """Build for one environment."""
-        self._network = Perceptron(
-            interface, settings.hidden, settings.activation, "none", plastic.STATIC_STREAMS
+        super().__init__(
+            Perceptron(
+                interface, settings.hidden, settings.activation, "none", plastic.STATIC_STREAMS
+            )
         )
-        shapes = self._network.shapes
+        shapes = self._perceptron.shapes
         self.layout = Layout(
             {f"layer{layer}.w": shape for layer, shape in enumerate(shapes)},
             settings.order,  # type: ignore[arg-type]  # checked by the config
@@ -34,7 +36,7 @@ class StaticPolicy:
         """Weights of the scheme ``initial_weights``."""
         flat = self._initial_weights.draw(seed)
         arrays, start = {}, 0
-        for layer, shape in enumerate(self._network.shapes):
+        for layer, shape in enumerate(self._perceptron.shapes):
             stop = start + shape[0] * shape[1]
             bound = self._initial_weights.bounds[layer]
             arrays[f"layer{layer}.w"] = flat[start:stop].reshape(shape) * bound
@@ -48,28 +50,11 @@ class StaticPolicy:
     def load_piece(self, start: int, values: Float32s) -> None:
         """See ``LoadsPieces``."""
         found = [
-            self._network.stretch(layer_of(name), plastic.SET, 0, part, first)
+            self._perceptron.stretch(layer_of(name), plastic.SET, 0, part, first)
             for name, first, part in self.layout.stretches(start, start + values.size)
         ]
-        self._network.place(values, np.array(found, np.int64), self.layout.order)
+        self._perceptron.place(values, np.array(found, np.int64), self.layout.order)
 
     def reset(self, seed: int) -> None:
         """Begin an episode; nothing about it is random."""
-        self._network.begin()
-
-    def act(self, observation: Float32s) -> Float32s:
-        """Forward; outputs float32 [action_size]."""
-        return self._network.step(observation)
-
-    @property
-    def network(self) -> Perceptron:
-        """The perceptron that makes all of a step."""
-        return self._network
-
-    def activities(self) -> list[Float32s]:
-        """See ``Traceable``."""
-        return self._network.activities()
-
-    def weights(self) -> list[Float32s]:
-        """See ``Traceable``; they stay the same."""
-        return [self._network.weights(layer) for layer in range(len(self._network.shapes))]
+        self._perceptron.begin()

@@ -21,6 +21,18 @@ POLICIES = {
     },
     "static": {"kind": "static", "hidden": [9, 5]},
     "static without hidden layers, order F": {"kind": "static", "hidden": [], "order": "F"},
+    "reformer": {"kind": "reformer", "width": 5, "gate": True},
+    "reformer, order F": {
+        "kind": "reformer",
+        "heads": 2,
+        "blocks": 2,
+        "units": 5,
+        "keys": "shared",
+        "attention": "full",
+        "head": "ABCD_lr",
+        "order": "F",
+    },
+    "gru": {"kind": "gru", "units": 5, "clock": [4]},
     "a user's class": {"kind": "tests.user_code:CountingPolicy"},
     "a torch module": {"kind": "tests.user_code:SmallModule", "kwargs": {"hidden": 6}},
     "a torch module with a memory": {"kind": "tests.user_code:RecurrentModule"},
@@ -43,7 +55,9 @@ def episode(policy: Policy, seed: int, steps: int = 6) -> np.ndarray:
     """Outputs of an episode, [steps, action_size]."""
     rng = np.random.default_rng(seed)
     policy.reset(seed)
-    return np.array([policy.act(rng.standard_normal(4).astype(np.float32)) for _ in range(steps)])
+    return np.array(
+        [policy.act(rng.standard_normal(4).astype(np.float32)).copy() for _ in range(steps)]
+    )
 
 
 def test_initial_parameters_are_a_pure_function_of_the_seed(policy: Policy) -> None:

@@ -1,0 +1,102 @@
+"""One step of a gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), in the form that torch.nn.GRU has.
+
+    r = σ(W_r x + U_r h),  z = σ(W_z x + U_z h),  n = tanh(W_n x + r·U_n h),  h ← (1 − z)·n + z·h
+
+where x is the observation, the clock, and a one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.kernels import clock, inlined, kernel
+from esd.kernels.dense import multiply
+from esd.kernels.elementary import tanh
+from esd.kernels.lanes import LANES
+
+# meaning of the first entries of ``settings``; what follows them are the periods of the clock
+STEP, SEEN, UNITS, PERIODS = range(4)
+
+f32 = np.float32
+_HALF = f32(0.5)
+_ONE = f32(1.0)
+
+Float32s = npt.NDArray[np.float32]
+Int64s = npt.NDArray[np.int64]
+
+
+class Gru(NamedTuple):
+    """What a step works on.
+
+    Attributes:
+        settings: int64, see above; the step's number in it is advanced.
+        weights: float32; W [features, 3 · units] and U [units, 3 · units], the columns of r, z and n side by side,
+            padded to whole vectors.
+        face: float32 [Σ periods, 2], see ``clock``.
+        scratch: float32 [scratch_size]; h is in its first entries, and a one behind it.
+    """
+
+    settings: Int64s
+    weights: Float32s
+    face: Float32s
+    scratch: Float32s
+
+
+@inlined
+def _padded(size):
+    return (size + LANES - 1) // LANES * LANES
+
+
+def scratch_size(features: int, units: int) -> int:
+    """Floats of scratch."""
+    return sum(-(-size // LANES) * LANES for size in (units + 1, features, 3 * units, 3 * units))
+
+
+@inlined
+def _sigmoid(x):
+    return _HALF + _HALF * tanh(_HALF * x)
+
+
+@inlined
+def recur(observation, gru):
+    """Make a step; h is in the scratch, see ``Gru``."""
+    settings, weights, face, scratch = gru
+    units = settings[UNITS]
+    seen = settings[SEEN]
+    periods = settings[PERIODS:]
+    features = seen + 2 * periods.size + 1
+    columns = _padded(3 * units)
+    at = _padded(units + 1)
+    now = scratch[at : at + features]
+    at += _padded(features)
+    inputs = scratch[at : at + columns]
+    recurrent = scratch[at + columns : at + 2 * columns]
+    now[:seen] = observation[:seen]
+    clock.read(settings[STEP], periods, face, now[seen : features - 1])
+    now[features - 1] = _ONE
+    settings[STEP] += 1
+    h = scratch[:units]
+    scratch[units] = _ONE
+    multiply(now, weights, 0, columns, columns, inputs)
+    multiply(h, weights, features * columns, columns, columns, recurrent)
+    for i in range(units):
+        r = _sigmoid(inputs[i] + recurrent[i])
+        z = _sigmoid(inputs[units + i] + recurrent[units + i])
+        n = tanh(inputs[2 * units + i] + r * recurrent[2 * units + i])
+        h[i] = (_ONE - z) * n + z * h[i]
+
+
+@kernel
+def step(observation, gru):
+    """See ``recur``."""
+    recur(observation, gru)
+
+
+@kernel
+def begin(gru):
+    """Begin an episode: h is zero."""
+    gru.settings[STEP] = 0
+    gru.scratch[: gru.settings[UNITS]] = f32(0.0)

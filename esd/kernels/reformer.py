@@ -1,0 +1,260 @@
+"""One step of a Reformer: embed, and in every block attend to the episode so far and feed forward.
+
+Kitaev, Kaiser & Levskaya 2020 (arXiv 2001.04451). A block is reversible, y₁ = x₁ + F(x₂), y₂ = x₂ + G(y₁), with
+LSH attention for F and a perceptron of one hidden layer for G; both streams begin as the embedding. Every head of every
+block has a memory of its own (see ``recall``); what a step writes into it is found from the next step on.
+
+All matrices lie one after the other in ``weights``, the columns of each padded to whole vectors, in the order in which
+a step reads them: the embedding [features, width]; then of each block the query, the key (unless shared) and the value
+[width, heads · head size], the sharpness [1, heads], the mix [heads · head size, width], the gate [width + 1, 1] (if
+there is one), and the perceptron [width + 1, units] and [units + 1, width] (if it has units). Of an odd number of rows
+the last is the bias.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.kernels import clock, inlined, kernel
+from esd.kernels.dense import multiply
+from esd.kernels.elementary import exp, tanh
+from esd.kernels.hashing import hash_one
+from esd.kernels.lanes import LANES
+from esd.kernels.recall import COLUMNS, FACTORS, ROUNDS, forget, insert, look_up, normalize
+
+# meaning of the first entries of ``settings``; what follows them are the periods of the clock
+STEP, SEEN, WIDTH, BLOCKS, HEADS, HEAD_SIZE, UNITS, SHARED, GATED, NORMALIZED, PERIODS = range(11)
+
+f32 = np.float32
+_SMALLEST_SQUARE = f32(1e-12)  # what is below this on average is left alone
+
+Float32s = npt.NDArray[np.float32]
+Int64s = npt.NDArray[np.int64]
+
+
+class Reformer(NamedTuple):
+    """What a step works on.
+
+    Attributes:
+        settings: int64, see above; the step's number in it is advanced.
+        weights: float32, see above.
+        face: float32 [Σ periods, 2], see ``clock``.
+        scratch: float32 [scratch_size]; what a step gives is in its first 2 · width + 1: both streams, and a one.
+        streams: settings, rows, rings, filled, stamps and projections of each head of each block, all [blocks · heads,
+            …]; see ``recall.insert``, ``recall.look_up`` and ``hashing.hash_one``.
+        work: candidates, found, sums, and buckets of query and key; see ``recall.step``.
+    """
+
+    settings: Int64s
+    weights: Float32s
+    face: Float32s
+    scratch: Float32s
+    streams: tuple[Int64s, Float32s, Int64s, Int64s, Int64s, Float32s]
+    work: tuple[Int64s, Float32s, Float32s, Int64s]
+
+
+@inlined
+def _padded(size):
+    return (size + LANES - 1) // LANES * LANES
+
+
+def scratch_size(features: int, width: int, heads_size: int, head_size: int, units: int) -> int:
+    """Floats of scratch, for all features of a step and all heads of a block."""
+    vectors = [2 * width + 1, features, width + 1, width, *[heads_size] * 4, *[head_size] * 3]
+    return sum(-(-size // LANES) * LANES for size in [*vectors, units + 1])
+
+
+@inlined
+def _read(x, normalized, y):
+    """Set y to x, float32 [width] (divided by the root of its mean square if that is asked for), and a one behind."""
+    factor = f32(1.0)
+    if normalized:
+        square = f32(0.0)
+        for i in range(x.size):
+            square += x[i] * x[i]
+        square /= f32(x.size)
+        if square > _SMALLEST_SQUARE:
+            factor = f32(1.0) / np.sqrt(square)
+    for i in range(x.size):
+        y[i] = x[i] * factor
+    y[x.size] = f32(1.0)
+
+
+@inlined
+def _attend(query, key, value, logit_scale, shared, writes, stream, work, scaled, own_key, found):
+    """Set found to what one head remembers for a query, then remember a key and a value.
+
+    Args:
+        query: float32 [head size].
+        key: float32 [head size]; of no meaning if shared.
+        value: float32 [head size].
+        logit_scale: float32.
+        shared: the key is the query divided by its length, in the query's buckets.
+        writes: whether the key is remembered.
+        stream: this head's of ``Reformer.streams``.
+        work: see ``Reformer``.
+        scaled: float32 [padded head size]; scratch, zero in the padding.
+        own_key: float32 [head size]; scratch.
+        found: float32 [padded head size]; written.
+    """
+    settings, rows, rings, filled, stamps, projections = stream
+    candidates, weights, sums, buckets = work
+    columns = settings[COLUMNS]
+    factors = settings[FACTORS:]
+    rounds = settings[ROUNDS]
+    hash_one(query, projections, columns, factors, rounds, sums, buckets[0])
+    for i in range(query.size):
+        scaled[i] = query[i] * logit_scale
+    look_up(scaled, buckets[0], settings, rows, rings, filled, stamps, candidates, weights, found)
+    if not writes:
+        return
+    if shared:
+        normalize(query, own_key)
+        insert(own_key, value, buckets[0], settings, rows, rings, filled)
+    else:
+        hash_one(key, projections, columns, factors, rounds, sums, buckets[1])
+        insert(key, value, buckets[1], settings, rows, rings, filled)
+
+
+@inlined
+def _block(number, x1, x2, start, reformer, rest):
+    """Change both streams by a block whose matrices begin at ``start``; returns where the next one's do."""
+    settings, weights, _, _, streams, work = reformer
+    width = settings[WIDTH]
+    heads = settings[HEADS]
+    size = settings[HEAD_SIZE]
+    units = settings[UNITS]
+    shared = settings[SHARED] != 0
+    wide = _padded(width)
+    all_heads = _padded(heads * size)
+    read = rest[: width + 1]
+    at = _padded(width + 1)
+    change = rest[at : at + wide]
+    at += wide
+    query = rest[at : at + all_heads]
+    key = rest[at + all_heads : at + 2 * all_heads]
+    value = rest[at + 2 * all_heads : at + 3 * all_heads]
+    attended = rest[at + 3 * all_heads : at + 4 * all_heads]
+    at += 4 * all_heads
+    scaled = rest[at : at + _padded(size)]
+    own_key = rest[at + _padded(size) : at + _padded(size) + size]
+    found = rest[at + 2 * _padded(size) : at + 3 * _padded(size)]
+    hidden = rest[at + 3 * _padded(size) :]
+
+    _read(x2, settings[NORMALIZED] != 0, read)
+    matrix = width * all_heads
+    multiply(read[:width], weights, start, all_heads, all_heads, query)
+    start += matrix
+    if not shared:
+        multiply(read[:width], weights, start, all_heads, all_heads, key)
+        start += matrix
+    multiply(read[:width], weights, start, all_heads, all_heads, value)
+    start += matrix
+    sharpness = weights[start : start + heads]
+    start += _padded(heads)
+    mix = start
+    start += heads * size * wide
+    writes = True
+    if settings[GATED] != 0:
+        gate = f32(0.0)
+        for i in range(width + 1):
+            gate += read[i] * weights[start + i * LANES]
+        writes = gate > f32(0.0)
+        start += (width + 1) * LANES
+    for h in range(heads):
+        own = h * size
+        logit_scale = exp(sharpness[h])
+        if not shared:
+            logit_scale /= np.sqrt(f32(size))
+        s = number * heads + h
+        stream = (
+            streams[0][s],
+            streams[1][s],
+            streams[2][s],
+            streams[3][s],
+            streams[4][s],
+            streams[5][s],
+        )
+        _attend(
+            query[own : own + size],
+            key[own : own + size],
+            value[own : own + size],
+            logit_scale,
+            shared,
+            writes,
+            stream,
+            work,
+            scaled,
+            own_key,
+            found,
+        )
+        for i in range(size):
+            attended[own + i] = found[i]
+    multiply(attended[: heads * size], weights, mix, wide, wide, change)
+    for i in range(width):
+        x1[i] += change[i]
+    if units:
+        _read(x1, settings[NORMALIZED] != 0, read)
+        columns = _padded(units)
+        multiply(read, weights, start, columns, columns, hidden)
+        start += (width + 1) * columns
+        for i in range(units):
+            hidden[i] = tanh(hidden[i])
+        hidden[units] = f32(1.0)
+        multiply(hidden[: units + 1], weights, start, wide, wide, change)
+        start += (units + 1) * wide
+        for i in range(width):
+            x2[i] += change[i]
+    return start
+
+
+@inlined
+def think(observation, reformer):
+    """Make a step: both streams after the last block are in the scratch, see ``Reformer``.
+
+    Args:
+        observation: float32 [seen].
+        reformer: what is worked on.
+    """
+    settings, weights, face, scratch, _, _ = reformer
+    width = settings[WIDTH]
+    seen = settings[SEEN]
+    periods = settings[PERIODS:]
+    features = seen + 2 * periods.size + 1
+    result = _padded(2 * width + 1)
+    now = scratch[result : result + features]
+    rest = scratch[result + _padded(features) :]
+    now[:seen] = observation[:seen]
+    clock.read(settings[STEP], periods, face, now[seen : features - 1])
+    now[features - 1] = f32(1.0)
+    settings[STEP] += 1
+    wide = _padded(width)
+    embedded = rest[:wide]
+    multiply(now, weights, 0, wide, wide, embedded)
+    x1 = scratch[:width]
+    x2 = scratch[width : 2 * width]
+    for i in range(width):
+        x1[i] = embedded[i]
+        x2[i] = embedded[i]
+    scratch[2 * width] = f32(1.0)
+    start = features * wide
+    for number in range(settings[BLOCKS]):
+        start = _block(number, x1, x2, start, reformer, rest)
+
+
+@kernel
+def step(observation, reformer):
+    """See ``think``."""
+    think(observation, reformer)
+
+
+@kernel
+def begin(reformer):
+    """Begin an episode: forget everything."""
+    reformer.settings[STEP] = 0
+    settings, _, _, filled, _, _ = reformer.streams
+    for s in range(settings.shape[0]):
+        forget(settings[s], filled[s])

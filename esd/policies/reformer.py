@@ -1,0 +1,95 @@
+"""A policy whose memory is its whole episode: LSH attention in reversible blocks, one step at a time.
+
+Kitaev, Kaiser & Levskaya 2020, "Reformer: The Efficient Transformer" (arXiv 2001.04451). A step costs what its own
+buckets hold, however long the episode has become.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config_policies import ReformerConfig
+from esd.kernels import reformer
+from esd.kernels.lanes import aligned_zeros
+from esd.lsh.hashing import Hash, angular, one_bucket
+from esd.lsh.stream import Limits, allocate, scratch
+from esd.policies.base import Interface
+from esd.policies.remembering import RememberingPolicy, clock_face
+
+Float32s = npt.NDArray[np.float32]
+
+
+class ReformerPolicy(RememberingPolicy):
+    """Reversible blocks of LSH attention, and a head that reads both of their streams.
+
+    h holds ``embed`` [features, width]; of each block, as far as it has them, ``block0.query``, ``.key`` and ``.value``
+    [width, heads · head size], ``.sharpness`` [1, heads] (log of a factor on logits), ``.mix`` [heads · head size,
+    width], ``.gate`` [width + 1, 1], ``.feed1`` [width + 1, units] and ``.feed2`` [units + 1, width]; then the head's.
+    Features are the observation, the clock and a one; the last row of gate, feed1 and feed2 is a bias.
+    """
+
+    def __init__(self, interface: Interface, settings: ReformerConfig) -> None:
+        """Build for one environment."""
+        shared = settings.keys == "shared"
+        features = interface.observation_size + 2 * len(settings.clock) + 1
+        width, all_heads = settings.width, settings.heads * settings.head_size
+        shapes = {"embed": (features, width)}
+        for block in range(settings.blocks):
+            of_block = {
+                "query": (width, all_heads),
+                **({} if shared else {"key": (width, all_heads)}),
+                "value": (width, all_heads),
+                "sharpness": (1, settings.heads),
+                "mix": (all_heads, width),
+                **({"gate": (width + 1, 1)} if settings.gate else {}),
+            }
+            if settings.units:
+                of_block |= {
+                    "feed1": (width + 1, settings.units),
+                    "feed2": (settings.units + 1, width),
+                }
+            shapes |= {f"block{block}.{name}": shape for name, shape in of_block.items()}
+        super().__init__(interface, settings, shapes, 2 * width + 1)
+        hashes = [_hash(settings, layer) for layer in range(settings.blocks * settings.heads)]
+        cap = settings.cap if settings.attention == "lsh" else settings.capacity
+        limits = Limits(cap, settings.capacity)
+        numbers = [0] * reformer.PERIODS
+        numbers[reformer.SEEN], numbers[reformer.WIDTH] = interface.observation_size, width
+        numbers[reformer.BLOCKS], numbers[reformer.HEADS] = settings.blocks, settings.heads
+        numbers[reformer.HEAD_SIZE], numbers[reformer.UNITS] = settings.head_size, settings.units
+        numbers[reformer.SHARED], numbers[reformer.GATED] = shared, settings.gate
+        numbers[reformer.NORMALIZED] = settings.normalize
+        size = reformer.scratch_size(features, width, all_heads, settings.head_size, settings.units)
+        self._memory: reformer.Reformer = reformer.Reformer(
+            np.array([*numbers, *settings.clock], np.int64),
+            self._matrices.flat,
+            clock_face(settings.clock),
+            aligned_zeros(size),
+            allocate(hashes, settings.head_size, limits),
+            scratch(hashes[0], limits),
+        )
+
+    def initial_parameters(self, seed: int) -> Float32s:
+        """As every policy with a memory, but queries are like keys, so that what is alike is recalled at first."""
+        h = super().initial_parameters(seed)
+        arrays = self._own.unpack(h[: self._own.size])
+        for name, array in arrays.items():
+            block, _, part = name.partition(".")
+            if part == "key":
+                array[...] = arrays[f"{block}.query"]
+            elif part == "sharpness":
+                array[...] = 0.0
+        return h
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode with an empty memory."""
+        super().reset(seed)
+        reformer.begin(self._memory)
+
+
+def _hash(settings: ReformerConfig, layer: int) -> Hash:
+    """The hash of a head; heads and blocks share nothing."""
+    if settings.attention == "full":
+        return one_bucket(settings.head_size)
+    return angular(settings.hash_seed, settings.head_size, settings.hashes, settings.buckets, layer)

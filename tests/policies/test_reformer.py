@@ -1,0 +1,197 @@
+"""The Reformer policy against whole episodes in plain numpy, and what it remembers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esd.config_policies import HebbianConfig, ReformerConfig
+from esd.policies.base import Interface
+from esd.policies.hebbian import HebbianPolicy
+from esd.policies.reformer import ReformerPolicy
+from tests.oracles import reformer as oracle
+
+SEEN, ACTIONS, STEPS = 3, 2, 200
+SMALL = ReformerConfig(width=6, head_size=5, clock=(4, 64), hashes=2, buckets=8)
+SETTINGS = {
+    "as it is": SMALL,
+    "shared keys": dataclasses.replace(SMALL, keys="shared"),
+    "a gate": dataclasses.replace(SMALL, gate=True),
+    "normalized": dataclasses.replace(SMALL, normalize=True, units=4),
+    "full attention": dataclasses.replace(SMALL, attention="full", blocks=2),
+    "no clock, many buckets": dataclasses.replace(SMALL, clock=(), buckets=96, hashes=5),
+    "beyond cap and capacity": dataclasses.replace(SMALL, cap=3, capacity=40, buckets=4),
+    "full attention beyond capacity": dataclasses.replace(SMALL, attention="full", capacity=30),
+    "all of it": ReformerConfig(
+        width=18,
+        blocks=3,
+        heads=2,
+        head_size=17,
+        units=20,
+        clock=(5, 8),
+        buckets=6,
+        hashes=3,
+        gate=True,
+        normalize=True,
+    ),
+}
+
+
+def started(
+    settings: ReformerConfig, seed: int = 1, bounded: bool = False
+) -> tuple[ReformerPolicy, dict[str, np.ndarray]]:
+    """A policy with random parameters (small ones where all begin at zero), and its arrays."""
+    policy = ReformerPolicy(Interface(SEEN, ACTIONS, bounded), settings)
+    h = policy.initial_parameters(seed)
+    h += 0.3 * np.random.default_rng(seed).standard_normal(h.size).astype(np.float32)
+    policy.load(h)
+    policy.reset(seed)
+    return policy, policy.layout.unpack(h)
+
+
+def observations(steps: int = STEPS, seed: int = 2) -> np.ndarray:
+    """Those of an episode, some of them twice."""
+    rng = np.random.default_rng(seed)
+    seen = rng.standard_normal((steps, SEEN)).astype(np.float32)
+    seen[rng.integers(steps, size=steps // 2)] = seen[0]
+    return seen
+
+
+def outputs(policy: ReformerPolicy, seen: np.ndarray) -> np.ndarray:
+    """Of the steps of an episode."""
+    return np.array([policy.act(observation).copy() for observation in seen])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_an_episode_agrees_with_the_oracle(name: str) -> None:
+    settings = SETTINGS[name]
+    policy, arrays = started(settings)
+    seen = observations()
+    expected = oracle.with_one(oracle.streams(arrays, settings, seen)) @ arrays["head.layer0.w"]
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(outputs(policy, seen), expected, rtol=0, atol=1e-5 * scale)
+
+
+def test_the_oracle_notices_a_key_too_few() -> None:
+    settings = SETTINGS["full attention beyond capacity"]
+    policy, _ = started(settings)
+    seen = observations()
+    other, _ = started(dataclasses.replace(settings, capacity=29))
+    difference = np.abs(outputs(policy, seen) - outputs(other, seen))
+    assert difference[:30].max() == 0.0
+    assert difference[30:].max() > 1e-4
+
+
+def test_order_f_and_c_describe_the_same_network() -> None:
+    settings = SETTINGS["all of it"]
+    policy, arrays = started(settings)
+    other = ReformerPolicy(
+        Interface(SEEN, ACTIONS, False), dataclasses.replace(settings, order="F")
+    )
+    other.load(other.layout.pack(arrays))
+    other.reset(1)
+    seen = observations(50)
+    np.testing.assert_array_equal(outputs(policy, seen), outputs(other, seen))
+
+
+@given(st.integers(0, 2**32), st.sampled_from(sorted(SETTINGS)))
+def test_what_comes_later_changes_nothing_before_it(seed: int, name: str) -> None:
+    settings = SETTINGS[name]
+    seen = observations(40, seed % 1000)
+    policy, _ = started(settings)
+    first = outputs(policy, seen)
+    policy.reset(1)
+    changed = seen.copy()
+    changed[25:] = np.random.default_rng(seed).standard_normal((15, SEEN))
+    np.testing.assert_array_equal(outputs(policy, changed)[:25], first[:25])
+
+
+def test_a_closed_gate_writes_nothing_and_an_open_one_everything() -> None:
+    settings = dataclasses.replace(SMALL, gate=True, attention="full")
+    policy, arrays = started(settings)
+    seen = observations(20)
+    always, _ = started(dataclasses.replace(settings, gate=False))
+    without = {name: array for name, array in arrays.items() if name != "block0.gate"}
+    always.load(always.layout.pack(without))
+    played = {}
+    for gate in (-1e3, 1e3):
+        arrays["block0.gate"][:-1] = 0.0
+        arrays["block0.gate"][-1] = gate
+        policy.load(policy.layout.pack(arrays))
+        policy.reset(1)
+        played[gate] = outputs(policy, seen)
+    np.testing.assert_array_equal(played[1e3], outputs(always, seen))
+    # with nothing remembered, a step depends on what it sees alone
+    policy.load(policy.layout.pack(arrays | {"block0.gate": -arrays["block0.gate"]}))
+    policy.reset(1)
+    twice = outputs(policy, np.concatenate([seen[:4], seen[:4]] * 16))
+    np.testing.assert_array_equal(twice[0:4], twice[64:68])  # periods of 4 and 64
+    assert not np.array_equal(played[1e3][1:], played[-1e3][1:])
+
+
+def test_it_recalls_what_was_seen_a_fixed_time_ago() -> None:
+    """By hand: queries are the clock of three steps before, keys the clock, values the observation."""
+    settings = ReformerConfig(width=SEEN + 2, head_size=SEEN + 2, clock=(16,), buckets=8, hashes=2)
+    policy = ReformerPolicy(Interface(SEEN, SEEN, False), settings)
+    eye = np.eye(SEEN + 2, dtype=np.float32)
+    clock, observed = np.zeros_like(eye), np.zeros_like(eye)
+    clock[SEEN:, SEEN:] = np.eye(2)
+    observed[:SEEN, :SEEN] = np.eye(SEEN)
+    angle = -2.0 * np.pi * 3 / 16
+    turned = clock.copy()  # rows are inputs: (sin, cos) of t to those of t − 3
+    turned[SEEN:, SEEN:] = [
+        [np.cos(angle), -np.sin(angle)],
+        [np.sin(angle), np.cos(angle)],
+    ]
+    head = np.zeros((2 * (SEEN + 2) + 1, SEEN), np.float32)
+    head[:SEEN] = np.eye(SEEN)  # stream 1 has the observation itself, too
+    head[SEEN + 2 : 2 * SEEN + 2] = -np.eye(SEEN)
+    policy.load(
+        policy.layout.pack(
+            {
+                "embed": np.concatenate([eye, np.zeros((1, SEEN + 2), np.float32)]),
+                "block0.query": turned,
+                "block0.key": clock,
+                "block0.value": observed,
+                "block0.sharpness": [[6.0]],
+                "block0.mix": observed,
+                "head.layer0.w": head,
+            }
+        )
+    )
+    policy.reset(0)
+    seen = np.random.default_rng(0).standard_normal((16, SEEN)).astype(np.float32)
+    np.testing.assert_allclose(outputs(policy, seen)[3:], seen[:-3], atol=1e-4)
+
+
+def test_a_plastic_head_is_the_hebbian_policy_behind_the_streams() -> None:
+    settings = dataclasses.replace(SMALL, head="ABCD_lr", head_rate=0.5)
+    policy, arrays = started(settings, bounded=True)
+    features = 2 * SMALL.width + 1
+    alone = HebbianPolicy(
+        Interface(features, ACTIONS, True), HebbianConfig(hidden=(), rule="ABCD_lr", rate=0.5)
+    )
+    head = {n.removeprefix("head."): a for n, a in arrays.items() if n.startswith("head.")}
+    alone.load(alone.layout.pack(head))
+    alone.reset(1)
+    seen = observations(60)
+    streams = oracle.with_one(oracle.streams(arrays, settings, seen)).astype(np.float32)
+    expected = np.array([alone.act(row).copy() for row in streams])
+    np.testing.assert_allclose(outputs(policy, seen), expected, atol=1e-3)
+    assert not np.array_equal(policy.act(seen[0]), expected[-1])
+
+
+def test_an_infinite_observation_leaves_nothing_for_the_next_member() -> None:
+    policy, arrays = started(SETTINGS["all of it"])
+    first = outputs(policy, observations(30))
+    for bad in (np.inf, np.nan):
+        policy.load(np.full(policy.layout.size, bad, np.float32))
+        policy.reset(1)
+        assert np.isnan(outputs(policy, np.full((30, SEEN), bad, np.float32))).any()
+        policy.load(policy.layout.pack(arrays))
+        policy.reset(1)
+        np.testing.assert_array_equal(outputs(policy, observations(30)), first)
