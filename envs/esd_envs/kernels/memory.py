@@ -196,7 +196,7 @@ def step_maze(action, parameters, state, observation, reward):
     way = state[LENGTH] + 1.0
     over = 1
     reward[0] = 0.0
-    if state[POSITION] > way:  # over
+    if state[POSITION] > way or state[WASTED] >= way:  # over
         return 1
     state[MAZE_TIME] += 1.0
     if state[POSITION] == way:
