@@ -86,6 +86,19 @@ def test_the_doctor_finds_nothing_to_say_against_them(name: str) -> None:
 
 
 @installed
+@pytest.mark.parametrize("name", ["MineSweeperEasy", "ConcentrationEasy"])
+def test_popgyms_wrappers_fit_where_gymnasiums_limit_is_left_out(name: str) -> None:
+    env = {
+        "id": f"popgym-{name}-v0",
+        "kwargs": {"max_episode_steps": -1},
+        "max_steps": 1000,
+        "wrappers": ["popgym.wrappers:PreviousAction"],
+    }
+    checks = list(purity.examine(of_table(env=env).env, steps=50))
+    assert [check for check in checks if check.state is not State.OK] == []
+
+
+@installed
 @pytest.mark.parametrize("prefix", ["", "popgym:"])
 def test_a_perfect_memory_repeats_what_was_before(prefix: str) -> None:
     env = gymnasium.make(f"{prefix}popgym-RepeatPreviousEasy-v0")
