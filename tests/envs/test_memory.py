@@ -122,7 +122,9 @@ def test_answers_at_random_give_the_chance_level() -> None:
         assert abs(np.mean(returns) - 1 / values) < 5 * error
 
 
-def test_no_fixed_answer_and_no_memory_of_the_order_is_better_than_chance() -> None:
+def test_a_fixed_answer_gives_chance_and_the_order_of_pairs_tells_no_more_than_one_question() -> (
+    None
+):
     env = gymnasium.make(RECALL, pairs=8)
 
     def in_order() -> Any:
