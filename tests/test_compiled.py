@@ -32,6 +32,8 @@ from tests.experiments import of_table
 
 CART_POLE = {"id": "esd/HiddenCartPole-v0", "kwargs": {"sign": "random"}}
 PENDULUM = {"id": "esd/HiddenPendulum-v0", "kwargs": {"sign": "random"}}
+RECALL = {"id": "esd/AssociativeRecall-v0", "kwargs": {"pairs": 9, "cue_noise": 0.1, "cues": 7}}
+MAZE = {"id": "esd/TMaze-v0", "kwargs": {"length": [1, 4], "forced": False}}
 VARIANTS = {
     "id": "esd/HiddenCartPole-v0",
     "variants": [
@@ -126,7 +128,11 @@ def both(config: Config, member: int, statistics: ObservationStatistics | None =
     return outcome
 
 
-@pytest.mark.parametrize("world", [CART_POLE, PENDULUM, VARIANTS], ids=["cart", "pendulum", "var"])
+@pytest.mark.parametrize(
+    "world",
+    [CART_POLE, PENDULUM, VARIANTS, RECALL, MAZE],
+    ids=["cart", "pendulum", "var", "recall", "maze"],
+)
 @pytest.mark.parametrize(
     "policy",
     [

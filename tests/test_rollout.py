@@ -18,6 +18,10 @@ ENVIRONMENTS = {
     **{preset: small(preset, max_steps=40) for preset in PRESETS},
     "hidden sign": of_table(env={"id": "esd/HiddenCartPole-v0", "kwargs": {"sign": "random"}}),
     "hidden pendulum": of_table(env={"id": "esd/HiddenPendulum-v0", "kwargs": {"sign": "random"}}),
+    "associative recall": of_table(
+        env={"id": "esd/AssociativeRecall-v0", "kwargs": {"cue_noise": 0.1, "cues": 8}}
+    ),
+    "T-maze": of_table(env={"id": "esd/TMaze-v0", "kwargs": {"forced": False}}),
     "lunar lander": of_table(env={"id": "LunarLander-v3", "max_steps": 60}),
     "fast car": of_table(
         env={"id": "esd/FastCarRacing-v3", "max_steps": 40},

@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 
+from esd_envs import popgym_worlds
 from esd_envs.zero_action import ZeroAction
 
 __all__ = ["ChangedBody", "ZeroAction"]
@@ -36,6 +37,14 @@ gymnasium.register(
     entry_point="esd_envs.hidden:HiddenPendulum",
     max_episode_steps=200,
 )
+# they end by themselves; a limit has to be there, or one would be asked for, and must not cut the longest
+for _name in ("AssociativeRecall", "TMaze"):
+    gymnasium.register(
+        id=f"esd/{_name}-v0",
+        entry_point=f"esd_envs.memory:{_name}",
+        max_episode_steps=100_000_000,
+    )
+popgym_worlds.register()
 
 
 def __getattr__(name: str) -> Any:

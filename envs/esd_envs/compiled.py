@@ -11,11 +11,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium import Env
 
 Float32s = npt.NDArray[np.float32]
 
 _RESET = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, *[ctypes.c_void_p] * 3)
 _STEP = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 5)
+
+
+def episode_seed(env: Env[Any, Any], seed: int | None) -> int:
+    """The seed given, or the next of the environment's own generator, as Gymnasium has it."""
+    return int(env.np_random.integers(1 << 63)) if seed is None else seed
 
 
 class Compiled:

@@ -6,8 +6,6 @@ worlds are compiled (see ``esd_envs.compiled``), which makes them ten times and 
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import Any
 
 import numpy as np
@@ -17,20 +15,11 @@ from gymnasium.envs.classic_control import utils
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.envs.classic_control.pendulum import DEFAULT_X, DEFAULT_Y, PendulumEnv
 
-from esd_envs.compiled import Compiled
+from esd_envs.compiled import Compiled, episode_seed
 from esd_envs.kernels import classic_control as kernels
+from esd_envs.keywords import number
 
 Float32s = npt.NDArray[np.float32]
-
-
-def _number(name: str, value: Any, *, zero: bool = False) -> float:
-    """A keyword's value, above 0 or (``zero``) not below it."""
-    fine = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not fine or value < 0 or (value == 0 and not zero):
-        raise ValueError(
-            f"{name} = {value!r}: expected a number {'of at least' if zero else 'above'} 0"
-        )
-    return float(value)
 
 
 def _sign(value: Any) -> float:
@@ -40,11 +29,6 @@ def _sign(value: Any) -> float:
     if isinstance(value, bool) or value not in (1, -1):
         raise ValueError(f"sign = {value!r}: expected 1, -1 or 'random'")
     return float(value)
-
-
-def _drawn(env: Env[Any, Any], seed: int | None) -> int:
-    """The episode's seed: the one given, or the next of the environment's own generator, as Gymnasium has it."""
-    return int(env.np_random.integers(1 << 63)) if seed is None else seed
 
 
 class HiddenCartPole(CartPoleEnv):
@@ -79,14 +63,14 @@ class HiddenCartPole(CartPoleEnv):
             ValueError: naming a keyword whose value makes no world.
         """
         super().__init__(render_mode=render_mode)
-        self._start = _number("start", start, zero=True)
-        self.length = 0.5 * _number("pole_length", pole_length)  # also how long it is drawn
+        self._start = number("start", start, zero=True)
+        self.length = 0.5 * number("pole_length", pole_length)  # also how long it is drawn
         parameters = [
             self.length,
-            _number("pole_mass", pole_mass),
-            _number("cart_mass", cart_mass),
-            _number("gravity", gravity, zero=True),
-            _number("force", force),
+            number("pole_mass", pole_mass),
+            number("cart_mass", cart_mass),
+            number("gravity", gravity, zero=True),
+            number("force", force),
             _sign(sign),
             0.0,
             0.0,
@@ -106,7 +90,7 @@ class HiddenCartPole(CartPoleEnv):
         """Begin an episode: state and sign are drawn from the seed; options "low" and "high" as in CartPole-v1."""
         Env.reset(self, seed=seed)
         self._begin_within(options)
-        observation = self.compiled.reset(_drawn(self, seed))
+        observation = self.compiled.reset(episode_seed(self, seed))
         self.state = self.compiled.state[:4]
         if self.render_mode == "human":
             self.render()
@@ -148,11 +132,11 @@ class HiddenPendulum(PendulumEnv):
             ValueError: naming a keyword whose value makes no world.
         """
         super().__init__(render_mode=render_mode)
-        self.max_torque = _number("max_torque", max_torque)
+        self.max_torque = number("max_torque", max_torque)
         parameters = [
-            _number("length", length),
-            _number("mass", mass),
-            _number("gravity", gravity, zero=True),
+            number("length", length),
+            number("mass", mass),
+            number("gravity", gravity, zero=True),
             self.max_torque,
             _sign(sign),
             DEFAULT_X,
@@ -173,7 +157,7 @@ class HiddenPendulum(PendulumEnv):
             utils.verify_number_and_cast(given.get("x_init", DEFAULT_X)),
             utils.verify_number_and_cast(given.get("y_init", DEFAULT_Y)),
         ]
-        observation = self.compiled.reset(_drawn(self, seed))
+        observation = self.compiled.reset(episode_seed(self, seed))
         self.state, self.last_u = self.compiled.state[:2], None
         if self.render_mode == "human":
             self.render()

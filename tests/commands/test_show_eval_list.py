@@ -199,6 +199,9 @@ def test_one_episode_has_no_interval_and_json_stays_valid(folder: Path) -> None:
         ("shapings", "centered_rank_unit"),
         ("noise", "binomial"),
         ("environments", "esd/HiddenCartPole-v0"),
+        ("environments", "esd/AssociativeRecall-v0"),
+        ("environments", "esd/TMaze-v0"),
+        ("environments", "popgym-RepeatPreviousEasy-v0"),
         ("settings", "es.sigma"),
     ],
 )

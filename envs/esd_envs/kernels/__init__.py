@@ -10,10 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba.core import types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 
 Kernel = Callable[..., Any]  # typed by numba, from the arrays it is called with
+
+# what ``esd_envs.compiled`` says of the two functions of an environment
+_DOUBLES, _FLOATS = types.CPointer(types.float64), types.CPointer(types.float32)
+RESET = types.int64(types.uint64, _DOUBLES, _DOUBLES, _FLOATS)
+STEP = types.int64(_FLOATS, _DOUBLES, _DOUBLES, _FLOATS, _DOUBLES)
 
 _STRICT: dict[str, Any] = {
     "fastmath": False,

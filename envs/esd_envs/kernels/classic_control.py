@@ -13,13 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba.core import types
 
-from esd_envs.kernels import c_function, inlined
-
-_DOUBLES, _FLOATS = types.CPointer(types.float64), types.CPointer(types.float32)
-RESET = types.int64(types.uint64, _DOUBLES, _DOUBLES, _FLOATS)
-STEP = types.int64(_FLOATS, _DOUBLES, _DOUBLES, _FLOATS, _DOUBLES)
+from esd_envs.kernels import RESET, STEP, c_function, inlined
 
 f32, f64, u64 = np.float32, np.float64, np.uint64
 

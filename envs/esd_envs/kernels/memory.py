@@ -1,0 +1,213 @@
+"""Associative recall and T-maze as C functions: one that begins an episode, and one that makes a step of it.
+
+Whatever an episode shows is named by its seed and a number, so nothing that was shown is kept: a counter-based
+generator, SplitMix64 (Steele, Lea & Flood 2014) from a scrambled seed, gives any of it again. There is no logarithm and
+no cosine in it, so every machine shows the same bits.
+
+The signatures are those that ``esd_envs.compiled`` describes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from esd_envs.kernels import RESET, STEP, c_function, inlined
+
+f32, f64, i64, u64 = np.float32, np.float64, np.int64, np.uint64
+
+# the seed, scrambled, in two halves: a float64 holds 53 bits
+KEY_LOW, KEY_HIGH = range(2)
+
+# what associative recall is told, and its state; from ORDER on, the cues, those already asked first
+PAIRS, CUES, QUERIES, VALUES, CUE_SIZE, CUE_NOISE, RECALL_PARAMETERS = range(7)
+RECALL_TIME, RIGHT_VALUE, ORDER = 2, 3, 4
+
+# what the T-maze is told, and its state
+SHORTEST, LONGEST, DISTRACTORS, FORCED, MAZE_PARAMETERS = range(5)
+SIGN, LENGTH, POSITION, WASTED, MAZE_TIME, MAZE_STATE = range(2, 8)
+FORWARD = 2.0
+
+# what is drawn; each has 2⁵⁶ numbers
+CUE, VALUE, NOISE, CHOICE, THE_LENGTH, THE_SIGN, DISTRACTOR = range(7)
+
+# a bell-shaped number is the sum of five 12-bit ones: its mean is no whole number (so it never is 0), its deviation
+BELL_MEAN, BELL_DEVIATION = 5 * 4095 / 2, math.sqrt(5 * (4096**2 - 1) / 12)
+
+
+@inlined
+def _scrambled(z):
+    """The end of SplitMix64."""
+    z = (z ^ (z >> u64(30))) * u64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> u64(27))) * u64(0x94D049BB133111EB)
+    return z ^ (z >> u64(31))
+
+
+@inlined
+def _word(key, what, index):
+    """A random uint64, named by what it is for and its number."""
+    counter = (u64(what) << u64(56)) + u64(index) + u64(1)
+    return _scrambled(key + counter * u64(0x9E3779B97F4A7C15))
+
+
+@inlined
+def _uniform(key, what, index):
+    """A random float64 in [0, 1)."""
+    return f64(_word(key, what, index) >> u64(11)) * 2.0**-53
+
+
+@inlined
+def _bell(key, what, index):
+    """A random float64 of mean 0 and variance 1, nearly normal, in ±3.9; never 0."""
+    word = _word(key, what, index)
+    total = u64(0)
+    for _ in range(5):
+        total += word & u64(0xFFF)
+        word >>= u64(12)
+    return (f64(total) - BELL_MEAN) / BELL_DEVIATION
+
+
+@inlined
+def _begin(seed, state):
+    """Keep an episode's seed; what everything is drawn by."""
+    key = _scrambled(u64(seed) + u64(0x9E3779B97F4A7C15))
+    state[KEY_LOW] = f64(key & u64(0xFFFFFFFF))
+    state[KEY_HIGH] = f64(key >> u64(32))
+    return key
+
+
+@inlined
+def _key(state):
+    return u64(state[KEY_LOW]) | u64(state[KEY_HIGH]) << u64(32)
+
+
+@inlined
+def _value(key, pair, parameters):
+    """What a pair's value is."""
+    return i64(_uniform(key, VALUE, pair) * parameters[VALUES])
+
+
+@inlined
+def _show_cue(key, cue, noise, first_noise, parameters, observation):
+    """A random direction, of length 1, and nothing but zeros behind it.
+
+    With ``noise`` above 0 each of its numbers has noise of that deviation, drawn from the number ``first_noise`` on.
+    """
+    size = i64(parameters[CUE_SIZE])
+    squares = 0.0
+    for i in range(size):
+        x = _bell(key, CUE, cue * size + i)
+        squares += x * x
+    scale = 1.0 / math.sqrt(squares)
+    for i in range(size):
+        x = scale * _bell(key, CUE, cue * size + i)
+        if noise > 0.0:
+            x += noise * _bell(key, NOISE, first_noise + i)
+        observation[i] = f32(x)
+    for i in range(size, size + i64(parameters[VALUES]) + 1):
+        observation[i] = f32(0.0)
+
+
+@inlined
+def _show_pair(key, pair, parameters, observation):
+    """A cue, and its value as the one of its numbers that is 1."""
+    _show_cue(key, pair % i64(parameters[CUES]), 0.0, 0, parameters, observation)
+    observation[i64(parameters[CUE_SIZE]) + _value(key, pair, parameters)] = f32(1.0)
+
+
+@inlined
+def _ask(key, question, parameters, state, observation):
+    """Draw one of the cues that have not been asked; the newest of its values is right."""
+    pairs, cues, size = i64(parameters[PAIRS]), i64(parameters[CUES]), i64(parameters[CUE_SIZE])
+    chosen = question + i64(_uniform(key, CHOICE, question) * f64(cues - question))
+    cue = i64(state[ORDER + chosen])
+    state[ORDER + chosen] = state[ORDER + question]
+    state[ORDER + question] = f64(cue)
+    newest = pairs - 1 - (pairs - 1 - cue) % cues
+    state[RIGHT_VALUE] = f64(_value(key, newest, parameters))
+    _show_cue(key, cue, parameters[CUE_NOISE], question * size, parameters, observation)
+    observation[size + i64(parameters[VALUES])] = f32(1.0)
+
+
+@c_function(RESET)
+def reset_recall(seed, parameters, state, observation):
+    """Show the first pair."""
+    key = _begin(seed, state)
+    state[RECALL_TIME] = 0.0
+    state[RIGHT_VALUE] = -1.0
+    for cue in range(i64(parameters[CUES])):
+        state[ORDER + cue] = f64(cue)
+    _show_pair(key, 0, parameters, observation)
+    return 0
+
+
+@c_function(STEP)
+def step_recall(action, parameters, state, observation, reward):
+    """Show the next pair, or pay for the answer and ask the next question."""
+    time, pairs, queries = i64(state[RECALL_TIME]), i64(parameters[PAIRS]), i64(parameters[QUERIES])
+    reward[0] = 0.0
+    if time >= pairs + queries:  # over: what is asked now would be written behind the state
+        return 1
+    if time >= pairs and f64(action[0]) == state[RIGHT_VALUE]:
+        reward[0] = 1.0 / parameters[QUERIES]
+    time += 1
+    state[RECALL_TIME] = f64(time)
+    if time < pairs:
+        _show_pair(_key(state), time, parameters, observation)
+    elif time < pairs + queries:
+        _ask(_key(state), time - pairs, parameters, state, observation)
+    else:
+        for i in range(i64(parameters[CUE_SIZE]) + i64(parameters[VALUES]) + 1):
+            observation[i] = f32(0.0)
+        return 1
+    return 0
+
+
+@inlined
+def _look(key, parameters, state, observation):
+    """The sign where the corridor begins, the junction where it ends, and distractors anywhere."""
+    at_start = state[POSITION] == 0.0
+    observation[0] = f32(at_start and state[SIGN] == 0.0)
+    observation[1] = f32(at_start and state[SIGN] == 1.0)
+    observation[2] = f32(state[POSITION] == state[LENGTH] + 1.0)
+    count = i64(parameters[DISTRACTORS])
+    for i in range(count):
+        index = i64(state[MAZE_TIME]) * count + i
+        observation[3 + i] = f32(2.0 * _uniform(key, DISTRACTOR, index) - 1.0)
+
+
+@c_function(RESET)
+def reset_maze(seed, parameters, state, observation):
+    """Draw the corridor's length and the sign."""
+    key = _begin(seed, state)
+    lengths = parameters[LONGEST] - parameters[SHORTEST] + 1.0
+    drawn = f64(i64(_uniform(key, THE_LENGTH, 0) * lengths))
+    state[LENGTH] = parameters[SHORTEST] + drawn
+    state[SIGN] = f64(_word(key, THE_SIGN, 0) >> u64(63))
+    state[POSITION] = state[WASTED] = state[MAZE_TIME] = 0.0
+    _look(key, parameters, state, observation)
+    return 0
+
+
+@c_function(STEP)
+def step_maze(action, parameters, state, observation, reward):
+    """Walk on, or turn at the junction, which ends the episode; so does to waste as many steps as the way takes."""
+    way = state[LENGTH] + 1.0
+    over = 1
+    reward[0] = 0.0
+    if state[POSITION] > way or state[WASTED] >= way:  # over
+        return 1
+    state[MAZE_TIME] += 1.0
+    if state[POSITION] == way:
+        reward[0] = 1.0 if f64(action[0]) == state[SIGN] else 0.0
+        state[POSITION] += 1.0
+    elif parameters[FORCED] == 1.0 or f64(action[0]) == FORWARD:
+        state[POSITION] += 1.0
+        over = 0
+    else:
+        reward[0] = -1.0 / way
+        state[WASTED] += 1.0
+        over = 1 if state[WASTED] >= way else 0
+    _look(_key(state), parameters, state, observation)
+    return over

@@ -1,0 +1,141 @@
+"""Worlds that can't be solved without remembering what was seen: associative recall, and a T-maze.
+
+Both are compiled (see ``esd_envs.compiled``), and both end by themselves. A return is the share of what was asked
+that was answered right: 1 is perfect.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import Env, spaces
+
+from esd_envs.compiled import Compiled, episode_seed
+from esd_envs.kernels import memory as kernels
+from esd_envs.keywords import MOST, number, whole
+
+Float32s = npt.NDArray[np.float32]
+
+
+class AssociativeRecall(Env[Float32s, np.int64]):
+    """Pairs of a cue and a value are shown one by one; then cues are asked for their values.
+
+    Args:
+        pairs: how many are shown, one per step.
+        queries: how many different cues are asked, one per step, in random order; None for all.
+        values: how many there are; answering at random gives a return of 1 / values.
+        cue_size: numbers of a cue, a random direction of length 1.
+        cue_noise: standard deviation of what is added to each number of a cue when it is asked.
+        cues: how many different ones there are, shown in turn; the newest value counts. None: as many as pairs.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium has it
+
+    def __init__(
+        self,
+        *,
+        pairs: int = 16,
+        queries: int | None = None,
+        values: int = 4,
+        cue_size: int = 16,
+        cue_noise: float = 0.0,
+        cues: int | None = None,
+    ) -> None:
+        """Build it.
+
+        Raises:
+            ValueError: naming a keyword whose value makes no world.
+        """
+        pairs, values = whole("pairs", pairs, 1), whole("values", values, 2)
+        cues = pairs if cues is None else whole("cues", cues, 1, most=pairs)
+        queries = cues if queries is None else whole("queries", queries, 1, most=cues)
+        size, noise = whole("cue_size", cue_size, 1), number("cue_noise", cue_noise, zero=True)
+        self.action_space = spaces.Discrete(values)
+        bounds = np.ones(size + values + 1, np.float32)
+        bounds[:size] += np.float32(4.0 * noise)
+        least = -bounds
+        least[size:] = 0.0
+        self.observation_space = spaces.Box(least, bounds, dtype=np.float32)
+        self.compiled = Compiled(
+            kernels.reset_recall,
+            kernels.step_recall,
+            [pairs, cues, queries, values, size, noise],
+            kernels.ORDER + cues,
+            bounds.size,
+            1,
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32s, dict[str, Any]]:
+        """Begin an episode: the first pair, float32 [cue_size + values + 1]."""
+        super().reset(seed=seed)
+        return self.compiled.reset(episode_seed(self, seed)), {}
+
+    def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
+        """Answer with a value; while pairs are shown, the action does nothing."""
+        observation, reward, terminated = self.compiled.step(action)
+        return observation, reward, terminated, False, {}
+
+
+class TMaze(Env[Float32s, np.int64]):
+    """A corridor that begins with a sign and ends in a junction, where the sign tells the way (Bakker 2001).
+
+    "Reinforcement Learning with Long Short-Term Memory", whose agent also has to learn to walk: ``forced=False``.
+
+    Args:
+        length: of the corridor between the sign and the junction, in steps, or [least, most] to draw it from.
+        distractors: how many numbers of an observation are random, in [−1, 1), and new in every step.
+        forced: the agent walks by itself, and only has to turn.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium has it
+
+    def __init__(
+        self,
+        *,
+        length: int | list[int] | tuple[int, int] = (5, 40),
+        distractors: int = 4,
+        forced: bool = True,
+    ) -> None:
+        """Build it.
+
+        Raises:
+            ValueError: naming a keyword whose value makes no world.
+        """
+        pair = list(length) if isinstance(length, list | tuple) else [length, length]
+        if len(pair) != 2:
+            raise ValueError(f"length = {length!r}: expected a whole number or [least, most]")
+        shortest = whole("length", pair[0], 1)
+        longest = whole("length", pair[1], shortest)
+        if not isinstance(forced, bool):
+            raise ValueError(f"forced = {forced!r}: expected true or false")
+        count = whole("distractors", distractors, 0, most=MOST)
+        self.action_space = spaces.Discrete(2 if forced else 3)
+        bounds = np.ones(3 + count, np.float32)
+        least = -bounds
+        least[:3] = 0.0
+        self.observation_space = spaces.Box(least, bounds, dtype=np.float32)
+        self.compiled = Compiled(
+            kernels.reset_maze,
+            kernels.step_maze,
+            [shortest, longest, count, float(forced)],
+            kernels.MAZE_STATE,
+            bounds.size,
+            1,
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32s, dict[str, Any]]:
+        """Begin an episode at the sign; an observation is float32 [3 + distractors]."""
+        super().reset(seed=seed)
+        return self.compiled.reset(episode_seed(self, seed)), {}
+
+    def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
+        """Turn left (0) or right (1), or go forward (2, not if ``forced``); the last info has "success"."""
+        observation, reward, terminated = self.compiled.step(action)
+        info = {"success": reward > 0.0} if terminated else {}
+        return observation, reward, terminated, False, info
