@@ -59,12 +59,16 @@ def test_the_mathematics_imports_no_mpi_torch_or_environments() -> None:
             assert not module.startswith(("mpi4py", "torch", "gymnasium", "esd.mpi", "esd.rollout"))
 
 
-def test_only_the_batch_package_and_torch_policies_import_torch_at_the_top() -> None:
-    allowed = {*(REPOSITORY / "esd" / "batch").glob("*.py"), REPOSITORY / "esd/policies/module.py"}
+def test_only_what_is_there_for_torch_imports_it_at_the_top() -> None:
+    allowed = {
+        *(REPOSITORY / "esd" / "batch").glob("*.py"),
+        REPOSITORY / "esd/policies/module.py",
+        REPOSITORY / "esd/reversible_torch.py",
+    }
     for path in SOURCES:
         for name, at_top in imports(path):
             heavy = name.split(".")[0] == "torch" or name.startswith(
-                ("esd.batch", "esd.policies.module")
+                ("esd.batch", "esd.policies.module", "esd.reversible_torch")
             )
             assert not (heavy and at_top) or path in allowed, (path, name)
 
