@@ -132,3 +132,22 @@ def test_every_flag_in_the_documentation_exists(page: str, calls: int) -> None:
     for command, rest in used:
         known = {flag for parameter in commands[command].params for flag in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= known, (command, rest)
+
+
+def test_the_python_examples_of_the_attention_page_run() -> None:
+    page = (REPOSITORY / "docs/attention.md").read_text("utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        exec(compile(example, "docs/attention.md", "exec"), {})
+
+
+def test_every_test_and_file_that_the_attention_page_names_exists() -> None:
+    page = (REPOSITORY / "docs/attention.md").read_text("utf-8")
+    tests = "\n".join(path.read_text("utf-8") for path in (REPOSITORY / "tests/lsh").glob("*.py"))
+    named = re.findall(r"`(test_\w+)`", page)
+    assert named
+    assert all(f"def {name}(" in tests for name in named)
+    paths = re.findall(r"`(tests/[\w/.]+)`", page)
+    assert paths
+    assert all((REPOSITORY / path).exists() for path in paths)
