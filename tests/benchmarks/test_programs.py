@@ -122,6 +122,7 @@ def test_the_page_holds_the_results_that_are_kept(page: Path) -> None:
 def test_a_crossover_is_the_size_from_which_on_all_are_faster() -> None:
     sizes = [1, 10, 100, 1000]
     assert report._from(sizes, [True, False, True, True]) == "from 100 on"
+    assert report._from(sizes, [False, True, False, True]) == "from 1,000 on"
     assert report._from(sizes, [True] * 4) == "from 1 on"
     assert report._from(sizes, [True, True, True, False]) == "at none of these"
 
