@@ -54,7 +54,9 @@ def test_only_the_mpi_package_imports_mpi4py_and_never_at_the_top() -> None:
 
 
 def test_the_mathematics_imports_no_mpi_torch_or_environments() -> None:
-    for name in ("noise", "strategy", "shaping", "optim", "vectorize", "observations"):
+    for name in (
+        "noise", "strategy", "shaping", "optim", "vectorize", "observations", "reversible",
+    ):  # fmt: skip
         for module, _ in imports(REPOSITORY / "esd" / f"{name}.py"):
             assert not module.startswith(("mpi4py", "torch", "gymnasium", "esd.mpi", "esd.rollout"))
 
