@@ -83,7 +83,39 @@ def scaling(result: dict[str, Any]) -> Any:
     return figure
 
 
-PLOTS = {"noise": noise, "schedule": schedule, "scaling": scaling}
+def attention(result: dict[str, Any]) -> Any:
+    """Lines: whole sequences over their length, one step over the history."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    parts = (("batch", "length", "tokens", "ms"), ("stream", "history", "history", "µs per step"))
+    for ax, (part, size, x, y) in zip(axes, parts, strict=True):
+        points = result[part]
+        sizes = [point[size] for point in points]
+        names = [figure["name"] for figure in points[0]["table"]["figures"]]
+        for name in sorted(names, key=lambda name: ("full" not in name, name)):
+            if "Python" in name:
+                continue
+            medians = [
+                figure["median"]
+                for point in points
+                for figure in point["table"]["figures"]
+                if figure["name"] == name
+            ]
+            full = "full" in name
+            # the more hashes, the darker
+            shade = 1.0 if full else 0.3 + 0.7 * [1, 2, 4, 8].index(int(name.split()[1])) / 3
+            style = {"color": THEIRS, "marker": "s"} if full else {"color": OURS, "marker": "o"}
+            lines = {"numpy": "-", "torch": "--", "one bucket": ":"}
+            line = next((line for key, line in lines.items() if full and key in name), "-")
+            ax.loglog(sizes, medians, line, ms=3, alpha=shade, label=name, **style)
+        ax.set_xlabel(x)
+        ax.set_ylabel(y)
+        ax.legend(fontsize=6)
+    return figure
+
+
+PLOTS = {"noise": noise, "schedule": schedule, "scaling": scaling, "attention": attention}
 
 
 def as_svg() -> None:

@@ -301,6 +301,163 @@ def rates(result: Result) -> str:
     return f"{table(heads, rows)}\n\n{source(result)}"
 
 
+def _figures(measured: Result) -> dict[str, Result]:
+    return {figure["name"]: figure for figure in measured["figures"]}
+
+
+def _from(sizes: list[int], faster: list[bool]) -> str:
+    """The size from which on it is faster at all that were measured."""
+    slower = [size for size, is_faster in zip(sizes, faster, strict=True) if not is_faster]
+    later = [size for size in sizes if not slower or size > max(slower)]
+    return f"from {min(later):,} on" if later else "at none of these"
+
+
+def attention_batch(result: Result) -> str:
+    """Whole sequences, and from which length on hashing is faster."""
+    points = result["batch"]
+    counts = list(points[0]["candidates"])
+    names = [figure["name"] for figure in points[0]["table"]["figures"]][1:]
+    rows = []
+    for point in points:
+        figures = _figures(point["table"])
+        cells = []
+        for name in names:
+            low, high = (1 / quartile for quartile in figures[name]["against_quartiles"][::-1])
+            cells.append(number(figures[name]["median"]))
+            cells.append(
+                f"{number(1 / figures[name]['against'])} × ({number(low)} to {number(high)})"
+            )
+        full = number(figures["torch, full attention"]["median"])
+        found = ", ".join(f"{point['candidates'][count]:.0f}" for count in counts)
+        rows.append([f"{point['length']:,}", full, *cells, found])
+    heads = [head for name in names for head in (f"{name} (ms)", "faster by")]
+    heads = ["tokens", "torch, full attention (ms)", *heads, f"keys found by {', '.join(counts)}"]
+    lengths = [point["length"] for point in points]
+    crossings = [
+        f"{name.removeprefix('esd, ')} {_from(lengths, faster)}"
+        for name in names
+        for faster in [[_figures(point["table"])[name]["against"] < 1 for point in points]]
+    ]
+    text = f"Faster than torch's full attention, in tokens: {'; '.join(crossings)}."
+    return f"{table(heads, rows)}\n\n{text}\n\n{source(result)}"
+
+
+def attention_quoted(result: Result) -> str:
+    """Others' figures and ours, each beside the full attention of its own run."""
+    low, high = result["quoted"]["full_ms"]
+    rows = []
+    for quoted in result["quoted"]["contenders"]:
+        fastest, slowest = quoted["ms"]
+        share = f"{fastest / high:.2f} to {slowest / low:.2f}"
+        rows.append([quoted["name"], str(quoted["hashes"]), share, "quoted, another machine's run"])
+    for point in result["batch"]:
+        if point["length"] == 8192:
+            for figure in point["table"]["figures"][1:]:
+                low, high = figure["against_quartiles"]
+                count = figure["name"].split()[1]
+                rows.append(["esd", count, f"{low:.2f} to {high:.2f}", "this run, quartiles"])
+    heads = ["8,192 tokens", "hashes", "time / torch's full attention", "measured in"]
+    return f"{table(heads, rows)}\n\n{source(result)}"
+
+
+def attention_stream(result: Result) -> str:
+    """One step over the history, and from which history on hashing is faster."""
+    points = result["stream"]
+    counts = list(points[0]["bytes"])
+    rows, faster = [], []
+    for point in points:
+        figures = _figures(point["table"])
+        ours = [figures[f"esd, {n} hash{'es' if n != '1' else ''}"]["median"] for n in counts]
+        full = [figure for name, figure in figures.items() if name.startswith("full")]
+        best = min(full, key=lambda figure: figure["median"])
+        low, high = best["against_quartiles"]
+        faster.append(best["against"] > 1)
+        rows.append(
+            [
+                f"{point['history']:,}",
+                f"{point['buckets']:,}",
+                *map(number, ours),
+                number(figures["esd, 4 hashes, called from Python"]["median"]),
+                f"{number(best['median'])} ({best['name'].removeprefix('full attention, ')})",
+                f"{number(best['against'])} × ({number(low)} to {number(high)})",
+            ]
+        )
+    heads = [
+        "history", "buckets", *(f"{n} hash{'es' if n != '1' else ''} (µs)" for n in counts),
+        "4, called from Python", "full attention, the fastest (µs)", "4 hashes are faster by",
+    ]  # fmt: skip
+    histories = [point["history"] for point in points]
+    crossing = f"4 hashes are faster than every full attention {_from(histories, faster)}."
+    return f"{table(heads, rows)}\n\n{crossing}\n\n{source(result)}"
+
+
+def attention_memory(result: Result) -> str:
+    """What a stream allocates."""
+    counts = list(result["stream"][0]["bytes"])
+    rows = [
+        [
+            f"{point['history']:,}",
+            f"{point['full_bytes']:,}",
+            *(f"{point['bytes'][n]:,}" for n in counts),
+            *(f"{point['candidates'][n]:.0f}" for n in counts),
+        ]
+        for point in result["stream"]
+    ]
+    names = [f"{n} hash{'es' if n != '1' else ''}" for n in counts]
+    heads = ["history", "keys and values (B)", *(f"{name} (B)" for name in names)]
+    return f"{table([*heads, *(f'{name} (keys)' for name in names)], rows)}\n\n{source(result)}"
+
+
+def attention_recall(result: Result) -> str:
+    """What hashing misses."""
+    cosines = list(result["recall"][0]["recalled"])
+    rows = [
+        [
+            f"{told['buckets']:,}",
+            str(told["hashes"]),
+            f"{told['candidates']:.0f}",
+            *(f"{told['recalled'][cosine]:.2f}" for cosine in cosines),
+        ]
+        for told in result["recall"]
+    ]
+    heads = ["buckets", "hashes", "keys found", *(f"recall at cosine {c}" for c in cosines)]
+    return f"{table(heads, rows)}\n\n{source(result)}"
+
+
+def reversible_errors(result: Result) -> str:
+    """How far inverses are off."""
+    rows = [
+        [str(told["blocks"]), f"{told['float']:.1e}", str(told["lifting"])]
+        for told in result["errors"]
+    ]
+    heads = ["blocks", "inverse in float32, off by", "lifting, off by"]
+    return f"{table(heads, rows)}\n\n{source(result)}"
+
+
+def reversible_memory(result: Result) -> str:
+    """What gradients hold and take."""
+    rows = []
+    for told, measured in zip(result["memory"], result["tables"], strict=True):
+        ours, plain = measured["figures"]
+        low, high = (1 / quartile for quartile in plain["against_quartiles"][::-1])
+        rows.append(
+            [
+                str(told["blocks"]),
+                f"{told['reversible_bytes'] / 1e6:.1f}",
+                f"{told['plain_bytes'] / 1e6:.1f}",
+                f"{told['gradients_off']:.1e}",
+                number(ours["median"]),
+                number(plain["median"]),
+                f"{number(1 / plain['against'])} × ({number(low)} to {number(high)})",
+            ]
+        )
+    heads = [
+        "blocks", "reversible holds (MB)", "plain holds (MB)", "gradients differ by, relative",
+        "reversible (ms)", "plain (ms)", "reversible takes",
+    ]  # fmt: skip
+    return f"{table(heads, rows)}\n\n{source(result)}"
+
+
 Parts = dict[str, tuple[str, Callable[[Result], str]]]
 # page → marker → the result's file and what makes its text
 PERFORMANCE: Parts = {
@@ -315,6 +472,12 @@ PERFORMANCE: Parts = {
     "ranks": ("jobs", ranks),
     "training": ("jobs", compared_all),
     "lockstep": ("lockstep", compared_all),
+    "attention batch": ("attention", attention_batch),
+    "attention quoted": ("attention", attention_quoted),
+    "attention stream": ("attention", attention_stream),
+    "attention memory": ("attention", attention_memory),
+    "reversible errors": ("reversible", reversible_errors),
+    "reversible memory": ("reversible", reversible_memory),
     "schedule worlds": ("schedule", worlds),
     "schedule nodes": ("schedule", nodes_of_64),
     "schedule spread": ("schedule", spread),
@@ -326,7 +489,12 @@ PERFORMANCE: Parts = {
 
 
 WORLDS: Parts = {"brainless": ("bodies", brainless), "rates": ("bodies", rates)}
-PAGES = {DOCS / "performance.md": PERFORMANCE, DOCS / "worlds.md": WORLDS}
+ATTENTION: Parts = {"recall": ("attention", attention_recall)}
+PAGES = {
+    DOCS / "performance.md": PERFORMANCE,
+    DOCS / "worlds.md": WORLDS,
+    DOCS / "attention.md": ATTENTION,
+}
 
 
 def filled(text: str, parts: Parts, results: Path) -> str:

@@ -1,6 +1,6 @@
-"""Measure everything anew, then fill the tables of docs/performance.md and docs/worlds.md and draw figures.
+"""Measure everything anew, then fill the tables of docs/performance.md, worlds.md and attention.md and draw figures.
 
-Takes about sixteen minutes on two otherwise idle cores. Leave the machine alone meanwhile.
+Takes about nineteen minutes on two otherwise idle cores. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ BENCHMARKS = (
     "schedule",
     "jobs",
     "lockstep",
+    "attention",
+    "reversible",
     "cartpole",
     "bodies",
 )

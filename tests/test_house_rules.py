@@ -54,17 +54,23 @@ def test_only_the_mpi_package_imports_mpi4py_and_never_at_the_top() -> None:
 
 
 def test_the_mathematics_imports_no_mpi_torch_or_environments() -> None:
-    for name in ("noise", "strategy", "shaping", "optim", "vectorize", "observations"):
+    for name in (
+        "noise", "strategy", "shaping", "optim", "vectorize", "observations", "reversible",
+    ):  # fmt: skip
         for module, _ in imports(REPOSITORY / "esd" / f"{name}.py"):
             assert not module.startswith(("mpi4py", "torch", "gymnasium", "esd.mpi", "esd.rollout"))
 
 
-def test_only_the_batch_package_and_torch_policies_import_torch_at_the_top() -> None:
-    allowed = {*(REPOSITORY / "esd" / "batch").glob("*.py"), REPOSITORY / "esd/policies/module.py"}
+def test_only_what_is_there_for_torch_imports_it_at_the_top() -> None:
+    allowed = {
+        *(REPOSITORY / "esd" / "batch").glob("*.py"),
+        REPOSITORY / "esd/policies/module.py",
+        REPOSITORY / "esd/reversible_torch.py",
+    }
     for path in SOURCES:
         for name, at_top in imports(path):
             heavy = name.split(".")[0] == "torch" or name.startswith(
-                ("esd.batch", "esd.policies.module")
+                ("esd.batch", "esd.policies.module", "esd.reversible_torch")
             )
             assert not (heavy and at_top) or path in allowed, (path, name)
 
@@ -100,6 +106,7 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "launch/README.md",
+        "docs/attention.md",
         "docs/devices.md",
         "docs/evaluation.md",
         "docs/performance.md",
@@ -127,3 +134,22 @@ def test_every_flag_in_the_documentation_exists(page: str, calls: int) -> None:
     for command, rest in used:
         known = {flag for parameter in commands[command].params for flag in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= known, (command, rest)
+
+
+def test_the_python_examples_of_the_attention_page_run() -> None:
+    page = (REPOSITORY / "docs/attention.md").read_text("utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        exec(compile(example, "docs/attention.md", "exec"), {})
+
+
+def test_every_test_and_file_that_the_attention_page_names_exists() -> None:
+    page = (REPOSITORY / "docs/attention.md").read_text("utf-8")
+    tests = "\n".join(path.read_text("utf-8") for path in (REPOSITORY / "tests/lsh").glob("*.py"))
+    named = re.findall(r"`(test_\w+)`", page)
+    assert named
+    assert all(f"def {name}(" in tests for name in named)
+    paths = re.findall(r"`(tests/[\w/.]+)`", page)
+    assert paths
+    assert all((REPOSITORY / path).exists() for path in paths)

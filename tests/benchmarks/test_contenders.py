@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from benchmarks import hebbian
+from benchmarks import attention, hebbian
 from benchmarks.noise import _sum_of_slices
+from esd.lsh.hashing import angular, one_bucket
+from esd.lsh.stream import Limits, Stream
 from tests.oracles.hebbian import HebbianOracle
 
 SIZES = (5, 8, 4)  # the largest weight of the first layer is positive, of the second negative
@@ -61,3 +63,37 @@ def test_networks_are_those_of_the_paper() -> None:
         for name, sizes in hebbian.NETWORKS.items()
     }
     assert list(connections.values()) == [12_288, 91_328]
+
+
+def test_full_attention_of_a_peer_is_that_of_a_stream_with_one_bucket() -> None:
+    keys, values = attention.drawn(0, 2, 300, attention.SIZE)
+    query = 3 * attention.drawn(1, attention.SIZE)
+    stream = attention.filled(one_bucket(attention.SIZE), keys, values, 300)
+    expected = stream.step(query, values[0], keys[0])
+    assert stream.candidates == 300
+    np.testing.assert_allclose(attention.numpy_full(keys, values)(query), expected, atol=1e-5)
+    np.testing.assert_allclose(attention.torch_full(keys, values)(query), expected, atol=1e-5)
+
+
+def test_a_stream_that_was_filled_is_one_that_took_every_step() -> None:
+    keys, values = attention.drawn(0, 2, 200, attention.SIZE)
+    queries, new_values, new_keys = attention.drawn(1, 3, 100, attention.SIZE)
+    hashed = angular(0, attention.SIZE, 3, 16)
+    filled = attention.filled(hashed, keys, values, 20)
+    stepped = Stream(hashed, attention.SIZE, Limits(20, 200))
+    stepped.steps(keys, values, keys)
+    for found, expected in zip(
+        filled.steps(queries, new_values, new_keys),
+        stepped.steps(queries, new_values, new_keys),
+        strict=True,
+    ):
+        assert np.array_equal(found, expected)
+
+
+def test_repeats_have_the_cosine_they_are_asked_for() -> None:
+    keys = attention.drawn(0, 50, attention.SIZE)
+    for cosine in (1.0, 0.8):
+        found, which = attention.repeats(keys, cosine, 200)
+        along = keys[which] / np.linalg.norm(keys[which], axis=1, keepdims=True)
+        np.testing.assert_allclose((found * along).sum(axis=1), cosine, atol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)

