@@ -7,8 +7,8 @@ block has a memory of its own (see ``recall``); what a step writes into it is fo
 All matrices lie one after the other in ``weights``, the columns of each padded to whole vectors, in the order in which
 a step reads them: the embedding [features, width]; then of each block the query, the key (unless shared) and the value
 [width, heads · head size], the sharpness [1, heads], the mix [heads · head size, width], the gate [width + 1, 1] (if
-there is one), and the perceptron [width + 1, units] and [units + 1, width] (if it has units). Of an odd number of rows
-the last is the bias.
+there is one), and the perceptron [width + 1, units] and [units + 1, width] (if it has units), whose last rows, and the
+gate's, are biases. The embedding has none: what all queries and keys have in common crowds them into few buckets.
 """
 
 from __future__ import annotations
@@ -223,13 +223,12 @@ def think(observation, reformer):
     width = settings[WIDTH]
     seen = settings[SEEN]
     periods = settings[PERIODS:]
-    features = seen + 2 * periods.size + 1
+    features = seen + 2 * periods.size
     result = _padded(2 * width + 1)
     now = scratch[result : result + features]
     rest = scratch[result + _padded(features) :]
     now[:seen] = observation[:seen]
-    clock.read(settings[STEP], periods, face, now[seen : features - 1])
-    now[features - 1] = f32(1.0)
+    clock.read(settings[STEP], periods, face, now[seen:])
     settings[STEP] += 1
     wide = _padded(width)
     embedded = rest[:wide]

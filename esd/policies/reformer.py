@@ -26,13 +26,13 @@ class ReformerPolicy(RememberingPolicy):
     h holds ``embed`` [features, width]; of each block, as far as it has them, ``block0.query``, ``.key`` and ``.value``
     [width, heads · head size], ``.sharpness`` [1, heads] (log of a factor on logits), ``.mix`` [heads · head size,
     width], ``.gate`` [width + 1, 1], ``.feed1`` [width + 1, units] and ``.feed2`` [units + 1, width]; then the head's.
-    Features are the observation, the clock and a one; the last row of gate, feed1 and feed2 is a bias.
+    Features are the observation and the clock; the last row of gate, feed1 and feed2 is a bias.
     """
 
     def __init__(self, interface: Interface, settings: ReformerConfig) -> None:
         """Build for one environment."""
         shared = settings.keys == "shared"
-        features = interface.observation_size + 2 * len(settings.clock) + 1
+        features = interface.observation_size + 2 * len(settings.clock)
         width, all_heads = settings.width, settings.heads * settings.head_size
         shapes = {"embed": (features, width)}
         for block in range(settings.blocks):

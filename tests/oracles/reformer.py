@@ -91,7 +91,7 @@ def streams(
 ) -> Float64s:
     """Both streams behind the last block, side by side, [steps, 2 · width]."""
     time = clock(len(observations), settings.clock)
-    x1 = x2 = with_one(np.concatenate([observations, time], axis=1)) @ arrays["embed"]
+    x1 = x2 = np.concatenate([observations, time], axis=1) @ arrays["embed"]
     for block in range(settings.blocks):
         prefix = f"block{block}."
         of_block = {

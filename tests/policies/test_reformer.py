@@ -153,7 +153,7 @@ def test_it_recalls_what_was_seen_a_fixed_time_ago() -> None:
     policy.load(
         policy.layout.pack(
             {
-                "embed": np.concatenate([eye, np.zeros((1, SEEN + 2), np.float32)]),
+                "embed": eye,
                 "block0.query": turned,
                 "block0.key": clock,
                 "block0.value": observed,
