@@ -29,14 +29,8 @@ from esd.config import EnvironmentConfig, Wrapper
 from esd.config_tables import parse, to_table
 from esd.doctor import Check, State, failed, note, ok, told
 from esd.errors import UsageError
-from esd.rollout import (
-    EpisodeSeeds,
-    World,
-    keeps_box2d_world,
-    make_environment,
-    step_limit,
-)
 from esd.spaces import ActionDecoder, ObservationFlattener
+from esd.world import EpisodeSeeds, World, keeps_box2d_world, make_environment, step_limit
 
 STEPS = 300
 SEED, OTHER_SEED, THIRD_SEED = 1, 2, 3

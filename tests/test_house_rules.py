@@ -56,7 +56,8 @@ def test_only_the_mpi_package_imports_mpi4py_and_never_at_the_top() -> None:
 def test_the_mathematics_imports_no_mpi_torch_or_environments() -> None:
     for name in ("noise", "strategy", "shaping", "optim", "vectorize", "observations"):
         for module, _ in imports(REPOSITORY / "esd" / f"{name}.py"):
-            assert not module.startswith(("mpi4py", "torch", "gymnasium", "esd.mpi", "esd.rollout"))
+            forbidden = ("mpi4py", "torch", "gymnasium", "esd.mpi", "esd.rollout", "esd.world")
+            assert not module.startswith(forbidden)
 
 
 def test_only_the_batch_package_and_torch_policies_import_torch_at_the_top() -> None:

@@ -24,8 +24,9 @@ from esd.config import Config
 from esd.errors import UsageError
 from esd.generation import Rows, Task, note_row
 from esd.records import Records
-from esd.rollout import Episodes, EpisodeSeeds, Outcome, Rollout, World
+from esd.rollout import Rollout
 from esd.state import RunState
+from esd.world import Episodes, EpisodeSeeds, Outcome, World
 
 Keep = Callable[[Task, Outcome, npt.NDArray[np.float64] | None], None]
 
