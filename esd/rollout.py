@@ -6,7 +6,6 @@ environment, the initial weights, and Python's and numpy's global generators, wh
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
 from typing import cast
 
@@ -19,7 +18,7 @@ from esd.noise import Purpose
 from esd.observations import ObservationStatistics
 from esd.policies.base import LoadsPieces
 from esd.policies.registry import make_policy
-from esd.world import EpisodeSeeds, Outcome, World
+from esd.world import EpisodeSeeds, Outcome, World, seed_global_generators
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -118,8 +117,7 @@ class Rollout:
 
     def _begin(self, seeds: EpisodeSeeds) -> None:
         """Seed all that an episode's randomness may come from but the environment itself."""
-        random.seed(seeds.environment)
-        np.random.seed(seeds.environment)  # noqa: NPY002  # environments that use the global generator
+        seed_global_generators(seeds.environment)
         self.policy.reset(seeds.policy)
 
     def member_seeds(self, generation: int, member: int) -> list[EpisodeSeeds]:

@@ -7,6 +7,7 @@ of evaluating: ``Rollout`` lets one policy answer at once, ``esd.batch`` many in
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,18 @@ def keeps_box2d_world(env: Environment) -> bool:
     """
     world = getattr(env.unwrapped, "world", None)
     return type(world).__name__ == "b2World" and not env.unwrapped.metadata.get("rebuilds_world")
+
+
+def seed_global_generators(seed: int) -> None:
+    """Seed Python's and numpy's global generators with 32 bits, for environments that still use them."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+
+
+def global_generators() -> tuple[Any, ...]:
+    """Where Python's and numpy's global generators stand."""
+    _, key, *rest = np.random.get_state()  # noqa: NPY002  # whether an environment has used it
+    return (random.getstate(), np.asarray(key).tobytes(), *rest)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import functools
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 from gymnasium import spaces
 
@@ -15,6 +14,7 @@ from esd import purity
 from esd.config import Config, EnvironmentConfig
 from esd.doctor import Check, State
 from esd.errors import UsageError
+from esd.watching import Trace
 from tests.experiments import of_table, with_objects
 from tests.impure import Impure
 
@@ -90,7 +90,7 @@ def test_a_fresh_process_has_another_hash_seed_and_the_same_episodes() -> None:
 
 
 def test_what_depends_on_the_process_alone_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(purity, "in_a_fresh_process", lambda *_: purity.Trace("another", 9))
+    monkeypatch.setattr(purity, "in_a_fresh_process", lambda *_: Trace("another", 9))
     found = examined(environment("Impure"))
     assert names(found, State.FAILED) == {"a fresh process"}
     assert "the order of a set" in found["a fresh process"].text
@@ -193,21 +193,3 @@ def test_examining_leaves_no_trace_function_behind() -> None:
     before = sys.gettrace()
     examined(environment("Impure"))
     assert sys.gettrace() is before
-
-
-def test_an_exception_is_raised_between_the_lines_of_step() -> None:
-    """Its first half was run, its second wasn't."""
-    player = purity.Player(environment("Impure", kwargs={"how": "exception"}), 30)
-    player.play(1)
-    player.crash(2, 3)
-    unwrapped = player._world._bodies[0]._environment.unwrapped  # type: ignore[attr-defined]
-    assert unwrapped.steps == 4
-    assert unwrapped.within == 1.0
-    player.close()
-
-
-def test_outputs_depend_on_the_seed_alone() -> None:
-    np.random.seed(0)  # noqa: NPY002
-    one = purity.replay(environment("Impure"), 30)
-    np.random.seed(1)  # noqa: NPY002
-    assert purity.replay(environment("Impure"), 30) == one
