@@ -18,13 +18,15 @@ from typing import Any
 
 import gymnasium
 
-from esd.config import EnvironmentConfig
+from esd.config import Config, EnvironmentConfig, HebbianConfig, PolicyConfig
 from esd.config_tables import parse, to_table
 from esd.doctor import Check, State, failed, note, ok, told
 from esd.errors import UsageError
+from esd.observations import ObservationStatistics
+from esd.rollout import Rollout
 from esd.spaces import ActionDecoder, ObservationFlattener
 from esd.watching import Player, Trace, Watch
-from esd.world import keeps_box2d_world, make_environment, step_limit
+from esd.world import EpisodeSeeds, keeps_box2d_world, make_environment, step_limit
 
 STEPS = 300
 SEED, OTHER_SEED, THIRD_SEED = 1, 2, 3
@@ -141,6 +143,7 @@ def _played(config: EnvironmentConfig, steps: int, lockstep: bool) -> Iterator[C
     yield _finite(here.watch)
     yield _global_draws(here.watch, lockstep)
     yield _side_by_side(config, steps, first, lockstep)
+    yield from _compiled(config, steps)
     yield _speed(here)
     here.close()
 
@@ -290,6 +293,46 @@ def _side_by_side(config: EnvironmentConfig, steps: int, first: Trace, lockstep:
         'generator. One after the other they don\'t meet, but batch_members and device = "cuda" interleave them'
     )
     return failed(name, text) if lockstep else note(name, text)
+
+
+def _compiled(config: EnvironmentConfig, steps: int) -> Iterator[Check]:
+    """Whether compiled episodes are those of the environment's own step, where it offers any."""
+    name = "compiled episodes"
+    # statistics of nothing seen change no observation, but the sums of all that were are kept
+    env = dataclasses.replace(
+        config, max_steps=min(config.max_steps or steps, steps), normalize_observations=True
+    )
+    network = PolicyConfig("hebbian", HebbianConfig(hidden=(8,)))
+    try:
+        rollout = Rollout(Config(env=env, policy=network))
+    except UsageError as error:  # it was made before, so this is about what it offers
+        yield failed(name, str(error))
+        return
+    if rollout.compiled:
+        size = rollout.observation_size
+        rollout.use_statistics(ObservationStatistics.empty(size))
+        rollout.load([(0, rollout.policy.initial_parameters(SEED))])
+        compiled, stepped = (_all_seen(rollout, stepwise) for stepwise in (False, True))
+        yield told(
+            compiled == stepped,
+            name,
+            "the compiled functions and the environment's own step gave other observations, rewards or ends (returns "
+            f"and steps {compiled[0]}, and {stepped[0]}). Mend one of them, or take away env.unwrapped.compiled",
+        )
+    rollout.close()
+
+
+def _all_seen(rollout: Rollout, stepwise: bool) -> tuple[str, bytes]:
+    """Returns and steps of an episode on each of three seeds, and the bits of their observations' sums."""
+    seeds = [EpisodeSeeds(seed, seed) for seed in (SEED, OTHER_SEED, THIRD_SEED)]
+    outcomes, observed = [], b""
+    for seed in seeds:
+        outcome = rollout.play([seed], stepwise=stepwise)
+        outcomes.append(f"{outcome.returns[0]!r} {outcome.steps}")
+        sums = rollout.observed(outcome)
+        assert sums is not None
+        observed += sums.tobytes()
+    return ", ".join(outcomes), observed
 
 
 def _speed(player: Player) -> Check:

@@ -15,6 +15,7 @@ from esd.config import Config, EnvironmentConfig
 from esd.doctor import Check, State
 from esd.errors import UsageError
 from esd.watching import Trace
+from esd_envs.hidden import HiddenCartPole
 from tests.experiments import of_table, with_objects
 from tests.impure import Impure
 
@@ -193,3 +194,49 @@ def test_examining_leaves_no_trace_function_behind() -> None:
     before = sys.gettrace()
     examined(environment("Impure"))
     assert sys.gettrace() is before
+
+
+@pytest.mark.usefixtures("_in_one_process")
+def test_compiled_episodes_are_compared_with_the_environments_own_step() -> None:
+    own = {"id": "tests.test_compiled:Own-v0"}
+    for kwargs, state in (({}, State.OK), ({"different": True}, State.FAILED)):
+        config: Config = of_table(env={**own, "kwargs": kwargs})
+        assert examined(config.env)["compiled episodes"].state is state
+    assert "compiled episodes" not in impure("none")
+
+
+@pytest.mark.usefixtures("_in_one_process")
+def test_compiled_functions_that_show_something_else_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rewards and ends of one step are all the same, whatever is observed."""
+    monkeypatch.setattr(HiddenCartPole, "step", seen_doubled(HiddenCartPole.step))
+    config: Config = of_table(env={"id": "esd/HiddenCartPole-v0", "max_steps": 2})
+    found = examined(config.env)
+    assert names(found, State.FAILED) == {"compiled episodes"}
+    assert "2.0 2" in found["compiled episodes"].text
+
+
+def seen_doubled(step: Any) -> Any:
+    """A step that shows twice what it should."""
+
+    def doubled(self: HiddenCartPole, action: Any) -> Any:
+        observation, *others = step(self, action)
+        return (2.0 * observation, *others)
+
+    return doubled
+
+
+@pytest.mark.usefixtures("_in_one_process")
+def test_an_offer_that_cannot_be_called_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = HiddenCartPole.__init__
+
+    def spoilt(self: HiddenCartPole, **kwargs: Any) -> None:
+        made(self, **kwargs)
+        self.compiled.step_address = 0
+
+    monkeypatch.setattr(HiddenCartPole, "__init__", spoilt)
+    config: Config = of_table(env={"id": "esd/HiddenCartPole-v0"})
+    check = examined(config.env)["compiled episodes"]
+    assert check.state is State.FAILED
+    assert "step_address is 0" in check.text
