@@ -474,6 +474,24 @@ def test_too_many_members_without_a_finite_fitness_stop_the_run_with_the_reason(
     assert len(stopped.stderr.strip().splitlines()) == 1
 
 
+def test_the_variants_without_a_finite_fitness_are_named(tmp_path: Path) -> None:
+    (tmp_path / "bodies.toml").write_text(
+        """
+        [env]
+        id = "tests.user_code:Failing-v0"
+        kwargs = { share = 0.0 }
+        [[env.variants]]
+        name = "sound"
+        [[env.variants]]
+        name = "broken"
+        kwargs = { share = 1.0 }
+        """
+    )
+    stopped = esd("train", "bodies.toml", *TINY, cwd=tmp_path)
+    assert stopped.returncode == 1
+    assert "6 of 6 members have a NaN or infinite fitness (on 'broken' (6)), more" in stopped.stderr
+
+
 def test_an_impure_environment_is_refused_with_what_to_do(tmp_path: Path) -> None:
     settings = ("--set", "env.id=tests.user_code:Leaky-v0")
     refused = esd("train", *TINY, *settings, cwd=tmp_path)
