@@ -156,12 +156,14 @@ class Outcome:
         steps: environment steps of all episodes.
         episodes: how many.
         status: the worst of them.
+        observations: how many are in the sums that ``World.observed`` gives.
     """
 
     returns: tuple[float, ...]
     steps: int
     episodes: int
     status: Status
+    observations: int
 
 
 Episodes = Generator[Float32s, Float32s, Outcome]
@@ -277,11 +279,13 @@ class World:
         self._scale = statistics.scale() if statistics.size else None
 
     def observed(self, outcome: Outcome) -> Float64s | None:
-        """Count, sums and squares of the last evaluation's observations, or None without normalization."""
+        """Count, sums and squares of the last evaluation's observations, or None without normalization.
+
+        An episode without a finite return has no part in them.
+        """
         if not self._config.normalize_observations:
             return None
-        # an episode is observed once before each of its steps
-        return np.concatenate([[float(outcome.steps)], *self._sums])
+        return np.concatenate([[float(outcome.observations)], *self._sums])
 
     def play(
         self,
@@ -306,9 +310,10 @@ class World:
         """
         self._sums[...] = 0.0
         totals, counts = [0.0] * len(self._bodies), [0] * len(self._bodies)
-        steps = 0
+        steps = observations = 0
         for episode in seeds:
             body = self._bodies[episode.variant]
+            sums = self._sums.copy() if self._scale is not None else self._sums
             if body.compiled is None or stepwise:
                 begin(episode)
                 episode_return, episode_steps = yield from self._episode(body, episode, limit)
@@ -324,12 +329,17 @@ class World:
             totals[episode.variant] += episode_return
             counts[episode.variant] += 1
             steps += episode_steps
+            if math.isfinite(episode_return):
+                observations += episode_steps  # one before each
+            else:  # it may have been observed once more, before an action that is none
+                self._sums[...] = sums
         returns = tuple(
             total / count if count and math.isfinite(total) else math.nan
             for total, count in zip(totals, counts, strict=True)
         )
         failed = any(math.isnan(returns[episode.variant]) for episode in seeds)
-        return Outcome(returns, steps, len(seeds), Status.NOT_FINITE if failed else Status.DONE)
+        status = Status.NOT_FINITE if failed else Status.DONE
+        return Outcome(returns, steps, len(seeds), status, observations)
 
     def _episode(
         self, body: _Body, seeds: EpisodeSeeds, limit: int | None

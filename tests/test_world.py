@@ -90,6 +90,37 @@ def test_observation_normalization_is_frozen_and_collects_every_observation_seen
     assert rollout.evaluate(h, [EpisodeSeeds(1, 1)]) == again
 
 
+@pytest.mark.parametrize("stepwise", [False, True])
+@pytest.mark.parametrize("id", ["Pendulum-v1", "esd/HiddenPendulum-v0"])
+def test_an_observation_that_no_action_follows_is_not_counted_and_not_summed(
+    id: str, stepwise: bool
+) -> None:
+    env = {"id": id, "normalize_observations": True}
+    rollout = Rollout(of_table(env=env, policy={"kind": "static", "hidden": [4]}))
+    rollout.use_statistics(ObservationStatistics.empty(3))
+    rollout.load([(0, np.full(rollout.policy.layout.size, np.nan, np.float32))])
+    observed = rollout.observed(
+        rollout.play([EpisodeSeeds(1, 1), EpisodeSeeds(2, 2)], None, stepwise)
+    )
+    assert observed is not None
+    assert observed.tolist() == [0.0] * 7
+
+
+def test_an_episode_without_a_finite_return_leaves_the_sums_of_the_others_alone() -> None:
+    env = {"id": "tests.user_code:Failing-v0", "kwargs": {"share": 0.5}}
+    rollout = Rollout(of_table(env={**env, "normalize_observations": True}))
+    rollout.use_statistics(ObservationStatistics.empty(3))
+    rollout.load([(0, rollout.policy.initial_parameters(0))])
+    seeds = [EpisodeSeeds(k, k) for k in range(12)]
+    sound = [seed for seed in seeds if math.isfinite(rollout.play([seed]).returns[0])]
+    assert 2 < len(sound) < 10
+    both = [rollout.observed(rollout.play(some)) for some in (seeds, sound)]
+    assert both[0] is not None
+    assert both[1] is not None
+    assert both[0].tolist() == both[1].tolist()
+    assert both[0][0] == 5 * len(sound)
+
+
 @pytest.mark.parametrize(
     ("env", "message"),
     [
