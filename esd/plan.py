@@ -26,7 +26,8 @@ class TrainRequest:
     """A call of ``esd train``, as the user wrote it.
 
     Attributes:
-        experiment: a shipped experiment or a TOML file; None for the run's own, or the default.
+        experiment: a shipped experiment or a TOML file; None for the settings of the run that is in the folder or
+            that is started from, or else the default.
         run: the run's folder; None for ``runs/<experiment>-s<seed>``.
         settings: ``key=value`` texts.
         fresh: start anew although the folder holds a run.
@@ -184,13 +185,23 @@ def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
 
 
 def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
-    """The config asked for and where it runs; a folder that holds a run brings its own config along."""
+    """The config asked for and where it runs; a run that is gone on with or started from brings its own along."""
     if request.run is not None and request.experiment is None and not request.fresh:
         folder = RunFolder(request.run)
         if folder.is_run:
             table = apply_settings(to_table(folder.config()), request.settings)
             config = _on_a_device(parse(table, str(folder.config_file)))
             return request.run.name, config, folder
+    if request.start_from is not None and request.experiment is None:
+        parent = RunFolder(request.start_from)
+        parent.require_run()
+        if request.run is None:
+            raise UsageError(
+                f"--from {parent.path}: starts a new run with the settings of this one; name its folder with --run"
+            )
+        table = apply_settings(to_table(parent.config()), request.settings)
+        config = _on_a_device(parse(table, str(parent.config_file)))
+        return request.run.name, config, RunFolder(request.run)
     name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
     config = _on_a_device(parse(apply_settings(table, request.settings), name))
     return name, config, RunFolder(request.run or Path("runs") / f"{name}-s{config.seed}")

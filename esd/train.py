@@ -140,8 +140,8 @@ def _start_from(path: Path, state: RunState, rollout: Rollout) -> RunState:
     h = parent.state_at(None, config, parent.journal(config)).h
     if h.shape != state.h.shape:
         raise UsageError(
-            f"--from {path}: its h has {h.size} coordinates, this policy has {state.h.size}; name the experiment as "
-            f"well, the run's own is {parent.config_file}"
+            f"--from {path}: its h has {h.size} coordinates, this policy has {state.h.size}; without an experiment "
+            f"the new run takes the settings of {parent.config_file}"
         )
     # the same size may still be another network: order = "F", other hidden layers
     layout = rollout.policy.layout

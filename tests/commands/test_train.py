@@ -125,6 +125,21 @@ def test_a_run_starts_from_the_h_of_another_and_can_be_rebuilt_without_it(
     assert shown == [parent, json.loads(result.stdout)["h_sha256"]]
 
 
+def test_a_run_started_from_another_without_an_experiment_has_its_settings(tmp_path: Path) -> None:
+    words = ("--set", "policy.hidden=[5]", "--set", "generations=1", "--run", "parent")
+    trained = esd("train", "pendulum", *TINY, *words, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    unnamed = esd("train", "--from", "parent", cwd=tmp_path)
+    assert unnamed.returncode == 2
+    assert "--from parent: starts a new run" in unnamed.stderr
+    words = ("--from", "parent", "--set", "seed=5", "--run", "child")
+    child = esd("train", *words, cwd=tmp_path)
+    assert child.returncode == 0, child.stderr
+    settings = [(tmp_path / run / "config.toml").read_text() for run in ("parent", "child")]
+    assert settings[0].replace("seed = 4", "seed = 5") == settings[1]
+    assert 'id = "Pendulum-v1"' in settings[1]
+
+
 def test_an_h_of_the_same_size_but_another_order_is_no_start(run: Path, tmp_path: Path) -> None:
     words = ("train", *TINY, "--set", "policy.order=F", "--from", run, "--run", "child")
     result = esd(*words, cwd=tmp_path)
