@@ -8,17 +8,21 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from esd.config import DEFAULT_EXPERIMENT, POLICY_KINDS, Config
 from esd.config_tables import (
     apply_settings,
     differences_that_matter,
+    experiment_names,
+    flatten,
     parse,
     read_experiment,
     to_table,
 )
 from esd.errors import UsageError
 from esd.folder import RunFolder, Warn, check_writable
+from esd.idle import without_effect
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     if occupied and not folder.is_run and not folder.config_file.exists():
         raise UsageError(f"{folder.path}: exists and is not a run; name another folder with --run")
     check_writable(folder.path)
+    for line in without_effect(_named(request), config):
+        warn(line)
     if request.start_from is not None:
         RunFolder(request.start_from).require_run()
         if folder.is_run and not request.fresh:
@@ -205,6 +211,14 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
     name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
     config = _on_a_device(parse(apply_settings(table, request.settings), name))
     return name, config, RunFolder(request.run or Path("runs") / f"{name}-s{config.seed}")
+
+
+def _named(request: TrainRequest) -> dict[str, Any]:
+    """The settings that the user has written: those of --set and of a file, not those of a shipped experiment."""
+    table: dict[str, Any] = {}
+    if request.experiment is not None and request.experiment not in experiment_names():
+        table = read_experiment(request.experiment)[1]
+    return flatten(apply_settings(table, request.settings))
 
 
 def _on_a_device(config: Config) -> Config:

@@ -108,6 +108,19 @@ def test_json_is_one_object_on_stdout_and_nothing_else(tmp_path: Path) -> None:
     assert "generation 0/3" in result.stderr
 
 
+def test_settings_that_do_nothing_are_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[es]\nbeta1 = 0.5\n")
+    words = ("train", "mine.toml", *TINY, "--set", "es.momentum=0.5", "--run", "run", "--json")
+    result = esd(*words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines()[:2] == [
+        "es.momentum: no effect with es.optimizer = 'sgd'",
+        "es.beta1: no effect with es.optimizer = 'sgd'",
+    ]
+    quiet = esd("train", "--run", "run", "--json", cwd=tmp_path)
+    assert "no effect" not in quiet.stderr
+
+
 def test_a_run_starts_from_the_h_of_another_and_can_be_rebuilt_without_it(
     run: Path, tmp_path: Path
 ) -> None:
