@@ -27,8 +27,9 @@ from benchmarks.recording import ACTIONS
 from esd.bench import bare_rate
 from esd.config import Config, Wrapper
 from esd.config_tables import parse, read_experiment
-from esd.rollout import Rollout, make_environment
+from esd.rollout import Rollout
 from esd.state import make_strategy
+from esd.world import make_environment
 
 RANKS = 2
 TINY = ("generations=1", "population=2", "env.max_steps=5", "run.center_every=0")

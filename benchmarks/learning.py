@@ -19,8 +19,9 @@ from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
 from benchmarks.report import Parts, filled, table
 from esd import evaluations, metrics
 from esd.commands.report import as_json_table
-from esd.comparison import compare, runs_of
+from esd.comparison import compare
 from esd.folder import RunFolder
+from esd.groups import runs_of
 
 LEARNING = RESULTS / "learning"
 PAGE = ROOT / "docs" / "results.md"

@@ -26,10 +26,11 @@ from esd.optim import make_optimizer
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy
 from esd.records import Records, Status
-from esd.rollout import Rollout, make_environment
+from esd.rollout import Rollout
 from esd.state import start
 from esd.strategy import Decay, Strategy
 from esd.update import NodeState
+from esd.world import make_environment
 
 NETWORKS = {"Ant": (28, (128, 64), 8), "CarRacing": (648, (128, 64), 3)}
 NOISE_COORDINATES = 456_640  # the CarRacing network's coefficients

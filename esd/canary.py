@@ -22,8 +22,9 @@ from esd.errors import RunError
 from esd.generation import Evaluator, OneByOne
 from esd.mpi.comm import Communicator, gather
 from esd.noise import Purpose
-from esd.rollout import EpisodeSeeds, Rollout
+from esd.rollout import Rollout
 from esd.state import make_strategy, start
+from esd.world import EpisodeSeeds
 
 EPISODES = 2  # on each variant; the second shows whether the first leaks into it
 STEPS = 32

@@ -122,6 +122,11 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
     if hint is Wrapper and isinstance(value, str):
         value = {"id": value}
     if dataclasses.is_dataclass(hint) or origin is dict:
+        if hint is VariantsConfig and isinstance(value, list):
+            problems.append(
+                f"[[{path}]]: expected [[env.{path}]] for bodies; [{path}] says how the returns on them are reduced"
+            )
+            return None
         if not isinstance(value, Mapping):
             problems.append(f"{path} = {_shown(value)}: expected a table")
             return None

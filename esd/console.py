@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,10 +26,28 @@ def reader_may_leave() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        # what is left in the buffer is flushed at exit, which must not fail either
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        _write_nowhere()
+
+
+def reader_has_left(error: BaseException) -> bool:
+    """Whether an error is only that stdout is read no longer, as behind ``| head``, and so nothing to be told of."""
+    if isinstance(error, SystemExit):  # how rich puts it
+        return isinstance(error.__context__, BrokenPipeError)
+    if not isinstance(error, BrokenPipeError):
+        return False
+    stdout = select.poll()
+    stdout.register(sys.stdout.fileno(), 0)
+    if not stdout.poll(0):  # it was another pipe, such as an environment's own
+        return False
+    _write_nowhere()
+    return True
+
+
+def _write_nowhere() -> None:
+    """What is left in the buffer of stdout is flushed at exit, which must not fail either."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def print_json(data: dict[str, Any]) -> None:

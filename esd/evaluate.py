@@ -18,8 +18,9 @@ from esd.mpi.comm import Communicator, agreement, gather, raise_if_any_failed
 from esd.mpi.schedule import Schedule
 from esd.noise import Purpose
 from esd.policies.registry import make_policy
-from esd.rollout import EpisodeSeeds, Rollout
+from esd.rollout import Rollout
 from esd.state import RunState
+from esd.world import EpisodeSeeds
 
 Float64s = npt.NDArray[np.float64]
 

@@ -16,9 +16,10 @@ from esd.config import Config
 from esd.errors import UsageError
 from esd.noise import Purpose
 from esd.records import Records
-from esd.rollout import EpisodeSeeds, Outcome, Rollout
+from esd.rollout import Rollout
 from esd.state import RunState, make_strategy
 from esd.strategy import mean_square
+from esd.world import EpisodeSeeds, Outcome
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]

@@ -8,18 +8,22 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from esd.config import DEFAULT_EXPERIMENT, Config
 from esd.config_policies import POLICY_KINDS
 from esd.config_tables import (
     apply_settings,
     differences_that_matter,
+    experiment_names,
+    flatten,
     parse,
     read_experiment,
     to_table,
 )
 from esd.errors import UsageError
 from esd.folder import RunFolder, Warn, check_writable
+from esd.idle import without_effect
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class TrainRequest:
     """A call of ``esd train``, as the user wrote it.
 
     Attributes:
-        experiment: a shipped experiment or a TOML file; None for the run's own, or the default.
+        experiment: a shipped experiment or a TOML file; None for the settings of the run that is in the folder or
+            that is started from, or else the default.
         run: the run's folder; None for ``runs/<experiment>-s<seed>``.
         settings: ``key=value`` texts.
         fresh: start anew although the folder holds a run.
@@ -110,6 +115,8 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     if occupied and not folder.is_run and not folder.config_file.exists():
         raise UsageError(f"{folder.path}: exists and is not a run; name another folder with --run")
     check_writable(folder.path)
+    for line in without_effect(_named(request), config):
+        warn(line)
     if request.start_from is not None:
         RunFolder(request.start_from).require_run()
         if folder.is_run and not request.fresh:
@@ -185,16 +192,34 @@ def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
 
 
 def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
-    """The config asked for and where it runs; a folder that holds a run brings its own config along."""
+    """The config asked for and where it runs; a run that is gone on with or started from brings its own along."""
     if request.run is not None and request.experiment is None and not request.fresh:
         folder = RunFolder(request.run)
         if folder.is_run:
             table = apply_settings(to_table(folder.config()), request.settings)
             config = _on_a_device(parse(table, str(folder.config_file)))
             return request.run.name, config, folder
+    if request.start_from is not None and request.experiment is None:
+        parent = RunFolder(request.start_from)
+        parent.require_run()
+        if request.run is None:
+            raise UsageError(
+                f"--from {parent.path}: starts a new run with the settings of this one; name its folder with --run"
+            )
+        table = apply_settings(to_table(parent.config()), request.settings)
+        config = _on_a_device(parse(table, str(parent.config_file)))
+        return request.run.name, config, RunFolder(request.run)
     name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
     config = _on_a_device(parse(apply_settings(table, request.settings), name))
     return name, config, RunFolder(request.run or Path("runs") / f"{name}-s{config.seed}")
+
+
+def _named(request: TrainRequest) -> dict[str, Any]:
+    """The settings that the user has written: those of --set and of a file, not those of a shipped experiment."""
+    table: dict[str, Any] = {}
+    if request.experiment is not None and request.experiment not in experiment_names():
+        table = read_experiment(request.experiment)[1]
+    return flatten(apply_settings(table, request.settings))
 
 
 def _on_a_device(config: Config) -> Config:

@@ -1,254 +1,38 @@
 """Is an environment a pure function of its seed and the actions, whatever was played before (law 1)?
 
-An environment is played as members meet it, through ``World``, with random outputs in place of a network's. One
-episode is played again and again after different histories; its trace, a hash of every observation, reward and end,
-has to stay the same. ``esd doctor`` and the contract of the shipped environments run the same checks.
+An environment is played under watch, with random outputs in place of a network's (``esd.watching``). One episode
+is played again and again after different histories; its trace, a hash of every observation, reward and end, has
+to stay the same. ``esd doctor`` and the contract of the shipped environments run the same checks.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import math
 import os
-import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from statistics import median
-from types import FrameType
 from typing import Any
 
 import gymnasium
-import numpy as np
-from gymnasium import spaces
 
-from esd.config import EnvironmentConfig, Wrapper
+from esd.config import Config, EnvironmentConfig, HebbianConfig, PolicyConfig
 from esd.config_tables import parse, to_table
 from esd.doctor import Check, State, failed, note, ok, told
 from esd.errors import UsageError
-from esd.rollout import (
-    EpisodeSeeds,
-    World,
-    keeps_box2d_world,
-    make_environment,
-    step_limit,
-)
+from esd.observations import ObservationStatistics
+from esd.rollout import Rollout
 from esd.spaces import ActionDecoder, ObservationFlattener
+from esd.watching import Player, Trace, Watch
+from esd.world import EpisodeSeeds, keeps_box2d_world, make_environment, step_limit
 
 STEPS = 300
 SEED, OTHER_SEED, THIRD_SEED = 1, 2, 3
 FRESH_PROCESS_SECONDS = 180.0
 # "twice" and so on: what is played before the episode that is looked at, in the same object
 HISTORIES = ("twice", "after others", "after an abandoned episode", "after an exception in step")
-
-
-@dataclasses.dataclass(frozen=True)
-class Trace:
-    """What an episode was.
-
-    Attributes:
-        digest: 16 hexadecimal digits over every observation, reward and end.
-        steps: its length.
-    """
-
-    digest: str
-    steps: int
-
-
-class Crashed(Exception):  # noqa: N818  # nobody's error but ours
-    """Raised on purpose inside of an environment's step."""
-
-
-class Watch:
-    """What a ``Probe`` has seen, and what it is to do; it outlives an environment that is made anew.
-
-    Attributes:
-        steps: how many there were.
-        step_seconds: spent in steps.
-        reset_seconds: for each episode what its begin took, making the environment anew included if it is.
-        episode_steps: of the episode under way.
-        not_finite: the first NaN or infinity, in words; empty without.
-        global_draws: whether Python's or numpy's global generator was used.
-        crash_at: the step of an episode, counted from 0, in which to raise an exception; None for never.
-    """
-
-    def __init__(self) -> None:
-        """Nothing seen yet."""
-        self.steps = self.episode_steps = 0
-        self.step_seconds = 0.0
-        self.reset_seconds: list[float] = []
-        self.not_finite = ""
-        self.global_draws = False
-        self.crash_at: int | None = None
-        self.begin()
-
-    def begin(self) -> None:
-        """Start the trace of another episode, before the environment is made anew or reset."""
-        self._digest, self.episode_steps = hashlib.sha256(), 0
-        self._generators, self._began = global_generators(), time.perf_counter()
-
-    def was_reset(self) -> None:
-        """The environment is ready, its first observation not looked at yet."""
-        self.reset_seconds.append(time.perf_counter() - self._began)
-        self.global_draws |= global_generators() != self._generators
-
-    def trace(self) -> Trace:
-        """Of the episode so far."""
-        return Trace(self._digest.hexdigest()[:16], self.episode_steps)
-
-    def observed(self, space: spaces.Space[Any], observation: Any) -> None:
-        """Add an observation."""
-        flat = np.asarray(spaces.flatten(space, observation))
-        self._digest.update(flat.tobytes())
-        if not self.not_finite and flat.dtype.kind == "f" and not np.isfinite(flat).all():
-            self.not_finite = f"an observation has {flat[~np.isfinite(flat)][0]} in it"
-            self.not_finite += f" after {self.episode_steps} steps"
-
-    def stepped(self, reward: float, terminated: bool, truncated: bool) -> None:
-        """Add what a step gave beside its observation."""
-        self.steps += 1
-        self.episode_steps += 1
-        self._digest.update(np.array([reward, terminated, truncated], np.float64).tobytes())
-        if not self.not_finite and not math.isfinite(reward):
-            self.not_finite = f"the reward of step {self.episode_steps} is {reward}"
-
-
-class Probe(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """The outermost wrapper, which shows a ``Watch`` all that passes."""
-
-    def __init__(self, env: gymnasium.Env[Any, Any], watch: Watch) -> None:
-        """Look at an environment."""
-        super().__init__(env)
-        self._watch = watch
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """As the environment does it."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._watch.was_reset()
-        self._watch.observed(self.observation_space, observation)
-        return observation, info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As the environment does it, unless it is to crash."""
-        if self._watch.episode_steps == self._watch.crash_at:
-            crash_in(self.env, action)
-        generators = global_generators()
-        began = time.perf_counter()
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        self._watch.step_seconds += time.perf_counter() - began
-        self._watch.global_draws |= global_generators() != generators
-        self._watch.stepped(float(reward), terminated, truncated)
-        self._watch.observed(self.observation_space, observation)
-        return observation, reward, terminated, truncated, info
-
-
-def crash_in(env: gymnasium.Env[Any, Any], action: Any) -> None:
-    """Take a step and raise in the middle of the environment's own ``step``, or behind it if that is no Python.
-
-    Raises:
-        Crashed: always, unless the environment itself raises something else.
-    """
-    code = getattr(type(env.unwrapped).step, "__code__", None)
-    lines = sorted({line for _, _, line in code.co_lines() if line}) if code is not None else []
-
-    def inside(frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "return" or frame.f_lineno >= lines[len(lines) // 2]:
-            raise Crashed
-        return inside
-
-    def called(frame: FrameType, event: str, argument: Any) -> Any:
-        return inside if frame.f_code is code else None
-
-    before = sys.gettrace()
-    sys.settrace(called)
-    try:
-        env.step(action)
-    finally:
-        sys.settrace(before)
-    raise Crashed
-
-
-def global_generators() -> tuple[Any, ...]:
-    """Where Python's and numpy's global generators stand."""
-    _, key, *rest = np.random.get_state()  # noqa: NPY002  # whether an environment has used it
-    return (random.getstate(), np.asarray(key).tobytes(), *rest)
-
-
-class Player:
-    """An environment under watch, and episodes of random outputs, which depend on the seed alone.
-
-    Attributes:
-        watch: what was seen.
-    """
-
-    def __init__(self, config: EnvironmentConfig, steps: int) -> None:
-        """Make the environment, for episodes of at most so many steps.
-
-        Raises:
-            UsageError: as ``World`` does.
-        """
-        self.watch = Watch()
-        probe = Wrapper(f"{__name__}:{Probe.__name__}", {"watch": self.watch})
-        self._world = World(
-            dataclasses.replace(
-                config,
-                wrappers=(*config.wrappers, probe),
-                max_steps=min(config.max_steps or steps, steps),
-                normalize_observations=False,
-            )
-        )
-        self._world.outputs_are_squashed(True)
-
-    def play(self, seed: int) -> Trace:
-        """Play an episode to its end."""
-        for _ in self.steps(seed):
-            pass
-        return self.watch.trace()
-
-    def steps(self, seed: int) -> Iterator[int]:
-        """Play an episode, one step for each number that is asked for; what is left of it may be left."""
-        outputs = np.random.default_rng(seed)
-        episode = self._world.play([EpisodeSeeds(seed, seed)], self._begin)
-        next(episode)
-        size, count = self._world.interface.action_size, 0
-        while True:
-            try:
-                episode.send(outputs.uniform(-1.0, 1.0, size).astype(np.float32))
-            except StopIteration:
-                return
-            count += 1
-            yield count
-
-    def _begin(self, seeds: EpisodeSeeds) -> None:
-        """Seed what a rollout seeds."""
-        random.seed(seeds.environment)
-        np.random.seed(seeds.environment)  # noqa: NPY002
-        self.watch.begin()
-
-    def abandon(self, seed: int, steps: int) -> None:
-        """Play some steps of an episode (at least one) and leave it there, as an exception in a policy does."""
-        for count in self.steps(seed):
-            if count >= steps:
-                return
-
-    def crash(self, seed: int, steps: int) -> None:
-        """Play some steps of an episode, then raise inside of the environment's own ``step``."""
-        self.watch.crash_at = steps
-        try:
-            self.play(seed)
-        except Crashed:
-            return
-        finally:
-            self.watch.crash_at = None
-
-    def close(self) -> None:
-        """Close the environment."""
-        self._world.close()
 
 
 def replay(config: EnvironmentConfig, steps: int) -> Trace:
@@ -359,6 +143,7 @@ def _played(config: EnvironmentConfig, steps: int, lockstep: bool) -> Iterator[C
     yield _finite(here.watch)
     yield _global_draws(here.watch, lockstep)
     yield _side_by_side(config, steps, first, lockstep)
+    yield from _compiled(config, steps)
     yield _speed(here)
     here.close()
 
@@ -508,6 +293,46 @@ def _side_by_side(config: EnvironmentConfig, steps: int, first: Trace, lockstep:
         'generator. One after the other they don\'t meet, but batch_members and device = "cuda" interleave them'
     )
     return failed(name, text) if lockstep else note(name, text)
+
+
+def _compiled(config: EnvironmentConfig, steps: int) -> Iterator[Check]:
+    """Whether compiled episodes are those of the environment's own step, where it offers any."""
+    name = "compiled episodes"
+    # statistics of nothing seen change no observation, but the sums of all that were are kept
+    env = dataclasses.replace(
+        config, max_steps=min(config.max_steps or steps, steps), normalize_observations=True
+    )
+    network = PolicyConfig("hebbian", HebbianConfig(hidden=(8,)))
+    try:
+        rollout = Rollout(Config(env=env, policy=network))
+    except UsageError as error:  # it was made before, so this is about what it offers
+        yield failed(name, str(error))
+        return
+    if rollout.compiled:
+        size = rollout.observation_size
+        rollout.use_statistics(ObservationStatistics.empty(size))
+        rollout.load([(0, rollout.policy.initial_parameters(SEED))])
+        compiled, stepped = (_all_seen(rollout, stepwise) for stepwise in (False, True))
+        yield told(
+            compiled == stepped,
+            name,
+            "the compiled functions and the environment's own step gave other observations, rewards or ends (returns "
+            f"and steps {compiled[0]}, and {stepped[0]}). Mend one of them, or take away env.unwrapped.compiled",
+        )
+    rollout.close()
+
+
+def _all_seen(rollout: Rollout, stepwise: bool) -> tuple[str, bytes]:
+    """Returns and steps of an episode on each of three seeds, and the bits of their observations' sums."""
+    seeds = [EpisodeSeeds(seed, seed) for seed in (SEED, OTHER_SEED, THIRD_SEED)]
+    outcomes, observed = [], b""
+    for seed in seeds:
+        outcome = rollout.play([seed], stepwise=stepwise)
+        outcomes.append(f"{outcome.returns[0]!r} {outcome.steps}")
+        sums = rollout.observed(outcome)
+        assert sums is not None
+        observed += sums.tobytes()
+    return ", ".join(outcomes), observed
 
 
 def _speed(player: Player) -> Check:

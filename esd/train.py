@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,8 +140,8 @@ def _start_from(path: Path, state: RunState, rollout: Rollout) -> RunState:
     h = parent.state_at(None, config, parent.journal(config)).h
     if h.shape != state.h.shape:
         raise UsageError(
-            f"--from {path}: its h has {h.size} coordinates, this policy has {state.h.size}; name the experiment as "
-            f"well, the run's own is {parent.config_file}"
+            f"--from {path}: its h has {h.size} coordinates, this policy has {state.h.size}; without an experiment "
+            f"the new run takes the settings of {parent.config_file}"
         )
     # the same size may still be another network: order = "F", other hidden layers
     layout = rollout.policy.layout
@@ -286,9 +287,10 @@ class _Loop:
             )
         elif failed > self._config.run.max_failed_share * records.members:
             error = RunError(
-                f"generation {generation}: {failed} of {records.members} members have a NaN or infinite fitness, more "
-                f"than run.max_failed_share = {self._config.run.max_failed_share} allows. The policy's outputs or the "
-                "environment's rewards overflow: look at policy.normalization, es.sigma and es.learning_rate"
+                f"generation {generation}: {failed} of {records.members} members have a NaN or infinite fitness"
+                f"{_failing_variants(self._rollout.variants, records)}, more than run.max_failed_share = "
+                f"{self._config.run.max_failed_share} allows. The policy's outputs or the environment's rewards "
+                "overflow: look at policy.normalization, es.sigma and es.learning_rate"
             )
         if error is not None:  # every rank has come to the same conclusion
             raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
@@ -334,3 +336,12 @@ class _Loop:
             if self._commit is not None and not self._halted:
                 self._commit.end(ending.state, ending.reason, ending.finished)
         return ending
+
+
+def _failing_variants(names: Sequence[str], records: Records) -> str:
+    """On which variants members had no finite return, and how many; empty where there is nothing to choose from."""
+    counts = np.count_nonzero(~np.isfinite(records.returns), axis=0)
+    failing = [
+        f"{name!r} ({count})" for name, count in zip(names, counts, strict=True) if name and count
+    ]
+    return f" (on {', '.join(failing)})" if failing else ""

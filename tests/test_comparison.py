@@ -8,54 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tomli_w
 
 from esd.comparison import Comparison, compare
-from esd.config_tables import to_table
 from esd.errors import UsageError
-from esd.evaluations import FORMAT, Conditions
-from tests.experiments import of_table
-
-WORLD = {"id": "X-v0", "kwargs": {}, "wrappers": [], "max_steps": 0, "stop_after_negative": 0}
-
-
-def evaluation(means: dict[str, float | None], **changes: Any) -> dict[str, Any]:
-    """As ``esd eval`` stores it, by the mean on each variant; the variants called u… are unseen."""
-    variants = [
-        {
-            "name": name,
-            "seen": name[0] != "u",
-            "world": {**WORLD, "kwargs": {"b": name}},
-            "mean": mean,
-        }
-        for name, mean in means.items()
-    ]
-    own = {"checkpoint": "last", "generation": 2, "seed": 0, "episodes": 9, "settings": {}}
-    return {"format": FORMAT, "rules": "evolved", **own, "variants": variants, **changes}
-
-
-def written(path: Path, *evaluations: dict[str, Any], steps: int = 1000, **table: Any) -> Path:
-    """The folder of a run of two generations."""
-    (path / "evaluations").mkdir(parents=True)
-    config = to_table(of_table(**{"seed": int(path.name.rpartition("s")[2]), **table}))
-    (path / "config.toml").write_text(tomli_w.dumps(config))
-    (path / "journal.bin").touch()
-    lines = [
-        {"return_mean": 1.0 if g < 2 else None, "env_steps": steps * g, "seconds": 1800.0 * g}
-        for g in range(3)
-    ]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for number, stored in enumerate(evaluations):
-        (path / "evaluations" / f"{number}.json").write_text(json.dumps(stored))
-    return path
-
-
-def group(folder: Path, name: str, means: list[float], offset: float = 0.0, **table: Any) -> str:
-    """Runs with these means on «seen», and ``offset`` more on «u1»; the word that names them."""
-    for seed, mean in enumerate(means):
-        written(folder / f"{name}-s{seed}", evaluation({"a": mean, "u1": mean + offset}), **table)
-    return f"{name}={folder}/{name}-s[0-9]*"
-
+from esd.evaluations import Conditions
+from tests.written_runs import evaluation, group, written
 
 STATIC = {"policy": {"kind": "static", "hidden": [6]}}
 
@@ -112,66 +69,8 @@ def refused(match: str, *words: str, **options: Any) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_comparison_is_refused(tmp_path: Path, two: tuple[str, str]) -> None:
-    plastic, static = two
-    refused("one group", plastic)
-    refused("expected name=folders", plastic, "static")
-    refused("2 groups are called 'plastic'", plastic, plastic)
-    refused(r"plastic-s1: is in two groups.*-s\[0-9\]\*", plastic, f"b={tmp_path}/plastic-s1")
-    refused("plastic-s1: is twice in b", static, f"b={tmp_path}/plastic-s1,{tmp_path}/plastic-s1")
-    refused("b: one run .*at least two", static, f"b={tmp_path}/plastic-s1")
-    refused("nowhere: does not exist", plastic, f"b={tmp_path}/nowhere")
-    refused("is not the folder of a run", plastic, f"b={tmp_path}")
+def test_a_variant_that_nobody_was_evaluated_on_is_refused(two: tuple[str, str]) -> None:
     refused("--variant u2: no run was evaluated on it, known: a, u1", *two, variants=["u2"])
-
-
-def test_a_folder_with_brackets_in_its_name_is_a_run(tmp_path: Path, two: tuple[str, str]) -> None:
-    for seed in (0, 1):
-        (tmp_path / f"static-s{seed}").rename(tmp_path / f"static[{seed}]")
-    found = compare([two[0], f"static={tmp_path}/static[0],{tmp_path}/static[1]"])
-    assert [run.seed for run in found.groups[1].runs] == [0, 1]
-
-
-def test_a_pattern_passes_over_what_is_no_run_but_not_over_another_arm(
-    tmp_path: Path, two: tuple[str, str]
-) -> None:
-    (tmp_path / "plastic-s9").mkdir()
-    assert len(compare(two).groups[0].runs) == 5
-    refused(
-        r"all: policy.* in .*plastic-s0 but .* in .*static-s0; the runs of a group differ in their seed alone",
-        f"all={tmp_path}/*-s*",
-        two[1],
-    )
-
-
-@pytest.mark.parametrize(
-    ("table", "words"),
-    [
-        ({"population": 6}, "population is 128 in .* but 6 in"),
-        ({"generations": 3}, "generations is 100"),
-        ({"es": {"sigma": 0.3}}, "es.sigma is 0.1"),
-        ({"run": {"center_episodes": 3}}, "run.center_episodes"),
-        ({"seed": 0}, "have the same seed"),
-    ],
-)
-def test_a_group_is_one_way_to_train_with_as_many_seeds_as_runs(
-    table: dict[str, Any], words: str, tmp_path: Path, two: tuple[str, str]
-) -> None:
-    written(tmp_path / "plastic-s8", evaluation({"a": 1.0, "u1": 1.0}), **table)
-    refused(words, *two)
-
-
-def test_what_changes_no_result_may_differ_within_a_group(
-    tmp_path: Path, two: tuple[str, str]
-) -> None:
-    unseen = {"name": "u1", "kwargs": {"b": 1}, "unseen": True}
-    env = {"variants": [{"name": "a"}, unseen]}
-    table = {"run": {"checkpoint_every": 3, "max_hours": 1.0}}
-    group(tmp_path, "body", [1.0, 2.0], env={"variants": [{"name": "a"}]})
-    written(tmp_path / "body-s8", evaluation({"a": 1.0, "u1": 1.0}), env=env)
-    compare([two[0], f"body={tmp_path}/body-s*"])
-    written(tmp_path / "plastic-s8", evaluation({"a": 1.0, "u1": 1.0}), **table)
-    assert len(compare(two).groups[0].runs) == 6
 
 
 def test_runs_without_an_evaluation_are_named_with_the_command_to_run(

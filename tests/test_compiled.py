@@ -25,9 +25,10 @@ from esd.observations import ObservationStatistics
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy
 from esd.records import Records
-from esd.rollout import Outcome, Rollout
+from esd.rollout import Rollout
 from esd.state import make_strategy, start
 from esd.vectorize import Layout
+from esd.world import Outcome
 from tests.experiments import of_table
 
 CART_POLE = {"id": "esd/HiddenCartPole-v0", "kwargs": {"sign": "random"}}

@@ -56,6 +56,8 @@ def test_defaults_are_valid() -> None:
             ["es.optimizer = 'adm': expected one of sgd, momentum, adam, clipup"],
         ),
         ({"es": 3}, ["es = 3: expected a table"]),
+        ({"variants": 3}, ["variants = 3: expected a table"]),
+        ({"variants": [{"name": "a"}]}, ["[[variants]]: expected [[env.variants]] for bodies"]),
         ({"population": 3.5}, ["population = 3.5: expected an integer"]),
         ({"population": True}, ["population = True: expected an integer"]),
         ({"population": 0}, ["population = 0"]),

@@ -18,8 +18,9 @@ from esd.folder import RunFolder
 from esd.mpi.comm import Alone, JobFailedError
 from esd.policies.base import Interface
 from esd.policies.registry import make_policy
-from esd.rollout import EpisodeSeeds, Rollout
+from esd.rollout import Rollout
 from esd.state import RunState, make_strategy, start
+from esd.world import EpisodeSeeds
 from tests.experiments import of_table
 
 BODIES: list[dict[str, Any]] = [

@@ -58,7 +58,8 @@ def test_the_mathematics_imports_no_mpi_torch_or_environments() -> None:
         "noise", "strategy", "shaping", "optim", "vectorize", "observations", "reversible",
     ):  # fmt: skip
         for module, _ in imports(REPOSITORY / "esd" / f"{name}.py"):
-            assert not module.startswith(("mpi4py", "torch", "gymnasium", "esd.mpi", "esd.rollout"))
+            forbidden = ("mpi4py", "torch", "gymnasium", "esd.mpi", "esd.rollout", "esd.world")
+            assert not module.startswith(forbidden)
 
 
 def test_only_what_is_there_for_torch_imports_it_at_the_top() -> None:

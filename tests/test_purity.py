@@ -7,7 +7,6 @@ import functools
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 from gymnasium import spaces
 
@@ -15,6 +14,8 @@ from esd import purity
 from esd.config import Config, EnvironmentConfig
 from esd.doctor import Check, State
 from esd.errors import UsageError
+from esd.watching import Trace
+from esd_envs.hidden import HiddenCartPole
 from tests.experiments import of_table, with_objects
 from tests.impure import Impure
 
@@ -90,7 +91,7 @@ def test_a_fresh_process_has_another_hash_seed_and_the_same_episodes() -> None:
 
 
 def test_what_depends_on_the_process_alone_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(purity, "in_a_fresh_process", lambda *_: purity.Trace("another", 9))
+    monkeypatch.setattr(purity, "in_a_fresh_process", lambda *_: Trace("another", 9))
     found = examined(environment("Impure"))
     assert names(found, State.FAILED) == {"a fresh process"}
     assert "the order of a set" in found["a fresh process"].text
@@ -195,19 +196,47 @@ def test_examining_leaves_no_trace_function_behind() -> None:
     assert sys.gettrace() is before
 
 
-def test_an_exception_is_raised_between_the_lines_of_step() -> None:
-    """Its first half was run, its second wasn't."""
-    player = purity.Player(environment("Impure", kwargs={"how": "exception"}), 30)
-    player.play(1)
-    player.crash(2, 3)
-    unwrapped = player._world._bodies[0]._environment.unwrapped  # type: ignore[attr-defined]
-    assert unwrapped.steps == 4
-    assert unwrapped.within == 1.0
-    player.close()
+@pytest.mark.usefixtures("_in_one_process")
+def test_compiled_episodes_are_compared_with_the_environments_own_step() -> None:
+    own = {"id": "tests.test_compiled:Own-v0"}
+    for kwargs, state in (({}, State.OK), ({"different": True}, State.FAILED)):
+        config: Config = of_table(env={**own, "kwargs": kwargs})
+        assert examined(config.env)["compiled episodes"].state is state
+    assert "compiled episodes" not in impure("none")
 
 
-def test_outputs_depend_on_the_seed_alone() -> None:
-    np.random.seed(0)  # noqa: NPY002
-    one = purity.replay(environment("Impure"), 30)
-    np.random.seed(1)  # noqa: NPY002
-    assert purity.replay(environment("Impure"), 30) == one
+@pytest.mark.usefixtures("_in_one_process")
+def test_compiled_functions_that_show_something_else_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rewards and ends of one step are all the same, whatever is observed."""
+    monkeypatch.setattr(HiddenCartPole, "step", seen_doubled(HiddenCartPole.step))
+    config: Config = of_table(env={"id": "esd/HiddenCartPole-v0", "max_steps": 2})
+    found = examined(config.env)
+    assert names(found, State.FAILED) == {"compiled episodes"}
+    assert "2.0 2" in found["compiled episodes"].text
+
+
+def seen_doubled(step: Any) -> Any:
+    """A step that shows twice what it should."""
+
+    def doubled(self: HiddenCartPole, action: Any) -> Any:
+        observation, *others = step(self, action)
+        return (2.0 * observation, *others)
+
+    return doubled
+
+
+@pytest.mark.usefixtures("_in_one_process")
+def test_an_offer_that_cannot_be_called_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = HiddenCartPole.__init__
+
+    def spoilt(self: HiddenCartPole, **kwargs: Any) -> None:
+        made(self, **kwargs)
+        self.compiled.step_address = 0
+
+    monkeypatch.setattr(HiddenCartPole, "__init__", spoilt)
+    config: Config = of_table(env={"id": "esd/HiddenCartPole-v0"})
+    check = examined(config.env)["compiled episodes"]
+    assert check.state is State.FAILED
+    assert "step_address is 0" in check.text

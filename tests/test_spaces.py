@@ -9,8 +9,9 @@ import pytest
 from gymnasium import spaces
 
 from esd.errors import UsageError
-from esd.rollout import EpisodeSeeds, Rollout
+from esd.rollout import Rollout
 from esd.spaces import ActionDecoder, ObservationFlattener
+from esd.world import EpisodeSeeds
 from tests.experiments import of_table, with_objects
 
 OBSERVATIONS = {

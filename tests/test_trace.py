@@ -18,9 +18,9 @@ from esd.evaluate import choose, evaluate
 from esd.mpi.comm import Alone
 from esd.policies.base import Interface
 from esd.policies.registry import make_policy
-from esd.rollout import make_environment
 from esd.state import RunState, make_strategy, start
 from esd.trace import record, save
+from esd.world import make_environment
 from tests.experiments import of_table
 from tests.oracles.hebbian import HebbianOracle
 

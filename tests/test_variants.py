@@ -14,8 +14,9 @@ from esd.config_tables import differences_that_matter, identity, parse, to_table
 from esd.errors import UsageError
 from esd.generation import OneByOne
 from esd.records import Records
-from esd.rollout import EpisodeSeeds, Rollout
+from esd.rollout import Rollout
 from esd.state import make_strategy, start
+from esd.world import EpisodeSeeds
 from tests.commands.shell import TINY, esd
 from tests.experiments import of_table
 

@@ -134,7 +134,7 @@ class Failing(gymnasium.Env):
     """Gives NaN rewards or raises, for members on which the episode's seed falls so.
 
     Args:
-        how: "nan" or "raise".
+        how: "nan", "raise" or "pipe", another exception.
         share: of episodes.
         rank: raise only on this MPI rank; None for any.
     """
@@ -159,6 +159,8 @@ class Failing(gymnasium.Env):
         if self.fails and self.here and self.steps == 3:
             if self.how == "raise":
                 raise RuntimeError("the physics of this environment broke")
+            if self.how == "pipe":
+                raise BrokenPipeError("the simulator has gone")
             reward = float("nan")
         observation = self.np_random.uniform(-1, 1, 3).astype(np.float32)
         return observation, reward, False, self.steps >= 5, {}

@@ -6,6 +6,7 @@ Its own ``reset`` and ``step`` go through the same two functions, so both ways g
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from typing import Any
 
@@ -50,12 +51,26 @@ class Compiled:
         self._observation = np.zeros(observation_size, np.float32)
         self._action = np.zeros(action_size, np.float32)
         self._reward = np.zeros(1)
-        self._reset, self._step = _RESET(reset.address), _STEP(step.address)
+        self._bind()
+
+    def _bind(self) -> None:
+        """Make the functions callable, with the addresses of this object's own memory."""
+        self._reset, self._step = _RESET(self.reset_address), _STEP(self.step_address)
         memory = (self.parameters, self.state, self._observation)
         self._reset_arguments = [array.ctypes.data for array in memory]
         self._step_arguments = [
             array.ctypes.data for array in (self._action, *memory, self._reward)
         ]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        """A copy with memory of its own: of a C function ctypes makes none, and the addresses are the original's."""
+        copied = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                setattr(copied, name, value.copy())
+        copied._bind()
+        memo[id(self)] = copied
+        return copied
 
     def reset(self, seed: int) -> Float32s:
         """Begin the episode of a 64-bit seed; its first observation."""

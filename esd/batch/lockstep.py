@@ -9,10 +9,8 @@ every step was measured at 160 µs, many times a CartPole step, so an environmen
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +22,9 @@ from esd.config import Config
 from esd.errors import UsageError
 from esd.generation import Rows, Task, note_row
 from esd.records import Records
-from esd.rollout import Episodes, EpisodeSeeds, Outcome, Rollout, World
+from esd.rollout import Rollout
 from esd.state import RunState
+from esd.world import Episodes, EpisodeSeeds, Outcome, World, global_generators
 
 Keep = Callable[[Task, Outcome, npt.NDArray[np.float64] | None], None]
 
@@ -109,7 +108,7 @@ class Lockstep:
         h = torch.tensor(state.h, device=self._device)
         for world in self._worlds.values():
             world.use_statistics(state.observations)
-        generators = _global_generators()
+        generators = global_generators()
         running: dict[int, _Running] = {}
         waiting: list[Task] = []
         while True:
@@ -135,7 +134,7 @@ class Lockstep:
                 except Exception as error:
                     note_row(error, state, now.task.row)
                     raise
-        if _global_generators() != generators:
+        if global_generators() != generators:
             raise UsageError(
                 f"env.id = {self._config.env.id!r}: draws from Python's or numpy's global random generator, which "
                 "episodes in lock-step would share, so that no result could be reproduced. Let it draw from "
@@ -206,9 +205,3 @@ class Lockstep:
         """Close the environments."""
         for world in self._worlds.values():
             world.close()
-
-
-def _global_generators() -> tuple[Any, ...]:
-    """Where Python's and numpy's global generators stand."""
-    _, key, *rest = np.random.get_state()  # noqa: NPY002  # whether an environment has used it
-    return (random.getstate(), np.asarray(key).tobytes(), *rest)

@@ -9,7 +9,8 @@ import typer
 from esd.commands.running import alone
 
 if TYPE_CHECKING:
-    from esd.comparison import Comparison, Group
+    from esd.comparison import Comparison
+    from esd.groups import Group
 
 app = typer.Typer(help="Say what several runs say together.", no_args_is_help=True)
 

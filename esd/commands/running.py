@@ -73,9 +73,14 @@ def alone(body: Callable[[], int]) -> NoReturn:
 
 
 def report(error: BaseException) -> None:
-    """Print an error: one line for what the user can mend, a traceback for anything else."""
-    from esd.console import print_error
+    """Print an error: one line for what the user can mend, a traceback for anything else.
 
+    Nothing if stdout was closed, as ``head`` does it: that ends a command, with exit code 1, but is no news.
+    """
+    from esd.console import print_error, reader_has_left
+
+    if reader_has_left(error):
+        return
     if isinstance(error, EsdError):
         print_error(str(error))
     elif isinstance(error, MemoryError):

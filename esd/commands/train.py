@@ -39,7 +39,11 @@ def train(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Really delete it.")] = False,
     start_from: Annotated[
-        Path | None, typer.Option("--from", help="Start a new run from the last h of this run.")
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Start a new run from the last h of this run; without an experiment also with its settings.",
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end.")

@@ -18,8 +18,9 @@ from esd.errors import RunError, UsageError
 from esd.generation import OneByOne, Task, make_evaluator
 from esd.observations import ObservationStatistics
 from esd.records import RETURNS, WRITERS, Records, Status
-from esd.rollout import EpisodeSeeds, Rollout
+from esd.rollout import Rollout
 from esd.state import RunState, make_strategy, start
+from esd.world import EpisodeSeeds
 from tests.experiments import of_table, small
 
 MEMBERS, CENTERS = 12, 3

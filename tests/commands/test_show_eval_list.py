@@ -221,12 +221,35 @@ def test_an_evaluation_that_cannot_be_kept_is_told_all_the_same(
     assert json.loads(result.stdout)["episodes"] == 3
 
 
-def test_a_reader_that_leaves_early_is_no_error(folder: Path) -> None:
-    words = command("eval", "run", "--episodes", "3")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["eval", "run", "--episodes", "3"], 0),  # which has something to keep
+        (["doctor", "--env", "CartPole-v1"], 1),
+        (["bench", "noise", "--rounds", "1"], 1),
+        (["train", *TINY, "--run", "another"], 1),
+        (["list", "settings"], 1),
+        (["show", "run"], 1),
+    ],
+)
+def test_a_reader_that_leaves_early_is_told_nothing(
+    words: list[str], code: int, folder: Path
+) -> None:
     process = subprocess.Popen(
-        words, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command(*words),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     process.stdout.close()
     _, errors = process.communicate(timeout=240)
-    assert (process.returncode, errors) == (0, b"")
+    assert (process.returncode, errors) == (code, b"")
+
+
+def test_a_broken_pipe_of_an_environments_own_is_told(tmp_path: Path) -> None:
+    words = ("--set", "env.id=tests.user_code:Failing-v0", "--set", "env.kwargs.how=pipe")
+    result = esd("train", *TINY, *words, "--set", "env.kwargs.share=1.0", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "BrokenPipeError: the simulator has gone" in result.stderr

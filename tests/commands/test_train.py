@@ -1,42 +1,15 @@
-"""``esd train`` as a user calls it: good input, bad input, a full disk, a stop."""
+"""``esd train`` as a user calls it: good input, bad input, and how it ends."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.commands.shell import TINY, command, environment, esd
-
-
-def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file below a folder with its bytes and modification time."""
-    return {
-        str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_mtime_ns)
-        for p in sorted(folder.rglob("*"))
-        if p.is_file()
-    }
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a tiny run was trained."""
-    folder = tmp_path_factory.mktemp("finished")
-    result = esd("train", *TINY, "--set", "run.checkpoint_every=1", cwd=folder)
-    assert result.returncode == 0, result.stderr
-    return folder
-
-
-@pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of that run, to be damaged."""
-    return Path(shutil.copytree(finished / "runs" / "cartpole-s4", tmp_path / "run"))
+from tests.commands.shell import TINY, command, contents, environment, esd
 
 
 def test_training_ends_with_0_and_leaves_a_whole_run(finished: Path) -> None:
@@ -108,6 +81,19 @@ def test_json_is_one_object_on_stdout_and_nothing_else(tmp_path: Path) -> None:
     assert "generation 0/3" in result.stderr
 
 
+def test_settings_that_do_nothing_are_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[es]\nbeta1 = 0.5\n")
+    words = ("train", "mine.toml", *TINY, "--set", "es.momentum=0.5", "--run", "run", "--json")
+    result = esd(*words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines()[:2] == [
+        "es.momentum: no effect with es.optimizer = 'sgd'",
+        "es.beta1: no effect with es.optimizer = 'sgd'",
+    ]
+    quiet = esd("train", "--run", "run", "--json", cwd=tmp_path)
+    assert "no effect" not in quiet.stderr
+
+
 def test_a_run_starts_from_the_h_of_another_and_can_be_rebuilt_without_it(
     run: Path, tmp_path: Path
 ) -> None:
@@ -123,6 +109,21 @@ def test_a_run_starts_from_the_h_of_another_and_can_be_rebuilt_without_it(
         for more in (("--generation", "0"), ("--generation", "3"))
     ]
     assert shown == [parent, json.loads(result.stdout)["h_sha256"]]
+
+
+def test_a_run_started_from_another_without_an_experiment_has_its_settings(tmp_path: Path) -> None:
+    words = ("--set", "policy.hidden=[5]", "--set", "generations=1", "--run", "parent")
+    trained = esd("train", "pendulum", *TINY, *words, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    unnamed = esd("train", "--from", "parent", cwd=tmp_path)
+    assert unnamed.returncode == 2
+    assert "--from parent: starts a new run" in unnamed.stderr
+    words = ("--from", "parent", "--set", "seed=5", "--run", "child")
+    child = esd("train", *words, cwd=tmp_path)
+    assert child.returncode == 0, child.stderr
+    settings = [(tmp_path / run / "config.toml").read_text() for run in ("parent", "child")]
+    assert settings[0].replace("seed = 4", "seed = 5") == settings[1]
+    assert 'id = "Pendulum-v1"' in settings[1]
 
 
 def test_an_h_of_the_same_size_but_another_order_is_no_start(run: Path, tmp_path: Path) -> None:
@@ -214,230 +215,6 @@ def test_bad_input_is_one_clear_line_and_code_2(
     assert {p.name for p in tmp_path.iterdir()} == {"file", "broken.toml", "occupied"}
 
 
-def cut_the_newest_checkpoint(run: Path) -> None:
-    path = run / "checkpoints" / "generation-00000003.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def damage_the_best_checkpoint(run: Path) -> None:
-    path = run / "checkpoints" / "best.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(bytes(data))
-
-
-def bring_a_foreign_checkpoint(run: Path) -> None:
-    esd("train", *TINY, "--set", "seed=5", "--run", run.parent / "other", cwd=run.parent)
-    path = run / "checkpoints" / "generation-00000003.safetensors"
-    shutil.copy(run.parent / "other" / "checkpoints" / path.name, path)
-
-
-def bring_a_foreign_journal(run: Path) -> None:
-    esd("train", *TINY, "--set", "seed=5", "--run", run.parent / "other", cwd=run.parent)
-    shutil.copy(run.parent / "other" / "journal.bin", run / "journal.bin")
-
-
-def bring_something_else_as_journal(run: Path) -> None:
-    (run / "journal.bin").write_bytes(b"PK" + bytes(500))
-
-
-def cut_the_journal_before_its_checkpoints(run: Path) -> None:
-    path = run / "journal.bin"
-    path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
-
-
-def cut_the_journal_in_its_header(run: Path) -> None:
-    path = run / "journal.bin"
-    path.write_bytes(path.read_bytes()[:40])
-
-
-def damage_the_journal_in_the_middle(run: Path) -> None:
-    path = run / "journal.bin"
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
-
-
-def spoil_the_config(run: Path) -> None:
-    (run / "config.toml").write_text("population = ")
-
-
-@pytest.mark.parametrize(
-    ("damage", "arguments", "words"),
-    [
-        (lambda run: None, ["--set", "es.sigma=0.3"], ["es.sigma = 0.3", "0.1", "--fresh"]),
-        (
-            lambda run: None,
-            ["--set", "env.kwargs.sutton_barto_reward=true"],
-            ["sutton_barto_reward"],
-        ),
-        (lambda run: None, ["cartpole-static"], ["policy.kind"]),
-        (bring_a_foreign_checkpoint, [], ["another run"]),
-        (bring_a_foreign_journal, [], ["journal.bin"]),
-        (bring_something_else_as_journal, [], ["not a journal"]),
-        (cut_the_journal_before_its_checkpoints, [], ["cut short"]),
-        (cut_the_journal_in_its_header, [], ["cut short or damaged"]),
-        (damage_the_journal_in_the_middle, [], ["damaged at byte", "truncate -s"]),
-        (spoil_the_config, [], ["config.toml"]),
-    ],
-)
-def test_a_run_that_cannot_be_resumed_is_refused_and_left_as_it_is(
-    damage: Callable[[Path], None], arguments: list[str], words: list[str], run: Path
-) -> None:
-    damage(run)
-    before = contents(run)
-    result = esd("train", *arguments, "--run", run, "--set", "generations=5", cwd=run.parent)
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-    for word in words:
-        assert word in result.stderr
-    assert contents(run) == before
-
-
-def test_a_damaged_checkpoint_costs_nothing_because_the_journal_has_it_all(
-    run: Path, tmp_path: Path
-) -> None:
-    whole = json.loads(esd("show", run, "--json", cwd=tmp_path).stdout)["h_sha256"]
-    cut_the_newest_checkpoint(run)
-    result = esd("train", "--run", run, "--set", "generations=4", "--json", cwd=tmp_path)
-    assert result.returncode == 0
-    assert "rebuilt from the journal" in result.stderr
-    assert (
-        json.loads(esd("show", run, "--generation", "3", "--json", cwd=tmp_path).stdout)["h_sha256"]
-        == whole
-    )
-    shutil.rmtree(run / "checkpoints")
-    shown = json.loads(esd("show", run, "--json", cwd=tmp_path).stdout)
-    assert shown["h_sha256"] == json.loads(result.stdout)["h_sha256"]
-
-
-@pytest.mark.parametrize("which", ["best", "last"])
-def test_evaluating_a_damaged_checkpoint_is_refused(which: str, run: Path) -> None:
-    cut_the_newest_checkpoint(run)
-    damage_the_best_checkpoint(run)
-    result = esd("eval", run, "--checkpoint", which, "--episodes", "2", cwd=run.parent)
-    assert result.returncode == 2
-    assert "damaged" in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-
-
-def test_a_torn_last_record_is_dropped_and_evaluated_again(run: Path, tmp_path: Path) -> None:
-    """A crash while the journal was being written: the checkpoints are older than what is torn."""
-    whole = json.loads((run / "DONE.json").read_text())["h_sha256"]
-    (run / "DONE.json").unlink()
-    (run / "checkpoints" / "generation-00000003.safetensors").unlink()
-    journal = (run / "journal.bin").read_bytes()
-    # the last record is the center's alone (16 rows would be more); cut into the third generation's
-    for cut in (1, 400, 1800):
-        (run / "journal.bin").write_bytes(journal[:-cut])
-        result = esd("train", "--run", run, "--json", cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
-        assert json.loads(result.stdout)["h_sha256"] == whole
-        assert (run / "journal.bin").read_bytes() == journal
-        (run / "DONE.json").unlink()
-        (run / "checkpoints" / "generation-00000003.safetensors").unlink()
-
-
-def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
-    """Files may not grow past a limit (RLIMIT_FSIZE), which fails writes as a full disk does."""
-    whole = json.loads(esd("train", *TINY, "--json", "--run", "whole", cwd=tmp_path).stdout)
-    limit = (tmp_path / "whole" / "journal.bin").stat().st_size * 2 // 3
-    script = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)"
-    limited = command("train", *TINY, "--json", "--run", "run")
-    limited[1:3] = [
-        "-c",
-        f"{script}; sys.argv[0] = 'esd'; runpy.run_module('esd', run_name='__main__')",
-        str(limit),
-    ]
-    result = subprocess.run(
-        limited,
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert result.returncode == 1, result.stderr
-    assert "Traceback" not in result.stderr
-    assert "can't be written" in result.stderr.splitlines()[-1]
-    resumed = esd("train", "--run", "run", "--json", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert json.loads(resumed.stdout)["h_sha256"] == whole["h_sha256"]
-
-
-def test_two_trainings_in_one_folder_are_refused(tmp_path: Path) -> None:
-    first = subprocess.Popen(
-        command("train", "--run", "run", "--set", "generations=10000"),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        wait_for_generations(tmp_path / "run", 1)
-        second = esd("train", "--run", "run", cwd=tmp_path)
-        assert second.returncode == 2
-        assert "another esd" in second.stderr
-    finally:
-        first.kill()
-        first.wait()
-
-
-def wait_for_generations(run: Path, count: int) -> None:
-    """Wait until a run has so many lines of metrics."""
-    path = run / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if path.exists() and len(path.read_text().splitlines()) >= count:
-            return
-        time.sleep(0.05)
-    raise TimeoutError(f"no {count} generations in {run}")
-
-
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_after_the_generation_with_75_and_the_run_goes_on_from_there(
-    number: signal.Signals, tmp_path: Path
-) -> None:
-    settings = ("--set", "population=6", "--set", "env.max_steps=50", "--set", "generations=100000")
-    process = subprocess.Popen(
-        command("train", "--run", "run", *settings),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    wait_for_generations(tmp_path / "run", 3)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "to go on: esd train --run run" in output
-    generation = json.loads(esd("show", "run", "--json", cwd=tmp_path).stdout)["generation"]
-    further = f"generations={generation + 2}"
-    resumed = esd("train", "--run", "run", "--set", further, "--json", cwd=tmp_path)
-    whole = esd("train", "--run", "whole", *settings, "--set", further, "--json", cwd=tmp_path)
-    assert json.loads(resumed.stdout)["h_sha256"] == json.loads(whole.stdout)["h_sha256"]
-
-
-def test_a_run_killed_again_and_again_ends_at_the_same_h(tmp_path: Path) -> None:
-    """Law 6: SIGKILL at any moment loses at most the generation under way."""
-    settings = ("--set", "population=6", "--set", "env.max_steps=50", "--set", "generations=40")
-    whole = esd("train", "--run", "whole", *settings, "--json", cwd=tmp_path)
-    for kept in (1, 9, 20):
-        process = subprocess.Popen(
-            command("train", "--run", "run", *settings),
-            cwd=tmp_path,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-        )
-        wait_for_generations(tmp_path / "run", kept)
-        process.kill()
-        process.wait()
-    result = esd("train", "--run", "run", "--json", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["h_sha256"] == json.loads(whole.stdout)["h_sha256"]
-
-
 def test_max_hours_stops_with_75_and_target_return_finishes(tmp_path: Path) -> None:
     stopped = esd("train", "--run", "a", "--set", "run.max_hours=1e-9", "--json", cwd=tmp_path)
     assert stopped.returncode == 75
@@ -472,6 +249,24 @@ def test_too_many_members_without_a_finite_fitness_stop_the_run_with_the_reason(
     assert stopped.returncode == 1
     assert "6 of 6 members have a NaN or infinite fitness" in stopped.stderr
     assert len(stopped.stderr.strip().splitlines()) == 1
+
+
+def test_the_variants_without_a_finite_fitness_are_named(tmp_path: Path) -> None:
+    (tmp_path / "bodies.toml").write_text(
+        """
+        [env]
+        id = "tests.user_code:Failing-v0"
+        kwargs = { share = 0.0 }
+        [[env.variants]]
+        name = "sound"
+        [[env.variants]]
+        name = "broken"
+        kwargs = { share = 1.0 }
+        """
+    )
+    stopped = esd("train", "bodies.toml", *TINY, cwd=tmp_path)
+    assert stopped.returncode == 1
+    assert "6 of 6 members have a NaN or infinite fitness (on 'broken' (6)), more" in stopped.stderr
 
 
 def test_an_impure_environment_is_refused_with_what_to_do(tmp_path: Path) -> None:

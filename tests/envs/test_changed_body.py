@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from esd.config_tables import parse
-from esd.rollout import EpisodeSeeds, Rollout
+from esd.rollout import Rollout
+from esd.world import EpisodeSeeds
 from esd_envs import ChangedBody
 from esd_envs.damaged_ant import DamagedAnt
 

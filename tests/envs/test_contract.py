@@ -17,7 +17,8 @@ import esd_envs
 from esd import purity
 from esd.config import Config
 from esd.doctor import State
-from esd.rollout import Outcome, Rollout
+from esd.rollout import Rollout
+from esd.world import Outcome
 from tests.experiments import of_table
 
 gymnasium.register_envs(esd_envs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import gymnasium
@@ -222,3 +223,20 @@ def test_pictures_are_gymnasiums(id: str) -> None:
     np.testing.assert_array_equal(ours.render(), original.render())
     ours.close()
     original.close()
+
+
+@pytest.mark.parametrize("id", ORIGINALS)
+def test_a_deep_copy_goes_on_from_the_same_state_in_memory_of_its_own(id: str) -> None:
+    env, other = gymnasium.make(id), gymnasium.make(id)
+    action = env.action_space.sample()
+    for same in (env, other):
+        same.reset(seed=3)
+        same.step(action)
+    copied = copy.deepcopy(env)
+    for _ in range(3):  # of which the copy must not notice anything
+        env.step(action)
+    env.reset(seed=4)
+    for _ in range(4):
+        ours, expected = copied.step(action), other.step(action)
+        assert ours[0].tobytes() == expected[0].tobytes()
+        assert ours[1:] == expected[1:]

@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from esd.config import EnvironmentConfig, Wrapper
 from esd.errors import UsageError
-from esd.rollout import make_environment
+from esd.world import make_environment
 from esd_envs import ZeroAction
 from tests.experiments import of_table
 from tests.user_code import Spaces
