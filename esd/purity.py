@@ -18,7 +18,8 @@ from typing import Any
 
 import gymnasium
 
-from esd.config import Config, EnvironmentConfig, HebbianConfig, PolicyConfig
+from esd.config import Config, EnvironmentConfig
+from esd.config_policies import HebbianConfig, PolicyConfig
 from esd.config_tables import parse, to_table
 from esd.doctor import Check, State, failed, note, ok, told
 from esd.errors import UsageError

@@ -99,6 +99,7 @@ class HiddenCartPole(CartPoleEnv):
     def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
         """Push one way (1) or the other (0)."""
         observation, reward, terminated = self.compiled.step(action)
+        self.state = self.compiled.state[:4]
         if self.render_mode == "human":
             self.render()
         return observation, reward, terminated, False, {}
@@ -166,7 +167,7 @@ class HiddenPendulum(PendulumEnv):
     def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
         """Turn with a torque, float32 [1] in N·m."""
         observation, reward, terminated = self.compiled.step(action)
-        self.last_u = float(action[0])
+        self.state, self.last_u = self.compiled.state[:2], float(action[0])
         if self.render_mode == "human":
             self.render()
         return observation, reward, terminated, False, {}

@@ -240,3 +240,4 @@ def test_a_deep_copy_goes_on_from_the_same_state_in_memory_of_its_own(id: str) -
         ours, expected = copied.step(action), other.step(action)
         assert ours[0].tobytes() == expected[0].tobytes()
         assert ours[1:] == expected[1:]
+        assert list(copied.unwrapped.state) == list(other.unwrapped.state)

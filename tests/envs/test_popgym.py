@@ -16,7 +16,8 @@ import esd_envs
 from esd import purity
 from esd.doctor import State
 from esd.errors import UsageError
-from esd.rollout import Rollout, make_environment
+from esd.rollout import Rollout
+from esd.world import make_environment
 from esd_envs.popgym_worlds import IDS, MAX_EPISODE_STEPS, register
 from tests.experiments import of_table
 
