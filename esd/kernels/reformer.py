@@ -5,10 +5,10 @@ LSH attention for F and a perceptron of one hidden layer for G; both streams beg
 block has a memory of its own (see ``recall``); what a step writes into it is found from the next step on.
 
 All matrices lie one after the other in ``weights``, the columns of each padded to whole vectors, in the order in which
-a step reads them: the embedding [features, width]; then of each block the query, the key (unless shared) and the value
-[width, heads · head size], the sharpness [1, heads], the mix [heads · head size, width], the gate [width + 1, 1] (if
-there is one), and the perceptron [width + 1, units] and [units + 1, width] (if it has units), whose last rows, and the
-gate's, are biases. The embedding has none: what all queries and keys have in common crowds them into few buckets.
+a step reads them: the embedding [features, width]; then of each block the query and the key (unless shared) [width + 1,
+heads · head size], the value [width, heads · head size], the sharpness [1, heads], the mix [heads · head size, width],
+the gate [width + 1, 1] (if there is one), and the perceptron [width + 1, units] and [units + 1, width] (if it has
+units). Where a matrix has a row more than what it is applied to, that is a bias.
 """
 
 from __future__ import annotations
@@ -145,14 +145,13 @@ def _block(number, x1, x2, start, reformer, rest):
     hidden = rest[at + 3 * _padded(size) :]
 
     _read(x2, settings[NORMALIZED] != 0, read)
-    matrix = width * all_heads
-    multiply(read[:width], weights, start, all_heads, all_heads, query)
-    start += matrix
+    multiply(read, weights, start, all_heads, all_heads, query)
+    start += (width + 1) * all_heads
     if not shared:
-        multiply(read[:width], weights, start, all_heads, all_heads, key)
-        start += matrix
+        multiply(read, weights, start, all_heads, all_heads, key)
+        start += (width + 1) * all_heads
     multiply(read[:width], weights, start, all_heads, all_heads, value)
-    start += matrix
+    start += width * all_heads
     sharpness = weights[start : start + heads]
     start += _padded(heads)
     mix = start

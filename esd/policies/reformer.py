@@ -23,10 +23,10 @@ Float32s = npt.NDArray[np.float32]
 class ReformerPolicy(RememberingPolicy):
     """Reversible blocks of LSH attention, and a head that reads both of their streams.
 
-    h holds ``embed`` [features, width]; of each block, as far as it has them, ``block0.query``, ``.key`` and ``.value``
-    [width, heads · head size], ``.sharpness`` [1, heads] (log of a factor on logits), ``.mix`` [heads · head size,
-    width], ``.gate`` [width + 1, 1], ``.feed1`` [width + 1, units] and ``.feed2`` [units + 1, width]; then the head's.
-    Features are the observation and the clock; the last row of gate, feed1 and feed2 is a bias.
+    h holds ``embed`` [features, width]; of each block, as far as it has them, ``block0.query`` and ``.key`` [width + 1,
+    heads · head size], ``.value`` [width, heads · head size], ``.sharpness`` [1, heads] (log of a factor on logits),
+    ``.mix`` [heads · head size, width], ``.gate`` [width + 1, 1], ``.feed1`` [width + 1, units] and ``.feed2`` [units +
+    1, width]; then the head's. Features are the observation and the clock; a row more is a bias.
     """
 
     def __init__(self, interface: Interface, settings: ReformerConfig) -> None:
@@ -37,8 +37,8 @@ class ReformerPolicy(RememberingPolicy):
         shapes = {"embed": (features, width)}
         for block in range(settings.blocks):
             of_block = {
-                "query": (width, all_heads),
-                **({} if shared else {"key": (width, all_heads)}),
+                "query": (width + 1, all_heads),
+                **({} if shared else {"key": (width + 1, all_heads)}),
                 "value": (width, all_heads),
                 "sharpness": (1, settings.heads),
                 "mix": (all_heads, width),
@@ -76,7 +76,10 @@ class ReformerPolicy(RememberingPolicy):
         arrays = self._own.unpack(h[: self._own.size])
         for name, array in arrays.items():
             block, _, part = name.partition(".")
-            if part == "key":
+            if part == "query":
+                # a bias that all queries and keys have in common crowds them into few buckets
+                array[-1] = 0.0
+            elif part == "key":
                 array[...] = arrays[f"{block}.query"]
             elif part == "sharpness":
                 array[...] = 0.0

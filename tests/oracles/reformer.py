@@ -51,9 +51,9 @@ def attention(
 ) -> Float64s:
     """What all heads of a block remember, [steps, heads · head size]."""
     steps, size = len(read), settings.head_size
-    query, value = read @ arrays["query"], read @ arrays["value"]
+    query, value = with_one(read) @ arrays["query"], read @ arrays["value"]
     shared = settings.keys == "shared"
-    key = query if shared else read @ arrays["key"]
+    key = query if shared else with_one(read) @ arrays["key"]
     written = np.ones(steps, bool)
     if settings.gate:
         written = (with_one(read) @ arrays["gate"])[:, 0] > 0.0

@@ -147,6 +147,7 @@ def test_it_recalls_what_was_seen_a_fixed_time_ago() -> None:
         [np.cos(angle), -np.sin(angle)],
         [np.sin(angle), np.cos(angle)],
     ]
+    no_bias = np.zeros((1, SEEN + 2), np.float32)
     head = np.zeros((2 * (SEEN + 2) + 1, SEEN), np.float32)
     head[:SEEN] = np.eye(SEEN)  # stream 1 has the observation itself, too
     head[SEEN + 2 : 2 * SEEN + 2] = -np.eye(SEEN)
@@ -154,8 +155,8 @@ def test_it_recalls_what_was_seen_a_fixed_time_ago() -> None:
         policy.layout.pack(
             {
                 "embed": eye,
-                "block0.query": turned,
-                "block0.key": clock,
+                "block0.query": np.concatenate([turned, no_bias]),
+                "block0.key": np.concatenate([clock, no_bias]),
                 "block0.value": observed,
                 "block0.sharpness": [[6.0]],
                 "block0.mix": observed,
