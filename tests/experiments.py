@@ -24,12 +24,41 @@ SMALL = (
     "run.checkpoint_every=2",
 )
 
+# policies with a memory of the episode, as small as they can be with everything in them
+REMEMBERING: dict[str, dict[str, Any]] = {
+    "reformer": {
+        "kind": "reformer",
+        "width": 5,
+        "blocks": 2,
+        "heads": 2,
+        "head_size": 3,
+        "units": 4,
+        "clock": [4, 10],
+        "hashes": 2,
+        "buckets": 6,
+        "cap": 4,
+        "capacity": 12,
+        "gate": True,
+        "keys": "shared",
+        "normalize": True,
+    },
+    "reformer that learns": {"kind": "reformer", "width": 5, "head_size": 3, "head": "ABCD_lr"},
+    "gru": {"kind": "gru", "units": 5, "clock": [4]},
+}
+RECALL = {"id": "esd/AssociativeRecall-v0", "kwargs": {"pairs": 5, "cue_size": 3}}
+
 
 def small(experiment: str = "cartpole", *settings: str, max_steps: int = 60) -> Config:
     """A preset with 14 members, 5 generations and short episodes."""
     _, table = read_experiment(experiment)
     table = apply_settings(table, [*SMALL, f"env.max_steps={max_steps}", *settings])
     return parse(table, experiment)
+
+
+def remembering(policy: str, *settings: str) -> Config:
+    """One of ``REMEMBERING`` in a compiled world of memory, with 14 members and 5 generations."""
+    table = {"env": {**RECALL, "episodes_per_member": 2}, "policy": REMEMBERING[policy]}
+    return parse(apply_settings(table, [*SMALL, *settings]), policy)
 
 
 def of_table(**table: Any) -> Config:

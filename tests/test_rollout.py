@@ -11,7 +11,7 @@ from esd.config_tables import parse
 from esd.errors import UsageError
 from esd.rollout import Rollout
 from esd.world import Outcome
-from tests.experiments import PRESETS, of_table, small
+from tests.experiments import PRESETS, REMEMBERING, of_table, remembering, small
 
 ENVIRONMENTS = {
     **{preset: small(preset, max_steps=40) for preset in PRESETS},
@@ -38,6 +38,13 @@ ENVIRONMENTS = {
             ],
         }
     ),
+    **{f"{policy}, compiled": remembering(policy) for policy in REMEMBERING},
+    **{
+        f"{policy}, step by step": of_table(
+            env={"id": "CartPole-v1", "max_steps": 60}, policy=settings
+        )
+        for policy, settings in REMEMBERING.items()
+    },
 }
 
 
@@ -86,9 +93,11 @@ def test_a_leaky_environment_is_caught_by_this_very_test() -> None:
     assert outcome(rollout, config, 5) != outcome(rollout, config, 5)
 
 
-def test_an_episode_after_a_crash_gives_the_same_bits() -> None:
+@pytest.mark.parametrize("policy", ["hebbian", *REMEMBERING])
+def test_an_episode_after_a_crash_gives_the_same_bits(policy: str) -> None:
     config = of_table(
-        env={"id": "tests.user_code:Failing-v0", "kwargs": {"how": "raise", "share": 0.6}}
+        env={"id": "tests.user_code:Failing-v0", "kwargs": {"how": "raise", "share": 0.6}},
+        policy=REMEMBERING.get(policy, {"hidden": [6]}),
     )
     rollout = Rollout(config)
     results: dict[int, Outcome] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import tempfile
 from collections.abc import Iterator
@@ -16,16 +17,17 @@ from esd.records import Records
 from esd.stop import StopRequest
 from esd.strategy import Strategy
 from esd.update import NodeState, Step, UpdateFailedError
-from tests.experiments import WORLDS, small
+from tests.experiments import REMEMBERING, WORLDS, remembering, small
 from tests.training import from_journal, trained
 
+CART_POLE = ('env.id="CartPole-v1"', "env.kwargs={}", "env.max_steps=60")
 CASES = {
     **{
-        f"{p}, {n}": (p, f"env.normalize_observations={n}")
+        f"{p}, {n}": small(p, f"env.normalize_observations={n}")
         for p, n in itertools.product(WORLDS, ("true", "false"))
     },
     **{
-        f"pendulum, {o}, {n}": (
+        f"pendulum, {o}, {n}": small(
             "pendulum",  # its returns are never equal, so every update counts
             f"es.optimizer={o}",
             f"env.normalize_observations={n}",
@@ -34,8 +36,13 @@ CASES = {
         for o, n in itertools.product(OPTIMIZER_NAMES, ("true", "false"))
     },
     **{
-        f"pendulum, {noise}": ("pendulum", f"es.noise={noise}")
+        f"pendulum, {noise}": small("pendulum", f"es.noise={noise}")
         for noise in ("rademacher", "binomial")
+    },
+    **{f"{p}, compiled": remembering(p) for p in REMEMBERING},
+    **{
+        f"{p}, step by step": remembering(p, *CART_POLE, "env.normalize_observations=true")
+        for p in REMEMBERING
     },
 }
 
@@ -65,7 +72,7 @@ def h_alone(world: Communicator, config: Config, folder: Path) -> str:
 def test_h_is_the_same_bits_on_one_and_on_all_ranks(
     case: str, world: Communicator, folder: Path
 ) -> None:
-    config = small(*CASES[case])
+    config = CASES[case]
     ending = trained(config, folder / "together", world)
     assert ending.state.generation == 5
     assert ending.state.h_sha256() == h_alone(world, config, folder / "alone")
@@ -77,14 +84,17 @@ def test_h_is_the_same_bits_on_one_and_on_all_ranks(
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("case", ["pendulum, adam, true", "halfcheetah, false"])
+@pytest.mark.parametrize(
+    "case",
+    ["pendulum, adam, true", "halfcheetah, false", "reformer, compiled", "gru, step by step"],
+)
 @pytest.mark.parametrize("wider", [True, False], ids=["then on more ranks", "then on fewer ranks"])
 def test_a_stop_and_resume_on_another_number_of_ranks_changes_no_bit(
     case: str, wider: bool, world: Communicator, folder: Path
 ) -> None:
-    config = small(*CASES[case])
+    config = CASES[case]
     reference = h_alone(world, config, folder / "reference")
-    stopped_early = small(*CASES[case], "generations=2")
+    stopped_early = dataclasses.replace(config, generations=2)
     run = folder / "run"
     for part, on_all in ((stopped_early, not wider), (config, wider)):
         if on_all:

@@ -9,6 +9,7 @@ from esd.config_policies import RULES, PolicyConfig
 from esd.config_tables import parse
 from esd.policies.base import Interface, LoadsPieces, Policy
 from esd.policies.registry import make_policy
+from tests.experiments import REMEMBERING
 from tests.user_code import CountingPolicy
 
 POLICIES = {
@@ -21,7 +22,8 @@ POLICIES = {
     },
     "static": {"kind": "static", "hidden": [9, 5]},
     "static without hidden layers, order F": {"kind": "static", "hidden": [], "order": "F"},
-    "reformer": {"kind": "reformer", "width": 5, "gate": True},
+    **REMEMBERING,
+    "reformer with keys of its own": {"kind": "reformer", "width": 5, "gate": True},
     "reformer, order F": {
         "kind": "reformer",
         "heads": 2,
@@ -32,7 +34,6 @@ POLICIES = {
         "head": "ABCD_lr",
         "order": "F",
     },
-    "gru": {"kind": "gru", "units": 5, "clock": [4]},
     "a user's class": {"kind": "tests.user_code:CountingPolicy"},
     "a torch module": {"kind": "tests.user_code:SmallModule", "kwargs": {"hidden": 6}},
     "a torch module with a memory": {"kind": "tests.user_code:RecurrentModule"},
@@ -51,13 +52,11 @@ def policy(settings: PolicyConfig, request: pytest.FixtureRequest) -> Policy:
     return make_policy(settings, Interface(4, 3, request.param))
 
 
-def episode(policy: Policy, seed: int, steps: int = 6) -> np.ndarray:
+def episode(policy: Policy, seed: int, steps: int = 6, scale: float = 1.0) -> np.ndarray:
     """Outputs of an episode, [steps, action_size]."""
-    rng = np.random.default_rng(seed)
+    seen = np.random.default_rng(seed).standard_normal((steps, 4)).astype(np.float32)
     policy.reset(seed)
-    return np.array(
-        [policy.act(rng.standard_normal(4).astype(np.float32)).copy() for _ in range(steps)]
-    )
+    return np.array([policy.act(observation).copy() for observation in np.float32(scale) * seen])
 
 
 def test_initial_parameters_are_a_pure_function_of_the_seed(policy: Policy) -> None:
@@ -73,10 +72,26 @@ def test_an_episode_is_the_same_bits_whatever_was_played_before(policy: Policy) 
     policy.load(h)
     first = episode(policy, 7)
     episode(policy, 8, steps=31)
+    np.testing.assert_array_equal(episode(policy, 7), first)
     policy.load(policy.initial_parameters(2))
     episode(policy, 9)
     policy.load(h)
     np.testing.assert_array_equal(episode(policy, 7), first)
+
+
+@pytest.mark.parametrize("scale", [1e30, np.nan], ids=["overflow", "NaN"])
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+def test_numbers_that_overflow_leave_nothing_for_the_next_member(
+    policy: Policy, scale: float
+) -> None:
+    h = policy.initial_parameters(1)
+    policy.load(h)
+    first = episode(policy, 7)
+    policy.load(np.full_like(h, 1e30))
+    episode(policy, 8, steps=31, scale=scale)
+    policy.load(h)
+    np.testing.assert_array_equal(episode(policy, 7), first)
+    assert np.isfinite(first).all()
 
 
 def test_outputs_have_the_right_shape_and_bounds(policy: Policy) -> None:
