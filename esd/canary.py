@@ -1,7 +1,8 @@
 """A canary: what this machine computes, as one number.
 
 Our own arithmetic is the same bits everywhere; a physics engine's may not be. At start every rank hashes a little of
-everything that h depends on (the settings, noise, h_0, the policy's kernel, one short episode) and the ranks compare.
+everything that h depends on (the settings, noise, h_0, the policy's outputs in short episodes and what these gave) and
+the ranks compare. Outputs are hashed bit by bit: a return that counts steps or right answers tells little of them.
 
 A run may go on on another device, so the canary that its journal keeps is always that of the compiled path on the CPU,
 which every machine has. What the evaluator of the members makes of the same episodes is compared between ranks, and
@@ -75,8 +76,9 @@ def compute(
                 'into another: try env.rebuild = "always", or accept it with run.allow_drift = true'
             )
         results.append(texts[0])
+    outputs = hashlib.sha256()
+    outcome = rollout.play(seeds, STEPS, stepwise=True, told=outputs.update)
     if rollout.compiled and not config.run.allow_drift:
-        outcome = rollout.play(seeds, STEPS, stepwise=True)
         if (text := f"{outcome.returns!r} {outcome.steps}") != results[0]:
             raise RunError(
                 f"env.id = {config.env.id!r}: its compiled functions and its own step are not the same environment "
@@ -90,6 +92,7 @@ def compute(
     digest = hashlib.sha256(f"{identity(config)} {results[0]}".encode())
     digest.update(h0.astype("<f4", copy=False).data)
     digest.update(perturbed.astype("<f4", copy=False).data)
+    digest.update(outputs.digest())
     cpu = digest.hexdigest()[:16]
     return Canary(cpu, hashlib.sha256(f"{cpu} {results[-1]}".encode()).hexdigest()[:16])
 
