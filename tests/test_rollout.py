@@ -41,7 +41,7 @@ ENVIRONMENTS = {
     **{f"{policy}, compiled": remembering(policy) for policy in REMEMBERING},
     **{
         f"{policy}, step by step": of_table(
-            env={"id": "CartPole-v1", "max_steps": 60}, policy=settings
+            env={"id": "Pendulum-v1", "max_steps": 60}, policy=settings
         )
         for policy, settings in REMEMBERING.items()
     },

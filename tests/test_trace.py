@@ -13,11 +13,13 @@ import safetensors
 
 from esd import trace
 from esd.config import Config
+from esd.config_tables import parse
 from esd.errors import RunError, UsageError
 from esd.evaluate import choose, evaluate
 from esd.mpi.comm import Alone
 from esd.policies.base import Interface
 from esd.policies.registry import make_policy
+from esd.rollout import Rollout
 from esd.state import RunState, make_strategy, start
 from esd.trace import record, save
 from esd.world import make_environment
@@ -132,9 +134,13 @@ def test_static_weights_stay() -> None:
     np.testing.assert_array_equal(arrays["weights.0"][0].ravel(), state.h[:18])
 
 
-def test_a_policy_that_cannot_be_traced_is_refused_by_name() -> None:
-    config = of_table(env=PENDULUM, policy={"kind": "tests.user_code:CountingPolicy"})
-    with pytest.raises(UsageError, match=r"CountingPolicy': can't be traced.*Traceable"):
+@pytest.mark.parametrize("kind", ["reformer", "gru", "tests.user_code:CountingPolicy"])
+def test_a_policy_that_cannot_be_traced_is_refused_by_name_before_any_episode(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse({"env": PENDULUM, "policy": {"kind": kind}}, "test")
+    monkeypatch.setattr(Rollout, "play", lambda *arguments: pytest.fail("an episode was played"))
+    with pytest.raises(UsageError, match=f"'{kind}': can't be traced.*Traceable"):
         recorded(config)
 
 

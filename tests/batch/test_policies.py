@@ -147,6 +147,8 @@ def test_a_module_agrees_within_a_tolerance_and_depends_on_nothing_but_its_slot(
     ("kind", "message"),
     [
         ("tests.user_code:CountingPolicy", "only hebbian, static and a torch.nn.Module"),
+        ("reformer", "'reformer': can't be evaluated in lock-step; only hebbian"),
+        ("gru", "'gru': can't be evaluated in lock-step; only hebbian"),
         ("tests.user_code:RecurrentModule", "memory"),
         ("tests.user_code:RandomModule", "vmap"),
         ("tests.user_code:BranchingModule", "vmap"),

@@ -20,7 +20,7 @@ from esd.update import NodeState, Step, UpdateFailedError
 from tests.experiments import REMEMBERING, WORLDS, remembering, small
 from tests.training import from_journal, trained
 
-CART_POLE = ('env.id="CartPole-v1"', "env.kwargs={}", "env.max_steps=60")
+PENDULUM = ('env.id="Pendulum-v1"', "env.kwargs={}", "env.max_steps=60")
 CASES = {
     **{
         f"{p}, {n}": small(p, f"env.normalize_observations={n}")
@@ -41,7 +41,7 @@ CASES = {
     },
     **{f"{p}, compiled": remembering(p) for p in REMEMBERING},
     **{
-        f"{p}, step by step": remembering(p, *CART_POLE, "env.normalize_observations=true")
+        f"{p}, step by step": remembering(p, *PENDULUM, "env.normalize_observations=true")
         for p in REMEMBERING
     },
 }
