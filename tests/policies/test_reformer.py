@@ -196,3 +196,19 @@ def test_an_infinite_observation_leaves_nothing_for_the_next_member() -> None:
         policy.load(policy.layout.pack(arrays))
         policy.reset(1)
         np.testing.assert_array_equal(outputs(policy, observations(30)), first)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_memory_takes_the_bytes_that_its_page_names(name: str) -> None:
+    settings = SETTINGS[name]
+    policy, _ = started(settings)
+    full = settings.attention == "full"
+    cap, lists = (
+        (settings.capacity, 2) if full else (settings.cap, settings.hashes * settings.buckets)
+    )
+    key = 4 * 2 * -(-settings.head_size // 16) * 16 + 8
+    own = key * settings.capacity + (8 * cap + 8) * lists
+    memory, _ = policy.network
+    _, rows, rings, filled, stamps, _ = memory.streams
+    total = sum(array.nbytes for array in (rows, rings, filled, stamps))
+    assert total == settings.blocks * settings.heads * own
