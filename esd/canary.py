@@ -78,12 +78,12 @@ def compute(
         results.append(texts[0])
     outputs = hashlib.sha256()
     outcome = rollout.play(seeds, STEPS, stepwise=True, told=outputs.update)
-    if rollout.compiled and not config.run.allow_drift:
-        if (text := f"{outcome.returns!r} {outcome.steps}") != results[0]:
-            raise RunError(
-                f"env.id = {config.env.id!r}: its compiled functions and its own step are not the same environment "
-                f"(returns and steps {results[0]}, and {text}). Mend one of them, or take away env.unwrapped.compiled"
-            )
+    text = f"{outcome.returns!r} {outcome.steps}"
+    if rollout.compiled and text != results[0] and not config.run.allow_drift:
+        raise RunError(
+            f"env.id = {config.env.id!r}: its compiled functions and its own step are not the same environment "
+            f"(returns and steps {results[0]}, and {text}). Mend one of them, or take away env.unwrapped.compiled"
+        )
     if evaluator.same_bits and results[-1] != results[0] and not config.run.allow_drift:
         raise RunError(
             f"device = {config.device!r}: computes other bits than the CPU (returns and steps {results[-1]}, not "
