@@ -34,6 +34,9 @@ RULES = (
     "ABCD_lr_D_in_and_out",
 )
 
+# float32 makes 0 or infinity of others
+RATE: dict[str, Any] = {"expected": "1e-30 to 1e30", "check": lambda v: 1e-30 <= v <= 1e30}
+
 
 @dataclass(frozen=True)
 class HebbianConfig:
@@ -44,8 +47,7 @@ class HebbianConfig:
         1.0,
         "factor on every change of a weight; with coefficients of N(0, 1) and weights of at most 1, a rate of 1 "
         "overwrites a network within a few steps, a small one lets it integrate over many",
-        expected="1e-30 to 1e30",  # float32 makes 0 or infinity of others
-        check=lambda v: 1e-30 <= v <= 1e30,
+        **RATE,
     )
     convolutions: bool = setting(
         False,
@@ -140,7 +142,9 @@ class ReformerConfig:
         "lsh: to what shares a bucket with the query in any round; full: to everything remembered",
         choices=("lsh", "full"),
     )
-    hashes: int = setting(4, "rounds of hashing", **POSITIVE)
+    hashes: int = setting(
+        4, "rounds of hashing", expected="1 to 1024", check=lambda v: 1 <= v <= 1024
+    )
     buckets: int = setting(
         64,
         "of a round; even, and divisible by 4 above 64",
@@ -168,7 +172,7 @@ class ReformerConfig:
         "from the streams to the outputs: linear, or a learning rule, which rewires a random layer as it acts",
         choices=HEADS,
     )
-    head_rate: float = setting(0.1, "rate of the head's learning rule", **POSITIVE)
+    head_rate: float = setting(0.1, "rate of the head's learning rule", **RATE)
     hash_seed: int = setting(
         0,
         "what the rotations are drawn from",
@@ -193,7 +197,7 @@ class GruConfig:
         "from what it remembers to the outputs: linear, or a learning rule, which rewires a random layer as it acts",
         choices=HEADS,
     )
-    head_rate: float = setting(0.1, "rate of the head's learning rule", **POSITIVE)
+    head_rate: float = setting(0.1, "rate of the head's learning rule", **RATE)
     order: str = setting("C", "how arrays are flattened into h", choices=("C", "F"))
 
 

@@ -67,6 +67,17 @@ def test_defaults_are_valid() -> None:
         ({"policy": {"kind": "static", "rule": "A"}}, ["policy.rule: unknown key"]),
         ({"policy": {"rate": 1e-60}}, ["policy.rate = 1e-60: expected 1e-30 to 1e30"]),
         ({"policy": {"rate": 1e39}}, ["policy.rate = 1e+39: expected 1e-30 to 1e30"]),
+        (
+            {"policy": {"kind": "reformer", "head_rate": 1e39, "hashes": 10**9}},
+            [
+                "head_rate = 1e+39: expected 1e-30 to 1e30",
+                "hashes = 1000000000: expected 1 to 1024",
+            ],
+        ),
+        (
+            {"policy": {"kind": "gru", "head_rate": 1e-60}},
+            ["head_rate = 1e-60: expected 1e-30 to 1e30"],
+        ),
         ({"policy": {"hidden": 3}}, ["policy.hidden = 3: expected a list"]),
         ({"policy": {"hidden": [3, 0]}}, ["policy.hidden = [3, 0]: expected sizes above 0"]),
         ({"policy": {"hidden": [3, "x"]}}, ["policy.hidden[1] = 'x': expected an integer"]),

@@ -58,6 +58,22 @@ def test_everything_is_recorded_in_float32_with_a_row_per_step() -> None:
     assert (words["variant"], words["seed"], words["generation"]) == ("Pendulum-v1", "0", "0")
 
 
+@pytest.mark.parametrize(("kind", "size"), [("reformer", 9), ("gru", 5)])
+def test_of_a_policy_with_a_memory_the_head_is_recorded(kind: str, size: int) -> None:
+    """Outputs are a linear map of what the memory gave, through weights that it rewires."""
+    own = {"width": 4} if kind == "reformer" else {"units": 4}
+    policy = {"kind": kind, "head": "ABCD_lr", **own}
+    arrays, _, _ = recorded(of_table(env=PENDULUM, policy=policy))
+    assert arrays["activities.0"].shape == (12, size)
+    assert arrays["weights.0"].shape == (12, size, 1)
+    np.testing.assert_array_equal(arrays["activities.0"][:, -1], 1.0)
+    logits = np.einsum("ti,tij->tj", arrays["activities.0"], arrays["weights.0"])
+    np.testing.assert_allclose(arrays["activities.1"], np.tanh(logits), atol=1e-6)
+    np.testing.assert_allclose(arrays["actions"], 2.0 * arrays["activities.1"], atol=1e-6)
+    assert len({row.tobytes() for row in arrays["activities.0"]}) == 12
+    assert not np.array_equal(arrays["weights.0"][0], arrays["weights.0"][-1])
+
+
 @pytest.mark.parametrize("normalization", ["max", "l2"])
 @pytest.mark.parametrize("freeze_after", [0, 4])
 def test_weights_and_activities_are_those_of_the_oracle(

@@ -196,13 +196,13 @@ def look_up(query, query_buckets, settings, rows, rings, filled, stamps, candida
 
 @inlined
 def normalize(x, y):
-    """Set y = x/‖x‖; zeros stay zeros."""
+    """Set y = x/‖x‖, or to zeros if ‖x‖² is none that float32 can tell from 0, or is infinite or NaN."""
     total_square = f32(0.0)
     for i in range(x.size):
         total_square += x[i] * x[i]
     length = np.sqrt(total_square)
     for i in range(x.size):
-        y[i] = x[i] / length if length > f32(0.0) else f32(0.0)
+        y[i] = x[i] / length if f32(0.0) < length < f32(np.inf) else f32(0.0)
 
 
 @kernel

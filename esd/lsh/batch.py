@@ -37,7 +37,7 @@ class Attention:
 
 
 def shared_keys(queries: Float32s) -> Float32s:
-    """Keys shared with queries: q/‖q‖, and zeros for zeros; float32 [n, size]."""
+    """Keys shared with queries, float32 [n, size]: q/‖q‖, and zeros where ‖q‖² is 0, infinite or NaN in float32."""
     keys = np.empty_like(queries)
     recall.normalize_many(queries, keys)
     return keys

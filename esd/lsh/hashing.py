@@ -38,6 +38,7 @@ Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
 
 FEW_BUCKETS = 64  # up to here one factor
+MOST_BUCKETS = 2**63  # numbered by int64
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,8 @@ def _check(size: int, rounds: int, factors: tuple[int, ...]) -> None:
             f"buckets {list(factors)}: expected even numbers from 2 on, since a projection and its "
             "negative share one"
         )
+    if math.prod(factors) > MOST_BUCKETS:
+        raise UsageError(f"buckets {list(factors)}: expected a product of at most 2⁶³")
 
 
 def _made(size: int, factors: tuple[int, ...], rows: Sequence[Float32s]) -> Hash:

@@ -83,31 +83,43 @@ def allocate(
     Returns:
         settings, rows, rings, filled, stamps and projections, all [hashes, …]: what ``recall.insert``,
         ``recall.look_up`` and ``hashing.hash_one`` work on.
+
+    Raises:
+        UsageError: there is no room for them.
     """
     n, first = len(hashes), hashes[0]
+    cap = min(limits.cap, limits.capacity)  # older keys than the capacity has are never found
     settings = [0] * recall.FACTORS
     settings[recall.SIZE], settings[recall.VALUE_SIZE] = first.size, value_size
     settings[recall.ROUNDS], settings[recall.BUCKETS] = first.rounds, first.buckets
-    settings[recall.CAP], settings[recall.CAPACITY] = limits.cap, limits.capacity
+    settings[recall.CAP], settings[recall.CAPACITY] = cap, limits.capacity
     settings[recall.COLUMNS] = first.columns
     lists = first.rounds * first.buckets
     floats = limits.capacity * (padded(first.size) + padded(value_size))
     projections = aligned_zeros(n * first.size * first.columns).reshape(n, -1)
     for row, hashed in zip(projections, hashes, strict=True):
         row[:] = hashed.projections
-    return (
-        np.array([[*settings, *first.factors]] * n, np.int64),
-        aligned_zeros(n * floats).reshape(n, floats),
-        np.zeros((n, lists * limits.cap), np.int64),
-        np.zeros((n, lists), np.int64),
-        np.zeros((n, limits.capacity), np.int64),
-        projections,
-    )
+    try:
+        return (
+            np.array([[*settings, *first.factors]] * n, np.int64),
+            aligned_zeros(n * floats).reshape(n, floats),
+            np.zeros((n, lists * cap), np.int64),
+            np.zeros((n, lists), np.int64),
+            np.zeros((n, limits.capacity), np.int64),
+            projections,
+        )
+    except (MemoryError, ValueError) as error:  # ValueError: more than an array can be large
+        gigabytes = n * (4 * floats + 8 * (lists * (cap + 1) + limits.capacity)) / 1e9
+        raise UsageError(
+            f"{n} {'memory' if n == 1 else 'memories'} of {limits.capacity} keys of size {first.size} in {lists} "
+            f"buckets of up to {cap} take {gigabytes:,.0f} GB, more than there is: choose a smaller capacity, cap, "
+            "size, or number of buckets or rounds"
+        ) from error
 
 
 def scratch(hashed: Hash, limits: Limits) -> tuple[Int64s, Float32s, Float32s, Int64s]:
     """What a step scribbles on: candidates, found, sums, and buckets of query and key; see ``recall.step``."""
-    most = hashed.rounds * limits.cap
+    most = hashed.rounds * min(limits.cap, limits.capacity)
     return (
         np.zeros(most, np.int64),
         aligned_zeros(recall.LOGITS + padded(most)),
@@ -119,8 +131,9 @@ def scratch(hashed: Hash, limits: Limits) -> tuple[Int64s, Float32s, Float32s, I
 class Stream:
     """A memory of keys and values, of fixed size.
 
-    It takes capacity · (size + value size) float32, and rounds · buckets · cap numbers of 8 bytes. Buckets · cap is
-    about how many keys can be found again at all: choose both so that it exceeds the capacity.
+    It takes capacity · (size + value size) float32, and rounds · buckets · cap numbers of 8 bytes (a cap above the
+    capacity counts as the capacity). Buckets · cap is about how many keys can be found again at all: choose both so
+    that it exceeds the capacity.
 
     Attributes:
         projections, memory, work: what ``recall.step`` works on, for kernels that call it.
@@ -130,7 +143,11 @@ class Stream:
     def __init__(
         self, hashed: Hash, value_size: int, limits: Limits | None = None, shared: bool = False
     ) -> None:
-        """Allocate; without limits those of ``Limits()``."""
+        """Allocate; without limits those of ``Limits()``.
+
+        Raises:
+            UsageError: there is no room for it.
+        """
         self.limits = limits or Limits()
         self.shared = shared
         self._scale = scale_of(hashed.size, shared)
@@ -246,9 +263,11 @@ class Stream:
 
     @property
     def log_mass(self) -> float:
-        """Log of Σ exp(logit) over the keys that the last query found; −∞ if there was none."""
+        """Log of Σ exp(logit) over the keys that the last query found; −∞ if there was none, NaN if one was NaN."""
+        if not self.candidates:
+            return -math.inf
         largest, mass = self.work[1][: recall.LOGITS]
-        return float(largest) + math.log(mass) if mass > 0.0 else -math.inf
+        return float(largest) + math.log(mass)
 
     def occupancy(self) -> Int64s:
         """How many keys each bucket has got so far, int64 [rounds, buckets]; of these it holds at most the cap."""

@@ -111,6 +111,14 @@ class RememberingPolicy:
         networks.act(observation, self.network, self._outputs)
         return self._outputs
 
+    def activities(self) -> list[Float32s]:
+        """What the memory gave to the head, and the head's outputs; see ``Traceable``."""
+        return self._head.activities()
+
+    def weights(self) -> list[Float32s]:
+        """The head's; see ``Traceable``."""
+        return self._head.weights()
+
     @property
     def network(self) -> networks.Network:
         """What the compiled step, which is all of ``act``, works on."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esd.errors import UsageError
-from esd.lsh.batch import attend
+from esd.lsh.batch import attend, shared_keys
 from esd.lsh.hashing import Hash, angular, one_bucket, signs
 from esd.lsh.stream import Limits, Stream, scale_of
 from esd.lsh.telemetry import measure
@@ -343,3 +343,52 @@ def test_a_step_with_a_wrong_size_or_a_key_too_many_is_refused() -> None:
 def test_a_limit_below_one_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} = 0"):
         Limits(**{name: 0})
+
+
+def test_a_cap_beyond_the_capacity_is_the_capacity() -> None:
+    """And takes no more memory than that."""
+    queries, keys, values = np.random.default_rng(0).normal(size=(3, 90, 6)).astype(np.float32)
+    hashed = angular(0, 6, 2, 2)
+    found = []
+    for cap in (20, 10**12):
+        stream = Stream(hashed, 6, Limits(cap, 20))
+        assert sum(array.nbytes for array in (*stream.memory, *stream.work)) < 10_000
+        out, counts = stream.steps(queries, values, keys)
+        assert counts.max() > 10
+        found.append(out)
+    assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("capacity", [2**44, 2**60])
+def test_a_memory_that_there_is_no_room_for_is_refused(capacity: int) -> None:
+    with pytest.raises(UsageError, match=f"memory of {capacity} keys of size 8.* GB"):
+        Stream(angular(0, 8, 1, 4), 8, Limits(capacity=capacity))
+
+
+def test_the_mass_is_that_of_the_last_query() -> None:
+    """Nothing before the first and after a reset; a NaN shows, as in whole sequences."""
+    queries = np.ones((3, 4), np.float32)
+    stream = Stream(angular(0, 4, 1, 4), 4, shared=True)
+    for _ in range(2):
+        assert stream.log_mass == -np.inf
+        stream.steps(queries, queries)
+        assert stream.log_mass == pytest.approx(2.0 + np.log(2.0))
+        stream.reset()
+    keys = queries.copy()
+    keys[0] = np.nan
+    stream = Stream(one_bucket(4), 4)
+    stream.steps(queries, queries, keys)
+    assert np.isnan(stream.log_mass)
+    assert np.isnan(attend(one_bucket(4), queries, queries, keys).log_mass[-1])
+
+
+def test_shared_keys_of_what_has_no_length_are_zeros() -> None:
+    """A step that saw a NaN or an infinity is no key that spoils all later ones."""
+    lengths = np.array([[0.0], [1e-30], [1e30], [np.inf], [np.nan], [2.0]], np.float32)
+    queries = lengths * np.ones((1, 4), np.float32)
+    keys = shared_keys(queries)
+    assert np.array_equal(keys, [[0.0] * 4] * 5 + [[0.5] * 4])
+    found = attend(one_bucket(4), queries, np.ones_like(queries))
+    out, _ = Stream(one_bucket(4), 4, shared=True).steps(queries, np.ones_like(queries))
+    assert np.array_equal(found.out[-1], np.ones(4))
+    assert np.array_equal(out[-1], np.ones(4))

@@ -180,6 +180,11 @@ def test_zeros_and_nan_have_a_bucket() -> None:
     assert (one_bucket(5)(x) == one_bucket(5)(x)[:, :1]).all()
 
 
+def test_as_many_bits_as_an_integer_holds_can_be_sampled() -> None:
+    ones = np.ones((1, 70), np.float32)
+    assert sampled_bits(70, [list(range(63))])(ones)[0, 0] == 2**63 - 1
+
+
 def test_many_buckets_are_two_even_factors() -> None:
     assert factorize(64) == (64,)
     assert factorize(256) == (16, 16)
@@ -197,6 +202,9 @@ def test_many_buckets_are_two_even_factors() -> None:
         (lambda: angular(0, 8, 1, 0), "expected even numbers"),
         (lambda: angular(0, 8, 1, ()), "expected even numbers"),
         (lambda: angular(0, 8, 1, 130), "130 buckets have no two even factors"),
+        (lambda: angular(0, 8, 1, (2**32, 2**32)), "a product of at most 2⁶³"),
+        (lambda: signs(0, 8, 1, 64), "a product of at most 2⁶³"),
+        (lambda: sampled_bits(80, [list(range(64))]), "a product of at most 2⁶³"),
         (lambda: angular(0, 8, 0, 8), "0 rounds"),
         (lambda: angular(0, 0, 1, 8), "0 coordinates"),
         (lambda: sampled_bits(8, [[8]]), "expected 1 positions from 0 to 7"),
