@@ -38,7 +38,7 @@ gymnasium.register(
     max_episode_steps=200,
 )
 # they end by themselves; a limit has to be there, or one would be asked for, and must not cut the longest
-for _name in ("AssociativeRecall", "TMaze"):
+for _name in ("AssociativeRecall", "RepeatPrevious", "TMaze"):
     gymnasium.register(
         id=f"esd/{_name}-v0",
         entry_point=f"esd_envs.memory:{_name}",

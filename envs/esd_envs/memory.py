@@ -1,7 +1,6 @@
-"""Worlds that can't be solved without remembering what was seen: associative recall, and a T-maze.
+"""Worlds that can't be solved without remembering what was seen: associative recall, a T-maze, and repeating cards.
 
-Both are compiled (see ``esd_envs.compiled``), and both end by themselves. A return is the share of what was asked
-that was answered right: 1 is perfect.
+All are compiled (see ``esd_envs.compiled``), and end by themselves. A return of 1 is perfect.
 """
 
 from __future__ import annotations
@@ -76,6 +75,53 @@ class AssociativeRecall(Env[Float32s, np.int64]):
 
     def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
         """Answer with a value; while pairs are shown, the action does nothing."""
+        observation, reward, terminated = self.compiled.step(action)
+        return observation, reward, terminated, False, {}
+
+
+class RepeatPrevious(Env[Float32s, np.int64]):
+    """Cards are dealt one by one; at each, the suit of an earlier one is asked.
+
+    popgym's RepeatPrevious (Morad et al. 2023, "POPGym: Benchmarking Partially Observable Reinforcement Learning"),
+    with its rules, rewards and keywords, but decks shuffled by another generator. Easy is the default, Medium k = 32
+    with two decks, Hard k = 64 with three.
+
+    Args:
+        num_decks: of 52 cards; an episode deals them all, and has a step less.
+        k: the suit that was shown k − 1 steps ago is asked (1: the one that is shown), as soon as there was one. Right
+            and wrong answers give ± 1 / (cards − k); answering at random gives a return of −0.5.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium has it
+
+    def __init__(self, *, num_decks: int = 1, k: int = 4) -> None:
+        """Build it.
+
+        Raises:
+            ValueError: naming a keyword whose value makes no world.
+        """
+        cards = 52 * whole("num_decks", num_decks, 1, most=MOST // 52)
+        k = whole("k", k, 1, most=cards - 1)
+        self.action_space = spaces.Discrete(kernels.SUITS)
+        self.observation_space = spaces.Box(0.0, 1.0, (kernels.SUITS,), np.float32)
+        self.compiled = Compiled(
+            kernels.reset_repeat,
+            kernels.step_repeat,
+            [cards, k],
+            kernels.DECK + cards,
+            kernels.SUITS,
+            1,
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32s, dict[str, Any]]:
+        """Begin an episode: the first card's suit as the one of four numbers that is 1, float32 [4]."""
+        super().reset(seed=seed)
+        return self.compiled.reset(episode_seed(self, seed)), {}
+
+    def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
+        """Name a suit."""
         observation, reward, terminated = self.compiled.step(action)
         return observation, reward, terminated, False, {}
 

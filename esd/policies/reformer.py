@@ -6,16 +6,21 @@ buckets hold, however long the episode has become.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from esd.config_policies import ReformerConfig
 from esd.kernels import reformer
 from esd.kernels.lanes import aligned_zeros
+from esd.kernels.orthonormal import orthonormalize
 from esd.lsh.hashing import Hash, angular, one_bucket
 from esd.lsh.stream import Limits, allocate, scratch
 from esd.policies.base import Interface
 from esd.policies.remembering import RememberingPolicy, clock_face
+
+WITH_BIAS = ("query", "key", "gate", "feed1", "feed2")
 
 Float32s = npt.NDArray[np.float32]
 
@@ -31,6 +36,7 @@ class ReformerPolicy(RememberingPolicy):
 
     def __init__(self, interface: Interface, settings: ReformerConfig) -> None:
         """Build for one environment."""
+        self._settings = settings
         shared = settings.keys == "shared"
         features = interface.observation_size + 2 * len(settings.clock)
         width, all_heads = settings.width, settings.heads * settings.head_size
@@ -71,24 +77,41 @@ class ReformerPolicy(RememberingPolicy):
         )
 
     def initial_parameters(self, seed: int) -> Float32s:
-        """As every policy with a memory, but queries are like keys, so that what is alike is recalled at first."""
+        """Matrices that keep angles, biases of 0; queries are like keys, so that what is alike is recalled at first.
+
+        Normal numbers would stretch some directions many times as much as others, and keys that differ in the others
+        would share their buckets. The logit of a vector of length 1 and its like is √(head size) at first with shared
+        keys, 1 with keys of their own. The head's as it has it.
+        """
         h = super().initial_parameters(seed)
         arrays = self._own.unpack(h[: self._own.size])
         for name, array in arrays.items():
             block, _, part = name.partition(".")
-            if part == "query":
-                # a bias that all queries and keys have in common crowds them into few buckets
-                array[-1] = 0.0
-            elif part == "key":
+            rows = len(array) - (part in WITH_BIAS)
+            if part == "key":
                 array[...] = arrays[f"{block}.query"]
             elif part == "sharpness":
-                array[...] = 0.0
+                array[...] = 0.5 * math.log(self._settings.head_size)
+            else:
+                array[:rows] = _perpendicular(array[:rows])
+                array[rows:] = 0.0
         return h
 
     def reset(self, seed: int) -> None:
         """Begin an episode with an empty memory."""
         super().reset(seed)
         reformer.begin(self._memory)
+
+
+def _perpendicular(normal: Float32s) -> Float32s:
+    """Random rows, or columns if there are fewer of them, that are perpendicular and of length 1 [rows, columns].
+
+    Saxe, McClelland & Ganguli 2013 (arXiv 1312.6120).
+    """
+    wide = len(normal) <= normal.shape[1]
+    directions = (normal if wide else normal.T).astype(np.float64)
+    orthonormalize(directions)
+    return (directions if wide else directions.T).astype(np.float32)
 
 
 def _hash(settings: ReformerConfig, layer: int) -> Hash:

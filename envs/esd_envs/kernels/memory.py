@@ -1,4 +1,4 @@
-"""Associative recall and T-maze as C functions: one that begins an episode, and one that makes a step of it.
+"""Associative recall, T-maze and repeating cards as C functions: one begins an episode, one makes a step of it.
 
 Whatever an episode shows is named by its seed and a number, so nothing that was shown is kept: a counter-based
 generator, SplitMix64 (Steele, Lea & Flood 2014) from a scrambled seed, gives any of it again. There is no logarithm and
@@ -29,8 +29,13 @@ SHORTEST, LONGEST, DISTRACTORS, FORCED, MAZE_PARAMETERS = range(5)
 SIGN, LENGTH, POSITION, WASTED, MAZE_TIME, MAZE_STATE = range(2, 8)
 FORWARD = 2.0
 
+# what repeating is told, and its state; from DECK on, the cards, those already dealt first
+CARDS, AGO, REPEAT_PARAMETERS = range(3)
+DEALT, DECK = 2, 3
+SUITS = 4
+
 # what is drawn; each has 2⁵⁶ numbers
-CUE, VALUE, NOISE, CHOICE, THE_LENGTH, THE_SIGN, DISTRACTOR = range(7)
+CUE, VALUE, NOISE, CHOICE, THE_LENGTH, THE_SIGN, DISTRACTOR, CARD = range(8)
 
 # a bell-shaped number is the sum of five 12-bit ones: its mean is no whole number (so it never is 0), its deviation
 BELL_MEAN, BELL_DEVIATION = 5 * 4095 / 2, math.sqrt(5 * (4096**2 - 1) / 12)
@@ -211,3 +216,43 @@ def step_maze(action, parameters, state, observation, reward):
         over = 1 if state[WASTED] >= way else 0
     _look(_key(state), parameters, state, observation)
     return over
+
+
+@inlined
+def _deal(key, parameters, state, observation):
+    """Deal one of the cards that are left, and show its suit."""
+    dealt = i64(state[DEALT])
+    left = i64(parameters[CARDS]) - dealt
+    chosen = DECK + dealt + i64(_uniform(key, CARD, dealt) * f64(left))
+    card = state[chosen]
+    state[chosen] = state[DECK + dealt]
+    state[DECK + dealt] = card
+    state[DEALT] += 1.0
+    for suit in range(SUITS):
+        observation[suit] = f32(i64(card) % SUITS == suit)
+
+
+@c_function(RESET)
+def reset_repeat(seed, parameters, state, observation):
+    """Deal the first card of a full deck."""
+    key = _begin(seed, state)
+    state[DEALT] = 0.0
+    for card in range(i64(parameters[CARDS])):
+        state[DECK + card] = f64(card)
+    _deal(key, parameters, state, observation)
+    return 0
+
+
+@c_function(STEP)
+def step_repeat(action, parameters, state, observation, reward):
+    """Pay or charge for the suit of an earlier card, and deal the next one; the last one ends the episode."""
+    cards, ago, dealt = parameters[CARDS], parameters[AGO], state[DEALT]
+    reward[0] = 0.0
+    if dealt >= cards:  # over
+        return 1
+    if dealt >= ago:
+        asked = i64(state[DECK + i64(dealt - ago)]) % SUITS
+        right = f64(action[0]) == f64(asked)
+        reward[0] = (1.0 if right else -1.0) / (cards - ago)
+    _deal(_key(state), parameters, state, observation)
+    return 1 if state[DEALT] >= cards else 0
