@@ -69,7 +69,10 @@ def read_run(path: Path) -> dict[str, Any]:
 
 def read(words: list[str]) -> dict[str, Any]:
     """Arms as they are kept, and their comparison if there are several of several runs."""
-    arms = {name: [read_run(path) for path in paths] for name, paths in map(runs_of, words)}
+    arms = {
+        name: sorted(map(read_run, paths), key=lambda run: int(run["seed"]))
+        for name, paths in map(runs_of, words)
+    }
     several = len(arms) > 1 and min(map(len, arms.values())) > 1
     return {
         "words": words,
