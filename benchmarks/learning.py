@@ -14,6 +14,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from benchmarks import memory
 from benchmarks.measuring import RESULTS, ROOT
 from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
 from benchmarks.report import Parts, filled, table
@@ -284,6 +285,9 @@ def main() -> None:
         (results / f"{arguments.name}.json").write_text(f"{text}\n", "utf-8")
     parts: Parts = {}
     for path in sorted(results.glob("*.json")):
+        if path.stem == memory.FILE.stem:
+            parts[path.stem] = (path.stem, memory.section)
+            continue
         draw(json.loads(path.read_text("utf-8"))["arms"], path.stem, arguments.figures)
         parts[path.stem] = (path.stem, section)
     arguments.page.write_text(filled(arguments.page.read_text("utf-8"), parts, results), "utf-8")

@@ -1,0 +1,185 @@
+"""Tasks of memory: what LSH attention, full attention, a GRU and Hebbian networks reach, for docs/results.md.
+
+    python -m benchmarks.memory runs
+
+reads the runs of the presets, runs/TASK[-ARM]-s*, and what ``esd eval`` found of them, times a step of each in test
+episodes on one core, and keeps all of it in benchmarks/results/learning/memory-tasks.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import RESULTS
+from benchmarks.report import table
+from esd import evaluations, metrics
+from esd.evaluate import choose, episode_seeds, make_rollout
+from esd.folder import RunFolder
+
+FILE = RESULTS / "learning" / "memory-tasks.json"
+ARMS = {"LSH": "", "full attention": "-full", "GRU": "-gru", "Hebbian": "-hebbian"}
+# more memory than in training, as the preset's comment says
+LARGER = ("policy.cap=64", "policy.hashes=8", "policy.buckets=1024")
+TIMED_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Test:
+    """What trained runs are asked to do.
+
+    Attributes:
+        task: the preset, whose baselines have its name and the arm's behind it.
+        variant: of the evaluation.
+        pairs: of another world than that of training; 0: the same.
+        says: the row's name.
+    """
+
+    task: str
+    variant: str
+    says: str
+    pairs: int = 0
+
+    def settings(self, arm: str) -> list[str]:
+        """What the evaluation changes."""
+        if self.task != "associative-recall":
+            return []
+        world = (f"env.kwargs.pairs={self.pairs}", "env.kwargs.queries=1000") if self.pairs else ()
+        return [*world, *(LARGER if arm == "LSH" else ())]
+
+
+TESTS = (
+    Test("repeat-previous-easy", "popgym", "popgym RepeatPreviousEasy"),
+    Test("repeat-previous-medium", "popgym", "popgym RepeatPreviousMedium"),
+    Test("repeat-previous-hard", "popgym", "popgym RepeatPreviousHard"),
+    Test("associative-recall", "", "associative recall, 16 pairs"),
+    Test("associative-recall", "", "associative recall, 10,000 pairs", pairs=10_000),
+    Test("t-maze", "5 to 40 steps", "T-maze, 5 to 40 steps"),
+    Test("t-maze", "100,000 steps", "T-maze, 100,000 steps"),
+)
+
+
+def _evaluated(folder: RunFolder, wanted: dict[str, Any], variant: str) -> dict[str, Any] | None:
+    """The newest evaluation with these settings, as it is on one variant."""
+    for found in reversed(evaluations.read(folder)):
+        if found["settings"] == wanted:
+            for own in found["variants"]:
+                if variant in ("", own["name"]):
+                    return {"mean": own["mean"], "episodes": found["episodes"]}
+    return None
+
+
+def read_run(path: Path, test: Test, arm: str) -> dict[str, Any]:
+    """What training took, and what the test found.
+
+    Raises:
+        SystemExit: naming the evaluation that is missing.
+    """
+    folder = RunFolder(path)
+    last, config = metrics.read(folder.metrics_file)[-1], folder.config()
+    settings = test.settings(arm)
+    found = _evaluated(folder, choose(config, None, settings, []).settings, test.variant)
+    if found is None:
+        words = " ".join(f"--set {setting}" for setting in settings)
+        raise SystemExit(f"not evaluated yet: esd eval {path} {words}")
+    provenance = json.loads(folder.provenance_file.read_text("utf-8"))
+    return {
+        "seed": config.seed,
+        "generations": last["generation"],
+        "env_steps": last["env_steps"],
+        "seconds": last["seconds"],
+        "ranks": sorted({call["ranks"] for call in provenance}),
+        **found,
+    }
+
+
+def step_seconds(path: Path, test: Test, arm: str) -> float:
+    """Seconds of a step, environment included, in test episodes with the trained h; the least of several episodes.
+
+    popgym's own world takes far longer than any policy: its compiled twin is timed instead.
+    """
+    folder = RunFolder(path)
+    variant = "compiled" if test.variant == "popgym" else test.variant
+    config = folder.config()
+    subject = choose(config, None, test.settings(arm), [variant] if variant else [])
+    state = folder.load_checkpoint(folder.best_file, config).state
+    rollout = make_rollout(subject, state)
+    rollout.load([(0, state.h)])
+    least, episode, until = float("inf"), 0, time.perf_counter() + TIMED_SECONDS
+    while episode < 2 or time.perf_counter() < until:
+        began = time.perf_counter()
+        outcome = rollout.play([episode_seeds(1, episode, 0)])
+        least = min(least, (time.perf_counter() - began) / outcome.steps)
+        episode += 1
+    rollout.close()
+    return least
+
+
+def read(runs: Path) -> dict[str, Any]:
+    """All tests of all arms."""
+    tests = []
+    for test in TESTS:
+        arms = {}
+        for arm, ending in ARMS.items():
+            paths = sorted(runs.glob(f"{test.task}{ending}-s[0-9]*"))
+            if paths:
+                own = sorted((read_run(p, test, arm) for p in paths), key=lambda r: int(r["seed"]))
+                arms[arm] = {"runs": own, "step_seconds": step_seconds(paths[0], test, arm)}
+        tests.append({"says": test.says, "task": test.task, "arms": arms})
+    return {"tests": tests}
+
+
+def _return(runs: Sequence[dict[str, Any]]) -> str:
+    means = [run["mean"] for run in runs]
+    shown = f"{statistics.mean(means):.3f}"
+    return f"{shown} ({min(means):.3f} to {max(means):.3f})" if len(means) > 1 else shown
+
+
+def section(result: dict[str, Any]) -> str:
+    """Two tables: returns and time per step of every test, and what training took."""
+    rows, trained = [], {}
+    for test in result["tests"]:
+        for arm, own in test["arms"].items():
+            runs, episodes = own["runs"], {run["episodes"] for run in own["runs"]}
+            step = f"{own['step_seconds'] * 1e6:.2f} µs"
+            shown = ", ".join(map(str, sorted(episodes)))
+            rows.append([test["says"], arm, _return(runs), str(len(runs)), shown, step])
+            seconds = [run["seconds"] for run in runs]
+            span = f"{min(seconds):.0f} to {max(seconds):.0f}"
+            generations = sorted(run["generations"] for run in runs)
+            trained[test["task"], arm] = [
+                test["task"],
+                arm,
+                " to ".join(str(n) for n in dict.fromkeys((generations[0], generations[-1]))),
+                f"{statistics.mean(run['env_steps'] for run in runs) / 1e6:.1f} M",
+                span,
+                ", ".join(str(n) for n in sorted({n for run in runs for n in run["ranks"]})),
+            ]
+    reached = table(["test", "arm", "return", "seeds", "test episodes", "time per step"], rows)
+    heads = ["training", "arm", "generations", "environment steps", "seconds", "ranks"]
+    return f"{reached}\n\n{table(heads, list(trained.values()))}"
+
+
+def main() -> None:
+    """Read runs, keep what they say, and fill the page's tables."""
+    command_line = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command_line.add_argument("runs", type=Path, help="the folder that they are in")
+    command_line.add_argument("--result", type=Path, default=FILE, help="[%(default)s]")
+    arguments = command_line.parse_args()
+    text = json.dumps(read(arguments.runs), indent=1)
+    arguments.result.write_text(f"{text}\n", "utf-8")
+    print(f"kept in {arguments.result}; python -m benchmarks.learning fills docs/results.md")
+
+
+if __name__ == "__main__":
+    main()
