@@ -8,14 +8,21 @@ from typing import Any
 from esd.config import Config
 from esd.config_tables import apply_settings, experiment_names, parse, read_experiment
 
-# a quick version is the same world and policy for fewer steps
+# a quick version is the same world and policy for fewer steps; «medium» and «hard» are «easy» with other keywords, and
+# pay nothing before step 31 and 63
 PRESETS = [
     name
     for name in experiment_names()
-    if "-quick" not in name or name.replace("-quick", "") not in experiment_names()
+    if ("-quick" not in name or name.replace("-quick", "") not in experiment_names())
+    and not name.startswith(("repeat-previous-medium", "repeat-previous-hard"))
 ]
-# a static twin is the same world; one of them stands for all where each costs seconds on many ranks
-WORLDS = [name for name in PRESETS if not name.endswith("-static") or name == "cartpole-static"]
+# a twin is the same world with another policy; two of them stand for all where each costs seconds on many ranks
+TWINS = ("-static", "-full", "-gru", "-hebbian")
+WORLDS = [
+    name
+    for name in PRESETS
+    if not name.endswith(TWINS) or name in ("cartpole-static", "t-maze-gru")
+]
 SMALL = (
     "population=14",
     "generations=5",

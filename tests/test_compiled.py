@@ -35,6 +35,7 @@ CART_POLE = {"id": "esd/HiddenCartPole-v0", "kwargs": {"sign": "random"}}
 PENDULUM = {"id": "esd/HiddenPendulum-v0", "kwargs": {"sign": "random"}}
 RECALL = {"id": "esd/AssociativeRecall-v0", "kwargs": {"pairs": 9, "cue_noise": 0.1, "cues": 7}}
 MAZE = {"id": "esd/TMaze-v0", "kwargs": {"length": [1, 4], "forced": False}}
+REPEAT = {"id": "esd/RepeatPrevious-v0", "kwargs": {"num_decks": 2, "k": 9}}
 VARIANTS = {
     "id": "esd/HiddenCartPole-v0",
     "variants": [
@@ -131,8 +132,8 @@ def both(config: Config, member: int, statistics: ObservationStatistics | None =
 
 @pytest.mark.parametrize(
     "world",
-    [CART_POLE, PENDULUM, VARIANTS, RECALL, MAZE],
-    ids=["cart", "pendulum", "var", "recall", "maze"],
+    [CART_POLE, PENDULUM, VARIANTS, RECALL, MAZE, REPEAT],
+    ids=["cart", "pendulum", "var", "recall", "maze", "repeat"],
 )
 @pytest.mark.parametrize(
     "policy",

@@ -193,6 +193,7 @@ def test_one_episode_has_no_interval_and_json_stays_valid(folder: Path) -> None:
     ("topic", "name"),
     [
         ("experiments", "halfcheetah"),
+        ("experiments", "repeat-previous-easy-gru"),
         ("policies", "hebbian"),
         ("rules", "ABCD_lr"),
         ("optimizers", "clipup"),
@@ -200,6 +201,7 @@ def test_one_episode_has_no_interval_and_json_stays_valid(folder: Path) -> None:
         ("noise", "binomial"),
         ("environments", "esd/HiddenCartPole-v0"),
         ("environments", "esd/AssociativeRecall-v0"),
+        ("environments", "esd/RepeatPrevious-v0"),
         ("environments", "esd/TMaze-v0"),
         ("environments", "popgym-RepeatPreviousEasy-v0"),
         ("settings", "es.sigma"),

@@ -50,6 +50,10 @@ WORLDS: dict[str, dict[str, Any]] = {
         "id": "esd/AssociativeRecall-v0",
         "kwargs": {"pairs": 30, "queries": 8, "cue_noise": 0.1, "cues": 11},
     },
+    "repeating cards, two decks": {
+        "id": "esd/RepeatPrevious-v0",
+        "kwargs": {"num_decks": 2, "k": 7},
+    },
     "T-maze, walking": {"id": "esd/TMaze-v0", "kwargs": {"length": 30, "forced": False}},
     "ant, short leg": {**ANT, "kwargs": {"leg": "front_right", "observation": 105}},
     "ant, damaged at step 9": {**ANT, "kwargs": {"leg": "back_left", "damage_step": 9}},

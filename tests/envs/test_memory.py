@@ -1,8 +1,9 @@
-"""Associative recall and the T-maze."""
+"""Associative recall, the T-maze and repeating cards."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import gymnasium
@@ -16,6 +17,7 @@ from tests.oracles import memory as oracle
 
 gymnasium.register_envs(esd_envs)
 RECALL, MAZE = "esd/AssociativeRecall-v0", "esd/TMaze-v0"
+REPEAT = "esd/RepeatPrevious-v0"
 RECALLS: dict[str, dict[str, Any]] = {
     "default": {},
     "one pair": {"pairs": 1},
@@ -152,6 +154,11 @@ def shown(env: gymnasium.Env, seed: int, steps: int) -> np.ndarray:
     for _ in range(steps - 1):
         seen.append(env.step(0)[0])
     return np.array(seen)
+
+
+def shown_on(env: gymnasium.Env) -> bytes:
+    """What the next five steps show."""
+    return b"".join(env.step(0)[0].tobytes() for _ in range(5))
 
 
 def test_cues_are_directions_at_random() -> None:
@@ -327,12 +334,134 @@ def test_lengths_signs_and_distractors_are_uniform_and_independent() -> None:
     assert np.abs(together - np.eye(len(together))).max() < 5 / math.sqrt(4000)
 
 
+REPEATS: dict[str, dict[str, Any]] = {
+    "Easy": {"num_decks": 1, "k": 4},
+    "Medium": {"num_decks": 2, "k": 32},
+    "Hard": {"num_decks": 3, "k": 64},
+    "the card that is shown": {"k": 1},
+    "only the last answer": {"k": 51},
+}
+
+
+class Repeating:
+    """Names the suit that was shown k - 1 steps ago."""
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self._suits: list[int] = []
+
+    def __call__(self, observation: np.ndarray) -> int:
+        self._suits.append(int(observation.argmax()))
+        return self._suits[-self._k] if len(self._suits) >= self._k else 0
+
+
+class Dealer:
+    """Stands for a generator where popgym shuffles: its decks are dealt from their end."""
+
+    def __init__(self, cards: list[int]) -> None:
+        self._cards = cards
+
+    def shuffle(self, deck: np.ndarray) -> None:
+        deck[:] = self._cards[::-1]
+
+
+@pytest.mark.parametrize("name", REPEATS)
+def test_repeating_shows_and_pays_what_the_oracle_says_bit_for_bit(name: str) -> None:
+    kwargs = REPEATS[name]
+    env = gymnasium.make(REPEAT, **kwargs)
+    k = kwargs["k"]
+    for seed in (0, 7, 2**31 - 1, 2**63 + 11):
+        suits = [card % 4 for card in oracle.deal(seed, kwargs.get("num_decks", 1))]
+        rng = np.random.default_rng(seed)
+        observation, _ = env.reset(seed=seed)
+        for step in range(len(suits) - 1):
+            np.testing.assert_array_equal(observation, np.eye(4, dtype=np.float32)[suits[step]])
+            assert env.observation_space.contains(observation)
+            action = int(rng.integers(4))
+            observation, reward, over, truncated, _ = env.step(action)
+            pay = 1 / (len(suits) - k) if step >= k - 1 else 0.0
+            assert reward == (pay if action == suits[step - k + 1] else -pay)
+            assert over == (step == len(suits) - 2)
+            assert not truncated
+        np.testing.assert_array_equal(observation, np.eye(4, dtype=np.float32)[suits[-1]])
+
+
+@pytest.mark.parametrize("answers", ["at random", "right"])
+@pytest.mark.parametrize("name", ["Easy", "Medium", "Hard"])
+def test_with_the_same_decks_popgym_shows_and_pays_the_same(name: str, answers: str) -> None:
+    popgym = pytest.importorskip("popgym.envs.repeat_previous")
+    theirs = getattr(popgym, f"RepeatPrevious{name}")()
+    ours = gymnasium.make(REPEAT, **REPEATS[name])
+    rng = np.random.default_rng(0)
+    for seed in range(5):
+        theirs.np_random = Dealer(oracle.deal(seed, REPEATS[name]["num_decks"]))
+        suit, _ = theirs.reset()
+        observation, _ = ours.reset(seed=seed)
+        memory, over, total = Repeating(REPEATS[name]["k"]), False, 0.0
+        while not over:
+            np.testing.assert_array_equal(observation, np.eye(4)[suit])
+            right = memory(observation)
+            action = right if answers == "right" else int(rng.integers(4))
+            suit, expected, theirs_over, theirs_truncated, _ = theirs.step(action)
+            observation, reward, over, truncated, _ = ours.step(action)
+            assert (reward, over, truncated) == (expected, theirs_over, theirs_truncated)
+            total += reward
+        np.testing.assert_array_equal(observation, np.eye(4)[suit])
+        assert (total == pytest.approx(1.0)) == (answers == "right")
+
+
+@pytest.mark.parametrize("name", REPEATS)
+def test_who_repeats_gets_one(name: str) -> None:
+    env = gymnasium.make(REPEAT, **REPEATS[name])
+    for seed in range(5):
+        total, steps, _ = episode(env, seed, Repeating(REPEATS[name]["k"]))
+        assert total == pytest.approx(1.0)
+        assert steps == 52 * REPEATS[name].get("num_decks", 1) - 1
+
+
+def test_suits_at_random_give_minus_a_half() -> None:
+    rng = np.random.default_rng(0)
+    for name in ("Easy", "Medium", "Hard"):
+        env = gymnasium.make(REPEAT, **REPEATS[name])
+        paid = 52 * REPEATS[name]["num_decks"] - REPEATS[name]["k"]
+        returns = [episode(env, seed, lambda _: rng.integers(4))[0] for seed in range(300)]
+        assert abs(np.mean(returns) + 0.5) < 5 * math.sqrt(0.75 / (paid * 300))
+
+
+def test_every_card_is_dealt_once_and_any_of_them_anywhere() -> None:
+    env = gymnasium.make(REPEAT, num_decks=1).unwrapped
+    counts, neighbors = np.zeros((52, 52)), 0
+    for seed in range(2000):
+        seen = shown(env, seed, 52)
+        np.testing.assert_array_equal(seen.sum(axis=0), 13)
+        np.testing.assert_array_equal(seen.sum(axis=1), 1)
+        cards = env.compiled.state[-52:].astype(int)
+        np.testing.assert_array_equal(np.sort(cards), np.arange(52))
+        np.testing.assert_array_equal(seen.argmax(axis=1), cards % 4)
+        counts[np.arange(52), cards] += 1
+        neighbors += (seen[1:] * seen[:-1]).sum()
+    assert np.abs(counts - 2000 / 52).max() < 6 * math.sqrt(2000 / 52)
+    squares = ((counts - 2000 / 52) ** 2).sum() / (2000 / 52)  # chi square, 51² degrees of freedom
+    assert abs(squares - 51**2) < 5 * math.sqrt(2 * 51**2)
+    assert abs(neighbors / (2000 * 51) - 12 / 51) < 5 * math.sqrt(12 * 39 / 51**2 / (2000 * 51))
+
+
+def test_of_three_decks_every_card_is_dealt_three_times() -> None:
+    env = gymnasium.make(REPEAT, num_decks=3).unwrapped
+    for seed in range(20):
+        seen = shown(env, seed, 156)
+        np.testing.assert_array_equal(seen.sum(axis=0), 39)
+        dealt = Counter(int(card) % 52 for card in env.compiled.state[-156:])
+        assert dealt == dict.fromkeys(range(52), 3)
+
+
 def test_a_corridor_of_100_000_steps_is_not_cut() -> None:
     env = gymnasium.make(MAZE, length=100_000)
     assert episode(env, 2, remembering(True)) == (1.0, 100_002, {"success": True})
     for id, kwargs, steps in (
         (MAZE, {"length": 100_000}, 100_002),
         (RECALL, {"pairs": 100_000}, 200_000),
+        (REPEAT, {"num_decks": 2000, "k": 64}, 103_999),
     ):
         config = of_table(env={"id": id, "kwargs": kwargs}, policy={"kind": "static"})
         rollout = Rollout(config)
@@ -343,7 +472,12 @@ def test_a_corridor_of_100_000_steps_is_not_cut() -> None:
 
 @pytest.mark.parametrize(
     ("id", "kwargs"),
-    [(RECALL, {"pairs": 3}), (MAZE, {"length": 2}), (MAZE, {"length": 2, "forced": False})],
+    [
+        (RECALL, {"pairs": 3}),
+        (MAZE, {"length": 2}),
+        (MAZE, {"length": 2, "forced": False}),
+        (REPEAT, {}),
+    ],
 )
 def test_steps_behind_the_end_do_nothing(id: str, kwargs: dict[str, Any]) -> None:
     env = gymnasium.make(id, **kwargs).unwrapped
@@ -356,11 +490,12 @@ def test_steps_behind_the_end_do_nothing(id: str, kwargs: dict[str, Any]) -> Non
         np.testing.assert_array_equal(env.compiled.state, state)
 
 
-@pytest.mark.parametrize("id", [RECALL, MAZE])
+@pytest.mark.parametrize("id", [RECALL, MAZE, REPEAT])
 def test_resets_without_a_seed_follow_the_last_seed_as_gymnasium_has_it(id: str) -> None:
     def episodes(seed: int) -> list[bytes]:
         env = gymnasium.make(id)
-        return [env.reset(seed=seed)[0].tobytes()] + [env.reset()[0].tobytes() for _ in range(5)]
+        seeds = [seed, *[None] * 5]
+        return [env.reset(seed=one)[0].tobytes() + shown_on(env) for one in seeds]
 
     assert episodes(1) == episodes(1)
     assert len({*episodes(1), *episodes(2)}) == 12
@@ -386,6 +521,12 @@ def test_resets_without_a_seed_follow_the_last_seed_as_gymnasium_has_it(id: str)
         (MAZE, {"length": [9, 5]}, "length = 5: expected a whole number from 9 to"),
         (MAZE, {"distractors": -1}, "distractors = -1: expected a whole number from 0"),
         (MAZE, {"forced": 1}, "forced = 1: expected true or false"),
+        (REPEAT, {"num_decks": 0}, "num_decks = 0: expected a whole number from 1 to 192,307"),
+        (REPEAT, {"num_decks": 192_308}, "num_decks = 192308: expected a whole number from 1 to"),
+        (REPEAT, {"num_decks": 1.5}, "num_decks = 1.5"),
+        (REPEAT, {"k": 0}, "k = 0: expected a whole number from 1 to 51"),
+        (REPEAT, {"num_decks": 2, "k": 104}, "k = 104: expected a whole number from 1 to 103"),
+        (REPEAT, {"k": True}, "k = True"),
     ],
 )
 def test_a_value_that_makes_no_world_is_a_clear_error(

@@ -15,7 +15,7 @@ Float32s = npt.NDArray[np.float32]
 
 MASK = 2**64 - 1
 GAMMA = 0x9E3779B97F4A7C15
-CUE, VALUE, NOISE, CHOICE, LENGTH, SIGN, DISTRACTOR = range(7)
+CUE, VALUE, NOISE, CHOICE, LENGTH, SIGN, DISTRACTOR, CARD = range(8)
 
 
 def splitmix64(state: int) -> int:
@@ -90,3 +90,13 @@ def maze(seed: int, lengths: tuple[int, int], distractors: int) -> tuple[list[Fl
         ]
         seen.append(np.float32([*map(float, flags), *noise]))
     return seen, sign
+
+
+def deal(seed: int, num_decks: int) -> list[int]:
+    """The cards of an episode of repeating in the order in which they are dealt; the suit is a card's number mod 4."""
+    draws = Draws(seed)
+    cards = list(range(52 * num_decks))
+    for dealt in range(len(cards)):
+        chosen = dealt + int(draws.uniform(CARD, dealt) * (len(cards) - dealt))
+        cards[dealt], cards[chosen] = cards[chosen], cards[dealt]
+    return cards

@@ -13,6 +13,7 @@ from esd.config_policies import HebbianConfig, ReformerConfig
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy
 from esd.policies.reformer import ReformerPolicy
+from esd.policies.remembering import RememberingPolicy
 from tests.oracles import reformer as oracle
 
 SEEN, ACTIONS, STEPS = 3, 2, 200
@@ -212,3 +213,55 @@ def test_a_memory_takes_the_bytes_that_its_page_names(name: str) -> None:
     _, rows, rings, filled, stamps, _ = memory.streams
     total = sum(array.nbytes for array in (rows, rings, filled, stamps))
     assert total == settings.blocks * settings.heads * own
+
+
+def perpendicular(normal: np.ndarray) -> np.ndarray:
+    """Its rows, or its columns if there are fewer, made perpendicular by numpy; each first number as it was signed."""
+    tall = len(normal) > normal.shape[1]
+    q, r = np.linalg.qr(normal if tall else normal.T)
+    q *= np.sign(np.diag(r))
+    return q if tall else q.T
+
+
+# wide and tall: of 9 features 18 and 6 wide, 2 · 17 and 10 of keys, 20 and 4 units
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("name", ["all of it", "a gate", "shared keys", "normalized"])
+def test_at_first_matrices_are_perpendicular_biases_zero_and_keys_like_queries(
+    name: str, order: str
+) -> None:
+    settings = dataclasses.replace(SETTINGS[name], order=order)
+    policy = ReformerPolicy(Interface(SEEN, ACTIONS, False), settings)
+    arrays = policy.layout.unpack(policy.initial_parameters(3))
+    drawn = policy.layout.unpack(RememberingPolicy.initial_parameters(policy, 3))
+    biased = ("query", "key", "gate", "feed1", "feed2")
+    for array_name, array in arrays.items():
+        block, _, part = array_name.partition(".")
+        if block == "head":
+            np.testing.assert_array_equal(array, drawn[array_name])
+        elif part == "sharpness":
+            np.testing.assert_array_equal(array, np.float32(0.5 * np.log(settings.head_size)))
+        elif part == "key":
+            np.testing.assert_array_equal(array, arrays[f"{block}.query"])
+        else:
+            if part in biased:
+                assert not array[-1].any()
+                array, drawn[array_name] = array[:-1], drawn[array_name][:-1]
+            expected = perpendicular(drawn[array_name].astype(np.float64))
+            np.testing.assert_allclose(array, expected, atol=1e-6)
+            square = array.astype(np.float64)
+            square = square.T @ square if len(array) > array.shape[1] else square @ square.T
+            np.testing.assert_allclose(square, np.eye(len(square)), atol=1e-6)
+    shapes = {len(array) > array.shape[1] for array in arrays.values()}
+    assert shapes == {True, False}
+
+
+def test_at_first_angles_are_kept_where_there_is_room_for_them() -> None:
+    """Embedding, queries and keys of observations have their products; so what is alike is recalled."""
+    settings = ReformerConfig(width=8, head_size=16, clock=(4,), keys="own")
+    policy = ReformerPolicy(Interface(SEEN, ACTIONS, False), settings)
+    arrays = policy.layout.unpack(policy.initial_parameters(4))
+    seen = np.random.default_rng(0).standard_normal((20, SEEN + 2))
+    embedded = seen @ arrays["embed"]
+    for part in ("query", "key", "value"):
+        read = embedded @ arrays[f"block0.{part}"][: settings.width]
+        np.testing.assert_allclose(read @ read.T, seen @ seen.T, atol=1e-5)
