@@ -109,7 +109,8 @@ def _perpendicular(normal: Float32s) -> Float32s:
     Saxe, McClelland & Ganguli 2013 (arXiv 1312.6120).
     """
     wide = len(normal) <= normal.shape[1]
-    directions = (normal if wide else normal.T).astype(np.float64)
+    # rows in one piece, or the kernel takes many times as long
+    directions = np.array(normal if wide else normal.T, np.float64, order="C")
     orthonormalize(directions)
     return (directions if wide else directions.T).astype(np.float32)
 
