@@ -136,7 +136,10 @@ def read(runs: Path) -> dict[str, Any]:
 
 
 def _return(runs: Sequence[dict[str, Any]]) -> str:
+    """The mean over runs, and the lowest and the highest of them."""
     means = [run["mean"] for run in runs]
+    if None in means:
+        return "not finite"
     shown = f"{statistics.mean(means):.3f}"
     return f"{shown} ({min(means):.3f} to {max(means):.3f})" if len(means) > 1 else shown
 
