@@ -265,6 +265,12 @@ def _draw_frozen(axes: Any, found: dict[int, list[float]], arm: str, color: str)
     axes.legend(fontsize=8)
 
 
+def parts_of(results: Path) -> Parts:
+    """The page's tables, by name, from a folder of results."""
+    names = sorted(path.stem for path in results.glob("*.json"))
+    return {name: (name, memory.section if name == memory.FILE.stem else section) for name in names}
+
+
 def main() -> None:
     """Read runs, or make figures and tables of those read before."""
     command_line = argparse.ArgumentParser(
@@ -283,13 +289,11 @@ def main() -> None:
         results.mkdir(parents=True, exist_ok=True)
         text = json.dumps(read(arguments.groups), separators=(",", ":"))
         (results / f"{arguments.name}.json").write_text(f"{text}\n", "utf-8")
-    parts: Parts = {}
-    for path in sorted(results.glob("*.json")):
-        if path.stem == memory.FILE.stem:
-            parts[path.stem] = (path.stem, memory.section)
-            continue
-        draw(json.loads(path.read_text("utf-8"))["arms"], path.stem, arguments.figures)
-        parts[path.stem] = (path.stem, section)
+    parts = parts_of(results)
+    for name, (_, make) in parts.items():
+        if make is section:
+            kept = json.loads((results / f"{name}.json").read_text("utf-8"))
+            draw(kept["arms"], name, arguments.figures)
     arguments.page.write_text(filled(arguments.page.read_text("utf-8"), parts, results), "utf-8")
 
 

@@ -88,8 +88,8 @@ def test_evaluations_done_in_another_way_or_of_an_older_h_are_not_mixed_in() -> 
 
 def test_the_page_is_made_of_the_results_that_are_kept() -> None:
     page = learning.PAGE.read_text("utf-8")
-    parts = {path.stem: (path.stem, learning.section) for path in learning.LEARNING.glob("*.json")}
+    parts = learning.parts_of(learning.LEARNING)
     assert parts, "no results are kept"
     assert filled(page, parts, learning.LEARNING) == page
-    for name in parts:
+    for name in (name for name, (_, make) in parts.items() if make is learning.section):
         assert Path(learning.FIGURES / f"learning-{name}.svg").is_file()
