@@ -100,8 +100,8 @@ def record(
     policy = rollout.policy
     if not isinstance(policy, Traceable):
         raise UsageError(
-            f"policy.kind = {subject.config.policy.kind!r}: can't be traced; hebbian and static can, and a class of "
-            "your own with activities() and weights() (see esd.policies.base.Traceable). Leave out --trace"
+            f"policy.kind = {subject.config.policy.kind!r}: can't be traced; hebbian, static, reformer and gru can, "
+            "and a class of your own with activities() and weights() (see esd.policies.base.Traceable). Leave out --trace"
         )
     _check_memory(policy, rollout.interface.observation_size, rollout.world.step_limit(0), every)
     rollout.load([(0, rules_of(rollout, state.h, rules, seed, 0))])

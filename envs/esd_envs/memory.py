@@ -18,7 +18,26 @@ from esd_envs.keywords import MOST, number, whole
 Float32s = npt.NDArray[np.float32]
 
 
-class AssociativeRecall(Env[Float32s, np.int64]):
+class WorldOfMemory(Env[Float32s, np.int64]):
+    """What these worlds have in common: their ``compiled`` functions play them."""
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium has it
+    compiled: Compiled
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32s, dict[str, Any]]:
+        """Begin an episode; its first observation, float32."""
+        super().reset(seed=seed)
+        return self.compiled.reset(episode_seed(self, seed)), {}
+
+    def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
+        """Answer with an action; where nothing is asked it does nothing."""
+        observation, reward, terminated = self.compiled.step(action)
+        return observation, reward, terminated, False, {}
+
+
+class AssociativeRecall(WorldOfMemory):
     """Pairs of a cue and a value are shown one by one; then cues are asked for their values.
 
     Args:
@@ -29,8 +48,6 @@ class AssociativeRecall(Env[Float32s, np.int64]):
         cue_noise: standard deviation of what is added to each number of a cue when it is asked.
         cues: how many different ones there are, shown in turn; the newest value counts. None: as many as pairs.
     """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium has it
 
     def __init__(
         self,
@@ -66,20 +83,8 @@ class AssociativeRecall(Env[Float32s, np.int64]):
             1,
         )
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32s, dict[str, Any]]:
-        """Begin an episode: the first pair, float32 [cue_size + values + 1]."""
-        super().reset(seed=seed)
-        return self.compiled.reset(episode_seed(self, seed)), {}
 
-    def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
-        """Answer with a value; while pairs are shown, the action does nothing."""
-        observation, reward, terminated = self.compiled.step(action)
-        return observation, reward, terminated, False, {}
-
-
-class RepeatPrevious(Env[Float32s, np.int64]):
+class RepeatPrevious(WorldOfMemory):
     """Cards are dealt one by one; at each, the suit of an earlier one is asked.
 
     popgym's RepeatPrevious (Morad et al. 2023, "POPGym: Benchmarking Partially Observable Reinforcement Learning"),
@@ -91,8 +96,6 @@ class RepeatPrevious(Env[Float32s, np.int64]):
         k: the suit that was shown k − 1 steps ago is asked (1: the one that is shown), as soon as there was one. Right
             and wrong answers give ± 1 / (cards − k); answering at random gives a return of −0.5.
     """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium has it
 
     def __init__(self, *, num_decks: int = 1, k: int = 4) -> None:
         """Build it.
@@ -113,20 +116,8 @@ class RepeatPrevious(Env[Float32s, np.int64]):
             1,
         )
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32s, dict[str, Any]]:
-        """Begin an episode: the first card's suit as the one of four numbers that is 1, float32 [4]."""
-        super().reset(seed=seed)
-        return self.compiled.reset(episode_seed(self, seed)), {}
 
-    def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
-        """Name a suit."""
-        observation, reward, terminated = self.compiled.step(action)
-        return observation, reward, terminated, False, {}
-
-
-class TMaze(Env[Float32s, np.int64]):
+class TMaze(WorldOfMemory):
     """A corridor that begins with a sign and ends in a junction, where the sign tells the way (Bakker 2001).
 
     "Reinforcement Learning with Long Short-Term Memory", whose agent also has to learn to walk: ``forced=False``.
@@ -136,8 +127,6 @@ class TMaze(Env[Float32s, np.int64]):
         distractors: how many numbers of an observation are random, in [−1, 1), and new in every step.
         forced: the agent walks by itself, and only has to turn.
     """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium has it
 
     def __init__(
         self,
@@ -172,13 +161,6 @@ class TMaze(Env[Float32s, np.int64]):
             bounds.size,
             1,
         )
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32s, dict[str, Any]]:
-        """Begin an episode at the sign; an observation is float32 [3 + distractors]."""
-        super().reset(seed=seed)
-        return self.compiled.reset(episode_seed(self, seed)), {}
 
     def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
         """Turn left (0) or right (1), or go forward (2, not if ``forced``); the last info has "success"."""
