@@ -23,12 +23,12 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.measuring import in_turns, on_one_core, parser, seconds, write
+from esd.attention.hashing import Hash, angular, one_bucket
+from esd.attention.sequence import attend, shared_keys
+from esd.attention.stream import CAP, Limits, Stream
+from esd.attention.telemetry import measure
 from esd.kernels import kernel
-from esd.kernels.recall import insert
-from esd.lsh.batch import attend, shared_keys
-from esd.lsh.hashing import Hash, angular, one_bucket
-from esd.lsh.stream import CAP, Limits, Stream
-from esd.lsh.telemetry import measure
+from esd.kernels.attention_stream import insert
 
 Float32s = npt.NDArray[np.float32]
 

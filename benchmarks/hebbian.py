@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from benchmarks.measuring import Table, in_turns, on_one_core, parser, seconds, write
 from benchmarks.noise import installed
-from esd.config_policies import HebbianConfig
+from esd.config.policies import HebbianConfig
 from esd.kernels import bandwidth
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy

@@ -24,12 +24,13 @@ import numpy as np
 
 from benchmarks.measuring import Table, child_environment, in_turns, mpirun, parser, write
 from benchmarks.recording import ACTIONS
-from esd.bench import bare_rate
-from esd.config import Config, Wrapper
-from esd.config_tables import parse, read_experiment
-from esd.rollout import Rollout
-from esd.state import make_strategy
-from esd.world import make_environment
+from esd.config.experiment_files import read_experiment
+from esd.config.settings import Config, Wrapper
+from esd.config.tables import parse
+from esd.doctor.bench import bare_rate
+from esd.episodes.environments import make_environment
+from esd.episodes.rollout import Rollout
+from esd.evolution.state import make_strategy
 
 RANKS = 2
 TINY = ("generations=1", "population=2", "env.max_steps=5", "run.center_every=0")

@@ -18,11 +18,12 @@ from benchmarks import memory
 from benchmarks.measuring import RESULTS, ROOT
 from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
 from benchmarks.report import Parts, filled, table
-from esd import evaluations, metrics
 from esd.commands.report import as_json_table
-from esd.comparison import compare
-from esd.folder import RunFolder
-from esd.groups import runs_of
+from esd.evaluation import stored as evaluations
+from esd.evaluation.comparison import compare
+from esd.evaluation.groups import runs_of
+from esd.run import metrics
+from esd.run.folder import RunFolder
 
 LEARNING = RESULTS / "learning"
 PAGE = ROOT / "docs" / "results.md"

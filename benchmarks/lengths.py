@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measuring import ROOT, child_environment, mpirun
-from esd.folder import RunFolder
-from esd.records import STEPS
+from esd.evolution.records import STEPS
+from esd.run.folder import RunFolder
 
 FILE = ROOT / "benchmarks" / "data" / "episode_lengths.npz"
 POPULATION = 1024

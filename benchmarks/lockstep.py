@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.measuring import Table, in_turns, on_one_core, parser, write
-from esd.config import Config
-from esd.config_tables import parse, read_experiment
-from esd.generation import make_evaluator
-from esd.records import Records
-from esd.rollout import Rollout
-from esd.state import make_strategy, start
+from esd.config.experiment_files import read_experiment
+from esd.config.settings import Config
+from esd.config.tables import parse
+from esd.episodes.evaluator import make_evaluator
+from esd.episodes.rollout import Rollout
+from esd.evolution.records import Records
+from esd.evolution.state import make_strategy, start
 
 SLOTS = 64
 EXPERIMENTS = ("cartpole", "pendulum", "halfcheetah", "ant")

@@ -19,9 +19,10 @@ from typing import Any
 
 from benchmarks.measuring import RESULTS
 from benchmarks.report import table
-from esd import evaluations, metrics
-from esd.evaluate import choose, episode_seeds, make_rollout
-from esd.folder import RunFolder
+from esd.evaluation import stored as evaluations
+from esd.evaluation.test_episodes import choose, episode_seeds, make_rollout
+from esd.run import metrics
+from esd.run.folder import RunFolder
 
 FILE = RESULTS / "learning" / "memory-tasks.json"
 ARMS = {"LSH": "", "full attention": "-full", "GRU": "-gru", "Hebbian": "-hebbian"}

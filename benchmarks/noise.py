@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measuring import Table, in_turns, on_one_core, parser, seconds, write
+from esd.evolution.noise import NOISE_KINDS, Noise
+from esd.evolution.openai_es import Decay, EvolutionState, Strategy
+from esd.evolution.optimizers import make_optimizer
 from esd.kernels import kernel
-from esd.noise import NOISE_KINDS, Noise
-from esd.optim import make_optimizer
-from esd.strategy import Decay, EvolutionState, Strategy
 
 Float32s = npt.NDArray[np.float32]
 Work = Callable[[], None]

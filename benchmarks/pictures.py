@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from benchmarks.hebbian import torch_step
 from benchmarks.measuring import Table, in_turns, on_one_core, parser, seconds, write
-from esd.config_policies import HebbianConfig
+from esd.config.policies import HebbianConfig
 from esd.kernels.convolution import CHANNELS, FEATURES, SIDE
 from esd.policies.base import Interface
 from esd.policies.convolutional import SHAPES, ConvolutionalPolicy, areas

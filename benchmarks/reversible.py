@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks.measuring import Table, in_turns, on_one_core, parser, seconds, write
-from esd.reversible import Block, Lifting, forward, inverse
-from esd.reversible_torch import ReversibleSequence
+from esd.attention.reversible import Block, Lifting, forward, inverse
+from esd.attention.reversible_torch import ReversibleSequence
 
 Halves = tuple[torch.Tensor, torch.Tensor]
 Way = Callable[[torch.Tensor, torch.Tensor], Halves]

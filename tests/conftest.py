@@ -17,7 +17,7 @@ with (
 
 @pytest.fixture(autouse=True)
 def _importable_user_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests start processes in empty folders: there, too, ``tests.user_code`` and this ``esd_envs`` are found."""
+    """Tests start processes in empty folders: there, too, ``tests.helpers`` and this ``esd_envs`` are found."""
     repository = Path(__file__).parent.parent
     monkeypatch.setenv("PYTHONPATH", f"{repository}{os.pathsep}{repository / 'envs'}")
 

@@ -58,20 +58,27 @@ def test_the_mathematics_imports_no_mpi_torch_or_environments() -> None:
         "noise", "strategy", "shaping", "optim", "vectorize", "observations", "reversible",
     ):  # fmt: skip
         for module, _ in imports(REPOSITORY / "esd" / f"{name}.py"):
-            forbidden = ("mpi4py", "torch", "gymnasium", "esd.mpi", "esd.rollout", "esd.world")
+            forbidden = (
+                "mpi4py",
+                "torch",
+                "gymnasium",
+                "esd.mpi",
+                "esd.episodes.rollout",
+                "esd.episodes.environments",
+            )
             assert not module.startswith(forbidden)
 
 
 def test_only_what_is_there_for_torch_imports_it_at_the_top() -> None:
     allowed = {
         *(REPOSITORY / "esd" / "batch").glob("*.py"),
-        REPOSITORY / "esd/policies/module.py",
-        REPOSITORY / "esd/reversible_torch.py",
+        REPOSITORY / "esd/policies/torch_module.py",
+        REPOSITORY / "esd/attention/reversible_torch.py",
     }
     for path in SOURCES:
         for name, at_top in imports(path):
             heavy = name.split(".")[0] == "torch" or name.startswith(
-                ("esd.batch", "esd.policies.module", "esd.reversible_torch")
+                ("esd.lockstep", "esd.policies.torch_module", "esd.attention.reversible_torch")
             )
             assert not (heavy and at_top) or path in allowed, (path, name)
 
@@ -148,7 +155,9 @@ def test_the_python_examples_of_the_attention_page_run() -> None:
 
 def test_every_test_and_file_that_the_attention_page_names_exists() -> None:
     page = (REPOSITORY / "docs/attention.md").read_text("utf-8")
-    tests = "\n".join(path.read_text("utf-8") for path in (REPOSITORY / "tests/lsh").glob("*.py"))
+    tests = "\n".join(
+        path.read_text("utf-8") for path in (REPOSITORY / "tests/attention").glob("*.py")
+    )
     named = re.findall(r"`(test_\w+)`", page)
     assert named
     assert all(f"def {name}(" in tests for name in named)

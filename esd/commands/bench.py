@@ -11,7 +11,7 @@ import typer
 from esd.commands.running import on_ranks
 
 if TYPE_CHECKING:
-    from esd.bench import Measurement
+    from esd.doctor.bench import Measurement
     from esd.mpi.comm import Communicator
 
 
@@ -43,9 +43,10 @@ def bench(
     Start it under mpirun to measure how ranks scale; kernel, noise and rollout are then measured on rank 0 while the
     others wait.
     """
-    from esd import bench as benches
-    from esd.config_tables import parse, read_experiment
-    from esd.console import print_json
+    from esd.commands.console import print_json
+    from esd.config.experiment_files import read_experiment
+    from esd.config.tables import parse
+    from esd.doctor import bench as benches
     from esd.mpi.comm import agreement
 
     def body(comm: Communicator) -> int:

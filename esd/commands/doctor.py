@@ -11,8 +11,8 @@ import typer
 from esd.commands.running import on_ranks
 
 if TYPE_CHECKING:
-    from esd.config import Config
-    from esd.doctor import Check
+    from esd.config.settings import Config
+    from esd.doctor.machine import Check
     from esd.mpi.comm import Communicator
 
 
@@ -45,7 +45,7 @@ def doctor(
     Every check is a line: ok, a note, or FAILED with what to do; exit code 1 if one failed. Start it under mpirun to
     see whether all ranks find the same. Each variant of an environment is examined, the unseen ones too.
     """
-    from esd import doctor as doctors
+    from esd.doctor import machine as doctors
     from esd.mpi.comm import agreement, gather
 
     def body(comm: Communicator) -> int:
@@ -70,8 +70,9 @@ def doctor(
 
 def _config(subject: str | None, env: str | None, settings: Iterable[str]) -> Config | None:
     """What to examine; None for the machine alone."""
-    from esd.config_tables import apply_settings, parse, read_experiment, to_table
-    from esd.folder import RunFolder
+    from esd.config.experiment_files import read_experiment
+    from esd.config.tables import apply_settings, parse, to_table
+    from esd.run.folder import RunFolder
 
     settings = [*settings, *([f"env.id={env}"] if env is not None else [])]
     if subject is None:
@@ -104,13 +105,13 @@ class _Report:
     @property
     def failures(self) -> int:
         """How many checks failed."""
-        from esd.doctor import State
+        from esd.doctor.machine import State
 
         return sum(check.state is State.FAILED for _, check in self.found)
 
     def end(self, ranks: int, as_json: bool) -> None:
         """Sum up."""
-        from esd.console import print_json
+        from esd.commands.console import print_json
 
         if as_json:
             checks = [
@@ -132,7 +133,7 @@ class _Report:
 
 def _examine(comm: Communicator, report: _Report, config: Config, steps: int) -> None:
     """Examine each variant on rank 0; then all ranks play one episode of it and compare."""
-    from esd import purity
+    from esd.doctor import purity
     from esd.mpi.comm import agreement
 
     lockstep = bool(config.batch_members) or config.device != "cpu"
@@ -154,14 +155,14 @@ def _examine(comm: Communicator, report: _Report, config: Config, steps: int) ->
 
 def _examine_policy(comm: Communicator, report: _Report, config: Config, subject: str) -> None:
     """What training compares at its start: environment and policy together, on all ranks, and with the run's own."""
-    from esd import canary
-    from esd.config_tables import identity
-    from esd.doctor import failed, told
+    from esd.config.identity import identity
+    from esd.doctor.machine import failed, told
+    from esd.episodes.evaluator import OneByOne
+    from esd.episodes.rollout import Rollout
     from esd.errors import RunError
-    from esd.folder import RunFolder
-    from esd.generation import OneByOne
     from esd.mpi.comm import agreement
-    from esd.rollout import Rollout
+    from esd.run.folder import RunFolder
+    from esd.training import canary
 
     section = f"{config.policy.kind} policy on {config.env.id}"
     with agreement(comm, f"examining the {section}"):
@@ -194,7 +195,7 @@ def _compare(comm: Communicator, report: _Report, section: str, name: str, found
 
     import numpy as np
 
-    from esd.doctor import told
+    from esd.doctor.machine import told
     from esd.mpi.comm import gather
 
     if comm.size == 1:

@@ -11,10 +11,10 @@ import typer
 from esd.commands.running import on_ranks
 
 if TYPE_CHECKING:
-    from esd.config import Config
-    from esd.folder import RunFolder
+    from esd.config.settings import Config
+    from esd.evolution.state import RunState
     from esd.mpi.comm import Communicator
-    from esd.state import RunState
+    from esd.run.folder import RunFolder
 
 
 class WhichCheckpoint(enum.StrEnum):
@@ -90,14 +90,14 @@ def evaluate(
     """
     import json
 
-    from esd import evaluations
-    from esd import trace as traces
-    from esd.console import reader_may_leave
+    from esd.commands.console import reader_may_leave
     from esd.errors import UsageError
-    from esd.evaluate import choose
-    from esd.evaluate import evaluate as play
-    from esd.folder import RunFolder
+    from esd.evaluation import stored as evaluations
+    from esd.evaluation import trace as traces
+    from esd.evaluation.test_episodes import choose
+    from esd.evaluation.test_episodes import evaluate as play
     from esd.mpi.comm import agreement
+    from esd.run.folder import RunFolder
 
     def body(comm: Communicator) -> int:
         folder = RunFolder(run)
@@ -135,7 +135,7 @@ def _load(
     folder: RunFolder, wanted: WhichCheckpoint, loud: bool
 ) -> tuple[Config, RunState, WhichCheckpoint]:
     """The run's config, the h that is wanted, and which that is: a run that looks for no best one has its last."""
-    from esd.console import print_error
+    from esd.commands.console import print_error
     from esd.errors import UsageError
 
     folder.require_run()
@@ -154,8 +154,8 @@ def _load(
 
 def _report(found: dict[str, Any], conditions: str, trace: Path | None, as_json: bool) -> None:
     """Tell an evaluation."""
-    from esd.console import print_json, print_table
-    from esd.evaluations import summary
+    from esd.commands.console import print_json, print_table
+    from esd.evaluation.stored import summary
 
     if as_json:
         print_json(summary(found))

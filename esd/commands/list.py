@@ -16,6 +16,7 @@ class Topic(enum.StrEnum):
     EXPERIMENTS = "experiments"
     POLICIES = "policies"
     RULES = "rules"
+    ALGORITHMS = "algorithms"
     OPTIMIZERS = "optimizers"
     SHAPINGS = "shapings"
     NOISE = "noise"
@@ -30,7 +31,7 @@ def list_names(
     """List experiments, or the names that a setting may have, or all settings with their defaults."""
 
     def body() -> int:
-        from esd.console import print_json
+        from esd.commands.console import print_json
 
         names = _names(topic)
         if as_json:
@@ -46,12 +47,18 @@ def list_names(
 
 def _names(topic: Topic) -> dict[str, str]:
     """Names and what is to be said of each."""
-    from esd import config, config_policies, config_tables
+    from esd.config import policies as config_policies
+    from esd.config.descriptions import describe_settings
+    from esd.config.experiment_files import experiment_names
+    from esd.config.kinds import ALGORITHMS
+    from esd.config.settings import NOISE_NAMES
+    from esd.evolution.optimizers import OPTIMIZERS
+    from esd.evolution.shaping import SHAPINGS
 
     if topic is Topic.EXPERIMENTS:
-        return {name: _first_comment(name) for name in config_tables.experiment_names()}
+        return {name: _first_comment(name) for name in experiment_names()}
     if topic is Topic.SETTINGS:
-        return config_tables.describe_settings()
+        return describe_settings()
     if topic is Topic.ENVIRONMENTS:
         import gymnasium
 
@@ -63,9 +70,10 @@ def _names(topic: Topic) -> dict[str, str]:
     names = {
         Topic.POLICIES: (*config_policies.POLICY_KINDS, "module:Class"),
         Topic.RULES: config_policies.RULES,
-        Topic.OPTIMIZERS: config.OPTIMIZER_NAMES,
-        Topic.SHAPINGS: config.SHAPING_NAMES,
-        Topic.NOISE: config.NOISE_NAMES,
+        Topic.ALGORITHMS: ALGORITHMS.names(),
+        Topic.OPTIMIZERS: tuple(OPTIMIZERS),
+        Topic.SHAPINGS: tuple(SHAPINGS),
+        Topic.NOISE: NOISE_NAMES,
     }[topic]
     return dict.fromkeys(names, "")
 
@@ -74,5 +82,5 @@ def _first_comment(experiment: str) -> str:
     """The first line of a shipped experiment, which says what it is."""
     from importlib import resources
 
-    text = (resources.files("esd") / "experiments" / f"{experiment}.toml").read_text("utf-8")
+    text = (resources.files("esd.config") / "experiments" / f"{experiment}.toml").read_text("utf-8")
     return text.splitlines()[0].removeprefix("#").strip()

@@ -9,8 +9,8 @@ import typer
 from esd.commands.running import alone
 
 if TYPE_CHECKING:
-    from esd.comparison import Comparison
-    from esd.groups import Group
+    from esd.evaluation.comparison import Comparison
+    from esd.evaluation.groups import Group
 
 app = typer.Typer(help="Say what several runs say together.", no_args_is_help=True)
 
@@ -55,8 +55,8 @@ def compare(
     """
 
     def body() -> int:
-        from esd.comparison import compare as run_comparison
-        from esd.console import print_json
+        from esd.commands.console import print_json
+        from esd.evaluation.comparison import compare as run_comparison
 
         found = run_comparison(groups, variant or [], conditions)
         if as_json:
@@ -70,7 +70,7 @@ def compare(
 
 def as_json_table(found: Comparison) -> dict[str, Any]:
     """A comparison as ``--json`` prints it."""
-    from esd.statistics import deviation
+    from esd.evaluation.significance import deviation
 
     return {
         "conditions": {
@@ -123,8 +123,8 @@ def as_json_table(found: Comparison) -> dict[str, Any]:
 
 
 def _print(found: Comparison) -> None:
-    from esd.console import print_table
-    from esd.statistics import MOST_RELABELINGS, deviation
+    from esd.commands.console import print_table
+    from esd.evaluation.significance import MOST_RELABELINGS, deviation
 
     print(f"evaluated: {found.conditions.described()}")
     print()

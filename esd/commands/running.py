@@ -39,7 +39,7 @@ def on_ranks(body: Callable[[Communicator], int]) -> NoReturn:
     (a rank that missed a deadline, a bug) aborts the job; ranks report staggered, so that the first is heard and the
     others are usually gone before they repeat it.
     """
-    from esd.console import print_error
+    from esd.commands.console import print_error
     from esd.mpi.comm import JobFailedError, connect, exit_code_of
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
@@ -77,7 +77,7 @@ def report(error: BaseException) -> None:
 
     Nothing if stdout was closed, as ``head`` does it: that ends a command, with exit code 1, but is no news.
     """
-    from esd.console import print_error, reader_has_left
+    from esd.commands.console import print_error, reader_has_left
 
     if reader_has_left(error):
         return

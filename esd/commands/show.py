@@ -11,7 +11,7 @@ import typer
 from esd.commands.running import alone
 
 if TYPE_CHECKING:
-    from esd.folder import RunFolder
+    from esd.run.folder import RunFolder
 
 FOLLOW_SECONDS = 0.5
 
@@ -38,7 +38,7 @@ def show(
 
     def body() -> int:
         from esd.errors import UsageError
-        from esd.folder import RunFolder
+        from esd.run.folder import RunFolder
 
         if sum((as_json, as_csv, follow)) > 1:
             raise UsageError("--json, --csv and --follow exclude each other; give one of them")
@@ -61,9 +61,9 @@ def show(
 
 def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     """Everything about a run that has a number or a name."""
-    from esd import metrics
-    from esd.config_tables import to_table
-    from esd.console import print_error
+    from esd.commands.console import print_error
+    from esd.config.tables import to_table
+    from esd.run import metrics
 
     config = folder.config()
     if generation is None:
@@ -106,8 +106,8 @@ def _by_variant(line: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> None:
-    from esd.config_tables import flatten
-    from esd.console import print_json
+    from esd.commands.console import print_json
+    from esd.config.tables import flatten
 
     description = _describe(folder, generation)
     if as_json:
@@ -129,7 +129,7 @@ def _print_csv(folder: RunFolder) -> None:
     import csv
     import sys
 
-    from esd import metrics
+    from esd.run import metrics
 
     lines = metrics.read(folder.metrics_file)
     writer = csv.DictWriter(sys.stdout, fieldnames=list(lines[0]) if lines else ["generation"])
@@ -139,7 +139,7 @@ def _print_csv(folder: RunFolder) -> None:
 
 def _follow(folder: RunFolder) -> None:
     """Print each new line of the metrics until DONE.json is there or the user has seen enough."""
-    from esd import metrics
+    from esd.run import metrics
 
     shown = 0
     while True:

@@ -11,10 +11,10 @@ import typer
 from esd.commands.running import on_ranks
 
 if TYPE_CHECKING:
-    from esd.console import ConsoleReporter, Quiet
+    from esd.commands.console import ConsoleReporter, Quiet
     from esd.mpi.comm import Communicator
-    from esd.plan import Plan
-    from esd.train import Ending
+    from esd.training.loop import Ending
+    from esd.training.plan import Plan
 
 
 def train(
@@ -55,14 +55,14 @@ def train(
     once, so a run can be stopped at any time (SIGUSR1 ends it after the generation under way) and resumed on any
     number of ranks.
     """
-    from esd.console import ConsoleReporter, Quiet, print_json
+    from esd.commands.console import ConsoleReporter, Quiet, print_json
     from esd.errors import EXIT_STOPPED_EARLY
-    from esd.folder import RunFolder
     from esd.mpi.comm import agreement
     from esd.mpi.launch import launched
-    from esd.plan import Plan, TrainRequest, make_plan
-    from esd.stop import StopRequest
-    from esd.train import train as train_plan
+    from esd.run.folder import RunFolder
+    from esd.training.loop import train as train_plan
+    from esd.training.plan import Plan, TrainRequest, make_plan
+    from esd.training.stop import StopRequest
 
     request = TrainRequest(experiment, run, settings or (), fresh, yes, start_from)
 
@@ -99,7 +99,7 @@ def train(
 
 def _summary(plan: Plan, ending: Ending, reporter: ConsoleReporter | Quiet, as_json: bool) -> None:
     """Say how it ended and what to do next."""
-    from esd.console import print_json
+    from esd.commands.console import print_json
 
     state, folder = ending.state, shlex.quote(str(plan.folder))
     if as_json:

@@ -1,7 +1,7 @@
 """A whole episode in one call: an environment that is a pair of C functions, and a policy's compiled step.
 
 The functions are called by their addresses, so one kernel, compiled once and kept on disk, serves every environment
-that has them, in whatever language it was written. ``esd.compiled`` says what they take and give.
+that has them, in whatever language it was written. ``esd.episodes.compiled_episodes`` says what they take and give.
 
 The loop is that of ``rollout.World``, step by step, with the same arithmetic and so the same bits.
 """

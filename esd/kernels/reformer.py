@@ -2,7 +2,7 @@
 
 Kitaev, Kaiser & Levskaya 2020 (arXiv 2001.04451). A block is reversible, y₁ = x₁ + F(x₂), y₂ = x₂ + G(y₁), with
 LSH attention for F and a perceptron of one hidden layer for G; both streams begin as the embedding. Every head of every
-block has a memory of its own (see ``recall``); what a step writes into it is found from the next step on.
+block has a memory of its own (see ``attention_stream``); what a step writes into it is found from the next step on.
 
 All matrices lie one after the other in ``weights``, the columns of each padded to whole vectors, in the order in which
 a step reads them: the embedding [features, width]; then of each block the query and the key (unless shared) [width + 1,
@@ -19,11 +19,19 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.kernels import clock, inlined, kernel
+from esd.kernels.attention_stream import (
+    COLUMNS,
+    FACTORS,
+    ROUNDS,
+    forget,
+    insert,
+    look_up,
+    normalize,
+)
 from esd.kernels.dense import multiply
 from esd.kernels.elementary import exp, tanh
 from esd.kernels.hashing import hash_one
 from esd.kernels.lanes import LANES
-from esd.kernels.recall import COLUMNS, FACTORS, ROUNDS, forget, insert, look_up, normalize
 
 # meaning of the first entries of ``settings``; what follows them are the periods of the clock
 STEP, SEEN, WIDTH, BLOCKS, HEADS, HEAD_SIZE, UNITS, SHARED, GATED, NORMALIZED, PERIODS = range(11)
@@ -44,8 +52,8 @@ class Reformer(NamedTuple):
         face: float32 [Σ periods, 2], see ``clock``.
         scratch: float32 [scratch_size]; what a step gives is in its first 2 · width + 1: both streams, and a one.
         streams: settings, rows, rings, filled, stamps and projections of each head of each block, all [blocks · heads,
-            …]; see ``recall.insert``, ``recall.look_up`` and ``hashing.hash_one``.
-        work: candidates, found, sums, and buckets of query and key; see ``recall.step``.
+            …]; see ``attention_stream.insert``, ``attention_stream.look_up`` and ``hashing.hash_one``.
+        work: candidates, found, sums, and buckets of query and key; see ``attention_stream.step``.
     """
 
     settings: Int64s

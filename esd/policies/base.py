@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from esd.vectorize import Layout
+from esd.evolution.layout import Layout
 
 Float32s = npt.NDArray[np.float32]
 
@@ -64,7 +64,7 @@ class Policy(Protocol):
 
 @runtime_checkable
 class Traceable(Protocol):
-    """A policy whose inside can be recorded; see ``esd.trace``. What is returned may be overwritten by the next act.
+    """A policy whose inside can be recorded (``evaluation.trace``); what it returns the next act may overwrite.
 
     Before the first act only the sizes are right.
     """

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.errors import UsageError
+from esd.evolution.layout import Layout
+from esd.evolution.noise import Purpose, uniforms
 from esd.kernels import convolution
 from esd.kernels.lanes import aligned_zeros
-from esd.noise import Purpose, uniforms
 from esd.policies.base import Interface, LoadsPieces, Policy, Traceable
-from esd.vectorize import Layout
 
 Float32s = npt.NDArray[np.float32]
 

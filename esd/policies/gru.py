@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from esd.config_policies import GruConfig
+from esd.config.policies import GruConfig
 from esd.kernels import gru
 from esd.kernels.lanes import aligned_zeros
 from esd.policies.base import Interface
-from esd.policies.remembering import RememberingPolicy, clock_face
+from esd.policies.recurrent import RememberingPolicy, clock_face
 
 
 class GruPolicy(RememberingPolicy):

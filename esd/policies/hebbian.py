@@ -16,12 +16,12 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from esd.config_policies import HebbianConfig
+from esd.config.policies import HebbianConfig
+from esd.evolution.layout import Layout
+from esd.evolution.noise import Purpose, normals, uniforms
 from esd.kernels import plastic
-from esd.noise import Purpose, normals, uniforms
 from esd.policies.base import Interface
 from esd.policies.perceptron import InitialWeights, Perceptron, PerceptronPolicy, layer_of
-from esd.vectorize import Layout
 
 Float32s = npt.NDArray[np.float32]
 

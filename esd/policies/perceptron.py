@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from esd.evolution.noise import Purpose, normals, uniforms
 from esd.kernels import plastic
 from esd.kernels.lanes import LANES, aligned_zeros
-from esd.noise import Purpose, normals, uniforms
 from esd.policies.base import Interface
 
 Float32s = npt.NDArray[np.float32]

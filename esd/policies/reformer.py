@@ -11,14 +11,14 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from esd.config_policies import ReformerConfig
+from esd.attention.hashing import Hash, angular, one_bucket
+from esd.attention.stream import Limits, allocate, scratch
+from esd.config.policies import ReformerConfig
 from esd.kernels import reformer
 from esd.kernels.lanes import aligned_zeros
 from esd.kernels.orthonormal import orthonormalize
-from esd.lsh.hashing import Hash, angular, one_bucket
-from esd.lsh.stream import Limits, allocate, scratch
 from esd.policies.base import Interface
-from esd.policies.remembering import RememberingPolicy, clock_face
+from esd.policies.recurrent import RememberingPolicy, clock_face
 
 WITH_BIAS = ("query", "key", "gate", "feed1", "feed2")
 

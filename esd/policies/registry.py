@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from esd.config_policies import (
+from esd.config.plugins import import_name
+from esd.config.policies import (
     GruConfig,
     HebbianConfig,
     ModuleConfig,
@@ -13,7 +14,6 @@ from esd.config_policies import (
     StaticConfig,
 )
 from esd.errors import UsageError
-from esd.plugins import import_name
 from esd.policies.base import Interface, Policy
 
 
@@ -58,7 +58,7 @@ def _user_policy(kind: str, settings: ModuleConfig, interface: Interface) -> Pol
     torch = sys.modules.get("torch")  # whoever wrote an nn.Module has imported it by now
     try:
         if torch is not None and issubclass(policy_class, torch.nn.Module):
-            from esd.policies.module import TorchPolicy
+            from esd.policies.torch_module import TorchPolicy
 
             policy: Policy = TorchPolicy(policy_class, interface, settings.kwargs)
         else:

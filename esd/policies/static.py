@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from esd.config_policies import StaticConfig
+from esd.config.policies import StaticConfig
+from esd.evolution.layout import Layout
 from esd.kernels import plastic
 from esd.policies.base import Interface
 from esd.policies.perceptron import InitialWeights, Perceptron, PerceptronPolicy, layer_of
-from esd.vectorize import Layout
 
 Float32s = npt.NDArray[np.float32]
 

@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks import attention, hebbian
 from benchmarks.noise import _sum_of_slices
-from esd.lsh.hashing import angular, one_bucket
-from esd.lsh.stream import Limits, Stream
-from tests.oracles.hebbian import HebbianOracle
+from esd.attention.hashing import angular, one_bucket
+from esd.attention.stream import Limits, Stream
+from tests.helpers.oracles.hebbian import HebbianOracle
 
 SIZES = (5, 8, 4)  # the largest weight of the first layer is positive, of the second negative
 OBSERVATION = np.random.default_rng(1).standard_normal(SIZES[0]).astype(np.float32)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.commands.shell import MPIRUN, TINY, esd
 
-IMPURE = "tests.impure:Impure-v0"
+IMPURE = "tests.helpers.impure:Impure-v0"
 
 
 def examined(*words: str | Path, cwd: Path, ranks: int = 0, code: int = 0) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ def write_another_canary(file: Path) -> None:
     """Begin the journal anew with another machine's canary."""
     import dataclasses
 
-    from esd import journal
+    from esd.run import journal
 
     header = journal.decode(file.read_bytes(), str(file)).header
     file.write_bytes(journal.encode_header(dataclasses.replace(header, canary="0" * 16)))

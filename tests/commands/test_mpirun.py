@@ -89,7 +89,12 @@ def test_wrong_use_is_told_once_with_code_2_through_mpirun(no_orphans: Path) -> 
 def test_an_exception_in_an_episode_ends_the_job_with_its_traceback_once(
     rank: int | None, no_orphans: Path
 ) -> None:
-    settings = ["--set", "env.id=tests.user_code:Failing-v0", "--set", "env.kwargs.how=raise"]
+    settings = [
+        "--set",
+        "env.id=tests.helpers.user_code:Failing-v0",
+        "--set",
+        "env.kwargs.how=raise",
+    ]
     settings += ["--set", "env.kwargs.share=0.9", "--set", "run.allow_drift=true"]
     if rank is not None:
         settings += ["--set", f"env.kwargs.rank={rank}"]

@@ -86,10 +86,8 @@ def test_settings_that_do_nothing_are_told_at_the_start(tmp_path: Path) -> None:
     words = ("train", "mine.toml", *TINY, "--set", "es.momentum=0.5", "--run", "run", "--json")
     result = esd(*words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.splitlines()[:2] == [
-        "es.momentum: no effect with es.optimizer = 'sgd'",
-        "es.beta1: no effect with es.optimizer = 'sgd'",
-    ]
+    told = result.stderr.splitlines()[0]
+    assert told == "es.momentum, es.beta1: no effect with es.optimizer = 'sgd'"
     quiet = esd("train", "--run", "run", "--json", cwd=tmp_path)
     assert "no effect" not in quiet.stderr
 
@@ -179,7 +177,7 @@ def test_fresh_asks_for_yes_before_it_deletes_a_run(run: Path) -> None:
         (["--run", "occupied"], ["occupied", "not a run"]),
         (["--run", "/proc/run"], ["/proc/run"]),
         (["--from", "occupied"], ["occupied"]),
-        (["--set", "policy.kind=tests.user_code:LackingPolicy"], ["layout"]),
+        (["--set", "policy.kind=tests.helpers.user_code:LackingPolicy"], ["layout"]),
         (
             ["--set", "env.id=esd/DamagedAnt-v0", "--set", "env.kwargs.leg=middle"],
             ["leg = 'middle'", "front_left"],
@@ -235,7 +233,7 @@ def test_too_many_members_without_a_finite_fitness_stop_the_run_with_the_reason(
 ) -> None:
     settings = (
         "--set",
-        "env.id=tests.user_code:Failing-v0",
+        "env.id=tests.helpers.user_code:Failing-v0",
         "--set",
         "es.common_random_numbers=none",
     )
@@ -255,7 +253,7 @@ def test_the_variants_without_a_finite_fitness_are_named(tmp_path: Path) -> None
     (tmp_path / "bodies.toml").write_text(
         """
         [env]
-        id = "tests.user_code:Failing-v0"
+        id = "tests.helpers.user_code:Failing-v0"
         kwargs = { share = 0.0 }
         [[env.variants]]
         name = "sound"
@@ -270,7 +268,7 @@ def test_the_variants_without_a_finite_fitness_are_named(tmp_path: Path) -> None
 
 
 def test_an_impure_environment_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    settings = ("--set", "env.id=tests.user_code:Leaky-v0")
+    settings = ("--set", "env.id=tests.helpers.user_code:Leaky-v0")
     refused = esd("train", *TINY, *settings, cwd=tmp_path)
     assert refused.returncode == 1
     assert "env.rebuild" in refused.stderr
@@ -318,7 +316,7 @@ def test_an_update_that_overflows_ends_the_run_and_keeps_the_generation_before(
 ) -> None:
     enormous = (
         "--set",
-        'env.wrappers=[{id = "tests.user_code:Doubled", kwargs = {factor = 1e39}}]',
+        'env.wrappers=[{id = "tests.helpers.user_code:Doubled", kwargs = {factor = 1e39}}]',
     )
     result = esd("train", *TINY, *enormous, "--set", "es.shaping=raw", "--run", "run", cwd=tmp_path)
     assert result.returncode == 1

@@ -13,9 +13,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from esd.config_tables import parse
-from esd.rollout import Rollout
-from esd.world import EpisodeSeeds
+from esd.config.tables import parse
+from esd.episodes.environments import EpisodeSeeds
+from esd.episodes.rollout import Rollout
 from esd_envs import ChangedBody
 from esd_envs.damaged_ant import DamagedAnt
 

@@ -14,12 +14,12 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import esd_envs
-from esd import purity
-from esd.config import Config
-from esd.doctor import State
-from esd.rollout import Rollout
-from esd.world import Outcome
-from tests.experiments import of_table
+from esd.config.settings import Config
+from esd.doctor import purity
+from esd.doctor.machine import State
+from esd.episodes.environments import Outcome
+from esd.episodes.rollout import Rollout
+from tests.helpers.configs import of_table
 
 gymnasium.register_envs(esd_envs)
 REGISTERED = sorted(name for name in gymnasium.registry if name.startswith("esd/"))

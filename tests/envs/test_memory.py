@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import esd_envs
-from esd.rollout import Rollout
-from tests.experiments import of_table
-from tests.oracles import memory as oracle
+from esd.episodes.rollout import Rollout
+from tests.helpers.configs import of_table
+from tests.helpers.oracles import memory as oracle
 
 gymnasium.register_envs(esd_envs)
 RECALL, MAZE = "esd/AssociativeRecall-v0", "esd/TMaze-v0"

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import esd_envs
-from esd import purity
-from esd.doctor import State
+from esd.doctor import purity
+from esd.doctor.machine import State
+from esd.episodes.environments import make_environment
+from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
-from esd.rollout import Rollout
-from esd.world import make_environment
 from esd_envs.popgym_worlds import IDS, MAX_EPISODE_STEPS, register
-from tests.experiments import of_table
+from tests.helpers.configs import of_table
 
 gymnasium.register_envs(esd_envs)
 installed = pytest.mark.skipif(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from esd.config import EnvironmentConfig, Wrapper
+from esd.config.settings import EnvironmentConfig, Wrapper
+from esd.episodes.environments import make_environment
 from esd.errors import UsageError
-from esd.world import make_environment
 from esd_envs import ZeroAction
-from tests.experiments import of_table
-from tests.user_code import Spaces
+from tests.helpers.configs import of_table
+from tests.helpers.user_code import Spaces
 
 OBSERVATIONS = spaces.Box(-1.0, 1.0, (3,))
 CASES = {

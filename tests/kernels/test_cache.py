@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
-PRINT_NOISE = "from esd.noise import Noise; print(Noise('gaussian', 0).epsilon(0, 0, 0, 3))"
+PRINT_NOISE = (
+    "from esd.evolution.noise import Noise; print(Noise('gaussian', 0).epsilon(0, 0, 0, 3))"
+)
 
 
 def noise_of(tree: Path) -> str:
@@ -50,7 +52,7 @@ class Listener(event.Listener):
     def on_end(self, e):
         pass
 event.register("numba:compile", Listener())
-from esd.noise import Noise
+from esd.evolution.noise import Noise
 epsilon = Noise("gaussian", 0).epsilon(0, 0, 0, 3)
 print(compilations.count("add"), epsilon.tobytes().hex())
 """

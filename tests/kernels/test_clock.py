@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from esd.policies.remembering import clock_face
+from esd.policies.recurrent import clock_face
 
 
 def test_its_face_is_sine_and_cosine_to_the_last_bits() -> None:

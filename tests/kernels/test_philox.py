@@ -15,9 +15,9 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
+from esd.evolution.noise import Purpose, key_words
 from esd.kernels import philox
-from esd.noise import Purpose, key_words
-from tests.oracles import philox as oracle
+from tests.helpers.oracles import philox as oracle
 
 KIND_CODES = {
     "gaussian": philox.GAUSSIAN,
@@ -59,7 +59,7 @@ STREAMS = [
 def fill(
     kind: str, seed: int, pair: int, generation: int, purpose: int, start: int, stop: int
 ) -> oracle.Float32s:
-    """Call the kernel with the types that ``esd.noise`` uses."""
+    """Call the kernel with the types that ``esd.evolution.noise`` uses."""
     out = np.zeros(stop - start, np.float32)
     counter = np.uint32(pair), np.uint32(generation), np.uint32(purpose)
     ones = np.ones(1, np.float32)
@@ -160,18 +160,18 @@ def test_streams_of_different_names_share_no_words() -> None:
 COMPUTE = r"""
 import hashlib, json
 import numpy as np
-from esd.config_policies import HebbianConfig, PolicyConfig
-from esd.kernels import banded, convolution, philox, plastic, recall
-from esd.lsh.batch import attend
-from esd.lsh.hashing import angular
-from esd.lsh.stream import Limits, Stream
-from esd.noise import NOISE_KINDS, Noise, Purpose, normals, uniforms
-from esd.optim import OPTIMIZERS, make_optimizer
+from esd.config.policies import HebbianConfig, PolicyConfig
+from esd.kernels import attention_sequence, attention_stream, convolution, philox, plastic
+from esd.attention.sequence import attend
+from esd.attention.hashing import angular
+from esd.attention.stream import Limits, Stream
+from esd.evolution.noise import NOISE_KINDS, Noise, Purpose, normals, uniforms
+from esd.evolution.optimizers import OPTIMIZERS, make_optimizer
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy
 from esd.policies.registry import make_policy
-from esd.shaping import SHAPINGS
-from esd.strategy import Decay, Strategy, mean_square
+from esd.evolution.shaping import SHAPINGS
+from esd.evolution.openai_es import Decay, Strategy, mean_square
 
 SEED = 0x123456789ABCDEF0
 
@@ -230,7 +230,7 @@ REPORT = """
 result = computed()
 assembly = "".join(
     text
-    for kernel in (philox.add, plastic.step, convolution.features, recall.steps, banded.attend)
+    for kernel in (philox.add, plastic.step, convolution.features, attention_stream.steps, attention_sequence.attend)
     for text in kernel.inspect_asm().values()
 )
 print(json.dumps({

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from esd.evolution.noise import Purpose, normals
+from esd.evolution.openai_es import euclidean_norm, mean_square
 from esd.kernels.reduce import REDUCTION_BLOCK, block_sums_of_squares, in_order
-from esd.noise import Purpose, normals
-from esd.strategy import euclidean_norm, mean_square
 
 B = 4096
 

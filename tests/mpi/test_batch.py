@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from esd.mpi.comm import Alone, Communicator
-from tests.experiments import small
+from tests.helpers.configs import small
+from tests.helpers.training import trained
 from tests.mpi.test_train import folder, h_alone, world
-from tests.training import trained
 
 __all__ = ["folder", "world"]  # fixtures
 
-MODULE = "policy.kind=tests.user_code:SmallModule"
+MODULE = "policy.kind=tests.helpers.user_code:SmallModule"
 CASES = {
     "hebbian": ("pendulum", "env.normalize_observations=true"),
     "hebbian on cartpole": ("cartpole",),

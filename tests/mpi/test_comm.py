@@ -7,8 +7,8 @@ import pytest
 from mpi4py import MPI
 
 from esd.errors import UsageError
+from esd.evolution.records import Records, Status
 from esd.mpi.comm import Communicator, JobFailedError, Ranks, agreement, gather
-from esd.records import Records, Status
 
 
 @pytest.fixture

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from esd.errors import UsageError
-from esd.evaluate import VariantResult, choose, evaluate
+from esd.evaluation.test_episodes import VariantResult, choose, evaluate
+from esd.evolution.state import make_strategy, start
 from esd.mpi.comm import Alone, Communicator, JobFailedError
 from esd.policies.base import Interface
 from esd.policies.registry import make_policy
-from esd.state import make_strategy, start
-from tests.experiments import of_table
+from tests.helpers.configs import of_table
 from tests.mpi.test_train import world
 
 __all__ = ["world"]  # a fixture
 
 BODIES = [
     {"name": "light", "kwargs": {"g": 2.0}},
-    {"name": "telling", "wrappers": ["tests.test_evaluate:Telling"]},
+    {"name": "telling", "wrappers": ["tests.evaluation.test_test_episodes:Telling"]},
     {"name": "moon", "kwargs": {"g": 1.62}, "unseen": True},
 ]
 

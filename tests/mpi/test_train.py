@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from mpi4py import MPI
 
-from esd.config import OPTIMIZER_NAMES, Config
+from esd.config.settings import Config
+from esd.evolution.openai_es import Strategy
+from esd.evolution.optimizers import OPTIMIZERS
+from esd.evolution.records import Records
 from esd.mpi.comm import Alone, Communicator, JobFailedError, Ranks, agreement
-from esd.records import Records
-from esd.stop import StopRequest
-from esd.strategy import Strategy
-from esd.update import NodeState, Step, UpdateFailedError
-from tests.experiments import REMEMBERING, WORLDS, remembering, small
-from tests.training import from_journal, trained
+from esd.training.node_state import NodeState, Step, UpdateFailedError
+from esd.training.stop import StopRequest
+from tests.helpers.configs import REMEMBERING, WORLDS, remembering, small
+from tests.helpers.training import from_journal, trained
 
 PENDULUM = ('env.id="Pendulum-v1"', "env.kwargs={}", "env.max_steps=60")
 CASES = {
@@ -33,7 +34,7 @@ CASES = {
             f"env.normalize_observations={n}",
             "es.weight_decay=0.01",
         )
-        for o, n in itertools.product(OPTIMIZER_NAMES, ("true", "false"))
+        for o, n in itertools.product(OPTIMIZERS, ("true", "false"))
     },
     **{
         f"pendulum, {noise}": small("pendulum", f"es.noise={noise}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esd.config_policies import RULES, PolicyConfig
-from esd.config_tables import parse
+from esd.config.policies import RULES, PolicyConfig
+from esd.config.tables import parse
 from esd.policies.base import Interface, LoadsPieces, Policy
 from esd.policies.registry import make_policy
-from tests.experiments import REMEMBERING
-from tests.user_code import CountingPolicy
+from tests.helpers.configs import REMEMBERING
+from tests.helpers.user_code import CountingPolicy
 
 POLICIES = {
     "hebbian": {"kind": "hebbian", "hidden": [9]},
@@ -34,9 +34,9 @@ POLICIES = {
         "head": "ABCD_lr",
         "order": "F",
     },
-    "a user's class": {"kind": "tests.user_code:CountingPolicy"},
-    "a torch module": {"kind": "tests.user_code:SmallModule", "kwargs": {"hidden": 6}},
-    "a torch module with a memory": {"kind": "tests.user_code:RecurrentModule"},
+    "a user's class": {"kind": "tests.helpers.user_code:CountingPolicy"},
+    "a torch module": {"kind": "tests.helpers.user_code:SmallModule", "kwargs": {"hidden": 6}},
+    "a torch module with a memory": {"kind": "tests.helpers.user_code:RecurrentModule"},
 }
 
 
@@ -121,7 +121,7 @@ def test_the_array_given_to_load_may_change_after_the_next_load(policy: Policy) 
 
 
 def test_the_users_class_is_really_the_users() -> None:
-    settings = parse({"policy": {"kind": "tests.user_code:CountingPolicy"}}, "test").policy
+    settings = parse({"policy": {"kind": "tests.helpers.user_code:CountingPolicy"}}, "test").policy
     assert isinstance(make_policy(settings, Interface(4, 3, False)), CountingPolicy)
 
 

@@ -7,12 +7,12 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from esd.config_tables import parse
+from esd.config.tables import parse
 from esd.errors import UsageError
 from esd.policies.base import Interface, LoadsPieces, Traceable
 from esd.policies.convolutional import ConvolutionalPolicy, areas
 from esd.policies.registry import make_policy
-from tests.oracles import convolution as oracle
+from tests.helpers.oracles import convolution as oracle
 
 Float32s = npt.NDArray[np.float32]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from esd.config_policies import GruConfig
+from esd.config.policies import GruConfig
 from esd.policies.base import Interface
 from esd.policies.gru import GruPolicy
-from tests.oracles.reformer import clock
+from tests.helpers.oracles.reformer import clock
 
 SEEN, ACTIONS, STEPS = 3, 2, 100
 

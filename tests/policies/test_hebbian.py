@@ -8,10 +8,10 @@ import itertools
 import numpy as np
 import pytest
 
-from esd.config_policies import ACTIVATIONS, INITIAL_WEIGHTS, NORMALIZATIONS, RULES, HebbianConfig
+from esd.config.policies import ACTIVATIONS, INITIAL_WEIGHTS, NORMALIZATIONS, RULES, HebbianConfig
 from esd.policies.base import Interface
 from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianPolicy
-from tests.oracles.hebbian import HebbianOracle
+from tests.helpers.oracles.hebbian import HebbianOracle
 
 STEPS = 200
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esd.config_policies import HebbianConfig, ReformerConfig
+from esd.config.policies import HebbianConfig, ReformerConfig
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy
+from esd.policies.recurrent import RememberingPolicy
 from esd.policies.reformer import ReformerPolicy
-from esd.policies.remembering import RememberingPolicy
-from tests.oracles import reformer as oracle
+from tests.helpers.oracles import reformer as oracle
 
 SEEN, ACTIONS, STEPS = 3, 2, 200
 SMALL = ReformerConfig(width=6, head_size=5, clock=(4, 64), hashes=2, buckets=8)

@@ -1,0 +1,1 @@
+"""What the Reformer remembers with: LSH attention and reversible blocks."""

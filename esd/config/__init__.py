@@ -1,0 +1,1 @@
+"""What a run is: settings, their checks, TOML files and shipped experiments."""

@@ -1,0 +1,88 @@
+"""Shipped experiments and the user's TOML files, as tables."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from esd.config.tables import (
+    copied,
+    drop_settings_of_other_algorithms,
+    drop_settings_of_other_kinds,
+)
+from esd.errors import UsageError, nearest
+
+
+def experiment_names() -> list[str]:
+    """The shipped experiments, sorted."""
+    folder = resources.files("esd.config") / "experiments"
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
+def read_experiment(experiment: str) -> tuple[str, dict[str, Any]]:
+    """Read an experiment by name, or a TOML file by path.
+
+    A file may begin with ``extends = "…"``, another experiment or a file beside it, and then says only what differs.
+
+    Returns:
+        Its name (the file's stem) and its tables.
+
+    Raises:
+        UsageError: if there is no such experiment or file, it is not TOML, or it extends itself.
+    """
+    return Path(experiment).stem, _read_extended(experiment, ())
+
+
+def _read_extended(experiment: str, readers: tuple[str, ...]) -> dict[str, Any]:
+    """The tables of an experiment over those that it extends; ``readers`` are those that extend it."""
+    place = Path(experiment).resolve()  # one file has many paths: "../x/me.toml" in x
+    if any(Path(reader).resolve() == place for reader in readers):
+        raise UsageError(f"{' extends '.join((*readers, experiment))}: it extends itself")
+    table = _read_toml(experiment)
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise UsageError(f"{experiment}: extends = {base}: expected an experiment or a TOML file")
+    if base not in experiment_names():
+        base = str(Path(experiment).parent / base)
+    return _merged(_read_extended(base, (*readers, experiment)), table)
+
+
+def _read_toml(experiment: str) -> dict[str, Any]:
+    """The tables in an experiment's own file."""
+    if experiment in experiment_names():
+        text = (resources.files("esd.config") / "experiments" / f"{experiment}.toml").read_text(
+            "utf-8"
+        )
+    elif experiment.endswith(".toml") or Path(experiment).is_file():
+        try:
+            text = Path(experiment).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{experiment}: can't be read ({error})") from None
+    else:
+        hint = nearest(experiment, experiment_names())
+        raise UsageError(f"experiment {experiment!r}: no such experiment or TOML file, {hint}")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{experiment}: not valid TOML, {error}") from None
+
+
+def _merged(base: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """``table`` over ``base``, table by table; of a policy of another kind only what that kind knows is kept."""
+    result = copied(base)
+    for key, value in table.items():
+        before = result.get(key)
+        nested = isinstance(before, dict) and isinstance(value, Mapping)
+        if nested and key == "policy" and "kind" in value:
+            drop_settings_of_other_kinds(before, value["kind"])  # type: ignore[arg-type]
+        elif nested and key == "es" and "algorithm" in value:
+            drop_settings_of_other_algorithms(before, value["algorithm"])  # type: ignore[arg-type]
+        result[key] = _merged(before, value) if nested else value  # type: ignore[arg-type]
+    return result

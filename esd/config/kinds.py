@@ -1,0 +1,67 @@
+"""What a setting such as ``es.optimizer`` may name: built in, from an installed package, or ``module:Name``.
+
+One table per seam. A built-in one is a line here; a package of one's own offers others as entry points of the same
+form. Nothing is imported before a name is looked up.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from esd.config.plugins import import_name
+from esd.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """The names that one setting may have.
+
+    Attributes:
+        setting: the setting, for messages: ``policy.kind``.
+        group: of entry points in which packages offer more.
+        built_in: by name, where each is: ``module:NAME``.
+    """
+
+    setting: str
+    group: str
+    built_in: Mapping[str, str]
+
+    @functools.cached_property
+    def installed(self) -> dict[str, metadata.EntryPoint]:
+        """What installed packages offer, by name; a built-in name can't be taken."""
+        offered = metadata.entry_points(group=self.group)
+        return {point.name: point for point in offered if point.name not in self.built_in}
+
+    def names(self) -> list[str]:
+        """All names, the built-in ones first."""
+        return [*self.built_in, *sorted(self.installed)]
+
+    def find(self, name: str) -> Any:
+        """What a name stands for.
+
+        Raises:
+            UsageError: if there is no such name, or it can't be imported.
+        """
+        if name in self.built_in:
+            module, _, attribute = self.built_in[name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        if name in self.installed:
+            try:
+                return self.installed[name].load()
+            except (ImportError, AttributeError) as error:
+                raise UsageError(
+                    f"{self.setting} = {name!r}: {self.installed[name].value} can't be imported ({error})"
+                ) from error
+        if ":" in name:
+            return import_name(name, self.setting)
+        raise UsageError(f"{self.setting} = {name!r}: {nearest(name, self.names())}")
+
+
+ALGORITHMS = Kinds(
+    "es.algorithm", "esd.algorithms", {"openai_es": "esd.evolution.openai_es:OPENAI_ES"}
+)

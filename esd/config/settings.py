@@ -1,0 +1,209 @@
+"""What a run is: frozen dataclasses; every field has a type, a default, a check and a text.
+
+``config_policies`` has those of the policies; ``config_tables`` reads and writes all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from esd.config.fields import NOT_NEGATIVE, POSITIVE, SECOND_VERSION, SHARE, setting
+from esd.config.kinds import ALGORITHMS
+from esd.config.policies import PolicyConfig
+
+NOISE_NAMES = ("gaussian", "rademacher", "binomial")
+COMMON_RANDOM_NUMBERS = ("none", "pair", "generation")
+REBUILD = ("auto", "always", "never")
+REDUCTION_NAMES = ("mean", "min", "mean_of_ranks")
+DEVICES = ("cpu", "cuda", "auto")
+DEFAULT_EXPERIMENT = "cartpole"
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """A Gymnasium wrapper around the environment, the first listed innermost."""
+
+    id: str = setting("", "module:Class", expected="module:Class", check=lambda v: ":" in v)
+    kwargs: dict[str, Any] = setting({}, "keyword arguments of the wrapper")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the bodies (or worlds) that a member is evaluated on: [env] with some of it changed."""
+
+    name: str = setting("", "what it is called in every result", expected="a name", check=bool)
+    id: str = setting("", "another Gymnasium id; empty: env.id")
+    kwargs: dict[str, Any] = setting({}, "over env.kwargs")
+    wrappers: tuple[Wrapper, ...] = setting((), "around those of env.wrappers")
+    unseen: bool = setting(False, "left out of training: only esd eval opens it")
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """[env]: where members live, and what one evaluation of a member is."""
+
+    id: str = setting(
+        "CartPole-v1",
+        "a Gymnasium id, or module:Env-v0 whose module registers it",
+        expected="a Gymnasium id",
+        check=bool,
+    )
+    kwargs: dict[str, Any] = setting({}, "keyword arguments of gymnasium.make")
+    wrappers: tuple[Wrapper, ...] = setting(
+        (), 'wrappers, innermost first: "module:Class" or {id = "module:Class", kwargs = {…}}'
+    )
+    variants: tuple[Variant, ...] = setting(
+        (),
+        "bodies that each member is evaluated on, as [[env.variants]] tables: name, kwargs, wrappers, id, unseen",
+    )
+    episodes_per_member: int = setting(
+        1,
+        "episodes a member is evaluated on, on every variant; its return there is their mean",
+        **POSITIVE,
+    )
+    max_steps: int = setting(
+        0,
+        "stop an episode after so many steps; 0: only the environment's own limit",
+        **NOT_NEGATIVE,
+    )
+    stop_after_negative: int = setting(
+        0, "stop an episode at the n-th consecutive negative reward; 0: never", **NOT_NEGATIVE
+    )
+    normalize_observations: bool = setting(
+        False, "scale observations by the mean and deviation seen so far in the run"
+    )
+    rebuild: str = setting(
+        "auto",
+        "make the environment anew for every episode, because it leaks through reset(); auto: if it keeps a Box2D "
+        "world, as BipedalWalker and CarRacing do",
+        choices=REBUILD,
+    )
+
+    @property
+    def trained(self) -> tuple[Variant, ...]:
+        """The variants that training uses; one without a name or a change if none are given."""
+        return tuple(v for v in self.variants if not v.unseen) or (Variant(),)
+
+    def of_variant(self, variant: Variant) -> EnvironmentConfig:
+        """The environment of one variant, without variants."""
+        return dataclasses.replace(
+            self,
+            id=variant.id or self.id,
+            kwargs={**self.kwargs, **variant.kwargs},
+            wrappers=(*self.wrappers, *variant.wrappers),
+            variants=(),
+        )
+
+
+@dataclass(frozen=True)
+class VariantsConfig:
+    """[variants]: from a member's returns on the bodies in env.variants to its fitness."""
+
+    reduce: str = setting(
+        "mean",
+        "mean of its returns, min: the worst of them, or mean_of_ranks: of its centered ranks on each, for bodies "
+        "whose returns are of different sizes",
+        choices=REDUCTION_NAMES,
+    )
+
+
+@dataclass(frozen=True)
+class EvolutionSettings:
+    """[es]: the evolution strategy. Every algorithm has these settings; its own stand in its file."""
+
+    algorithm: str = setting(
+        "openai_es", "the evolution strategy (esd list algorithms)", since=SECOND_VERSION
+    )
+    sigma: float = setting(0.1, "standard deviation of the perturbations", **POSITIVE)
+    fitness_penalty: float = setting(
+        0.0,
+        "penalty·mean(h²) of a member is subtracted from its return before ranking",
+        **NOT_NEGATIVE,
+    )
+    noise: str = setting("gaussian", "distribution of the perturbations", choices=NOISE_NAMES)
+    common_random_numbers: str = setting(
+        "pair",
+        "who shares episode seeds and initial weights: nobody, a mirrored pair, or a whole generation",
+        choices=COMMON_RANDOM_NUMBERS,
+    )
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong although every setting by itself is right: a line each."""
+        yield from ()
+
+    def unused(self) -> Iterator[str]:
+        """The settings that do nothing beside the others: by ``optimizer``, those of other optimizers."""
+        yield from ()
+
+
+def _default_algorithm() -> EvolutionSettings:
+    settings: EvolutionSettings = ALGORITHMS.find("openai_es").settings()
+    return settings
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """[run]: cadences and limits; none of these changes h, so all may change on resume."""
+
+    checkpoint_every: int = setting(10, "generations between checkpoints", **POSITIVE)
+    center_every: int = setting(
+        1,
+        "generations between evaluations of the center h, which decide «best»; 0: never",
+        **NOT_NEGATIVE,
+    )
+    center_episodes: int = setting(16, "episodes of such an evaluation", **POSITIVE)
+    target_return: float | None = setting(None, "stop when the center's mean return reaches this")
+    max_hours: float | None = setting(
+        None,
+        "stop, to be resumed, after so many hours of this call",
+        **POSITIVE,
+    )
+    deadline_minutes: float = setting(
+        60.0, "give up when the other ranks haven't reached a collective in this time", **POSITIVE
+    )
+    max_failed_share: float = setting(
+        0.5,
+        "stop the run when more than this share of a generation has a NaN or infinite fitness",
+        **SHARE,
+    )
+    allow_drift: bool = setting(
+        False, "go on although ranks (or a resumed run's machine) compute different bits"
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    seed: int = setting(
+        0, "one seed for everything", expected="0 to 2⁶⁴ − 1", check=lambda v: 0 <= v < 2**64
+    )
+    generations: int = setting(
+        100, "updates of h", expected="0 to 2³² − 1", check=lambda v: 0 <= v < 2**32
+    )
+    population: int = setting(
+        128,
+        "members per generation, in mirrored pairs",
+        expected="an even number above 0",
+        check=lambda v: v > 0 and v % 2 == 0,
+    )
+    device: str = setting(
+        "cpu",
+        "where networks run: cpu, cuda (each rank of a node on a GPU of its own), or auto: cuda if there is one; "
+        "stored as found",
+        choices=DEVICES,
+    )
+    batch_members: int = setting(
+        0,
+        "members that a rank evaluates in lock-step through torch; 0: on the cpu one after the other through compiled "
+        "kernels, on cuda 256",
+        **NOT_NEGATIVE,
+    )
+    env: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)
+    variants: VariantsConfig = dataclasses.field(default_factory=VariantsConfig)
+    policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
+    es: EvolutionSettings = dataclasses.field(default_factory=_default_algorithm)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)

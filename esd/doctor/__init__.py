@@ -1,0 +1,1 @@
+"""Examines machines and environments, and measures them."""

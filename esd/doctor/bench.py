@@ -1,0 +1,276 @@
+"""Measurements that tell what a machine can do with esd: each beside its limit or its rival, in one run.
+
+Machines are shared and noisy, so a figure and what it is compared with are taken in turns, and the ratio is the median
+over rounds with its quartiles.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.policies import HebbianConfig
+from esd.config.settings import Config
+from esd.episodes.environments import make_environment
+from esd.episodes.rollout import Rollout
+from esd.evolution.noise import NOISE_KINDS, Noise
+from esd.evolution.openai_es import Decay, Strategy
+from esd.evolution.optimizers import make_optimizer
+from esd.evolution.records import Records, Status
+from esd.evolution.state import start
+from esd.kernels import bandwidth
+from esd.kernels.lanes import aligned_zeros
+from esd.mpi.comm import Alone, Communicator
+from esd.policies.base import Interface
+from esd.policies.hebbian import HebbianPolicy
+from esd.training.node_state import NodeState
+
+NETWORKS = {"Ant": (28, (128, 64), 8), "CarRacing": (648, (128, 64), 3)}
+NOISE_COORDINATES = 456_640  # the CarRacing network's coefficients
+NOISE_PAIRS = 20
+UPDATE_COORDINATES = 2_000_000
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One figure and what it is compared with.
+
+    Attributes:
+        name: what was measured.
+        value: median over rounds.
+        unit: of value and reference.
+        reference_name: what it is compared with; empty if with nothing.
+        reference: its median; None without.
+        ratio: median over rounds of value/reference; for rates more is better, for times less.
+        quartiles: of that ratio (of the value, without a reference).
+    """
+
+    name: str
+    value: float
+    unit: str
+    reference_name: str = ""
+    reference: float | None = None
+    ratio: float | None = None
+    quartiles: tuple[float, float] = (0.0, 0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def compared(
+    name: str,
+    unit: str,
+    ours: Callable[[], float],
+    reference_name: str,
+    reference: Callable[[], float],
+    rounds: int,
+) -> Measurement:
+    """Take two figures in turns."""
+    ours()
+    reference()
+    pairs = np.array([(ours(), reference()) for _ in range(rounds)])
+    ratios = pairs[:, 0] / pairs[:, 1]
+    low, high = np.quantile(ratios, (0.25, 0.75))
+    return Measurement(
+        name,
+        float(np.median(pairs[:, 0])),
+        unit,
+        reference_name,
+        float(np.median(pairs[:, 1])),
+        float(np.median(ratios)),
+        (float(low), float(high)),
+    )
+
+
+def kernel(rounds: int) -> Iterator[Measurement]:
+    """The plastic step (update, normalize, forward) beside the memory traffic that it can't do without."""
+    repeats = 200
+    for name, (inputs, hidden, outputs) in NETWORKS.items():
+        policy = HebbianPolicy(Interface(inputs, outputs, True), HebbianConfig(hidden=hidden))
+        policy.load(policy.initial_parameters(0))
+        policy.reset(0)
+        observation = np.random.default_rng(0).standard_normal(inputs).astype(np.float32)
+        connections = sum(a * b for a, b in _layers(inputs, hidden, outputs))
+        # 24 bytes per connection: w, A′, B′, C′, D′ read and w written; no padding
+        memory = aligned_zeros(-(-connections // 16) * 80)
+
+        def step(policy: HebbianPolicy = policy, x: npt.NDArray[np.float32] = observation) -> float:
+            return _microseconds(lambda: [policy.act(x) for _ in range(repeats)], repeats)
+
+        def floor(memory: npt.NDArray[np.float32] = memory) -> float:
+            return _microseconds(lambda: bandwidth.touch_often(memory, repeats), repeats)
+
+        yield compared(
+            f"plastic step, {name} network, {connections:,} weights", "µs", step,
+            "memory traffic alone, 24 B per weight", floor, rounds,
+        )  # fmt: skip
+
+
+def _layers(inputs: int, hidden: tuple[int, ...], outputs: int) -> list[tuple[int, int]]:
+    sizes = (inputs, *hidden, outputs)
+    return list(itertools.pairwise(sizes))
+
+
+def _microseconds(work: Callable[[], object], repeats: int) -> float:
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) / repeats * 1e6
+
+
+def noise(rounds: int) -> Iterator[Measurement]:
+    """Rebuilding and accumulating perturbations, one thread, beside drawing as many normals with torch."""
+    import torch
+
+    torch.set_num_threads(1)
+    drawn = torch.empty(NOISE_COORDINATES)
+    weights = np.linspace(-1, 1, NOISE_PAIRS, dtype=np.float32)
+    out = np.empty(NOISE_COORDINATES, np.float32)
+    samples = NOISE_PAIRS * NOISE_COORDINATES / 1e6
+
+    def torch_normals() -> float:
+        began = time.perf_counter()
+        for _ in range(NOISE_PAIRS):
+            drawn.normal_()
+        return samples / (time.perf_counter() - began)
+
+    for kind in NOISE_KINDS:
+
+        def rebuilt(source: Noise = Noise(kind, 0)) -> float:  # noqa: B008  # one per kind, on purpose
+            began = time.perf_counter()
+            source.accumulate(weights, 0, out)
+            return samples / (time.perf_counter() - began)
+
+        yield compared(
+            f"{kind} noise, rebuilt and accumulated", "M/s", rebuilt,
+            "torch.randn, drawn only", torch_normals, rounds,
+        )  # fmt: skip
+
+
+def rollout(config: Config, seconds: float, rounds: int) -> Iterator[Measurement]:
+    """Episodes of an experiment's members beside the bare environment with random actions; resets included."""
+    play = _Episodes(config)
+    env = make_environment(config.env)
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(1000)]
+    yield compared(
+        f"{config.env.id} with its {config.policy.kind} policy, one rank", "steps/s",
+        lambda: play.rate(seconds),
+        "the bare environment, random actions", lambda: bare_rate(env, actions, seconds), rounds,
+    )  # fmt: skip
+
+
+class _Episodes:
+    """Members of generation 0, one after the other."""
+
+    def __init__(self, config: Config) -> None:
+        self._rollout = Rollout(config)
+        self._h = self._rollout.policy.initial_parameters(config.seed)
+        self._member = 0
+
+    def rate(self, seconds: float) -> float:
+        """Environment steps per second."""
+        steps, began = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - began) < seconds:
+            seeds = self._rollout.member_seeds(0, self._member)
+            steps += self._rollout.evaluate(self._h, seeds).steps
+            self._member += 1
+        return steps / elapsed
+
+
+def bare_rate(env: gymnasium.Env[Any, Any], actions: list[Any], seconds: float) -> float:
+    """Steps per second of an environment that is given one action after the other, resets included."""
+    env.reset(seed=0)
+    steps, began = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - began) < seconds:
+        for action in actions:
+            _, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                env.reset()
+        steps += len(actions)
+    return steps / elapsed
+
+
+def ranks(comm: Communicator, config: Config, seconds: float, rounds: int) -> Iterator[Measurement]:
+    """All ranks at once beside rank 0 with the machine to itself, and what one exchange of records takes."""
+    episodes = _Episodes(config)
+    episodes.rate(0.1)
+
+    def together() -> float:
+        return _sum(comm, episodes.rate(seconds))
+
+    def alone() -> float:
+        return _sum(comm, episodes.rate(seconds) if comm.rank == 0 else 0.0)
+
+    together()
+    pairs = np.array([(together(), alone()) for _ in range(rounds)])
+    speedups = pairs[:, 0] / pairs[:, 1]
+    low, high = np.quantile(speedups, (0.25, 0.75))
+    yield Measurement(
+        f"{config.env.id} on {comm.size} ranks", float(np.median(pairs[:, 0])), "steps/s",
+        "rank 0 alone", float(np.median(pairs[:, 1])), float(np.median(speedups)),
+        (float(low), float(high)),
+    )  # fmt: skip
+    yield from _exchange(comm, config.population, 20 * rounds)
+    yield from _update(comm, rounds)
+
+
+def _exchange(comm: Communicator, population: int, rounds: int) -> Iterator[Measurement]:
+    """What one exchange of records takes when all ranks are there."""
+    table = Records(population, 0, 0).table.reshape(-1)
+    times = []
+    for _ in range(rounds):
+        comm.sum(np.zeros(1, np.uint64), "getting in step")
+        began = time.perf_counter()
+        comm.sum(table, "measuring the exchange")
+        times.append((time.perf_counter() - began) * 1e6)
+    low, high = np.quantile(times, (0.25, 0.75))
+    yield Measurement(
+        f"exchange of {population} records ({table.nbytes:,} B)",
+        float(np.median(times)), "µs", quartiles=(float(low), float(high)),
+    )  # fmt: skip
+
+
+def _update(comm: Communicator, rounds: int) -> Iterator[Measurement]:
+    """The update of h by Adam: all ranks of a node their slices, beside rank 0 all of it."""
+    strategy = Strategy(
+        Noise("gaussian", 0),
+        2 * NOISE_PAIRS,
+        Decay(0.1),
+        Decay(0.01),
+        make_optimizer("adam"),
+    )
+    h = np.zeros(UPDATE_COORDINATES, np.float32)
+    records = Records(2 * NOISE_PAIRS, 0, 0)
+    for row in range(records.members):
+        records.write(row, returns=[row**1.5], steps=1, episodes=1, status=Status.DONE)
+    with comm.node() as node:
+        shared = NodeState(node, strategy, start(strategy, h, 0))
+        own = NodeState(Alone(), strategy, start(strategy, h, 0)) if comm.rank == 0 else None
+
+        def together() -> float:
+            comm.sum(np.zeros(1, np.uint64), "getting in step")
+            return _microseconds(lambda: shared.advance(records), 1000)
+
+        def alone() -> float:
+            comm.sum(np.zeros(1, np.uint64), "getting in step")
+            return _microseconds(lambda: own.advance(records), 1000) if own else 1.0
+
+        yield compared(
+            f"update of {UPDATE_COORDINATES:,} coordinates by {2 * NOISE_PAIRS} members, {node.size} ranks",
+            "ms", together, "rank 0 alone", alone, rounds,
+        )  # fmt: skip
+
+
+def _sum(comm: Communicator, rate: float) -> float:
+    """Σ of the ranks' rates, as whole steps per second."""
+    total = np.array([int(rate)], np.uint64)
+    comm.sum(total, "adding rates")
+    return float(total[0])

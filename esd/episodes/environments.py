@@ -1,0 +1,388 @@
+"""The environment's side of an episode: made, wrapped, seeded, and met by a policy as numbers in and numbers out.
+
+A ``World`` plays episodes as a generator that yields observations and is sent outputs. So one text serves both ways
+of evaluating: ``Rollout`` lets one policy answer at once, ``esd.lockstep`` many in lock-step.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+import esd_envs
+from esd.config.plugins import import_name, make_working_directory_importable
+from esd.config.settings import EnvironmentConfig, Variant
+from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
+from esd.episodes.spaces import ActionDecoder, ObservationFlattener
+from esd.errors import UsageError, nearest
+from esd.evolution.noise import Purpose, consecutive_words, words
+from esd.evolution.observations import ObservationStatistics
+from esd.evolution.records import Status
+from esd.kernels import actions
+from esd.policies.base import Interface
+
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+Environment = gymnasium.Env[Any, Any]
+
+gymnasium.register_envs(esd_envs)  # importing it has registered them
+
+
+def make_environment(config: EnvironmentConfig) -> Environment:
+    """Make the environment with its wrappers.
+
+    Raises:
+        UsageError: if the id is unknown, its keyword arguments or its wrappers don't fit, or a dependency is missing.
+    """
+    make_working_directory_importable()
+    try:
+        env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
+    except (gymnasium.error.Error, ImportError) as error:
+        hint = ""
+        if isinstance(error, gymnasium.error.UnregisteredEnv | ModuleNotFoundError):
+            hint = f" ({nearest(config.id, list(gymnasium.registry))})"
+            if len(hint) > 200:
+                hint = " (esd list environments shows those installed)"
+        raise UsageError(f"env.id = {config.id!r}: {_one_line(error)}{hint}") from error
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"env.id = {config.id!r} with env.kwargs = {config.kwargs}: {_one_line(error)}"
+        ) from error
+    for wrapper in config.wrappers:
+        wrapper_class = import_name(wrapper.id, "env.wrappers")
+        try:
+            env = wrapper_class(env, **wrapper.kwargs)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"env.wrappers: {wrapper.id} with {wrapper.kwargs}: {_one_line(error)}"
+            ) from error
+    return env
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def step_limit(env: Environment, config: EnvironmentConfig) -> int:
+    """Steps after which an episode ends at the latest.
+
+    Raises:
+        UsageError: if neither the environment nor ``env.max_steps`` says so: an episode might never end.
+    """
+    own = env.spec.max_episode_steps if env.spec is not None else None
+    limits = [limit for limit in (own, config.max_steps) if limit]
+    if not limits:
+        raise UsageError(
+            f"env.id = {config.id!r} has no step limit of its own; set env.max_steps, or an episode may never end"
+        )
+    return min(limits)
+
+
+def keeps_box2d_world(env: Environment) -> bool:
+    """Whether an environment keeps a Box2D world: its contact order survives a reset, and with it the last episode.
+
+    One whose ``metadata`` says ``"rebuilds_world": True`` makes a new world in every reset itself.
+    """
+    world = getattr(env.unwrapped, "world", None)
+    return type(world).__name__ == "b2World" and not env.unwrapped.metadata.get("rebuilds_world")
+
+
+def seed_global_generators(seed: int) -> None:
+    """Seed Python's and numpy's global generators with 32 bits, for environments that still use them."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+
+
+def global_generators() -> tuple[Any, ...]:
+    """Where Python's and numpy's global generators stand."""
+    _, key, *rest = np.random.get_state()  # noqa: NPY002  # whether an environment has used it
+    return (random.getstate(), np.asarray(key).tobytes(), *rest)
+
+
+@dataclass(frozen=True)
+class EpisodeSeeds:
+    """What makes one episode the one it is.
+
+    Attributes:
+        environment: for ``reset`` and the global generators, 31 bits.
+        policy: for the initial weights, 64 bits.
+        variant: which of the trained variants it is played on.
+    """
+
+    environment: int
+    policy: int
+    variant: int = 0
+
+    @classmethod
+    def named(
+        cls,
+        seed: int,
+        purpose: Purpose,
+        generation: int,
+        owner: int,
+        episode: int,
+        variant: int = 0,
+    ) -> EpisodeSeeds:
+        """The seeds of an episode by its coordinates; two purposes never share any, the variants do."""
+        return cls._of_words(words(seed, purpose, episode, owner, generation).tolist(), variant)
+
+    @classmethod
+    def consecutive(
+        cls, seed: int, purpose: Purpose, generation: int, owner: int, variants: Sequence[int]
+    ) -> list[EpisodeSeeds]:
+        """The seeds of the episodes 0, 1, …, each on its variant: what ``named`` gives one by one."""
+        w = consecutive_words(seed, purpose, len(variants), 0, owner, generation)
+        of_episodes = zip(w.T.tolist(), variants, strict=True)
+        return [cls._of_words(w, variant) for w, variant in of_episodes]
+
+    @classmethod
+    def _of_words(cls, w: list[int], variant: int) -> EpisodeSeeds:
+        return cls(w[0] & 0x7FFFFFFF, w[2] | w[3] << 32, variant)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What evaluating something gave.
+
+    Attributes:
+        returns: on each variant the mean over its episodes; NaN if one failed, or if there was none.
+        steps: environment steps of all episodes.
+        episodes: how many.
+        status: the worst of them.
+        observations: how many are in the sums that ``World.observed`` gives.
+    """
+
+    returns: tuple[float, ...]
+    steps: int
+    episodes: int
+    status: Status
+    observations: int
+
+
+Episodes = Generator[Float32s, Float32s, Outcome]
+
+
+class _Body:
+    """One variant's environment, and what lies between it and a network.
+
+    Attributes:
+        limit: of an episode's steps.
+        observe: makes observations flat.
+        decode: makes actions of outputs.
+        interface: the sizes, and whether actions are bounded.
+        compiled: plays whole episodes, if the environment and the policy can.
+    """
+
+    def __init__(self, config: EnvironmentConfig) -> None:
+        self._config = config
+        self._environment = make_environment(config)
+        self._rebuild = config.rebuild == "always" or (
+            config.rebuild == "auto" and keeps_box2d_world(self._environment)
+        )
+        self.limit = step_limit(self._environment, config)
+        self.observe = ObservationFlattener(self._environment.observation_space, config.id)
+        self.decode = ActionDecoder(self._environment.action_space, config.id)
+        self.interface = Interface(self.observe.size, self.decode.size, self.decode.bounded)
+        results = self._environment.metadata.get("results")
+        self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
+        self.compiled: CompiledEpisodes | None = None
+
+    def compile_with(self, policy: HasNetwork) -> None:
+        """Play compiled episodes with a policy from now on, if the environment offers them."""
+        if (
+            self._rebuild or self._config.wrappers or self.units
+        ):  # an episode's results are told in Python
+            return
+        environment = offered(self._environment, self._config.id)
+        if environment is not None:
+            self.compiled = CompiledEpisodes(environment, policy, self.observe.size, self.decode)
+
+    def begin(self) -> Environment:
+        """The environment, fit for an episode: made anew if the last one may have left something in it."""
+        if self._rebuild:
+            self._environment.close()
+            self._environment = make_environment(self._config)
+        return self._environment
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._environment.close()
+
+
+UNSCALED: tuple[Float64s, Float64s] = (np.empty(0), np.empty(0))
+
+
+class World:
+    """The trained variants as a policy meets them: flat observations in, outputs of the network back.
+
+    Attributes:
+        interface: the sizes, and whether actions are bounded; the same on all variants.
+        variants: their names.
+        info: what the environment said with the last step of the last episode.
+    """
+
+    def __init__(self, config: EnvironmentConfig) -> None:
+        """Make the environments.
+
+        Raises:
+            UsageError: if the config asks for what doesn't exist or doesn't fit together.
+        """
+        self._config = config
+        self.variants = tuple(variant.name for variant in config.trained)
+        self._bodies = [_body(config, variant) for variant in config.trained]
+        self.interface = self._bodies[0].interface
+        for name, body in zip(self.variants, self._bodies, strict=True):
+            if body.interface != self.interface:
+                raise UsageError(
+                    f"env.variants: {name!r} has {body.interface.described()}, but {self.variants[0]!r} has "
+                    f"{self.interface.described()}; one network has to fit all"
+                )
+        self._scale: tuple[Float64s, Float64s] | None = None
+        self._sums = np.zeros((2, self.interface.observation_size))
+        self.info: dict[str, Any] = {}
+
+    def step_limit(self, variant: int) -> int:
+        """Steps after which an episode on a variant ends at the latest."""
+        return self._bodies[variant].limit
+
+    def units(self, variant: int) -> dict[str, str]:
+        """The results that a variant's environment tells at the end of an episode, by name with their units.
+
+        They are what its ``metadata["results"]`` lists, such as {"distance": "m"}; their values are in ``info``.
+        """
+        return self._bodies[variant].units
+
+    def outputs_are_squashed(self, squashed: bool) -> None:
+        """Say whether the policy's outputs lie in [−1, 1] already."""
+        for body in self._bodies:
+            body.decode.outputs_are_squashed(squashed)
+
+    def compile_with(self, policy: HasNetwork) -> None:
+        """Play whole episodes with a policy, without asking for outputs, wherever that is possible."""
+        for body in self._bodies:
+            body.compile_with(policy)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether any of the bodies plays compiled episodes."""
+        return any(body.compiled is not None for body in self._bodies)
+
+    def use_statistics(self, statistics: ObservationStatistics) -> None:
+        """Freeze the observation statistics that all following episodes are normalized by."""
+        self._scale = statistics.scale() if statistics.size else None
+
+    def observed(self, outcome: Outcome) -> Float64s | None:
+        """Count, sums and squares of the last evaluation's observations, or None without normalization.
+
+        An episode without a finite return has no part in them.
+        """
+        if not self._config.normalize_observations:
+            return None
+        return np.concatenate([[float(outcome.observations)], *self._sums])
+
+    def play(
+        self,
+        seeds: Sequence[EpisodeSeeds],
+        begin: Callable[[EpisodeSeeds], None],
+        limit: int | None = None,
+        stepwise: bool = False,
+    ) -> Episodes:
+        """Play one episode per seed, of at most ``limit`` steps if given.
+
+        Yields observations, float32 [observation_size], in a buffer that the next one overwrites, and wants the
+        policy's outputs, float32 [action_size], sent back for each. Compiled episodes yield nothing.
+
+        Args:
+            seeds: of the episodes.
+            begin: called at the start of each, before the environment is reset; not of a compiled one.
+            limit: of an episode's steps.
+            stepwise: yield every observation, also of what could be played compiled; the bits are the same.
+
+        Returns:
+            What the episodes gave.
+        """
+        self._sums[...] = 0.0
+        totals, counts = [0.0] * len(self._bodies), [0] * len(self._bodies)
+        steps = observations = 0
+        for episode in seeds:
+            body = self._bodies[episode.variant]
+            sums = self._sums.copy() if self._scale is not None else self._sums
+            if body.compiled is None or stepwise:
+                begin(episode)
+                episode_return, episode_steps = yield from self._episode(body, episode, limit)
+            else:
+                self.info = {}
+                episode_return, episode_steps = body.compiled.play(
+                    episode.environment,
+                    episode.policy,
+                    (min(body.limit, limit or body.limit), self._config.stop_after_negative),
+                    self._scale or UNSCALED,
+                    self._sums,
+                )
+            totals[episode.variant] += episode_return
+            counts[episode.variant] += 1
+            steps += episode_steps
+            if math.isfinite(episode_return):
+                observations += episode_steps  # one before each
+            else:  # it may have been observed once more, before an action that is none
+                self._sums[...] = sums
+        returns = tuple(
+            total / count if count and math.isfinite(total) else math.nan
+            for total, count in zip(totals, counts, strict=True)
+        )
+        failed = any(math.isnan(returns[episode.variant]) for episode in seeds)
+        status = Status.NOT_FINITE if failed else Status.DONE
+        return Outcome(returns, steps, len(seeds), status, observations)
+
+    def _episode(
+        self, body: _Body, seeds: EpisodeSeeds, limit: int | None
+    ) -> Generator[Float32s, Float32s, tuple[float, int]]:
+        """Play one episode; returns its return (NaN if an action was not finite) and its steps."""
+        environment = body.begin()
+        step, observe, decode = environment.step, body.observe, body.decode
+        limit = min(body.limit, limit or body.limit)
+        observation, _ = environment.reset(seed=seeds.environment)
+        patience = self._config.stop_after_negative
+        total, steps, negative = 0.0, 0, 0
+        while True:
+            flat = observe(observation)
+            if self._scale is not None:
+                actions.observe(flat, *self._scale, *self._sums)
+            action = decode((yield flat))
+            if action is None:
+                self.info = {}
+                return math.nan, steps
+            observation, reward, terminated, truncated, info = step(action)
+            gain = float(reward)
+            total += gain
+            steps += 1
+            if terminated or truncated or steps >= limit:
+                break
+            if patience:
+                negative = negative + 1 if gain < 0.0 else 0
+                if negative >= patience:
+                    break
+        self.info = info
+        return total, steps
+
+    def close(self) -> None:
+        """Close the environments."""
+        for body in self._bodies:
+            body.close()
+
+
+def _body(config: EnvironmentConfig, variant: Variant) -> _Body:
+    """One variant's body; its name is in every error."""
+    try:
+        return _Body(config.of_variant(variant))
+    except UsageError as error:
+        if not variant.name:
+            raise
+        raise UsageError(f"env.variants, {variant.name!r}: {error}") from error

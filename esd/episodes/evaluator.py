@@ -1,0 +1,191 @@
+"""A rank's rows of one generation: members and episodes of the center, evaluated and written into the records.
+
+``OneByOne`` plays them one after the other through the compiled kernels; ``lockstep`` many at once through torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.settings import Config
+from esd.episodes.environments import EpisodeSeeds, Outcome
+from esd.episodes.rollout import Rollout
+from esd.errors import UsageError
+from esd.evolution.noise import Purpose
+from esd.evolution.openai_es import mean_square
+from esd.evolution.records import Records
+from esd.evolution.state import RunState, make_strategy
+
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row: whose parameters play which episodes.
+
+    Attributes:
+        row: of the records.
+        member: whose perturbation is added to h; None for the center.
+        seeds: of the episodes, played one after the other.
+    """
+
+    row: int
+    member: int | None
+    seeds: list[EpisodeSeeds]
+
+
+class Evaluator(Protocol):
+    """Plays rows.
+
+    Attributes:
+        same_bits: its fitnesses are those of ``OneByOne``, bit for bit.
+    """
+
+    same_bits: bool
+
+    def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
+        """Evaluate rows of the generation that ``state`` stands before, as they are drawn, and write them."""
+
+    def rehearse(
+        self, state: RunState, member: int, seeds: list[EpisodeSeeds], limit: int
+    ) -> list[Outcome]:
+        """Play a member's episodes, of at most ``limit`` steps, several times beside others: all should be equal."""
+
+    def close(self) -> None:
+        """Close what was opened."""
+
+
+class Rows:
+    """What both evaluators know of rows: which episodes they are, and how they are written."""
+
+    def __init__(self, config: Config, rollout: Rollout) -> None:
+        """Prepare for a run."""
+        self._config, self._rollout = config, rollout
+        self._strategy = make_strategy(config)
+        self.noise = self._strategy.noise
+
+    def task(self, state: RunState, row: int, records: Records) -> Task:
+        """What a row is: one member, or one episode of the center on every variant."""
+        if row < records.members:
+            return Task(row, row, self._rollout.member_seeds(state.generation, row))
+        # the same episodes in every generation: centers are compared, not their luck
+        episode = row - records.members
+        seeds = [
+            EpisodeSeeds.named(self._config.seed, Purpose.SELECT_EPISODE, 0, 0, episode, variant)
+            for variant in range(records.variants)
+        ]
+        return Task(row, None, seeds)
+
+    def pieces(self, state: RunState, task: Task) -> Iterator[tuple[int, Float32s]]:
+        """The member's h + Δh, or h, as first coordinates and pieces in memory that the next piece overwrites."""
+        return self._strategy.ask_pieces(state.evolution, task.member)
+
+    def write(
+        self,
+        records: Records,
+        state: RunState,
+        task: Task,
+        outcome: Outcome,
+        observations: Float64s | None,
+    ) -> None:
+        """Write a row; the center has no penalty, and its observations are not the run's.
+
+        Args:
+            records: of the generation.
+            state: before it.
+            task: what was played.
+            outcome: what it gave.
+            observations: as ``Rollout.observed`` gives them.
+        """
+        penalty = self._config.es.fitness_penalty
+        if task.member is None:
+            penalty, observations = 0.0, None
+        elif penalty:
+            penalty *= mean_square(piece for _, piece in self.pieces(state, task))
+        records.write(
+            task.row,
+            returns=outcome.returns,
+            steps=outcome.steps,
+            episodes=outcome.episodes,
+            status=outcome.status,
+            penalty=penalty,
+            observations=observations,
+        )
+
+
+def note_row(error: Exception, state: RunState, row: int) -> None:
+    """Say in an error which row it came from."""
+    error.add_note(f"while evaluating row {row} of generation {state.generation}")
+
+
+class OneByOne:
+    """The rows one after the other, each through the policy's own kernel."""
+
+    same_bits = True
+
+    def __init__(self, config: Config, rollout: Rollout) -> None:
+        """Play with a rollout's environment and policy."""
+        self._rollout, self._rows = rollout, Rows(config, rollout)
+
+    def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
+        """See ``Evaluator.fill``."""
+        rollout = self._rollout
+        rollout.use_statistics(state.observations)
+        for row in rows:
+            task = self._rows.task(state, row, records)
+            try:
+                rollout.load(self._rows.pieces(state, task))
+                outcome = rollout.play(task.seeds)
+            except Exception as error:
+                note_row(error, state, row)
+                raise
+            self._rows.write(records, state, task, outcome, rollout.observed(outcome))
+
+    def rehearse(
+        self, state: RunState, member: int, seeds: list[EpisodeSeeds], limit: int
+    ) -> list[Outcome]:
+        """See ``Evaluator.rehearse``."""
+        self._rollout.use_statistics(state.observations)
+        self._rollout.load(self._rows.pieces(state, Task(0, member, seeds)))
+        return [self._rollout.play(seeds, limit) for _ in range(2)]
+
+    def close(self) -> None:
+        """Nothing of its own."""
+
+
+def make_evaluator(config: Config, rollout: Rollout, ranks: int, node_rank: int) -> Evaluator:
+    """The evaluator that a config asks for; torch is imported only for the one that needs it.
+
+    Args:
+        config: with a resolved device.
+        rollout: environment and policy.
+        ranks: how many share the rows.
+        node_rank: this rank's number on its machine.
+
+    Raises:
+        UsageError: if the device is not there, or the policy can't be played in lock-step.
+    """
+    if not config.batch_members:
+        return OneByOne(config, rollout)
+    from esd.lockstep.device import device_of
+    from esd.lockstep.evaluator import Lockstep
+
+    device = device_of(config, node_rank)
+    try:
+        return Lockstep(config, rollout, ranks, device)
+    except (
+        MemoryError,
+        RuntimeError,
+    ) as error:  # of the CPU's memory torch tells by a RuntimeError
+        if "memory" not in str(error).lower():
+            raise
+        raise UsageError(
+            f"batch_members = {config.batch_members}: so many networks don't fit into "
+            f"the memory of {device}; take fewer"
+        ) from error

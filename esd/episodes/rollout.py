@@ -1,0 +1,160 @@
+"""One member → one record: a pure function of (config, state_t, generation, member) (law 1).
+
+Everything random in an episode is seeded by (seed, generation, member, episode) through the counter generator: the
+environment, the initial weights, and Python's and numpy's global generators, which some environments still use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.settings import Config
+from esd.episodes.compiled_episodes import is_its_network
+from esd.episodes.environments import EpisodeSeeds, Outcome, World, seed_global_generators
+from esd.evolution.noise import Purpose
+from esd.evolution.observations import ObservationStatistics
+from esd.policies.base import LoadsPieces
+from esd.policies.registry import make_policy
+
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+
+
+class Rollout:
+    """A world and a policy, and the episodes that they play.
+
+    Attributes:
+        world: the environment's side.
+        policy: the policy, built for the environment.
+        interface: what the policy meets.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Build environment and policy.
+
+        Raises:
+            UsageError: if the config asks for what doesn't exist or doesn't fit together.
+        """
+        self._config = config
+        self.world = World(config.env)
+        self.interface = self.world.interface
+        self.policy = make_policy(config.policy, self.interface)
+        self.world.outputs_are_squashed(self.policy.squashed)
+        if is_its_network(self.policy):
+            self.world.compile_with(self.policy)
+        self._load_piece = (  # asking a protocol takes as long as thirty steps of a cart pole
+            self.policy.load_piece if isinstance(self.policy, LoadsPieces) else None
+        )
+        self._whole = np.empty(0, np.float32)
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers per observation whose statistics travel in the records; 0 without normalization."""
+        normalizes = self._config.env.normalize_observations
+        return self.interface.observation_size if normalizes else 0
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names of the bodies that a member is evaluated on; one empty name without variants."""
+        return self.world.variants
+
+    @property
+    def compiled(self) -> bool:
+        """Whether any of them plays compiled episodes."""
+        return self.world.compiled
+
+    def use_statistics(self, statistics: ObservationStatistics) -> None:
+        """Freeze the observation statistics that all following episodes are normalized by."""
+        self.world.use_statistics(statistics)
+
+    def load(self, pieces: Iterable[tuple[int, Float32s]]) -> None:
+        """Give the policy its parameters: first coordinates and pieces, in order.
+
+        A policy that can't take pieces gets them as a whole, in memory that the next load overwrites.
+        """
+        if self._load_piece is not None:
+            for start, piece in pieces:
+                self._load_piece(start, piece)
+            return
+        if not self._whole.size:
+            self._whole = np.empty(self.policy.layout.size, np.float32)
+        for start, piece in pieces:
+            self._whole[start : start + piece.size] = piece
+        self.policy.load(self._whole)
+
+    def evaluate(
+        self, parameters: Float32s, seeds: list[EpisodeSeeds], limit: int | None = None
+    ) -> Outcome:
+        """Play one episode per seed with a policy's parameters, float32 [|h|], of at most ``limit`` steps if given."""
+        self.load([(0, parameters)])
+        return self.play(seeds, limit)
+
+    def play(
+        self,
+        seeds: list[EpisodeSeeds],
+        limit: int | None = None,
+        stepwise: bool = False,
+        told: Callable[[bytes], object] | None = None,
+    ) -> Outcome:
+        """Play one episode per seed with the parameters that were loaded.
+
+        Args:
+            seeds: of the episodes.
+            limit: of an episode's steps.
+            stepwise: ask ``policy.act`` for every step, also in episodes that could be played compiled.
+            told: is called with the bits of everything that ``policy.act`` answers.
+        """
+        act = self.policy.act if told is None else _overheard(self.policy.act, told)
+        episodes = self.world.play(seeds, self._begin, limit, stepwise)
+        answer = cast(Callable[[Float32s | None], Float32s], episodes.send)
+        outputs = None  # which starts it
+        while True:
+            try:
+                observation = answer(outputs)
+            except StopIteration as end:
+                outcome: Outcome = end.value
+                return outcome
+            outputs = act(observation)
+
+    def _begin(self, seeds: EpisodeSeeds) -> None:
+        """Seed all that an episode's randomness may come from but the environment itself."""
+        seed_global_generators(seeds.environment)
+        self.policy.reset(seeds.policy)
+
+    def member_seeds(self, generation: int, member: int) -> list[EpisodeSeeds]:
+        """The episodes of a member, shared with others as ``es.common_random_numbers`` says.
+
+        No two variants share any: what averages out over more episodes does so over more variants, too.
+        """
+        owners = {"none": member, "pair": member // 2, "generation": 0}
+        owner = owners[self._config.es.common_random_numbers]
+        seed, count = self._config.seed, self._config.env.episodes_per_member
+        variants = [variant for variant in range(len(self.variants)) for _ in range(count)]
+        return EpisodeSeeds.consecutive(seed, Purpose.TRAIN_EPISODE, generation, owner, variants)
+
+    def observed(self, outcome: Outcome) -> Float64s | None:
+        """Count, sums and squares of the last evaluation's observations, or None without normalization."""
+        return self.world.observed(outcome)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.world.close()
+
+
+def _overheard(
+    act: Callable[[Float32s], Float32s], told: Callable[[bytes], object]
+) -> Callable[[Float32s], Float32s]:
+    """A policy's act that also tells its outputs, little-endian float32."""
+
+    def overheard(observation: Float32s) -> Float32s:
+        outputs = act(observation)
+        bits = np.array(outputs, "<f4")
+        bits[np.isnan(bits)] = np.nan  # whose sign depends on the processor
+        told(bits.tobytes())
+        return outputs
+
+    return overheard

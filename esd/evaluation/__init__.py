@@ -1,0 +1,1 @@
+"""Test episodes, their results, and comparisons of runs."""

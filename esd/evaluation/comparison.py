@@ -1,0 +1,243 @@
+"""Groups of training runs compared by what ``esd eval`` stored: the unit is the run, not the episode.
+
+A group is one way to train (an arm), as ``groups`` reads it. On every variant each group is tested against the
+first one by a permutation of the runs, with Holm's correction over all tests of the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.errors import UsageError, nearest
+from esd.evaluation.groups import Group, TrainedRun, read_groups
+from esd.evaluation.significance import PermutationTest, holm, permutation_test
+from esd.evaluation.stored import Conditions
+
+LEVEL = 0.05
+UNLIKE = 0.1  # groups whose environment steps differ by a larger share get a note
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of the table.
+
+    Attributes:
+        name: of the variant.
+        seen: whether training used it; None if some runs did and others didn't.
+        means: by group, the runs' mean returns, float64 [runs].
+        tests: by group but the first, against the first.
+        corrected: their p-values after Holm's correction over the whole table.
+    """
+
+    name: str
+    seen: bool | None
+    means: dict[str, npt.NDArray[np.float64]]
+    tests: dict[str, PermutationTest]
+    corrected: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table.
+
+    Attributes:
+        groups: as given; the others are compared with the first.
+        conditions: of all evaluations.
+        rows: one per variant.
+        notes: what a reader has to know.
+    """
+
+    groups: list[Group]
+    conditions: Conditions
+    rows: list[Row]
+    notes: list[str]
+
+
+def compare(
+    words: Sequence[str], variants: Sequence[str] = (), key: str | None = None
+) -> Comparison:
+    """Compare groups of runs.
+
+    Args:
+        words: ``name=pattern,pattern…`` each, of run folders.
+        variants: names; none for all that the runs were evaluated on.
+        key: of the conditions to compare under, where runs were evaluated in several ways; see ``Conditions.key``.
+
+    Raises:
+        UsageError: if there is nothing to compare, or what there is can't be compared fairly.
+    """
+    groups = read_groups(words)
+    conditions = _shared_conditions(groups, key)
+    _check_newest(groups, conditions)
+    names = _shared_variants(groups, conditions, variants)
+    rows = []
+    for name in names:
+        cells = {g.name: [r.found[conditions][name] for r in g.runs] for g in groups}
+        seen = {cell["seen"] for group in cells.values() for cell in group}
+        means = {
+            group: np.array([_mean(run, name, conditions) for run in g.runs])
+            for group, g in zip(cells, groups, strict=True)
+        }
+        first = groups[0].name
+        tests = {
+            group: permutation_test(means[first].tolist(), own.tolist())
+            for group, own in means.items()
+            if group != first
+        }
+        rows.append(Row(name, seen.pop() if len(seen) == 1 else None, means, tests, {}))
+    corrected = iter(holm([test.p for row in rows for test in row.tests.values()]))
+    rows = [
+        dataclasses.replace(row, corrected={group: next(corrected) for group in row.tests})
+        for row in rows
+    ]
+    return Comparison(groups, conditions, rows, list(_notes(groups, rows)))
+
+
+def _shared_conditions(groups: list[Group], key: str | None) -> Conditions:
+    """The one way in which all runs were evaluated, or the plain one among several."""
+    runs = [run for group in groups for run in group.runs]
+    missing = [run for run in runs if not run.found]
+    if missing:
+        raise UsageError(f"{_paths(missing)}: not evaluated; run {_command(missing[0])}")
+    known = {conditions for run in runs for conditions in run.found}
+    shared = set.intersection(*({*run.found} for run in runs))
+    if key is not None:
+        by_key = {conditions.key: conditions for conditions in known}
+        if key not in by_key:
+            raise UsageError(
+                f"--conditions {key}: no run was evaluated so; there are {_ways(known)}"
+            )
+        chosen = by_key[key]
+        if chosen not in shared:
+            raise _lacking(runs, chosen)
+        return chosen
+    plain = {conditions for conditions in shared if conditions.plain}
+    for candidates in (plain, shared):
+        if len(candidates) == 1:
+            return candidates.pop()
+    if shared:
+        raise UsageError(
+            f"the runs were evaluated in several ways; choose one with --conditions: {_ways(shared)}"
+        )
+    counts = Counter(conditions for run in runs for conditions in run.found)
+    raise _lacking(runs, max(counts, key=lambda c: (c.plain, counts[c], c.key)))
+
+
+def _lacking(runs: list[TrainedRun], conditions: Conditions) -> UsageError:
+    """That some runs were not evaluated under conditions."""
+    lacking = [run for run in runs if conditions not in run.found]
+    return UsageError(
+        f"not all runs were evaluated alike: {_paths(lacking)} not with {conditions.described()}; "
+        f"run {_command(lacking[0], conditions)}"
+    )
+
+
+def _check_newest(groups: list[Group], conditions: Conditions) -> None:
+    """Refuse an evaluation of an h that training has left behind since."""
+    for run in (run for group in groups for run in group.runs):
+        now = run.best if conditions.checkpoint == "best" else run.generations
+        if now is not None and run.generation[conditions] < now:
+            raise UsageError(
+                f"{run.path}: was evaluated at generation {run.generation[conditions]}, its {conditions.checkpoint} "
+                f"checkpoint is of generation {now} now; run {_command(run, conditions)}"
+            )
+
+
+def _ways(ways: set[Conditions]) -> str:
+    return "; ".join(f"{way.key} ({way.described()})" for way in sorted(ways, key=lambda w: w.key))
+
+
+def _paths(runs: list[TrainedRun]) -> str:
+    shown = ", ".join(str(run.path) for run in runs[:3])
+    return shown + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")
+
+
+def _command(run: TrainedRun, conditions: Conditions | None = None, variant: str = "") -> str:
+    """How to get an evaluation that is missing."""
+    words = ["esd", "eval", str(run.path)]
+    if conditions is not None:
+        words += conditions.options()
+    if variant:
+        words += ["--variant", variant]
+    return shlex.join(words)
+
+
+def _shared_variants(
+    groups: list[Group], conditions: Conditions, wanted: Sequence[str]
+) -> list[str]:
+    """The variants of the table, each the same world in all runs."""
+    runs = [run for group in groups for run in group.runs]
+    known = dict.fromkeys(name for run in runs for name in run.found[conditions])
+    for name in wanted:
+        if name not in known:
+            raise UsageError(
+                f"--variant {name}: no run was evaluated on it, {nearest(name, list(known))}"
+            )
+    names = list(dict.fromkeys(wanted)) or list(known)
+    for name in names:
+        lacking = [run for run in runs if name not in run.found[conditions]]
+        if lacking:
+            raise UsageError(
+                f"{_paths(lacking)}: not evaluated on variant {name!r}; run "
+                f"{_command(lacking[0], conditions, name)}, or name others with --variant"
+            )
+        worlds = [run.found[conditions][name]["world"] for run in runs]
+        for run, world in zip(runs, worlds, strict=True):
+            for key in world:
+                if world[key] != worlds[0][key]:
+                    raise UsageError(
+                        f"variant {name!r}: {key} is {worlds[0][key]!r} in {runs[0].path} but {world[key]!r} in "
+                        f"{run.path}: returns in different worlds can't be compared"
+                    )
+    return names
+
+
+def _mean(run: TrainedRun, variant: str, conditions: Conditions) -> float:
+    mean = run.found[conditions][variant]["mean"]
+    if mean is None or not math.isfinite(mean):
+        raise UsageError(f"{run.path}: an episode on variant {variant!r} has no finite return")
+    return float(mean)
+
+
+def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
+    """What a reader has to know before believing the table."""
+    first, *others = groups
+    tests = sum(len(row.tests) for row in rows)
+    for group in others:
+        test = rows[0].tests[group.name]
+        pair = f"{group.name} against {first.name}, {len(group.runs)} and {len(first.runs)} runs"
+        if test.smallest_p >= LEVEL:
+            yield f"{pair}: p can't be below {test.smallest_p:.3g} with so few, whatever they do"
+        elif test.smallest_p * tests >= LEVEL:
+            yield (
+                f"{pair}: after Holm over {tests} tests p may not get below {LEVEL}, even if all of them are as clear "
+                "as can be; take more runs or fewer variants"
+            )
+        here, there = group.env_steps, first.env_steps
+        if there and abs(here / there - 1.0) > UNLIKE:
+            yield (
+                f"{group.name} was trained with {here / there:.2f} × the environment steps of {first.name}: "
+                "arms are fair with the same"
+            )
+        mine, its = group.runs[0].settings, first.runs[0].settings
+        differing = sorted(k for k in {*mine, *its} if mine.get(k) != its.get(k))
+        if (
+            mine["policy.kind"] != its["policy.kind"]
+        ):  # what only one kind has is no difference of its own
+            differing = [k for k in differing if k in mine and k in its]
+        yield f"{group.name} differs from {first.name} in {', '.join(differing) or 'no setting'}"
+    for row in rows:
+        if row.seen is None:
+            yield f"variant {row.name!r} was seen in training by some of the runs and not by others"
+    for group in groups:
+        generations = {run.generations for run in group.runs}
+        if len(generations) > 1:
+            yield f"{group.name}: runs were trained for {min(generations)} to {max(generations)} generations"

@@ -1,0 +1,183 @@
+"""Groups of training runs: found by the patterns that name them, read, and held to differ in nothing but the seed."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from esd.config.identity import settings_of_h
+from esd.config.tables import flatten, to_table
+from esd.errors import UsageError
+from esd.evaluation import stored as evaluations
+from esd.evaluation.stored import Conditions
+from esd.run import checkpoint, metrics
+from esd.run.folder import RunFolder
+
+# what decides, beside the settings that h depends on, which h a run ends with and which is its best
+ENDINGS = ("generations", "run.center_every", "run.center_episodes", "run.target_return")
+PATTERN_HINT = "if a pattern matches more than it should: -s[0-9]* takes seeds only"
+
+Table = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """One training run and its evaluations.
+
+    Attributes:
+        path: of its folder.
+        seed: of it.
+        population: members of a generation.
+        settings: the flat settings that its h depends on, and when training ends, without the seed.
+        generations: updates made.
+        env_steps: environment steps that training took, those of the center included.
+        hours: wall time of training.
+        best: generation of the best h; None without one.
+        found: by conditions and variant, what the newest evaluation holds.
+        generation: by conditions, of the evaluated h.
+    """
+
+    path: Path
+    seed: int
+    population: int
+    settings: Table
+    generations: int
+    env_steps: int
+    hours: float
+    best: int | None
+    found: dict[Conditions, dict[str, Table]]
+    generation: dict[Conditions, int]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        name: of the arm.
+        runs: of it, at least two.
+    """
+
+    name: str
+    runs: list[TrainedRun]
+
+    @property
+    def env_steps(self) -> float:
+        """Environment steps that training one of them took, on average."""
+        return float(np.mean([run.env_steps for run in self.runs]))
+
+
+def read_groups(words: Sequence[str]) -> list[Group]:
+    """The groups of a comparison, ``name=pattern,pattern…`` each.
+
+    Raises:
+        UsageError: if one of them is not to be found, or could not be tested, or would be tested wrongly.
+    """
+    groups = [_group(word) for word in words]
+    _check_groups(groups)
+    return groups
+
+
+def runs_of(word: str) -> tuple[str, list[Path]]:
+    """The name and the run folders of a group, given as ``name=pattern,pattern…``.
+
+    Raises:
+        UsageError: if it is written otherwise, or a folder is not a run's.
+    """
+    name, equals, patterns = word.partition("=")
+    if not (name and equals and patterns):
+        raise UsageError(
+            f"{word!r}: expected name=folders, such as hebbian='runs/cartpole-s*' or a,b,c for folders"
+        )
+    paths: list[Path] = []
+    for pattern in patterns.split(","):
+        found = sorted(Path(path) for path in glob.glob(pattern))  # noqa: PTH207  # it may be absolute
+        runs = [path for path in found if RunFolder(path).is_run]
+        if not runs:  # a folder's name may have brackets in it
+            RunFolder(Path(pattern)).require_run()
+            runs = [Path(pattern)]
+        paths += runs
+    return name, paths
+
+
+def _group(word: str) -> Group:
+    """Read the runs that a word names."""
+    name, paths = runs_of(word)
+    return Group(name, [_read(path) for path in paths])
+
+
+def _read(path: Path) -> TrainedRun:
+    folder = RunFolder(path)
+    config = folder.config()
+    flat = flatten(to_table(config))
+    settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}
+    del settings["seed"]
+    lines = metrics.read(folder.metrics_file)
+    last = lines[-1] if lines else {}
+    found: dict[Conditions, dict[str, Table]] = {}
+    newest: dict[Conditions, int] = {}
+    for stored in sorted(evaluations.read(folder), key=lambda e: int(e["generation"])):
+        conditions, generation = evaluations.conditions_of(stored), int(stored["generation"])
+        if newest.get(conditions, generation) < generation:
+            found[conditions] = {}  # of an h that the run has left behind
+        newest[conditions] = generation
+        found.setdefault(conditions, {}).update({v["name"]: v for v in stored["variants"]})
+    return TrainedRun(
+        path,
+        config.seed,
+        config.population,
+        settings,
+        sum(line["return_mean"] is not None for line in lines),
+        int(last.get("env_steps", 0)),
+        float(last.get("seconds", 0.0)) / 3600.0,
+        checkpoint.generation_of(folder.best_file),
+        found,
+        newest,
+    )
+
+
+def _check_groups(groups: list[Group]) -> None:
+    """Refuse what could not be tested, or would be tested wrongly."""
+    if len(groups) < 2:
+        raise UsageError("one group: give another one to compare it with, as name=folders")
+    for name, count in Counter(group.name for group in groups).items():
+        if count > 1:
+            raise UsageError(f"{count} groups are called {name!r}; every one needs its own name")
+    owners: dict[Path, str] = {}
+    for group in groups:
+        for run in group.runs:
+            place = run.path.resolve()
+            if place in owners:
+                where = f"twice in {group.name}" if owners[place] == group.name else "in two groups"
+                raise UsageError(f"{run.path}: is {where}; a run counts once ({PATTERN_HINT})")
+            owners[place] = group.name
+        if len(group.runs) < 2:
+            raise UsageError(
+                f"{group.name}: one run ({group.runs[0].path}); a spread over runs needs at least two"
+            )
+        _check_alike(group)
+
+
+def _check_alike(group: Group) -> None:
+    """A group is one way to train: nothing but the seed differs, and no seed is there twice."""
+    first = group.runs[0]
+    seeds: dict[int, TrainedRun] = {}
+    for run in group.runs:
+        for key in sorted({*first.settings, *run.settings}):
+            one, other = first.settings.get(key), run.settings.get(key)
+            if one != other:
+                raise UsageError(
+                    f"{group.name}: {key} is {one!r} in {first.path} but {other!r} in {run.path}; the runs of a group "
+                    f"differ in their seed alone ({PATTERN_HINT})"
+                )
+        twin = seeds.setdefault(run.seed, run)
+        if twin is not run:
+            raise UsageError(
+                f"{group.name}: {twin.path} and {run.path} have the same seed, so they are one training done twice"
+            )

@@ -1,0 +1,215 @@
+"""Evaluations in a run's folder: what each was made of, and what it gave."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.errors import RunError, UsageError
+from esd.evaluation.significance import deviation, student_interval
+from esd.evaluation.test_episodes import Subject, VariantResult
+from esd.evolution.state import RunState
+from esd.run.files import json_text, write_atomically
+from esd.run.folder import RunFolder
+
+FORMAT = "esd-evaluation-2"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What two evaluations have to share for their results to be compared.
+
+    Attributes:
+        checkpoint: "best" or "last".
+        seed: of the test stream.
+        episodes: on each variant.
+        rules: "evolved" or "random".
+        settings: the flat settings that are not the run's, as JSON.
+    """
+
+    checkpoint: str
+    seed: int
+    episodes: int
+    rules: str = "evolved"
+    settings: str = "{}"
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing was changed: the run's own rules in its own worlds."""
+        return self.rules == "evolved" and self.settings == "{}"
+
+    @property
+    def key(self) -> str:
+        """A short name."""
+        return _digest(dataclasses.astuple(self), 6)
+
+    def options(self) -> list[str]:
+        """The flags of ``esd eval`` that ask for them."""
+        words = ["--checkpoint", self.checkpoint]
+        words += ["--episodes", str(self.episodes), "--seed", str(self.seed)]
+        if self.rules != "evolved":
+            words += ["--rules", self.rules]
+        for key, value in json.loads(self.settings).items():
+            if value is not None:
+                words += ["--set", f"{key}={_toml(value)}"]
+        return words
+
+    def described(self) -> str:
+        """In words."""
+        parts = [
+            f"{self.checkpoint} checkpoint",
+            f"{self.episodes} test episodes per variant",
+            f"seed {self.seed}",
+        ]
+        if self.rules != "evolved":
+            parts.append(f"{self.rules} rules")
+        # what is gone only because something below it is there says nothing: env.kwargs beside env.kwargs.gravity
+        changed = json.loads(self.settings)
+        parts += [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            for key, value in changed.items()
+            if value is not None or not any(other.startswith(f"{key}.") for other in changed)
+        ]
+        return ", ".join(parts)
+
+
+def _digest(data: Any, digits: int) -> str:
+    text = json.dumps(data, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def _toml(value: Any) -> str:
+    """A value as it can be given to ``--set``."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def describe(
+    folder: RunFolder,
+    subject: Subject,
+    state: RunState,
+    conditions: Conditions,
+    results: list[VariantResult],
+) -> dict[str, Any]:
+    """An evaluation as it is stored; see docs/evaluation.md for its fields."""
+    # an episode has the same seeds on every variant, so their mean is one value per episode
+    returns = np.mean([result.returns for result in results], axis=0)
+    return {
+        "format": FORMAT,
+        "run": str(folder.path),
+        "checkpoint": conditions.checkpoint,
+        "generation": state.generation,
+        "h_sha256": state.h_sha256(),
+        "seed": conditions.seed,
+        "episodes": conditions.episodes,
+        "env": subject.config.env.id,
+        "settings": json.loads(conditions.settings),
+        "rules": conditions.rules,
+        "variants": [_variant(result) for result in results],
+        **_mean_and_std(returns),
+        "interval_95": student_interval(returns),
+        "interval_is": "episode noise of one run",
+        "steps": sum(result.steps for result in results),
+    }
+
+
+def _mean_and_std(values: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {"mean": float(values.mean()), "std": deviation(values)}
+
+
+def _variant(result: VariantResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "seen": result.seen,
+        "world": result.world,
+        **_mean_and_std(result.returns),
+        "interval_95": student_interval(result.returns),
+        "steps": result.steps,
+        "returns": result.returns.tolist(),
+        "results": {
+            name: {
+                **_mean_and_std(values),
+                "unit": result.units[name],
+                "episodes": values.tolist(),
+            }
+            for name, values in result.results.items()
+        },
+    }
+
+
+def summary(description: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation without what each episode gave."""
+
+    def without(table: dict[str, Any], key: str) -> dict[str, Any]:
+        return {k: v for k, v in table.items() if k != key}
+
+    variants = [
+        {
+            **without(variant, "returns"),
+            "results": {n: without(r, "episodes") for n, r in variant["results"].items()},
+        }
+        for variant in description["variants"]
+    ]
+    return {**without(description, "format"), "variants": variants}
+
+
+def store(folder: RunFolder, description: dict[str, Any]) -> Path:
+    """Write an evaluation; its name holds a digest of all that it was made of, so it replaces nothing but itself.
+
+    Raises:
+        RunError: if it can't be written.
+    """
+    made_of = [
+        description[key]
+        for key in ("checkpoint", "generation", "h_sha256", "seed", "episodes", "settings", "rules")
+    ]
+    made_of += [[variant["name"], variant["world"]] for variant in description["variants"]]
+    name = (
+        f"{description['checkpoint']}-g{description['generation']}-s{description['seed']}-n{description['episodes']}"
+        f"-{_digest(made_of, 10)}.json"
+    )
+    try:
+        folder.evaluations.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder.evaluations}: can't be made ({error.strerror})") from error
+    path = folder.evaluations / name
+    write_atomically(path, json_text(description, indent=1).encode() + b"\n")
+    return path
+
+
+def read(folder: RunFolder) -> list[dict[str, Any]]:
+    """The evaluations of a run, those of older versions of esd left out.
+
+    Raises:
+        UsageError: if one can't be read.
+    """
+    found = []
+    for path in sorted(folder.evaluations.glob("*.json")):
+        try:
+            description: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: can't be read ({error}); remove it") from error
+        if isinstance(description, dict) and description.get("format") == FORMAT:
+            found.append(description)
+    return found
+
+
+def conditions_of(description: dict[str, Any]) -> Conditions:
+    """The conditions of a stored evaluation."""
+    return Conditions(
+        description["checkpoint"],
+        description["seed"],
+        description["episodes"],
+        description["rules"],
+        json.dumps(description["settings"], sort_keys=True),
+    )

@@ -1,0 +1,291 @@
+"""Evaluation of a state on the test stream: episodes that training and selection never see."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.settings import Config, EnvironmentConfig, Variant
+from esd.config.tables import apply_settings, flatten, parse, to_table
+from esd.episodes.environments import EpisodeSeeds
+from esd.episodes.rollout import Rollout
+from esd.errors import RunError, UsageError, nearest
+from esd.evolution.noise import Purpose
+from esd.evolution.state import RunState
+from esd.mpi.comm import Communicator, agreement, gather, raise_if_any_failed
+from esd.mpi.schedule import Schedule
+from esd.policies.registry import make_policy
+
+Float64s = npt.NDArray[np.float64]
+
+RULES_OWNER = (
+    2  # of the test stream: whose seeds draw random rules, beside the episodes and the canary
+)
+NOT_FOR_EVALUATION = {
+    "env.episodes_per_member": "esd eval has --episodes",
+    "env.normalize_observations": "h was evolved with observations as they are in the run",
+    "policy.kind": "h was evolved for another policy",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        trained: the run's config.
+        config: with settings changed, and with just the chosen variants, none of them unseen.
+        settings: the flat settings that were changed; None if one is not there any more.
+    """
+
+    trained: Config
+    config: Config
+    settings: dict[str, Any]
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The chosen ones; without variants one, without a name."""
+        return self.config.env.trained
+
+    def name(self, variant: Variant) -> str:
+        """What a variant is called in results."""
+        return variant.name or self.config.env.id
+
+    def world(self, variant: Variant) -> dict[str, Any]:
+        """What a variant is, whatever it is called: id, kwargs, wrappers, and what ends an episode."""
+        return _world(self.config.env.of_variant(variant))
+
+    def seen(self, variant: Variant) -> bool:
+        """Whether training used the same body."""
+        env = self.trained.env
+        trained = [_body(_world(env.of_variant(v))) for v in env.trained]
+        return _body(self.world(variant)) in trained
+
+
+def _world(env: EnvironmentConfig) -> dict[str, Any]:
+    names = ("id", "kwargs", "wrappers", "max_steps", "stop_after_negative")
+    table = to_table(env)
+    return {name: table[name] for name in names}
+
+
+def _body(world: dict[str, Any]) -> dict[str, Any]:
+    """A world without what ends an episode, and whoever acts in it."""
+    acting = "esd_envs:ZeroAction"
+    wrappers = [wrapper for wrapper in world["wrappers"] if wrapper["id"] != acting]
+    return {"id": world["id"], "kwargs": world["kwargs"], "wrappers": wrappers}
+
+
+def choose(
+    trained: Config, env: str | None, settings: Sequence[str], variants: Sequence[str]
+) -> Subject:
+    """What a command line asks to be evaluated.
+
+    Args:
+        trained: the run's config.
+        env: another ``env.id``.
+        settings: ``key=value``, of [env] and [policy].
+        variants: names; none for all of them, seen and unseen.
+
+    Raises:
+        UsageError: if a setting has no place in an evaluation or no effect, or there is no such variant.
+    """
+    if env is not None:
+        settings = [f"env.id={env}", *settings]
+    for setting in settings:
+        key = setting.partition("=")[0].strip()
+        if key in NOT_FOR_EVALUATION or not key.startswith(("env.", "policy.")):
+            reason = NOT_FOR_EVALUATION.get(key, "only env.* and policy.* can be changed")
+            raise UsageError(f"--set {setting}: not in an evaluation: {reason}")
+    config = parse(apply_settings(to_table(trained), settings), "--set") if settings else trained
+    chosen = _named(config.env, variants)
+    for setting in settings:
+        _check_effect(setting, chosen)
+    old, new = flatten(to_table(trained)), flatten(to_table(config))
+    # a table that was empty and isn't any more (env.kwargs) is told by what is in it now
+    changed = {
+        key: new.get(key)
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key) and (key in new or old[key] != {})
+    }
+    # all are played, as if they were trained on
+    opened = tuple(dataclasses.replace(variant, unseen=False) for variant in chosen)
+    env_of_all = dataclasses.replace(config.env, variants=opened)
+    return Subject(trained, dataclasses.replace(config, env=env_of_all), changed)
+
+
+def _named(env: EnvironmentConfig, names: Sequence[str]) -> tuple[Variant, ...]:
+    """The variants with these names, each once, in the order in which they are asked for."""
+    if not names or (not env.variants and {*names} == {env.id}):
+        return env.variants
+    by_name = {variant.name: variant for variant in env.variants}
+    for name in names:
+        if name not in by_name:
+            known = nearest(name, list(by_name)) if by_name else "the run has no variants"
+            raise UsageError(f"--variant {name}: no such variant, {known}")
+    return tuple(by_name[name] for name in dict.fromkeys(names))
+
+
+def _check_effect(setting: str, variants: Sequence[Variant]) -> None:
+    """Refuse a setting that a variant overrides: nobody would notice that it did nothing."""
+    changed = {tuple(key.split(".")) for key in flatten(apply_settings({}, [setting]))}
+    for variant in variants:
+        own: list[tuple[str, ...]] = [("env", "kwargs", name) for name in variant.kwargs]
+        own += [("env", "id")] if variant.id else []
+        if any(key[: len(o)] == o for key in changed for o in own):  # it replaces tables as a whole
+            raise UsageError(
+                f"--set {setting}: has no effect on variant {variant.name!r}, which sets it itself; leave that out "
+                "with --variant, or describe another one: --set 'env.variants=[{name = \"…\", kwargs = {…}}]'"
+            )
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """Test episodes of one state on one variant.
+
+    Attributes:
+        name: of the variant.
+        seen: whether training used it.
+        world: see ``Subject.world``.
+        returns: float64 [episodes], in episode order.
+        steps: environment steps of all of them.
+        results: what the environment told at the end of each episode, by name, float64 [episodes].
+        units: of these results, by name.
+    """
+
+    name: str
+    seen: bool
+    world: dict[str, Any]
+    returns: Float64s
+    steps: int
+    results: dict[str, Float64s]
+    units: dict[str, str]
+
+
+def episode_seeds(seed: int, episode: int, variant: int) -> EpisodeSeeds:
+    """The seeds of a test episode: the same on every variant, whichever others are evaluated."""
+    return EpisodeSeeds.named(seed, Purpose.TEST_EPISODE, 0, 0, episode, variant)
+
+
+def rules_of(
+    rollout: Rollout, h: npt.NDArray[np.float32], rules: str, seed: int, episode: int
+) -> npt.NDArray[np.float32]:
+    """The parameters that play a test episode: h, or with "random" rules those that no evolution has touched."""
+    if rules == "evolved":
+        return h
+    drawn = EpisodeSeeds.named(seed, Purpose.TEST_EPISODE, 0, RULES_OWNER, episode)
+    return rollout.policy.initial_parameters(drawn.policy)
+
+
+def make_rollout(subject: Subject, state: RunState) -> Rollout:
+    """Environments and policy of an evaluation.
+
+    Raises:
+        UsageError: if h was evolved for another network than this.
+    """
+    config = subject.config
+    rollout = Rollout(config)
+    layout = rollout.policy.layout
+    trained = make_policy(subject.trained.policy, rollout.interface).layout
+    if (dict(layout.shapes), layout.order) != (dict(trained.shapes), trained.order):
+        changed = [key for key in subject.settings if key.startswith("policy.")]
+        raise UsageError(
+            f"{', '.join(changed)}: h was evolved for another network; this changes what its coordinates are "
+            f"({trained.size} in the run, {layout.size} so)"
+        )
+    if layout.size != state.h.size:
+        env_id = config.env.of_variant(subject.variants[0]).id
+        raise UsageError(
+            f"env.id = {env_id!r}: its policy has {layout.size} coordinates, the run's h has {state.h.size}: "
+            "observations or actions are of another size"
+        )
+    rollout.use_statistics(state.observations)
+    return rollout
+
+
+def evaluate(
+    comm: Communicator,
+    subject: Subject,
+    state: RunState,
+    episodes: int,
+    seed: int,
+    rules: str = "evolved",
+) -> list[VariantResult]:
+    """Play test episodes on each variant with the center h; observation statistics are frozen.
+
+    Args:
+        comm: the ranks that share the episodes.
+        subject: what to evaluate.
+        state: of the run.
+        episodes: how many on each variant.
+        seed: of the test stream.
+        rules: "evolved" (h), or "random": rules that are new in each episode and have not evolved.
+
+    Returns:
+        The same on every rank.
+
+    Raises:
+        JobFailedError: on all ranks, if any failed, or if they don't have the same state.
+    """
+    _check_same(comm, state)
+    with comm.node() as node:
+        schedule = Schedule(comm, node)
+    with agreement(comm, "evaluating"):
+        rollout = make_rollout(subject, state)
+        world, count = rollout.world, len(subject.variants)
+        units = [world.units(variant) for variant in range(count)]
+        # return, steps and results of each episode, as bits: every slot has one writer, so sums are exact
+        table = np.zeros((count, episodes, 2 + max(map(len, units))), np.uint64)
+        floats = table.view(np.float64)
+        for row in schedule.rows(0, count * episodes):
+            episode, variant = divmod(row, count)
+            outcome = rollout.evaluate(
+                rules_of(rollout, state.h, rules, seed, episode),
+                [episode_seeds(seed, episode, variant)],
+            )
+            told = _told(world.info, units[variant], subject.name(subject.variants[variant]))
+            slot = floats[variant, episode]
+            slot[0], slot[2 : 2 + len(told)] = outcome.returns[variant], told
+            table[variant, episode, 1] = outcome.steps
+        rollout.close()
+    schedule.close()
+    comm.sum(table.reshape(-1), "the exchange of test episodes")
+    return [
+        VariantResult(
+            subject.name(variant),
+            subject.seen(variant),
+            subject.world(variant),
+            floats[number, :, 0].copy(),
+            int(table[number, :, 1].sum()),
+            {name: floats[number, :, 2 + i].copy() for i, name in enumerate(units[number])},
+            units[number],
+        )
+        for number, variant in enumerate(subject.variants)
+    ]
+
+
+def _check_same(comm: Communicator, state: RunState) -> None:
+    """End on all ranks if they have read different states: training may have saved one between two of them."""
+    marks = gather(comm, int(state.sha256()[:16], 16), "comparing what is evaluated")
+    if (marks != marks[0]).any():  # every rank comes to the same conclusion
+        error = RunError(
+            "the ranks have read different states of the run, which is still being trained, or whose folder they "
+            "don't share; start again"
+        )
+        raise_if_any_failed(comm.rank, np.ones(comm.size, np.uint64), error)
+
+
+def _told(info: dict[str, Any], units: dict[str, str], name: str) -> list[float]:
+    """The results of an episode; NaN of one that failed before its end."""
+    try:
+        return [float(info[result]) if info else math.nan for result in units]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{name}: its metadata promises the results {', '.join(units)}, but info has no such number after the last "
+            f"step ({error})"
+        ) from error

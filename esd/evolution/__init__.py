@@ -1,0 +1,1 @@
+"""The mathematics: noise, algorithms, optimizers, shaping, state and records."""

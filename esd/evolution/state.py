@@ -1,0 +1,122 @@
+"""state_t: everything that a fitness of generation t depends on, and how one generation's records advance it.
+
+``advance`` is all there is to a generation but for the episodes, so a run is its journal: replaying the records from
+h_0 gives any h_t, bit for bit, without one episode (law 7). ``update`` does the same with the ranks of a node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.kinds import ALGORITHMS
+from esd.config.settings import Config
+from esd.evolution.observations import ObservationStatistics
+from esd.evolution.openai_es import EvolutionState, Strategy
+from esd.evolution.records import Records
+
+Arrays = dict[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What has evolved, and what has been learned about the observations."""
+
+    evolution: EvolutionState
+    observations: ObservationStatistics
+
+    @property
+    def generation(self) -> int:
+        """t, the number of updates made."""
+        return self.evolution.generation
+
+    @property
+    def h(self) -> npt.NDArray[np.float32]:
+        """float32 [|h|]."""
+        return self.evolution.h
+
+    def h_sha256(self) -> str:
+        """SHA-256 of h as little-endian float32."""
+        return hashlib.sha256(self.h.astype("<f4", copy=False).data).hexdigest()
+
+    def sha256(self) -> str:
+        """SHA-256 of everything in the state, by name."""
+        digest = hashlib.sha256(str(self.generation).encode())
+        for name, array in sorted(self.arrays().items()):
+            little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(little_endian).data)
+        return digest.hexdigest()
+
+    def arrays(self) -> Arrays:
+        """Named arrays that, with the generation, make up the whole state."""
+        arrays: Arrays = {"h": self.h}
+        arrays |= {f"moment.{name}": moment for name, moment in self.evolution.moments.items()}
+        arrays |= {
+            f"scalar.{name}": np.array([value]) for name, value in self.evolution.scalars.items()
+        }
+        if self.observations.size:
+            arrays["observations.count"] = np.array([self.observations.count])
+            arrays["observations.sums"] = self.observations.sums
+            arrays["observations.squares"] = self.observations.squares
+        return arrays
+
+    @classmethod
+    def of_arrays(cls, generation: int, arrays: Arrays) -> RunState:
+        """The inverse of ``arrays``.
+
+        Raises:
+            KeyError: if one is missing.
+        """
+
+        def named(prefix: str) -> Arrays:
+            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+        evolution = EvolutionState(
+            generation,
+            arrays["h"].astype(np.float32, copy=False),
+            {k: v.astype(np.float32, copy=False) for k, v in named("moment.").items()},
+            {k: float(v[0]) for k, v in named("scalar.").items()},
+        )
+        observations = ObservationStatistics.empty(0)
+        if "observations.count" in arrays:
+            observations = ObservationStatistics(
+                float(arrays["observations.count"][0]),
+                arrays["observations.sums"].astype(np.float64, copy=False),
+                arrays["observations.squares"].astype(np.float64, copy=False),
+            )
+        return cls(evolution, observations)
+
+
+def make_strategy(config: Config) -> Strategy:
+    """The algorithm that a config describes."""
+    kind = ALGORITHMS.find(config.es.algorithm)
+    strategy: Strategy = kind.build(
+        config.es, config.seed, config.population, config.variants.reduce
+    )
+    return strategy
+
+
+def start(strategy: Strategy, h: npt.NDArray[np.float32], observation_size: int) -> RunState:
+    """state_0 from h_0; ``observation_size`` is 0 without observation normalization."""
+    return RunState(strategy.start(h), ObservationStatistics.empty(observation_size))
+
+
+def observed(state: RunState, records: Records) -> ObservationStatistics:
+    """The observation statistics that follow from a generation's records."""
+    if not state.observations.size:
+        return state.observations
+    return state.observations.fold(*records.observations)
+
+
+def advance(strategy: Strategy, state: RunState, records: Records) -> RunState:
+    """state_{t+1} from state_t and the records of generation t; a table without members changes nothing."""
+    if not records.members:
+        return state
+    return RunState(
+        strategy.tell(state.evolution, records.fitness(strategy.reduction)),
+        observed(state, records),
+    )

@@ -1,0 +1,312 @@
+"""Policies that answer for many members at once; each member has a slot, and every call computes all slots.
+
+Because the shapes never change and no operation mixes slots, what a slot computes doesn't depend on the others.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from esd.config.policies import HebbianConfig, StaticConfig
+from esd.config.settings import Config
+from esd.errors import UsageError
+from esd.evolution.layout import Layout
+from esd.kernels.plastic import SMALLEST
+from esd.lockstep.elementary import square_root, tanh
+from esd.policies.base import Interface, Policy
+from esd.policies.hebbian import RULE_COEFFICIENTS
+from esd.policies.perceptron import InitialWeights
+from esd.policies.torch_module import TorchPolicy
+
+Float32s = npt.NDArray[np.float32]
+
+
+class BatchPolicy(Protocol):
+    """The policies of all slots.
+
+    Attributes:
+        same_bits: its outputs are those of the policy alone, bit for bit, in whatever slot. Otherwise they may depend
+            on the slot (but on nothing else): the library takes other code for other alignments.
+    """
+
+    same_bits: bool
+
+    def load(self, slots: Sequence[int], parameters: Tensor) -> None:
+        """Put members into slots; float32 [len(slots), |h|]."""
+
+    def reset(self, slot: int, seed: int) -> None:
+        """Begin an episode in a slot, see ``Policy.reset``."""
+
+    def act(self, observations: Float32s) -> Float32s:
+        """All slots' observations [slots, observation_size] to their outputs [slots, action_size]."""
+
+
+def make_batch_policy(
+    config: Config, policy: Policy, interface: Interface, device: torch.device
+) -> BatchPolicy:
+    """The batch path of a policy.
+
+    Args:
+        config: of the run.
+        policy: the policy that plays alone.
+        interface: what it meets.
+        device: where to compute.
+
+    Raises:
+        UsageError: naming a policy that has none.
+    """
+    settings, slots = config.policy.settings, config.batch_members
+    if isinstance(settings, HebbianConfig | StaticConfig):
+        if settings.convolutions:
+            raise UsageError(
+                "policy.convolutions = true: can't be evaluated in lock-step. "
+                'Take device = "cpu" and batch_members = 0'
+            )
+        return BatchPerceptron(settings, policy.layout, interface, slots, device)
+    kind = config.policy.kind
+    if isinstance(policy, TorchPolicy):
+        return BatchModule(kind, policy, interface, slots, device)
+    raise UsageError(
+        f"policy.kind = {kind!r}: can't be evaluated in lock-step; only hebbian, static and a torch.nn.Module can. "
+        'Take device = "cpu" and batch_members = 0'
+    )
+
+
+def unpacked(layout: Layout, parameters: Tensor) -> dict[str, Tensor]:
+    """``Layout.unpack`` of many vectors: [n, |h|] to views [n, *shape]."""
+    arrays, start = {}, 0
+    for name, shape in layout.shapes.items():
+        count = int(np.prod(shape))
+        flat = parameters[:, start : start + count]
+        if layout.order == "C":
+            arrays[name] = flat.reshape(-1, *shape)
+        else:
+            backwards = flat.reshape(-1, *reversed(shape))
+            arrays[name] = backwards.permute(0, *range(len(shape), 0, -1))
+        start += count
+    return arrays
+
+
+class _Layer:
+    """One layer of all slots: weights [slots, inputs, outputs], stored a factor off as in ``esd.kernels.plastic``."""
+
+    def __init__(self, slots: int, shape: tuple[int, int], device: torch.device) -> None:
+        self.weights = torch.zeros(slots, *shape, dtype=torch.float32, device=device)
+        self.scale = torch.ones(slots, 1, dtype=torch.float32, device=device)
+        self._spare, self._products = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
+        self.evolved = torch.zeros_like(
+            self.weights
+        )  # what episodes start from, if that is part of h
+        self.coefficients = {name: torch.zeros_like(self.weights) for name in "ABCD"}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Σ w·x over the inputs [slots, inputs], to [slots, outputs], the missing factor included."""
+        return in_order(torch.mul(self.weights, x[:, :, None], out=self._products)) * self.scale
+
+    def rewire(self, x: Tensor, y: Tensor, idle: Tensor | None, normalization: str) -> None:
+        """Update by the previous step's activities and normalize, but for slots that have no update now.
+
+        Args:
+            x: the layer's inputs then, [slots, inputs].
+            y: its outputs then, [slots, outputs].
+            idle: bool [slots]; None if no slot is.
+            normalization: after the update.
+        """
+        x, y = x[:, :, None], y[:, None, :]
+        c = self.coefficients
+        # (A·x + C)·y + (B·x + D) + w·scale, in memory kept for it: fresh memory takes the CPU longer than the sums
+        delta = torch.mul(c["A"], x, out=self._spare).add_(c["C"]).mul_(y)
+        delta.add_(torch.mul(c["B"], x, out=self._products).add_(c["D"]))
+        before, scale = self.weights, self.scale
+        self.weights = delta.add_(torch.mul(before, scale[:, :, None], out=self._products))
+        self._spare = before
+        if idle is not None:
+            self.weights = torch.where(idle[:, None, None], before, self.weights)
+        self.scale = self._normalizer(normalization)
+        if idle is not None:
+            self.scale = torch.where(idle[:, None], scale, self.scale)
+
+    def _normalizer(self, kind: str) -> Tensor:
+        """The factor that the stored weights lack, [slots, 1]. A NaN weight ends the episode in any case."""
+        if kind == "none":
+            return torch.ones_like(self.scale)
+        if kind == "max":
+            size = self.weights.abs().amax((1, 2))
+        else:
+            squares = in_order(self.weights * self.weights)
+            size = square_root(in_order(squares[:, :, None])[:, 0])
+        return torch.where(size > float(SMALLEST), size.reciprocal(), 1.0)[:, None]
+
+
+def in_order(values: Tensor) -> Tensor:
+    """Σ over the second axis, first to last: [slots, n, m] to [slots, m]."""
+    total = torch.zeros_like(values[:, 0])
+    for value in values.unbind(1):
+        total += value
+    return total
+
+
+class BatchPerceptron:
+    """``hebbian`` and ``static``: their kernel's arithmetic, operation by operation."""
+
+    same_bits = True
+
+    def __init__(
+        self,
+        settings: HebbianConfig | StaticConfig,
+        layout: Layout,
+        interface: Interface,
+        slots: int,
+        device: torch.device,
+    ) -> None:
+        """Allocate for all slots."""
+        self._layout, self._device = layout, device
+        sizes = (interface.observation_size, *settings.hidden, interface.action_size)
+        shapes = list(itertools.pairwise(sizes))
+        self._layers = [_Layer(slots, shape, device) for shape in shapes]
+        self._rule: tuple[str, ...] = ()
+        self._rate = 1.0
+        self._normalization = "none"
+        self._last_update = np.iinfo(np.int64).max
+        squashed = interface.bounded
+        self._initial_weights: InitialWeights | None = None
+        if isinstance(settings, HebbianConfig):
+            self._rule = RULE_COEFFICIENTS[settings.rule]
+            self._rate = float(np.float32(settings.rate))
+            squashed = squashed and settings.output == "tanh"
+            self._normalization = settings.normalization
+            self._last_update = settings.freeze_after or self._last_update
+            if settings.initial_weights != "coevolved":
+                self._initial_weights = InitialWeights(settings.initial_weights, shapes)
+        activations = {"tanh": tanh, "relu": _relu, "none": _identity}
+        hidden = activations[settings.activation]
+        self._functions = [*(hidden for _ in settings.hidden), tanh if squashed else _identity]
+        self._before = [
+            torch.zeros(slots, size, dtype=torch.float32, device=device) for size in sizes
+        ]
+        self._steps = np.zeros(slots, np.int64)  # made in each slot's episode
+
+    def load(self, slots: Sequence[int], parameters: Tensor) -> None:
+        """See ``BatchPolicy.load``; folds the rate and η into the other coefficients."""
+        arrays = unpacked(self._layout, parameters)
+        index = torch.tensor(slots, device=self._device)
+        for number, layer in enumerate(self._layers):
+            own = {
+                n.partition(".")[2]: a for n, a in arrays.items() if n.startswith(f"layer{number}.")
+            }
+            eta = own.get("eta", 1.0)
+            folded = {name: own[name] * self._rate * eta for name in "ABCD" if name in own}
+            if "D_out" in own:
+                outside = own["D_out"] * self._rate
+                folded["D"] = folded["D"] + outside if "D" in folded else outside
+            for name, values in folded.items():
+                layer.coefficients[name][index] = values
+            if "w" in own:
+                layer.evolved[index] = own["w"]
+
+    def reset(self, slot: int, seed: int) -> None:
+        """See ``BatchPolicy.reset``."""
+        self._steps[slot] = 0
+        scheme = self._initial_weights
+        drawn = None if scheme is None else scheme.draw(seed)
+        start = 0
+        for number, layer in enumerate(self._layers):
+            weights = layer.weights[slot]
+            layer.scale[slot] = 1.0
+            if scheme is None or drawn is None:
+                weights.copy_(layer.evolved[slot])
+            else:
+                stop = start + weights.numel()
+                values = torch.from_numpy(drawn[start:stop] * scheme.bounds[number])
+                weights.copy_(values.reshape(weights.shape))
+                start = stop
+
+    def act(self, observations: Float32s) -> Float32s:
+        """See ``BatchPolicy.act``: rewire by the previous step, then forward."""
+        activities = [torch.from_numpy(observations).to(self._device, copy=True)]
+        learns = (self._steps > 0) & (self._steps <= self._last_update)
+        idle = None if learns.all() else torch.from_numpy(~learns).to(self._device)
+        for number, (layer, function) in enumerate(zip(self._layers, self._functions, strict=True)):
+            if self._rule and learns.any():
+                layer.rewire(
+                    self._before[number], self._before[number + 1], idle, self._normalization
+                )
+            activities.append(function(layer.forward(activities[-1])))
+        self._before = activities
+        self._steps += 1
+        outputs: Float32s = activities[-1].cpu().numpy()
+        return outputs
+
+
+def _relu(x: Tensor) -> Tensor:
+    return torch.where(x < 0.0, 0.0, x)
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+class BatchModule:
+    """A torch.nn.Module of every slot: one ``vmap`` over the slots' parameters and observations."""
+
+    same_bits = False
+
+    def __init__(
+        self, kind: str, policy: TorchPolicy, interface: Interface, slots: int, device: torch.device
+    ) -> None:
+        """Allocate for all slots, and try it.
+
+        Raises:
+            UsageError: if the module keeps a memory of its own, or torch can't run it on many members at once.
+        """
+        if hasattr(policy.module, "reset"):
+            raise UsageError(
+                f"policy.kind = {kind!r}: can't be evaluated in lock-step: it has a memory that reset() clears, which "
+                'could hold only one member\'s. Take device = "cpu" and batch_members = 0'
+            )
+        self._layout = policy.layout
+        self._module = copy.deepcopy(policy.module).to(device)
+        self._parameters = {
+            name: torch.zeros(slots, *shape, dtype=torch.float32, device=device)
+            for name, shape in policy.layout.shapes.items()
+        }
+        # torch's own memory, aligned alike in every process: the bits of a matrix product depend on it
+        self._observations = torch.zeros(
+            slots, interface.observation_size, dtype=torch.float32, device=device
+        )
+        self._forward = vmap(lambda p, x: functional_call(self._module, p, (x,)))
+        try:
+            self.act(np.zeros((slots, interface.observation_size), np.float32))
+        except Exception as error:
+            if "memory" in str(error).lower():
+                raise
+            said = " ".join(str(error).split())[:300]
+            raise UsageError(
+                f"policy.kind = {kind!r}: can't be evaluated in lock-step, torch.func.vmap says: {said} "
+                '(device = "cpu" with batch_members = 0 evaluates it alone)'
+            ) from error
+
+    def load(self, slots: Sequence[int], parameters: Tensor) -> None:
+        """See ``BatchPolicy.load``."""
+        for name, values in unpacked(self._layout, parameters).items():
+            self._parameters[name][torch.tensor(slots, device=values.device)] = values
+
+    def reset(self, slot: int, seed: int) -> None:
+        """Nothing about an episode is random: vmap refuses a module that draws numbers."""
+
+    def act(self, observations: Float32s) -> Float32s:
+        """See ``BatchPolicy.act``."""
+        with torch.inference_mode():
+            self._observations.copy_(torch.from_numpy(observations))
+            outputs = self._forward(self._parameters, self._observations)
+            flat: Float32s = outputs.reshape(len(observations), -1).cpu().numpy()
+        return flat

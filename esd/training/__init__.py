@@ -1,0 +1,1 @@
+"""What a training call does: its plan, the loop, and what rank 0 keeps."""

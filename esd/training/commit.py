@@ -1,0 +1,289 @@
+"""What rank 0 keeps of a run: the best checkpoint, the journal, the metrics, the last checkpoints, in this order."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+
+from esd.config.identity import identity
+from esd.config.settings import Config
+from esd.evolution.records import Records, Status
+from esd.evolution.reduction import center_return, reduced_return
+from esd.evolution.state import RunState
+from esd.run import checkpoint, journal, metrics
+from esd.run.checkpoint import Checkpoint
+from esd.run.files import write_atomically
+from esd.run.folder import RunFolder
+from esd.run.journal import JournalContents, JournalHeader, JournalWriter
+from esd.training.node_state import Step
+
+CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class GenerationReport:
+    """One generation in numbers: a line of metrics.jsonl. Returns are per episode, before any penalty.
+
+    With variants a member's return, and the center's, is the mean or the worst of those on each, by variants.reduce.
+
+    Attributes:
+        generation: t.
+        return_mean: over members.
+        return_std: over members.
+        return_min: over members.
+        return_max: over members.
+        center_return: mean of the center's episodes; None in generations without.
+        failed_members: how many had no finite fitness.
+        sigma: of this generation's perturbations.
+        learning_rate: of this generation's update.
+        h_norm: ‖h‖ after the update.
+        update_norm: ‖h_{t+1} − h_t‖.
+        steps_per_second: environment steps per second of this generation, all ranks.
+        idle_share: of the ranks' time until the exchange of records was complete, what they spent waiting.
+        generation_seconds: wall time of this generation.
+        ranks: how many took part.
+        env_steps: environment steps of the run so far.
+        episodes: episodes of the run so far.
+        seconds: wall time of the run so far.
+        core_seconds: wall time × ranks so far.
+        variant_returns: by variant, the mean over members; None of a variant on which none is finite.
+        variant_centers: by variant, the mean of the center's episodes; None in generations without.
+    """
+
+    generation: int
+    return_mean: float | None
+    return_std: float | None
+    return_min: float | None
+    return_max: float | None
+    center_return: float | None
+    failed_members: int
+    sigma: float
+    learning_rate: float
+    h_norm: float
+    update_norm: float
+    steps_per_second: float
+    idle_share: float
+    generation_seconds: float
+    ranks: int
+    env_steps: int
+    episodes: int
+    seconds: float
+    core_seconds: float
+    variant_returns: dict[str, float | None]
+    variant_centers: dict[str, float | None]
+
+    def line(self) -> metrics.Line:
+        """As a line of metrics.jsonl, the variants' returns as ``return_mean.NAME`` and ``center_return.NAME``."""
+        line = asdict(self)
+        for field, name in (
+            ("variant_returns", "return_mean"),
+            ("variant_centers", "center_return"),
+        ):
+            line |= {f"{name}.{variant}": mean for variant, mean in line.pop(field).items()}
+        return line
+
+
+class Reporter(Protocol):
+    """Tells the user what happens; on rank 0 only."""
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+
+    def generation(self, report: GenerationReport, generations: int) -> None:
+        """A generation is complete and kept."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a generation took.
+
+    Attributes:
+        seconds: wall time from its start until the records were exchanged.
+        busy_seconds: what all ranks together spent on evaluations.
+        ranks: how many.
+    """
+
+    seconds: float
+    busy_seconds: float
+    ranks: int
+
+    @property
+    def idle_share(self) -> float:
+        """The share of the ranks' time in which they waited."""
+        return max(0.0, 1.0 - self.busy_seconds / (self.seconds * self.ranks))
+
+
+class Commit:
+    """Writes a run's folder. Made by ``begin`` or ``resume``."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        writer: JournalWriter,
+        reporter: Reporter,
+        lines: list[metrics.Line],
+        best: float,
+    ) -> None:
+        """Go on after ``lines`` of metrics, with the best center's return so far (−∞ without one)."""
+        self._folder, self._config, self._writer, self._reporter = folder, config, writer, reporter
+        self._identity = identity(config)
+        self._best = best
+        last = lines[-1] if lines else {}
+        self._env_steps, self._episodes = last.get("env_steps", 0), last.get("episodes", 0)
+        self._seconds, self._core_seconds = last.get("seconds", 0.0), last.get("core_seconds", 0.0)
+        self._since = time.monotonic()
+
+    @classmethod
+    def begin(
+        cls, folder: RunFolder, config: Config, header: JournalHeader, reporter: Reporter
+    ) -> Commit:
+        """Start an empty journal in a folder that was just created."""
+        write_atomically(folder.journal_file, journal.encode_header(header))
+        good_bytes = folder.journal_file.stat().st_size
+        writer = JournalWriter(folder.journal_file, good_bytes)
+        return cls(folder, config, writer, reporter, [], -math.inf)
+
+    @classmethod
+    def resume(
+        cls, folder: RunFolder, config: Config, contents: JournalContents, reporter: Reporter
+    ) -> Commit:
+        """Go on behind the last whole record; metrics beyond it are dropped, and the run is not done any more."""
+        generation = contents.next_generation
+        reporter.note(f"resuming {folder.path} at generation {generation}")
+        if contents.torn_bytes:
+            reporter.note(f"dropped a record of {contents.torn_bytes} bytes that was cut short")
+        folder.done_file.unlink(missing_ok=True)
+        lines = metrics.truncate(folder.metrics_file, generation)
+        centers = [
+            center_return(config.variants.reduce, records.center_returns)
+            for _, records in contents.entries
+            if records.center_episodes
+        ]
+        best = max((center for center in centers if math.isfinite(center)), default=-math.inf)
+        writer = JournalWriter(folder.journal_file, contents.good_bytes)
+        return cls(folder, config, writer, reporter, lines, best)
+
+    def generation(self, state: RunState, step: Step, records: Records, timing: Timing) -> None:
+        """Keep one generation.
+
+        The best checkpoint goes first: if we die before the journal has the record, the generation is simply
+        evaluated again, with the same outcome; the other way round the best state would be lost.
+
+        Args:
+            state: before the update.
+            step: the update.
+            records: of the members and the center.
+            timing: how long it took.
+
+        Raises:
+            RunError: if something can't be written.
+        """
+        center = _center(self._config, records)
+        if center is not None and center >= self._best:
+            self._best = center
+            checkpoint.save(self._folder.best_file, Checkpoint(self._identity, state, center))
+        if len(records.table):
+            self._writer.append(journal.encode_entry(state.generation, records))
+        report = self._report(state, step, records, timing, center)
+        metrics.append(self._folder.metrics_file, report.line())
+        if step.state.generation % self._config.run.checkpoint_every == 0:
+            self._checkpoint(step.state)
+        self._reporter.generation(report, self._config.generations)
+
+    def _report(
+        self,
+        state: RunState,
+        step: Step,
+        records: Records,
+        timing: Timing,
+        center: float | None,
+    ) -> GenerationReport:
+        now = time.monotonic()
+        elapsed, self._since = now - self._since, now
+        self._env_steps += records.steps
+        self._episodes += records.episodes
+        self._seconds += elapsed
+        self._core_seconds += elapsed * timing.ranks
+        returns = reduced_return(self._config.variants.reduce, records.returns)
+        returns = returns[np.isfinite(returns)]
+        names = [variant.name for variant in self._config.env.trained if variant.name]
+        return GenerationReport(
+            generation=state.generation,
+            return_mean=_mean(returns),
+            return_std=float(returns.std()) if returns.size else None,
+            return_min=float(returns.min()) if returns.size else None,
+            return_max=float(returns.max()) if returns.size else None,
+            center_return=center,
+            failed_members=int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
+            sigma=state.evolution.sigma,
+            learning_rate=state.evolution.scalars["learning_rate"],
+            h_norm=step.h_norm,
+            update_norm=step.update_norm,
+            steps_per_second=records.steps / elapsed,
+            idle_share=timing.idle_share,
+            generation_seconds=elapsed,
+            ranks=timing.ranks,
+            env_steps=self._env_steps,
+            episodes=self._episodes,
+            seconds=self._seconds,
+            core_seconds=self._core_seconds,
+            variant_returns=dict(zip(names, map(_mean, records.returns.T), strict=False)),
+            variant_centers=dict(zip(names, _centers(records), strict=False)),
+        )
+
+    def _checkpoint(self, state: RunState) -> None:
+        """Save a state; older ones go only after the new one is in place."""
+        path = self._folder.checkpoint_file(state.generation)
+        checkpoint.save(path, Checkpoint(self._identity, state))
+        for old in self._folder.checkpoint_files()[CHECKPOINTS_KEPT:]:
+            old.unlink(missing_ok=True)
+
+    def end(self, state: RunState, reason: str, finished: bool) -> None:
+        """Save the last state, and if the run is finished say so in DONE.json, last of all.
+
+        Raises:
+            RunError: if it can't be written.
+        """
+        self._checkpoint(state)
+        if finished:
+            done = {
+                "reason": reason,
+                "generation": state.generation,
+                "h_sha256": state.h_sha256(),
+                "best_center_return": self._best if math.isfinite(self._best) else None,
+                "env_steps": self._env_steps,
+                "seconds": self._seconds,
+            }
+            write_atomically(self._folder.done_file, json.dumps(done, indent=2).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the journal and let go of the folder."""
+        self._writer.close()
+        self._folder.unlock()
+
+
+def _center(config: Config, records: Records) -> float | None:
+    """The center's return, or None without one."""
+    if not records.center_episodes:
+        return None
+    center = center_return(config.variants.reduce, records.center_returns)
+    return center if math.isfinite(center) else None
+
+
+def _centers(records: Records) -> list[float | None]:
+    """The center's mean on each variant; None without one, or of something not finite."""
+    columns = records.center_returns.T
+    means = [float(column.mean()) if column.size else math.nan for column in columns]
+    return [mean if math.isfinite(mean) else None for mean in means]
+
+
+def _mean(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:
+    """The mean of what is finite, or None."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else None

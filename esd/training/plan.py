@@ -1,0 +1,225 @@
+"""What a training call is going to do, decided on rank 0 before anything is written, then told to all ranks."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esd.config.experiment_files import experiment_names, read_experiment
+from esd.config.identity import differences_that_matter
+from esd.config.policies import POLICY_KINDS
+from esd.config.settings import DEFAULT_EXPERIMENT, Config
+from esd.config.tables import apply_settings, flatten, parse, to_table
+from esd.config.unused_settings import without_effect
+from esd.errors import UsageError
+from esd.run.folder import RunFolder, Warn, check_writable
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A call of ``esd train``, as the user wrote it.
+
+    Attributes:
+        experiment: a shipped experiment or a TOML file; None for the settings of the run that is in the folder or
+            that is started from, or else the default.
+        run: the run's folder; None for ``runs/<experiment>-s<seed>``.
+        settings: ``key=value`` texts.
+        fresh: start anew although the folder holds a run.
+        yes: really overwrite it.
+        start_from: a run whose last h is the new run's h_0.
+    """
+
+    experiment: str | None = None
+    run: Path | None = None
+    settings: Sequence[str] = ()
+    fresh: bool = False
+    yes: bool = False
+    start_from: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every rank needs to know.
+
+    Attributes:
+        config: of the run, with what was changed on this call.
+        folder: the run's folder.
+        journal: the journal so far if the run is resumed; empty for a new run.
+        checkpoint: the checkpoint to resume from; None for h_0.
+        start_from: the folder of the run that h_0 comes from, for a new run.
+        erase: remove the run that is in the folder first.
+        finished: why there is nothing left to do, and how to extend the run; empty otherwise.
+    """
+
+    config: Config
+    folder: Path
+    journal: bytes = b""
+    checkpoint: Path | None = None
+    start_from: Path | None = None
+    erase: bool = False
+    finished: str = ""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether there is something to go on from."""
+        return bool(self.journal)
+
+    def encode(self) -> bytes:
+        """As bytes, for the other ranks: scalars and names, a few kB per generation of the journal."""
+        return json.dumps(
+            {
+                "config": to_table(self.config),
+                "folder": str(self.folder),
+                "journal": base64.b64encode(self.journal).decode(),
+                "checkpoint": self.checkpoint and str(self.checkpoint),
+                "start_from": self.start_from and str(self.start_from),
+                "erase": self.erase,
+                "finished": self.finished,
+            }
+        ).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Plan:
+        """The inverse of ``encode``."""
+        plan = json.loads(data)
+        return cls(
+            parse(plan["config"], "rank 0's config"),
+            Path(plan["folder"]),
+            base64.b64decode(plan["journal"]),
+            plan["checkpoint"] and Path(plan["checkpoint"]),
+            plan["start_from"] and Path(plan["start_from"]),
+            plan["erase"],
+            plan["finished"],
+        )
+
+
+def make_plan(request: TrainRequest, warn: Warn) -> Plan:
+    """Decide what to do; reads, but writes nothing.
+
+    Raises:
+        UsageError: for anything that the user has to change first.
+    """
+    name, config, folder = _config_and_folder(request)
+    occupied = folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir()))
+    if occupied and not folder.is_run and not folder.config_file.exists():
+        raise UsageError(f"{folder.path}: exists and is not a run; name another folder with --run")
+    check_writable(folder.path)
+    for line in without_effect(_named(request), config):
+        warn(line)
+    if request.start_from is not None:
+        RunFolder(request.start_from).require_run()
+        if folder.is_run and not request.fresh:
+            raise UsageError(
+                f"{folder.path}: holds a run already; --from starts a new one, name its folder with --run"
+            )
+    if not folder.is_run:
+        return Plan(config, folder.path, start_from=request.start_from)
+    if request.fresh:
+        if not request.yes:
+            raise UsageError(
+                f"{folder.path}: holds a run; --fresh would delete it. Add --yes to do that"
+            )
+        return Plan(config, folder.path, start_from=request.start_from, erase=True)
+    stored = folder.config()
+    differences = differences_that_matter(stored, config)
+    if differences:
+        raise UsageError(
+            f"{folder.path}: holds a run of experiment {name!r} with other settings: {'; '.join(differences)}. Only "
+            "generations, device, batch_members, [run] and unseen variants may change on resume; name another folder "
+            "with --run, or overwrite with --fresh"
+        )
+    _tell_change_of_device(stored, config, warn)
+    paths = folder.checkpoint_files()
+    contents = folder.journal(stored)
+    checkpoint = folder.newest_checkpoint(paths, stored, contents, warn)
+    finished = _why_finished(folder, config, contents.next_generation)
+    if finished and stored.env.variants != config.env.variants:
+        warn(
+            "unseen variants are kept only when the run goes on; to play others on a finished one: esd eval "
+            f"{shlex.quote(str(folder.path))} --set 'env.variants=[…]'"
+        )
+    return Plan(
+        config, folder.path, folder.journal_file.read_bytes(), checkpoint, finished=finished
+    )
+
+
+def _tell_change_of_device(stored: Config, config: Config, warn: Warn) -> None:
+    """Say what another device means for the bits from here on."""
+    before, now = (
+        f"device = {c.device}, batch_members = {c.batch_members}" for c in (stored, config)
+    )
+    if before != now:
+        built_in = config.policy.kind in POLICY_KINDS
+        bits = (
+            "the same bits"
+            if built_in
+            else "other last bits (docs/devices.md says what that means)"
+        )
+        warn(f"from here on {now}, before {before}: {bits}")
+
+
+def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
+    """Whether a run has nothing left to do under a config, and if so what to say."""
+    done = folder.done()
+    if done is None:
+        return ""
+    extend = f"to go on: esd train --run {shlex.quote(str(folder.path))} --set generations={2 * generations or 1}"
+    if generations >= config.generations:
+        return f"{folder.path} is finished: all {generations} generations are done; {extend}"
+    target, best = config.run.target_return, done["best_center_return"]
+    if (
+        done["reason"] == "target_return"
+        and target is not None
+        and best is not None
+        and best >= target
+    ):
+        return (
+            f"{folder.path} is finished: its center reached {best:g} of run.target_return = {target:g} after "
+            f"{generations} generations; to go on, raise run.target_return with --set"
+        )
+    return ""
+
+
+def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
+    """The config asked for and where it runs; a run that is gone on with or started from brings its own along."""
+    if request.run is not None and request.experiment is None and not request.fresh:
+        folder = RunFolder(request.run)
+        if folder.is_run:
+            table = apply_settings(to_table(folder.config()), request.settings)
+            config = _on_a_device(parse(table, str(folder.config_file)))
+            return request.run.name, config, folder
+    if request.start_from is not None and request.experiment is None:
+        parent = RunFolder(request.start_from)
+        parent.require_run()
+        if request.run is None:
+            raise UsageError(
+                f"--from {parent.path}: starts a new run with the settings of this one; name its folder with --run"
+            )
+        table = apply_settings(to_table(parent.config()), request.settings)
+        config = _on_a_device(parse(table, str(parent.config_file)))
+        return request.run.name, config, RunFolder(request.run)
+    name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
+    config = _on_a_device(parse(apply_settings(table, request.settings), name))
+    return name, config, RunFolder(request.run or Path("runs") / f"{name}-s{config.seed}")
+
+
+def _named(request: TrainRequest) -> dict[str, Any]:
+    """The settings that the user has written: those of --set and of a file, not those of a shipped experiment."""
+    table: dict[str, Any] = {}
+    if request.experiment is not None and request.experiment not in experiment_names():
+        table = read_experiment(request.experiment)[1]
+    return flatten(apply_settings(table, request.settings))
+
+
+def _on_a_device(config: Config) -> Config:
+    """The config with ``device`` and ``batch_members`` as they will be stored; torch is not touched for the CPU."""
+    if config.device == "cpu":
+        return config
+    from esd.lockstep.device import resolved
+
+    return resolved(config)

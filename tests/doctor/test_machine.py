@@ -1,0 +1,155 @@
+"""What is said of a machine, on machines made up for it."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from esd.doctor import machine as doctor
+from esd.doctor.machine import State
+
+
+def mpirun(folder: Path, script: str) -> None:
+    """Put a launcher of one's own at the front of the PATH."""
+    program = folder / "mpirun"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is the whole PATH, on a machine of two cores."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 2)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo ranks 1; echo ranks 1", "each was alone"),
+        ("echo mpirun has detected an attempt to run as root >&2; exit 1", "ALLOW_RUN_AS_ROOT=1"),
+        ("echo There are not enough slots available >&2; exit 1", "--oversubscribe"),
+        ("echo something else >&2; echo ------ >&2; exit 7", "code 7: something else"),
+    ],
+)
+def test_a_launcher_whose_ranks_dont_meet_has_failed(folder: Path, script: str, told: str) -> None:
+    mpirun(folder, script)
+    check = doctor.launcher()
+    assert check.state is State.FAILED
+    assert told in check.text
+
+
+def test_a_launcher_whose_ranks_meet_is_fine_and_a_missing_one_noted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    assert doctor.launcher().state is State.NOTE
+    mpirun(folder, "echo ranks 2; echo ranks 2")
+    assert doctor.launcher().state is State.OK
+
+
+def test_a_launcher_that_hangs_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "MPIRUN_SECONDS", 0.2)
+    mpirun(folder, "exec /bin/sleep 60")
+    assert "nothing within" in doctor.launcher().text
+
+
+def control_group(root: Path, line: str, **files: str) -> None:
+    """Make up the files of control groups."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(f"{line}\n")
+    for name, text in files.items():
+        file = root / "sys/fs/cgroup" / name.replace("__", "/").replace("_dot_", ".")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def test_the_tightest_control_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    control_group(
+        tmp_path,
+        "0::/a/b",
+        a__b__cpu_dot_max="max 100000",
+        a__cpu_dot_max="150000 100000",
+        a__b__memory_dot_max="max",
+        a__memory_dot_max="2000000000",
+        memory_dot_max="9000000000",
+    )
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 4)
+    assert doctor.cgroup_cores() == 1.5
+    assert doctor.cgroup_memory() == 2_000_000_000
+    assert "at most 1 ranks" in doctor.cores().text
+    assert doctor.cores().state is State.NOTE
+    assert "allows 2.0 GB" in doctor.memory().text
+
+
+def test_control_groups_of_the_old_kind_count_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control_group(
+        tmp_path,
+        "4:cpu,cpuacct:/job\n3:memory:/job",
+        cpu__job__cpu_dot_cfs_quota_us="200000",
+        cpu__job__cpu_dot_cfs_period_us="100000",
+        cpu__cpu_dot_cfs_quota_us="-1",
+        cpu__cpu_dot_cfs_period_us="100000",
+        memory__job__memory_dot_limit_in_bytes="3000000000",
+    )
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    assert doctor.cgroup_cores() == 2.0
+    assert doctor.cgroup_memory() == 3_000_000_000
+
+
+def test_without_control_groups_there_is_no_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    assert doctor.cgroup_cores() is None
+    assert doctor.cgroup_memory() is None
+
+
+def test_more_ranks_than_cores_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 2)
+    monkeypatch.setattr(doctor, "cgroup_cores", lambda: None)
+    for ranks, state in ((2, State.OK), (3, State.NOTE)):
+        monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", str(ranks))
+        assert doctor.cores().state is state
+
+
+def test_a_package_that_cant_be_loaded_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_package.py").write_text("raise OSError('libGL.so.1 is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "PACKAGES", {"numpy": "numpy", "broken_package": "broken"})
+    check = doctor.packages()
+    assert check.state is State.FAILED
+    assert "broken_package (OSError: libGL.so.1 is missing)" in check.text
+    assert "numpy (" not in check.text
+
+
+def test_threads_of_libraries_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    assert "OMP_NUM_THREADS=8" in doctor.threads().text
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert doctor.threads().state is State.OK
+
+
+def test_a_cache_that_is_cold_or_can_be_kept_nowhere_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esd.kernels.cache.CACHE_FOLDER", None)
+    assert "NUMBA_CACHE_DIR" in doctor.kernel_cache().text
+    monkeypatch.setattr("esd.kernels.cache.CACHE_FOLDER", tmp_path)
+    assert "empty" in doctor.kernel_cache().text
+    (tmp_path / "kernel.nbc").write_bytes(b"")
+    assert doctor.kernel_cache().state is State.OK
+
+
+def test_little_room_on_the_disk_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LITTLE_DISK", 1e30)
+    assert doctor.disk().state is State.NOTE

@@ -1,0 +1,53 @@
+"""Folders of runs that were written, not trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from esd.config.tables import to_table
+from esd.evaluation.stored import FORMAT
+from tests.helpers.configs import of_table
+
+WORLD = {"id": "X-v0", "kwargs": {}, "wrappers": [], "max_steps": 0, "stop_after_negative": 0}
+
+
+def evaluation(means: dict[str, float | None], **changes: Any) -> dict[str, Any]:
+    """As ``esd eval`` stores it, by the mean on each variant; the variants called u… are unseen."""
+    variants = [
+        {
+            "name": name,
+            "seen": name[0] != "u",
+            "world": {**WORLD, "kwargs": {"b": name}},
+            "mean": mean,
+        }
+        for name, mean in means.items()
+    ]
+    own = {"checkpoint": "last", "generation": 2, "seed": 0, "episodes": 9, "settings": {}}
+    return {"format": FORMAT, "rules": "evolved", **own, "variants": variants, **changes}
+
+
+def written(path: Path, *evaluations: dict[str, Any], steps: int = 1000, **table: Any) -> Path:
+    """The folder of a run of two generations."""
+    (path / "evaluations").mkdir(parents=True)
+    config = to_table(of_table(**{"seed": int(path.name.rpartition("s")[2]), **table}))
+    (path / "config.toml").write_text(tomli_w.dumps(config))
+    (path / "journal.bin").touch()
+    lines = [
+        {"return_mean": 1.0 if g < 2 else None, "env_steps": steps * g, "seconds": 1800.0 * g}
+        for g in range(3)
+    ]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for number, stored in enumerate(evaluations):
+        (path / "evaluations" / f"{number}.json").write_text(json.dumps(stored))
+    return path
+
+
+def group(folder: Path, name: str, means: list[float], offset: float = 0.0, **table: Any) -> str:
+    """Runs with these means on «seen», and ``offset`` more on «u1»; the word that names them."""
+    for seed, mean in enumerate(means):
+        written(folder / f"{name}-s{seed}", evaluation({"a": mean, "u1": mean + offset}), **table)
+    return f"{name}={folder}/{name}-s[0-9]*"

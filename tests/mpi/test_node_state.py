@@ -1,0 +1,237 @@
+"""The update that the ranks of a node make together has the bits of one that is made alone (laws 3 and 4)."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import time
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from esd.errors import RunError
+from esd.evolution.noise import Noise, Purpose, normals
+from esd.evolution.openai_es import Decay, Strategy, euclidean_norm
+from esd.evolution.optimizers import OPTIMIZERS, make_optimizer
+from esd.evolution.records import Records, Status
+from esd.evolution.state import RunState, advance, start
+from esd.mpi.comm import Alone, Communicator, Ranks, agreement
+from esd.training import node_state as update
+from esd.training.node_state import NodeState, UpdateFailedError
+
+POPULATION = 6
+
+
+def make_strategy(optimizer: str) -> Strategy:
+    return Strategy(
+        Noise("gaussian", 3),
+        POPULATION,
+        Decay(0.1, 0.9),
+        Decay(0.05, 0.9),
+        make_optimizer(optimizer),
+        weight_decay=0.1,
+    )
+
+
+def records_of(generation: int, observation_size: int = 2) -> Records:
+    """Any fitness and any observations."""
+    rng = np.random.default_rng(generation)
+    records = Records(POPULATION, 0, observation_size)
+    for row in range(POPULATION):
+        records.write(
+            row,
+            returns=[rng.normal()],
+            steps=1,
+            episodes=1,
+            status=Status.DONE,
+            observations=np.array([3.0, *rng.normal(size=observation_size), 5.0, 6.0]),
+        )
+    return records
+
+
+def first_state(strategy: Strategy, size: int) -> RunState:
+    return start(strategy, normals(1, Purpose.INITIAL_H, size), 2)
+
+
+@pytest.fixture
+def node() -> Iterator[Communicator]:
+    """The ranks of this machine."""
+    with Ranks(MPI.COMM_WORLD, deadline_seconds=60.0).node() as node:
+        yield node
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 3 * 4096, 300_000])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_states_and_norms_are_those_of_one_rank_alone(
+    optimizer: str, size: int, node: Communicator
+) -> None:
+    """Also with more ranks than blocks of 4,096 coordinates, and with slices of several pieces."""
+    strategy = make_strategy(optimizer)
+    expected = first_state(strategy, size)
+    memory = NodeState(node, strategy, first_state(strategy, size))
+    for generation in range(4):
+        records = records_of(generation)
+        before, expected = expected, advance(strategy, expected, records)
+        step = memory.advance(records)
+        with agreement(node, "comparing"):
+            assert step.state.sha256() == expected.sha256() == memory.state.sha256()
+            assert step.h_norm == euclidean_norm(expected.h)
+            assert step.update_norm == euclidean_norm(expected.h - before.h)
+
+
+@pytest.mark.mpi
+def test_the_state_before_is_still_there_after_an_update(node: Communicator) -> None:
+    """Rank 0 keeps it as the best checkpoint, while the others may be in the next generation already."""
+    strategy = make_strategy("adam")
+    memory = NodeState(node, strategy, first_state(strategy, 10_000))
+    memory.advance(records_of(0))
+    before, digest = memory.state, memory.state.sha256()
+    memory.advance(records_of(1))
+    with agreement(node, "comparing"):
+        assert before.sha256() == digest != memory.state.sha256()
+
+
+@pytest.mark.mpi
+def test_a_generation_without_members_changes_nothing(node: Communicator) -> None:
+    strategy = make_strategy("clipup")
+    memory = NodeState(node, strategy, first_state(strategy, 10_000))
+    digest = memory.state.sha256()
+    step = memory.advance(Records(0, 3, 2))
+    with agreement(node, "comparing"):
+        assert step.state.sha256() == digest
+        assert (step.h_norm, step.update_norm) == (euclidean_norm(step.state.h), 0.0)
+
+
+@pytest.mark.mpi
+def test_a_replay_goes_on_from_any_state_by_what_followed_it(node: Communicator) -> None:
+    strategy = make_strategy("adam")
+    whole = NodeState(node, strategy, first_state(strategy, 9_000))
+    entries = [(t, records_of(t)) for t in range(5)]
+    whole.replay(entries[:2])
+    later = NodeState(node, strategy, whole.state)
+    whole.replay(entries)
+    later.replay(entries)
+    with agreement(node, "comparing"):
+        assert whole.state.generation == 5
+        assert whole.state.sha256() == later.state.sha256()
+
+
+@pytest.mark.mpi
+def test_a_replay_waits_for_no_rank_that_is_late_to_leave_an_update(
+    node: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the update's own meetings keeps the ranks together in a replay, and some wake up late from them."""
+    strategy = make_strategy("adam")
+    memory = NodeState(node, strategy, first_state(strategy, 20_000))
+    if node.rank == 0:
+        meet = memory._meet
+
+        def oversleep(error: Exception | None) -> None:
+            meet(error)
+            time.sleep(0.01)
+
+        monkeypatch.setattr(memory, "_meet", oversleep)
+    with agreement(node, "replaying"):
+        memory.replay((t, records_of(t)) for t in range(20))
+        assert memory.state.generation == 20
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("optimizer", ["sgd", "clipup"])
+def test_a_failure_on_one_rank_is_known_to_all_of_the_node(
+    optimizer: str, node: Communicator
+) -> None:
+    """Also with an optimizer in whose norms the others wait."""
+    strategy = make_strategy(optimizer)
+    memory = NodeState(node, strategy, first_state(strategy, 50_000))
+    records = records_of(0)
+    if node.rank == node.size - 1:  # one that tell_slice refuses
+        records = Records.of_table(np.ones((4, 11), np.uint64), 4)
+    with pytest.raises(UpdateFailedError) as caught:
+        memory.advance(records)
+    with agreement(node, "looking"):
+        assert isinstance(caught.value.reason, ValueError) == (node.rank == node.size - 1)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_norm_that_is_not_finite_tells_of_such_an_h_on_all_ranks(
+    value: float, node: Communicator
+) -> None:
+    strategy = replace(make_strategy("sgd"), shaping="raw")
+    state = first_state(strategy, 20_000)
+    state.h[-1] = value
+    step = NodeState(node, strategy, state).advance(records_of(0))
+    with agreement(node, "looking"):
+        assert not math.isfinite(step.h_norm)
+
+
+@pytest.mark.mpi
+def test_memory_that_cannot_be_had_is_an_error_with_its_size(
+    node: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if node.size == 1:
+        pytest.skip("one rank needs no shared memory")
+    monkeypatch.setattr(update, "open_together", lambda node, size: None)
+    strategy = make_strategy("adam")
+    with pytest.raises(RunError, match=r"need 6\d\.\d MB"):  # 2 buffers of 3 vectors, 4 bytes each
+        NodeState(node, strategy, first_state(strategy, 2_600_000))
+
+
+@pytest.mark.mpi
+def test_memory_that_one_rank_cannot_map_is_an_error_on_all(
+    node: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank whose address space is limited, say; the others must not wait for it."""
+
+    def full(descriptor: int, size: int) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    strategy = make_strategy("adam")
+    state = first_state(strategy, 10_000)
+    if node.rank == node.size - 1:
+        monkeypatch.setattr(mmap, "mmap", full)
+    with pytest.raises(RunError, match=r"need 0\.2 MB of memory .*and it can't be had"):
+        NodeState(node, strategy, state)
+
+
+@pytest.mark.mpi
+def test_an_update_allocates_no_vector_of_the_size_of_h() -> None:
+    strategy = make_strategy("adam")
+    size = 4_000_000
+    memory = NodeState(Alone(), strategy, first_state(strategy, size))
+    memory.advance(records_of(0))
+    tracemalloc.start()
+    memory.advance(records_of(1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < size  # bytes: a quarter of a float32 vector
+
+
+@pytest.mark.mpi
+def test_a_long_replay_on_ranks_of_unequal_speed_is_the_run(
+    node: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the update itself keeps the ranks in step: a fast one must not spoil what a slow one reads."""
+    strategy = make_strategy("sgd")
+    expected = first_state(strategy, 3 * 4096)
+    memory = NodeState(node, strategy, first_state(strategy, 3 * 4096))
+    meet = NodeState._meet
+
+    def limp(self: NodeState, error: Exception | None) -> None:
+        meet(self, error)
+        if node.rank == 0:
+            time.sleep(0.002)
+
+    monkeypatch.setattr(NodeState, "_meet", limp)
+    for generation in range(30):
+        before, expected = expected, advance(strategy, expected, records_of(generation))
+        step = memory.advance(records_of(generation))
+        assert step.h_norm == euclidean_norm(expected.h)
+        assert step.update_norm == euclidean_norm(expected.h - before.h)
+    assert memory.state.sha256() == expected.sha256()

@@ -1,0 +1,45 @@
+"""Runs that the first version of esd has written go on, and end in the h that it would have ended in.
+
+``tests/data/runs_of_version_1`` holds runs of six generations that were stopped after three: every kind of policy, and an
+optimizer of every sort. Their environments are compiled in strict arithmetic, so their bits are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from esd.run.folder import RunFolder
+from tests.commands.shell import esd
+from tests.helpers.training import from_journal
+
+RUNS = Path(__file__).parents[1] / "data" / "runs_of_version_1"
+EXPECTED: dict[str, str] = json.loads((RUNS / "h_after_6_generations.json").read_text())
+
+
+def test_every_stored_run_is_expected() -> None:
+    assert {path.name for path in RUNS.iterdir() if path.is_dir()} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("without", ["nothing", "checkpoints"])
+def test_a_run_of_the_first_version_is_resumed(name: str, without: str, tmp_path: Path) -> None:
+    run = tmp_path / name
+    shutil.copytree(RUNS / name, run)
+    if without == "checkpoints":
+        shutil.rmtree(run / "checkpoints")
+        (run / "checkpoints").mkdir()
+    result = esd("train", "--run", str(run), "--set", "generations=6", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["h_sha256"] == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_journal_of_the_first_version_rebuilds_its_checkpoint(name: str) -> None:
+    folder = RunFolder(RUNS / name)
+    config = folder.config()
+    newest = folder.load_checkpoint(folder.checkpoint_files()[0], config).state
+    assert from_journal(RUNS / name, newest.generation).sha256() == newest.sha256()
