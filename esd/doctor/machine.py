@@ -332,19 +332,19 @@ def threads() -> Check:
 
 def kernel_cache() -> Check:
     """Whether compiled kernels are kept, and whether they are there."""
-    from esd.kernels.cache import CACHE_FOLDER
+    from esd.kernels import COMPILER
 
-    name = "kernel cache"
-    if CACHE_FOLDER is None or not _writable(CACHE_FOLDER):
+    name, folder = "kernel cache", COMPILER.folder.path
+    if folder is None or not _writable(folder):
         return note(
             name,
             "no folder for it is writable: every start compiles for some seconds. Set NUMBA_CACHE_DIR to a folder "
             "that lasts",
         )
-    compiled = sum(1 for _ in CACHE_FOLDER.rglob("*.nbc"))
+    compiled = sum(1 for _ in folder.rglob("*.nbc"))
     if not compiled:
-        return note(name, f"{CACHE_FOLDER}: empty, so the next start compiles for some seconds")
-    return ok(name, f"{CACHE_FOLDER}: {compiled} compiled kernels")
+        return note(name, f"{folder}: empty, so the next start compiles for some seconds")
+    return ok(name, f"{folder}: {compiled} compiled kernels")
 
 
 def disk() -> Check:
