@@ -169,10 +169,13 @@ def make_evaluator(config: Config, rollout: Rollout, ranks: int, node_rank: int)
         node_rank: this rank's number on its machine.
 
     Raises:
-        UsageError: if the device is not there, or the policy can't be played in lock-step.
+        UsageError: if torch or the device is not there, or the policy can't be played in lock-step.
     """
     if not config.batch_members:
         return OneByOne(config, rollout)
+    from esd.lockstep import require_torch
+
+    require_torch(config)
     from esd.lockstep.device import device_of
     from esd.lockstep.evaluator import Lockstep
 
