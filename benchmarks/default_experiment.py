@@ -1,7 +1,8 @@
 """Does the default experiment learn every time? Each seed is trained and evaluated; one row of a table for each.
 
-Every seed is a whole ``esd train`` and a whole ``esd eval`` in processes of their own. Seconds are those of the training
-process from its start to its end, on the clock and of processor time, which other work on the machine changes less.
+Every seed is a whole ``esd train`` and a whole ``esd eval`` in processes of their own. Seconds are those of the
+training process from its start to its end, on the clock and of processor time, which other work on the machine
+changes less.
 With ``--beside`` the same seeds are also trained with other settings, in turns.
 """
 
@@ -53,8 +54,10 @@ def _json(*words: str, ranks: int = 1) -> dict[str, float]:
     """What a call of esd prints."""
     command = [*mpirun(ranks), sys.executable, "-m", "esd", *words, "--json"]
     done = subprocess.run(
-        command, env=child_environment(), stdout=subprocess.PIPE, text=True, check=True
+        command, env=child_environment(), capture_output=True, text=True, check=False
     )
+    if done.returncode:
+        raise SystemExit(done.stderr)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
