@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esd.config.settings import Config
 from esd.episodes.environments import Episodes, EpisodeSeeds, Outcome, World, global_generators
 from esd.episodes.evaluator import Rows, Task, note_row
 from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
+from esd.evolution.openai_es import Strategy
 from esd.evolution.records import Records
 from esd.evolution.state import RunState
 from esd.lockstep.noise import perturbed
@@ -38,19 +38,21 @@ class _Running:
 
 
 class Lockstep:
-    """An ``Evaluator`` that plays ``batch_members`` rows at a time.
+    """A ``Player`` that plays ``batch_members`` rows at a time.
 
     Args:
-        config: of the run, its device resolved.
         rollout: what plays alone; it says what the rows are.
+        algorithm: whose members are played.
         ranks: how many share the rows: nobody takes more than its share at once, or others would stand idle.
         device: where the networks are.
 
     Attributes:
-        same_bits: see ``Evaluator``.
+        same_bits: see ``Player``.
     """
 
-    def __init__(self, config: Config, rollout: Rollout, ranks: int, device: torch.device) -> None:
+    def __init__(
+        self, rollout: Rollout, algorithm: Strategy, ranks: int, device: torch.device
+    ) -> None:
         """Allocate all slots.
 
         Raises:
@@ -60,8 +62,9 @@ class Lockstep:
         # not TF32, which keeps 10 bits of what a module multiplies
         torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
         torch.backends.cudnn.deterministic = True
-        self._config, self._rollout, self._ranks, self._device = config, rollout, ranks, device
-        self._rows = Rows(config, rollout)
+        config = self._config = rollout.config
+        self._rollout, self._ranks, self._device = rollout, ranks, device
+        self._rows = Rows(rollout, algorithm)
         self._slots = config.batch_members
         interface = rollout.interface
         self._policy: BatchPolicy = make_batch_policy(config, rollout.policy, interface, device)
@@ -70,7 +73,7 @@ class Lockstep:
         self._observations = np.zeros((self._slots, interface.observation_size), np.float32)
 
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
-        """See ``Evaluator.fill``."""
+        """See ``Player.fill``."""
 
         def keep(task: Task, outcome: Outcome, seen: npt.NDArray[np.float64] | None) -> None:
             self._rows.write(records, state, task, outcome, seen)
@@ -81,7 +84,7 @@ class Lockstep:
     def rehearse(
         self, state: RunState, member: int, seeds: list[EpisodeSeeds], limit: int
     ) -> list[Outcome]:
-        """See ``Evaluator.rehearse``: beside another member, after one, and in the last slot if that may not matter."""
+        """See ``Player.rehearse``: beside another member, after one, and in the last slot if that may not matter."""
         last = self._slots - 1
         own = {0, self._slots} | ({last} if self.same_bits else set())
         rows = sorted(own | {1, self._slots + 1})

@@ -14,18 +14,18 @@ import numpy as np
 
 from esd.config.identity import identity
 from esd.config.settings import Config
-from esd.episodes.evaluator import Evaluator, make_evaluator
-from esd.episodes.rollout import Rollout
 from esd.errors import RunError, UsageError
+from esd.evolution.openai_es import Strategy
 from esd.evolution.records import Records, Status
 from esd.evolution.reduction import center_return
-from esd.evolution.state import RunState, make_strategy
+from esd.evolution.state import RunState, make_strategy, start
 from esd.mpi.comm import Communicator, agreement, exit_code_of, raise_if_any_failed
-from esd.mpi.schedule import Schedule
-from esd.policies.registry import make_policy
+from esd.mpi.team import Team
+from esd.problems.base import Evaluator, Problem
+from esd.problems.make import layout_and_h0, make_problem
 from esd.run import checkpoint, journal
 from esd.run.checkpoint import Checkpoint
-from esd.run.folder import RunFolder, first_state
+from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.provenance import collect
 from esd.training import canary
@@ -61,15 +61,15 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
     """
     config = plan.config
     comm.deadline_seconds = 60.0 * config.run.deadline_minutes
-    with comm.node() as node, contextlib.ExitStack() as closing:
-        with agreement(comm, "building the environment and the policy"):
-            rollout = closing.enter_context(contextlib.closing(Rollout(config)))
-            evaluator = make_evaluator(config, rollout, comm.size, node.rank)
+    with Team(comm) as team, contextlib.ExitStack() as closing:
+        with agreement(comm, "building the problem"):
+            algorithm = make_strategy(config)
+            problem = closing.enter_context(contextlib.closing(make_problem(config)))
+            evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)
             closing.callback(evaluator.close)
-        state, header, contents = _prepare_state(comm, plan, rollout, evaluator)
-        schedule = closing.enter_context(contextlib.closing(Schedule(comm, node)))
+        state, header, contents = _prepare_state(comm, plan, problem, evaluator, algorithm)
         with agreement(comm, "sharing h"):
-            memory = NodeState(node, make_strategy(config), state)
+            memory = NodeState(team.node, algorithm, state)
             del state  # it was this rank's own; from here on there is the node's
             if contents is not None:
                 _replay(memory, contents)
@@ -78,21 +78,25 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
             if comm.rank == 0:
                 commit = _open_folder(plan, memory.state, header, contents, comm.size, reporter)
                 closing.callback(commit.close)
-        return _Loop(comm, config, rollout, evaluator, schedule, memory, stop, commit).run()
+        return _Loop(team, config, problem, evaluator, memory, stop, commit).run()
 
 
 def _prepare_state(
-    comm: Communicator, plan: Plan, rollout: Rollout, evaluator: Evaluator
+    comm: Communicator,
+    plan: Plan,
+    problem: Problem,
+    evaluator: Evaluator,
+    algorithm: Strategy,
 ) -> tuple[RunState, JournalHeader, JournalContents | None]:
     """A state to go on from, the same on every rank, and the journal with what followed it."""
     config, folder = plan.config, RunFolder(plan.folder)
     with agreement(comm, "computing h_0"):
-        h0 = rollout.policy.initial_parameters(config.seed)
-        interface = rollout.interface
-        state = first_state(config, interface, h0)
-        own_canary = canary.compute(config, rollout, evaluator, h0)
+        h0 = problem.initial_parameters(config.seed)
+        interface = problem.interface
+        state = start(algorithm, h0, problem.observation_size)
+        own_canary = evaluator.canary(h0)
         if plan.start_from is not None:
-            state = _start_from(plan.start_from, state, rollout)
+            state = _start_from(plan.start_from, state, problem)
         header = JournalHeader(
             identity(config),
             state.h_sha256(),
@@ -100,7 +104,7 @@ def _prepare_state(
             interface.observation_size,
             interface.action_size,
             interface.bounded,
-            len(rollout.variants),
+            len(problem.variants),
         )
     with agreement(comm, "comparing canaries"):
         canary.compare(comm, own_canary, config.run.allow_drift)
@@ -130,7 +134,7 @@ def _replay(memory: NodeState, contents: JournalContents) -> None:
             raise failure.reason from None
 
 
-def _start_from(path: Path, state: RunState, rollout: Rollout) -> RunState:
+def _start_from(path: Path, state: RunState, problem: Problem) -> RunState:
     """Put the last h of another run in place of h_0.
 
     Raises:
@@ -145,8 +149,8 @@ def _start_from(path: Path, state: RunState, rollout: Rollout) -> RunState:
             f"the new run takes the settings of {parent.config_file}"
         )
     # the same size may still be another network: order = "F", other hidden layers
-    layout = rollout.policy.layout
-    theirs = make_policy(config.policy, rollout.interface).layout
+    layout = problem.layout
+    theirs, _ = layout_and_h0(config, problem.interface)
     if (dict(theirs.shapes), theirs.order) != (dict(layout.shapes), layout.order):
         raise UsageError(
             f"--from {path}: its h was evolved for another network, whose coordinates mean other things: compare "
@@ -194,17 +198,17 @@ class _Loop:
 
     def __init__(
         self,
-        comm: Communicator,
+        team: Team,
         config: Config,
-        rollout: Rollout,
+        problem: Problem,
         evaluator: Evaluator,
-        schedule: Schedule,
         memory: NodeState,
         stop: StopRequest,
         commit: Commit | None,
     ) -> None:
-        self._comm, self._config, self._rollout = comm, config, rollout
-        self._evaluator, self._schedule, self._memory = evaluator, schedule, memory
+        self._team, self._comm = team, team.ranks
+        self._config, self._problem = config, problem
+        self._evaluator, self._memory = evaluator, memory
         self._stop, self._commit = stop, commit
         self._halted = False  # this node's update failed, and all will hear of it
         self._error: Exception | None = None  # told to the others at the next exchange
@@ -245,15 +249,15 @@ class _Loop:
         return Records(
             0 if last else self._config.population,
             run.center_episodes if center else 0,
-            self._rollout.observation_size,
-            len(self._rollout.variants),
+            self._problem.observation_size,
+            len(self._problem.variants),
         )
 
     def _evaluate_share(self, state: RunState, records: Records) -> None:
         """Fill this rank's rows. Whatever goes wrong is kept for the exchange, so that no rank waits in vain."""
         if self._error is None and not self._halted:
             try:
-                rows = self._schedule.rows(state.generation, len(records.table))
+                rows = self._team.rows(state.generation, len(records.table))
                 self._evaluator.fill(state, rows, records)
             except Exception as error:
                 self._error = error
@@ -289,7 +293,7 @@ class _Loop:
         elif failed > self._config.run.max_failed_share * records.members:
             error = RunError(
                 f"generation {generation}: {failed} of {records.members} members have a NaN or infinite fitness"
-                f"{_failing_variants(self._rollout.variants, records)}, more than run.max_failed_share = "
+                f"{_failing_variants(self._problem.variants, records)}, more than run.max_failed_share = "
                 f"{self._config.run.max_failed_share} allows. The policy's outputs or the environment's rewards "
                 "overflow: look at policy.normalization, es.sigma and es.learning_rate"
             )
