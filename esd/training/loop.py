@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.provenance import collect
 from esd.training import canary
-from esd.training.commit import Commit, Reporter, Timing
+from esd.training.commit import Commit, GenerationReport, Reporter, Timing
 from esd.training.node_state import NodeState, Step, UpdateFailedError
 from esd.training.plan import Plan
 from esd.training.stop import StopRequest
@@ -59,6 +59,22 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
     Raises:
         JobFailedError: on all ranks, if any failed.
     """
+    with prepared(comm, plan, stop, reporter) as generations:
+        for _ in generations:
+            pass
+    assert generations.ending is not None
+    return generations.ending
+
+
+@contextlib.contextmanager
+def prepared(
+    comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter
+) -> Iterator[Generations]:
+    """Everything that a plan needs, built once, and its generations; what was opened is closed with the block.
+
+    Raises:
+        JobFailedError: on all ranks, if any failed.
+    """
     config = plan.config
     comm.deadline_seconds = 60.0 * config.run.deadline_minutes
     with Team(comm) as team, contextlib.ExitStack() as closing:
@@ -78,7 +94,7 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
             if comm.rank == 0:
                 commit = _open_folder(plan, memory.state, header, contents, comm.size, reporter)
                 closing.callback(commit.close)
-        return _Loop(team, config, problem, evaluator, memory, stop, commit).run()
+        yield Generations(team, config, problem, evaluator, memory, stop, commit)
 
 
 def _prepare_state(
@@ -193,8 +209,14 @@ class _Votes:
     timing: Timing
 
 
-class _Loop:
-    """The generations of one call."""
+class Generations:
+    """The generations of one call; iterating carries them out, one by one, and may be left after any.
+
+    Every rank has to take the same number of steps.
+
+    Attributes:
+        ending: how it ended; None before that.
+    """
 
     def __init__(
         self,
@@ -206,17 +228,23 @@ class _Loop:
         stop: StopRequest,
         commit: Commit | None,
     ) -> None:
+        """Take what ``prepared`` has built; ``commit`` is rank 0's."""
         self._team, self._comm = team, team.ranks
         self._config, self._problem = config, problem
         self._evaluator, self._memory = evaluator, memory
         self._stop, self._commit = stop, commit
+        self.ending: Ending | None = None
         self._halted = False  # this node's update failed, and all will hear of it
         self._error: Exception | None = None  # told to the others at the next exchange
         self._time_is_up_at = time.monotonic() + 3600.0 * (config.run.max_hours or math.inf)
 
-    def run(self) -> Ending:
-        """Go on until there is a reason to end."""
-        while True:
+    def __iter__(self) -> Iterator[GenerationReport | None]:
+        """Go on until there is a reason to end.
+
+        Yields:
+            What rank 0 has kept of the generation; None on the others.
+        """
+        while self.ending is None:
             state = self._memory.state
             generation = state.generation + self._halted  # where the other nodes are
             last = generation >= self._config.generations
@@ -226,12 +254,14 @@ class _Loop:
             votes = self._exchange(generation, records, began)
             self._check_failures(generation, records)
             step = self._update(records)
+            report = None
             if step is not None:
                 self._check_update(step)
-                self._keep(state, step, records, votes.timing)
+                report = self._keep(state, step, records, votes.timing)
             reason = self._reason_to_end(last, records, votes)
             if reason:  # on all ranks, also of a node whose update failed
-                return self._end(Ending(self._memory.state, reason))
+                self.ending = self._end(Ending(self._memory.state, reason))
+            yield report
 
     def _update(self, records: Records) -> Step | None:
         """Make the update with the other ranks of the node; None if one of them couldn't."""
@@ -309,13 +339,16 @@ class _Loop:
             )
             raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
 
-    def _keep(self, state: RunState, step: Step, records: Records, timing: Timing) -> None:
+    def _keep(
+        self, state: RunState, step: Step, records: Records, timing: Timing
+    ) -> GenerationReport | None:
         """Rank 0 commits; if it can't, the others hear of it in the next exchange."""
         if self._commit is not None:
             try:
-                self._commit.generation(state, step, records, timing)
+                return self._commit.generation(state, step, records, timing)
             except Exception as error:
                 self._error = error
+        return None
 
     def _reason_to_end(self, last: bool, records: Records, votes: _Votes) -> str:
         """Why this generation is the last one of this call; empty if it isn't."""
