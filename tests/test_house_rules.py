@@ -178,6 +178,7 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "docs/evaluation.md",
         "docs/performance.md",
         "docs/policies.md",
+        "docs/python.md",
         "docs/worlds.md",
     ],
 )
@@ -210,6 +211,17 @@ def test_the_python_examples_of_the_attention_page_run() -> None:
     assert len(examples) == 2
     for example in examples:
         exec(compile(example, "docs/attention.md", "exec"), {})
+
+
+def test_the_python_examples_of_the_python_page_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (REPOSITORY / "docs/python.md").read_text("utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 6
+    for example in examples:
+        exec(compile(example, "docs/python.md", "exec"), {})
 
 
 def test_every_test_and_file_that_the_attention_page_names_exists() -> None:

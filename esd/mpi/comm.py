@@ -105,6 +105,26 @@ def raise_if_any_failed(rank: int, codes: Uint64s, error: Exception | None) -> N
         raise JobFailedError(first, int(codes[first])) from (error if first == rank else None)
 
 
+def sum_or_fail(comm: Communicator, numbers: Uint64s, error: Exception | None, what: str) -> None:
+    """Sum numbers over all ranks, unless one of them has failed; both travel in one message.
+
+    Args:
+        comm: the ranks.
+        numbers: uint64 [n], contiguous; replaced by the sums.
+        error: why this rank failed, if it did.
+        what: is exchanged, for messages.
+
+    Raises:
+        JobFailedError: on all ranks if one failed; see ``raise_if_any_failed``.
+    """
+    message = np.zeros(numbers.size + comm.size, np.uint64)
+    message[: numbers.size] = numbers
+    message[numbers.size + comm.rank] = exit_code_of(error)
+    comm.sum(message, what)
+    raise_if_any_failed(comm.rank, message[numbers.size :], error)
+    numbers[:] = message[: numbers.size]
+
+
 @contextlib.contextmanager
 def agreement(comm: Communicator, what: str) -> Iterator[None]:
     """Run a block on every rank; if it fails on any, it fails on all, and one rank reports the reason.

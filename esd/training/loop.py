@@ -19,7 +19,7 @@ from esd.evolution.openai_es import Strategy
 from esd.evolution.records import Records, Status
 from esd.evolution.reduction import center_return
 from esd.evolution.state import RunState, make_strategy, start
-from esd.mpi.comm import Communicator, agreement, exit_code_of, raise_if_any_failed
+from esd.mpi.comm import Communicator, agreement, raise_if_any_failed, sum_or_fail
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
 from esd.problems.make import layout_and_h0, make_problem
@@ -295,20 +295,18 @@ class Generations:
     def _exchange(self, generation: int, records: Records, began: float) -> _Votes:
         """One allreduce: everybody's records, exit codes and votes."""
         busy = time.monotonic() - began
-        size, cells = self._comm.size, records.table.size
-        message = np.zeros(cells + size + 3, np.uint64)
-        message[:cells] = records.table.reshape(-1)
-        message[cells + self._comm.rank] = exit_code_of(self._error)
-        message[cells + size :] = (
+        cells = records.table.size
+        numbers = np.zeros(cells + 3, np.uint64)
+        numbers[:cells] = records.table.reshape(-1)
+        numbers[cells:] = (
             self._stop.requested,
             time.monotonic() >= self._time_is_up_at,
             int(busy * 1e6),
         )
-        self._comm.sum(message, f"the exchange of generation {generation}")
-        raise_if_any_failed(self._comm.rank, message[cells : cells + size], self._error)
-        records.table[...] = message[:cells].reshape(records.table.shape)
-        signal, time_is_up, microseconds = (int(number) for number in message[cells + size :])
-        timing = Timing(time.monotonic() - began, microseconds / 1e6, size)
+        sum_or_fail(self._comm, numbers, self._error, f"the exchange of generation {generation}")
+        records.table[...] = numbers[:cells].reshape(records.table.shape)
+        signal, time_is_up, microseconds = (int(number) for number in numbers[cells:])
+        timing = Timing(time.monotonic() - began, microseconds / 1e6, self._comm.size)
         return _Votes(signal, time_is_up, timing)
 
     def _check_failures(self, generation: int, records: Records) -> None:
