@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from esd.evolution.noise import Purpose, normals, uniforms
 from esd.kernels import plastic
 from esd.kernels.lanes import LANES, aligned_zeros
-from esd.policies.base import Interface
+from esd.policies.base import Interface, Policy
 
 Float32s = npt.NDArray[np.float32]
 Stretch = tuple[int, int, int, int, int, int, int, int]
@@ -23,6 +24,16 @@ NORMALIZATION_KINDS = {
     "none": plastic.NORMALIZE_NONE,
     "l2": plastic.NORMALIZE_L2,
 }
+INITIAL_WEIGHTS = (
+    "uniform",
+    "normal",
+    "uniform_wide",
+    "xavier",
+    "kaiming",
+    "sparse",
+    "ones",
+    "zeros",
+)  # see ``InitialWeights``
 SPARSE_SHARE_OF_ZEROS = 0.8
 ONE = np.float32(1.0)
 
@@ -202,3 +213,18 @@ class InitialWeights:
             values[chance < np.float32(2.0 * SPARSE_SHARE_OF_ZEROS - 1.0)] = 0.0
             return values
         return uniforms(seed, Purpose.INITIAL_WEIGHTS, self._count)
+
+
+def behind_convolutions(
+    build: Callable[[Interface, Any], Policy],
+) -> Callable[[Interface, Any], Policy]:
+    """The builder of a kind whose settings have ``convolutions``: two of them in front, if they are asked for."""
+
+    def built(interface: Interface, settings: Any) -> Policy:
+        if not settings.convolutions:
+            return build(interface, settings)
+        from esd.policies.convolutional import ConvolutionalPolicy
+
+        return ConvolutionalPolicy(interface, lambda seen: build(seen, settings))
+
+    return built
