@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from esd.evolution.noise import Purpose, normals, uniforms
 from esd.kernels import plastic
-from esd.kernels.lanes import LANES, aligned_zeros
+from esd.kernels.lanes import LANES, aligned_zeros, padded
 from esd.policies.base import Interface, Policy
 
 Float32s = npt.NDArray[np.float32]
@@ -65,11 +65,9 @@ class Perceptron:
         """Allocate for the sizes input → hidden… → output; 0 is no last update."""
         sizes = (interface.observation_size, *hidden, interface.action_size)
         self.shapes = list(itertools.pairwise(sizes))
-        widths = [plastic.padded(size) for size in sizes]
+        widths = [padded(size) for size in sizes]
         self._streams = streams
-        layer_floats = [
-            inputs * streams * plastic.padded(outputs) for inputs, outputs in self.shapes
-        ]
+        layer_floats = [inputs * streams * padded(outputs) for inputs, outputs in self.shapes]
         self.synapses = aligned_zeros(sum(layer_floats))
         self._layer_starts = np.cumsum([0, *layer_floats])
         self.memory = aligned_zeros(plastic.memory_size(sizes))
@@ -108,7 +106,7 @@ class Perceptron:
         """A layer's memory, float32 [groups, inputs, streams, 16]; output j is lane j % 16 of group j // 16."""
         inputs, outputs = self.shapes[layer]
         block = self.synapses[self._layer_starts[layer] : self._layer_starts[layer + 1]]
-        groups = plastic.padded(outputs) // LANES
+        groups = padded(outputs) // LANES
         return block.reshape(groups, inputs, self._streams, LANES)
 
     def stretch(self, layer: int, operation: int, stream: int, part: slice, first: int) -> Stretch:

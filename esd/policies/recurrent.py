@@ -13,8 +13,7 @@ import numpy.typing as npt
 from esd.evolution.layout import Layout
 from esd.evolution.noise import Purpose, normals
 from esd.kernels import clock, networks
-from esd.kernels.lanes import aligned_zeros
-from esd.kernels.plastic import padded
+from esd.kernels.lanes import aligned_zeros, padded
 from esd.policies.base import Interface
 from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianPolicy, HebbianSettings
 from esd.policies.static import StaticPolicy, StaticSettings

@@ -177,7 +177,7 @@ def _perpendicular(normal: Float32s) -> Float32s:
     wide = len(normal) <= normal.shape[1]
     # rows in one piece, or the kernel takes many times as long
     directions = np.array(normal if wide else normal.T, np.float64, order="C")
-    orthonormalize(directions)
+    orthonormalize(directions, passes=2)
     return (directions if wide else directions.T).astype(np.float32)
 
 
