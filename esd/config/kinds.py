@@ -65,3 +65,14 @@ class Kinds:
 ALGORITHMS = Kinds(
     "es.algorithm", "esd.algorithms", {"openai_es": "esd.evolution.openai_es:OPENAI_ES"}
 )
+
+POLICIES = Kinds(
+    "policy.kind",
+    "esd.policies",
+    {
+        "hebbian": "esd.policies.hebbian:HEBBIAN",
+        "static": "esd.policies.static:STATIC",
+        "reformer": "esd.policies.reformer:REFORMER",
+        "gru": "esd.policies.gru:GRU",
+    },
+)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from esd.config.kinds import ALGORITHMS
-from esd.config.policies import POLICY_KINDS, ModuleConfig, PolicyConfig
+from esd.config.policies import DEFAULT_KIND, ModuleSettings, PolicyConfig, settings_of_kind
 from esd.config.settings import (
     Config,
     EvolutionSettings,
@@ -56,7 +56,43 @@ def _cross_checks(config: Config) -> list[str]:
     return [*problems, *config.es.problems()]
 
 
-def _build(cls: type[Any], table: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
+def parse_settings(
+    cls: type[Any], table: Mapping[str, Any], section: str, owner: str, known: Sequence[str] = ()
+) -> Any:
+    """Read settings that somebody else's class has declared.
+
+    Args:
+        cls: their dataclass.
+        table: as TOML gives it.
+        section: where they stand in a config, for messages.
+        owner: whose settings they are, for messages.
+        known: other keys that may stand there.
+
+    Raises:
+        UsageError: naming every unknown key, wrong type and value out of range at once, or a field of the dataclass
+            that no config can hold.
+    """
+    problems: list[str] = []
+    try:
+        settings = _build(cls, table, f"{section}.", problems, f" of {owner}", known)
+    except (TypeError, KeyError, NameError) as error:
+        raise UsageError(
+            f"{owner}: its settings {cls.__name__} can't be read ({type(error).__name__}: {error}); expected a "
+            "dataclass whose fields have defaults and are int, float, bool, str, tuple[…, ...] or dict"
+        ) from error
+    if problems:
+        raise UsageError("; ".join(problems))
+    return settings
+
+
+def _build(
+    cls: type[Any],
+    table: Mapping[str, Any],
+    prefix: str,
+    problems: list[str],
+    owner: str = "",
+    known: Sequence[str] = (),
+) -> Any:
     """Make a dataclass from a table, adding to ``problems`` whatever is wrong with it."""
     if cls is PolicyConfig:
         return _build_policy(table, prefix, problems)
@@ -68,7 +104,8 @@ def _build(cls: type[Any], table: Mapping[str, Any], prefix: str, problems: list
     for key, value in table.items():
         path = f"{prefix}{key}"
         if key not in fields:
-            problems.append(f"{path}: unknown key{_of_kind(cls)}, {nearest(key, list(fields))}")
+            hint = nearest(key, [*fields, *known])
+            problems.append(f"{path}: unknown key{owner or _of_kind(cls)}, {hint}")
         else:
             before = len(problems)
             converted = _convert(value, hints[key], path, problems)
@@ -89,14 +126,20 @@ def _of_kind(cls: type[Any]) -> str:
 
 
 def _build_policy(table: Mapping[str, Any], prefix: str, problems: list[str]) -> PolicyConfig:
-    kind = table.get("kind", "hebbian")
-    if not isinstance(kind, str) or (kind not in POLICY_KINDS and ":" not in kind):
-        known = [*POLICY_KINDS, "module:Class"]
-        problems.append(f"{prefix}kind = {shown(kind)}: {nearest(str(kind), known)}")
+    kind = table.get("kind", DEFAULT_KIND)
+    try:
+        cls = settings_of_kind(kind)
+    except UsageError as error:
+        problems.append(str(error))
         return PolicyConfig()
     rest = {key: value for key, value in table.items() if key != "kind"}
-    settings = _build(POLICY_KINDS.get(kind, ModuleConfig), rest, prefix, problems)
-    return PolicyConfig(kind, settings)
+    if cls is not ModuleSettings:
+        settings = _build(cls, rest, prefix, problems, f" of policy.kind = {kind!r}")
+        return PolicyConfig(kind, settings)
+    kwargs = {"kwargs": rest.pop("kwargs")} if "kwargs" in rest else {}
+    _refuse_what_no_hash_takes(rest, prefix.removesuffix("."), problems)
+    settings = _build(ModuleSettings, kwargs, prefix, problems)
+    return PolicyConfig(kind, dataclasses.replace(settings, own=rest))
 
 
 def _algorithm_settings(
@@ -195,6 +238,8 @@ def to_table(config: Any, version: int | None = None) -> dict[str, Any]:
             continue
         if isinstance(value, PolicyConfig):
             table[field.name] = {"kind": value.kind, **to_table(value.settings, version)}
+            if isinstance(value.settings, ModuleSettings):
+                table[field.name] |= copied(table[field.name].pop("own"))
         elif dataclasses.is_dataclass(value):
             table[field.name] = to_table(value, version)
         elif isinstance(value, tuple):
@@ -246,12 +291,11 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
 
 def drop_settings_of_other_kinds(policy: dict[str, Any], kind: Any) -> None:
     """Let ``--set policy.kind=…`` change an experiment's kind: what only the old kind knows is left away."""
-    if kind != policy.get("kind", "hebbian"):
-        # (what is no text at all is refused by ``parse``)
-        settings = POLICY_KINDS.get(kind, ModuleConfig) if isinstance(kind, str) else ModuleConfig
-        known = {f.name for f in dataclasses.fields(settings)}
-        for key in policy.keys() - known:
-            del policy[key]
+    if kind != policy.get("kind", DEFAULT_KIND):
+        with contextlib.suppress(UsageError):  # an unknown kind is refused by ``parse``
+            known = {f.name for f in dataclasses.fields(settings_of_kind(kind)) if f.name != "own"}
+            for key in policy.keys() - known:
+                del policy[key]
 
 
 def drop_settings_of_other_algorithms(es: dict[str, Any], algorithm: Any) -> None:

@@ -16,7 +16,6 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.policies import HebbianConfig
 from esd.config.settings import Config
 from esd.episodes.environments import make_environment
 from esd.episodes.rollout import Rollout
@@ -29,7 +28,7 @@ from esd.kernels import bandwidth
 from esd.kernels.lanes import aligned_zeros
 from esd.mpi.comm import Alone, Communicator
 from esd.policies.base import Interface
-from esd.policies.hebbian import HebbianPolicy
+from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 from esd.training.node_state import NodeState
 
 NETWORKS = {"Ant": (28, (128, 64), 8), "CarRacing": (648, (128, 64), 3)}
@@ -94,7 +93,7 @@ def kernel(rounds: int) -> Iterator[Measurement]:
     """The plastic step (update, normalize, forward) beside the memory traffic that it can't do without."""
     repeats = 200
     for name, (inputs, hidden, outputs) in NETWORKS.items():
-        policy = HebbianPolicy(Interface(inputs, outputs, True), HebbianConfig(hidden=hidden))
+        policy = HebbianPolicy(Interface(inputs, outputs, True), HebbianSettings(hidden=hidden))
         policy.load(policy.initial_parameters(0))
         policy.reset(0)
         observation = np.random.default_rng(0).standard_normal(inputs).astype(np.float32)

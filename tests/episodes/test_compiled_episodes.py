@@ -14,7 +14,6 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from esd.config.policies import HebbianConfig
 from esd.config.settings import Config
 from esd.config.tables import parse
 from esd.episodes.canary import compute
@@ -28,7 +27,7 @@ from esd.evolution.records import Records
 from esd.evolution.state import make_strategy, start
 from esd.lockstep.evaluator import Lockstep
 from esd.policies.base import Interface
-from esd.policies.hebbian import HebbianPolicy
+from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 from esd.problems.episodes import make_player
 from tests.helpers.configs import of_table
 
@@ -244,7 +243,7 @@ class Contrary(HebbianPolicy):
     """A user's policy that does the opposite of what its network says."""
 
     def __init__(self, interface: Interface) -> None:
-        super().__init__(interface, HebbianConfig(hidden=(4,)))
+        super().__init__(interface, HebbianSettings(hidden=(4,)))
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         return -super().act(observation)

@@ -160,7 +160,7 @@ def test_streams_of_different_names_share_no_words() -> None:
 COMPUTE = r"""
 import hashlib, json
 import numpy as np
-from esd.config.policies import HebbianConfig, PolicyConfig
+from esd.config.policies import PolicyConfig
 from esd.kernels import attention_sequence, attention_stream, convolution, philox, plastic
 from esd.attention.sequence import attend
 from esd.attention.hashing import angular
@@ -168,7 +168,7 @@ from esd.attention.stream import Limits, Stream
 from esd.evolution.noise import NOISE_KINDS, Noise, Purpose, normals, uniforms
 from esd.evolution.optimizers import OPTIMIZERS, make_optimizer
 from esd.policies.base import Interface
-from esd.policies.hebbian import HebbianPolicy
+from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 from esd.policies.registry import make_policy
 from esd.evolution.shaping import SHAPINGS
 from esd.evolution.openai_es import Decay, Strategy, mean_square
@@ -192,14 +192,14 @@ def computed():
     result["uniforms"] = digest(uniforms(SEED, Purpose.INITIAL_WEIGHTS, 10_000))
     for normalization in ("max", "l2", "none"):
         for activation in ("tanh", "relu"):
-            settings = HebbianConfig(hidden=(33, 16), activation=activation, normalization=normalization)
+            settings = HebbianSettings(hidden=(33, 16), activation=activation, normalization=normalization)
             policy = HebbianPolicy(Interface(11, 5, True), settings)
             policy.load(np.float32(0.1) * policy.initial_parameters(SEED))
             policy.reset(SEED)
             outputs = [policy.act(normals(SEED, Purpose.TEST_EPISODE, 11, t)).copy() for t in range(20)]
             assert np.isfinite(outputs).all()
             result[f"plastic {normalization} {activation}"] = digest(*outputs, *policy.weights())
-    settings = PolicyConfig("hebbian", HebbianConfig(hidden=(8,), convolutions=True))
+    settings = PolicyConfig("hebbian", HebbianSettings(hidden=(8,), convolutions=True))
     policy = make_policy(settings, Interface(96 * 96 * 3, 3, True))
     policy.load(policy.initial_parameters(SEED))
     policy.reset(SEED)
