@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import typer
 
 from esd import __version__
@@ -14,12 +12,8 @@ from esd.commands import list as list_command
 from esd.commands import report as report_command
 from esd.commands import show as show_command
 from esd.commands import train as train_command
-from esd.commands.running import silence
+from esd.commands.running import silence, use_one_thread
 from esd.mpi.launch import launched_rank
-
-# One thread per rank: ranks are the parallelism. Has to be set before numpy is loaded.
-for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
 
 app = typer.Typer(
     help="Distributed evolution strategies for networks that go on learning after training.",
@@ -51,7 +45,7 @@ def _options(
         False, "--version", help="Print the version.", callback=_print_version, is_eager=True
     ),
 ) -> None:
-    pass
+    use_one_thread()
 
 
 def main() -> None:

@@ -19,6 +19,47 @@ class UsageError(EsdError):
     exit_code = EXIT_USAGE
 
 
+# optional packages: as they are imported, as people call them, and the extra of esd-mpi that installs them
+EXTRAS = {
+    "mujoco": ("MuJoCo", "mujoco"),
+    "Box2D": ("Box2D", "box2d"),
+    "pygame": ("pygame", "box2d"),
+    "torch": ("PyTorch", "torch"),
+    "popgym": ("popgym", "popgym"),
+}
+
+
+class MissingPackageError(UsageError):
+    """A setting needs an optional package that is not installed.
+
+    Attributes:
+        extra: of esd-mpi, which installs it.
+    """
+
+    def __init__(self, setting: str, module: str) -> None:
+        """Say which setting needs which package.
+
+        Args:
+            setting: as the user wrote it, such as "env.id = 'Ant-v5'".
+            module: a name of ``EXTRAS``.
+        """
+        name, self.extra = EXTRAS[module]
+        super().__init__(
+            f"{setting}: needs {name}; install it with pip install 'esd-mpi[{self.extra}]'"
+        )
+
+
+def missing_module(error: BaseException | None) -> str | None:
+    """The optional package whose absence an error comes from, as it is imported; None for any other error."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError):
+            module = (error.name or "").partition(".")[0]
+            if module in EXTRAS:
+                return module
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
 class RunError(EsdError):
     """A run that can't go on (a rank is missing, too many members failed, a disk is full)."""
 

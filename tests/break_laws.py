@@ -151,7 +151,7 @@ BREAKS = (
     Break(
         2,
         "sums may be contracted and re-associated",
-        "esd/kernels/__init__.py",
+        "envs/esd_kernels/__init__.py",
         '"fastmath": False',
         '"fastmath": True',
         "tests/kernels",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
 
 import pytest
 
-with (
-    warnings.catch_warnings()
-):  # Box2D's wrapper warns while it is imported, and dies if the warning is an error
+# Box2D's wrapper warns while it is imported, and dies if the warning is an error
+with warnings.catch_warnings(), contextlib.suppress(ImportError):
     warnings.simplefilter("ignore", DeprecationWarning)
     import Box2D  # noqa: F401
 

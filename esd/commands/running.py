@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 STAGGER_SECONDS = 0.3
 
 
+def use_one_thread() -> None:
+    """Let libraries start one thread per rank, because ranks are the parallelism.
+
+    They read it when numpy is loaded, so it is set when a command starts: before numpy, but not when ``esd.cli`` is
+    only imported.
+    """
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Say nothing until ``on_ranks`` begins: what every rank would say alike, rank 0 says."""

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from esd.errors import UsageError, nearest
+from esd.errors import MissingPackageError, UsageError, missing_module, nearest
 
 
 def make_working_directory_importable() -> None:
@@ -25,18 +25,22 @@ def import_name(reference: str, what: str) -> Any:
         what: the key it stands under, for messages.
 
     Raises:
-        UsageError: if the module or the name in it can't be imported.
+        UsageError: if the module or the name in it can't be imported; ``MissingPackageError`` if that is because an
+            optional package isn't installed.
     """
     module_name, _, name = reference.partition(":")
     make_working_directory_importable()
     try:
         module = importlib.import_module(module_name)
+        found = hasattr(module, name)  # a module may import what it is asked for only now
     except ImportError as error:
+        if (missing := missing_module(error)) is not None:
+            raise MissingPackageError(f"{what} = {reference!r}", missing) from error
         raise UsageError(
             f"{what} = {reference!r}: module {module_name!r} can't be imported ({error}); "
             f"it is looked for in the working directory {Path.cwd()} and the installed packages"
         ) from error
-    if not hasattr(module, name):
+    if not found:
         public = getattr(module, "__all__", None) or [
             key for key in vars(module) if not key.startswith("_")
         ]

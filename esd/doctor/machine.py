@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import esd
+from esd.errors import EXTRAS
 from esd.mpi.launch import launched_processes
 from esd.run.provenance import mpi_library, version
 
@@ -28,10 +29,14 @@ PACKAGES = {
     "numpy": "numpy",
     "numba": "numba",
     "gymnasium": "gymnasium",
-    "mujoco": "mujoco",
-    "Box2D": "box2d",
-    "torch": "torch",
     "safetensors": "safetensors",
+}
+# what only some settings need, and what for
+OPTIONAL = {"torch": "torch", "mujoco": "mujoco", "Box2D": "box2d"}
+PURPOSES = {
+    "torch": "device, batch_members and torch modules",
+    "mujoco": "MuJoCo environments",
+    "Box2D": "Box2D environments",
 }
 MPIRUN_SECONDS = 60.0
 LITTLE_MEMORY = 0.5e9  # bytes per core: a rank takes 90 MB, its environment comes on top
@@ -90,6 +95,7 @@ def machine() -> Iterator[Check]:
     system = f"{platform.node()}, {platform.platform()}"
     yield ok("machine", f"{system}, Python {platform.python_version()}, esd {esd.__version__}")
     yield packages()
+    yield optional_packages()
     yield library()
     if launched_processes() == 1:  # an mpirun inside of an mpirun is another question
         yield launcher()
@@ -105,23 +111,51 @@ def versions() -> dict[str, str | None]:
     return {
         "Python": platform.python_version(),
         "esd": esd.__version__,
-        **{name: version(distribution) for name, distribution in PACKAGES.items()},
+        **{name: version(package) for name, package in {**PACKAGES, **OPTIONAL}.items()},
         "MPI": mpi_library(),
     }
 
 
 def packages() -> Check:
     """Whether all that esd needs can be imported: a version alone doesn't say that its libraries load."""
-    broken = []
-    for name in PACKAGES:
+    found, missing, broken = _imported(PACKAGES)
+    broken += [f"{name} (not installed)" for name in missing]
+    if broken:
+        return failed(
+            "packages", f"could not be imported: {'; '.join(broken)}. Install esd-mpi again"
+        )
+    return ok("packages", ", ".join(found))
+
+
+def optional_packages() -> Check:
+    """What some settings need; none of it has to be there, but what is there has to load."""
+    name = "optional packages"
+    found, missing, broken = _imported(OPTIONAL)
+    if broken:
+        return failed(name, f"could not be imported: {'; '.join(broken)}. Install them again")
+    if missing:
+        absent = "; ".join(
+            f"{module}, for {PURPOSES[module]}: pip install 'esd-mpi[{EXTRAS[module][1]}]'"
+            for module in missing
+        )
+        return note(name, f"{', '.join(found) or 'none'}. Not installed: {absent}")
+    return ok(name, ", ".join(found))
+
+
+def _imported(packages: dict[str, str]) -> tuple[list[str], list[str], list[str]]:
+    """Packages with their versions, those that are not installed, and those that don't load, with the reason."""
+    found, missing, broken = [], [], []
+    for name, distribution in packages.items():
         try:
             importlib.import_module(name)
         except Exception as error:  # a package may fail in any way while it loads
-            broken.append(f"{name} ({type(error).__name__}: {' '.join(str(error).split())})")
-    if broken:
-        return failed("packages", f"can't be imported: {'; '.join(broken)}. Install esd-mpi again")
-    found = (f"{name} {version(distribution)}" for name, distribution in PACKAGES.items())
-    return ok("packages", ", ".join(found))
+            if isinstance(error, ModuleNotFoundError) and error.name == name:
+                missing.append(name)
+            else:
+                broken.append(f"{name} ({type(error).__name__}: {' '.join(str(error).split())})")
+        else:
+            found.append(f"{name} {version(distribution)}")
+    return found, missing, broken
 
 
 def library() -> Check:
@@ -332,19 +366,19 @@ def threads() -> Check:
 
 def kernel_cache() -> Check:
     """Whether compiled kernels are kept, and whether they are there."""
-    from esd.kernels.cache import CACHE_FOLDER
+    from esd.kernels import COMPILER
 
-    name = "kernel cache"
-    if CACHE_FOLDER is None or not _writable(CACHE_FOLDER):
+    name, folder = "kernel cache", COMPILER.folder.path
+    if folder is None or not _writable(folder):
         return note(
             name,
             "no folder for it is writable: every start compiles for some seconds. Set NUMBA_CACHE_DIR to a folder "
             "that lasts",
         )
-    compiled = sum(1 for _ in CACHE_FOLDER.rglob("*.nbc"))
+    compiled = sum(1 for _ in folder.rglob("*.nbc"))
     if not compiled:
-        return note(name, f"{CACHE_FOLDER}: empty, so the next start compiles for some seconds")
-    return ok(name, f"{CACHE_FOLDER}: {compiled} compiled kernels")
+        return note(name, f"{folder}: empty, so the next start compiles for some seconds")
+    return ok(name, f"{folder}: {compiled} compiled kernels")
 
 
 def disk() -> Check:

@@ -21,7 +21,7 @@ from esd.config.plugins import import_name, make_working_directory_importable
 from esd.config.settings import EnvironmentConfig, Variant
 from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
-from esd.errors import UsageError, nearest
+from esd.errors import MissingPackageError, UsageError, missing_module, nearest
 from esd.evolution.noise import Purpose, consecutive_words, words
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Status
@@ -39,12 +39,15 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     """Make the environment with its wrappers.
 
     Raises:
-        UsageError: if the id is unknown, its keyword arguments or its wrappers don't fit, or a dependency is missing.
+        UsageError: if the id is unknown, its keyword arguments or its wrappers don't fit, or a dependency is missing;
+            ``MissingPackageError`` if that is an optional package.
     """
     make_working_directory_importable()
     try:
         env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
     except (gymnasium.error.Error, ImportError) as error:
+        if (missing := missing_module(error)) is not None:
+            raise MissingPackageError(f"env.id = {config.id!r}", missing) from error
         hint = ""
         if isinstance(error, gymnasium.error.UnregisteredEnv | ModuleNotFoundError):
             hint = f" ({nearest(config.id, list(gymnasium.registry))})"
@@ -382,6 +385,8 @@ def _body(config: EnvironmentConfig, variant: Variant) -> _Body:
     """One variant's body; its name is in every error."""
     try:
         return _Body(config.of_variant(variant))
+    except MissingPackageError:  # whichever the variant
+        raise
     except UsageError as error:
         if not variant.name:
             raise

@@ -1,38 +1,15 @@
-"""Compiled kernels in strict IEEE arithmetic.
+"""Compiled kernels in strict IEEE arithmetic: no fastmath, the same bits on every target (see ``esd_kernels``).
 
-Everything here is compiled by numba without ``fastmath``: no re-association, no contraction of a·b + c into one
-rounding. That is what makes h the same bits on AVX2, AVX-512 and any other target (laws 2 and 4); measured,
-``fastmath=True`` gave three different results for three targets. Loops are therefore written so that the vector
-dimension carries independent elements, never a reduction.
+Loops are therefore written so that the vector dimension carries independent elements, never a reduction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
-import numba
+from esd_kernels import Compiler, Kernel
 
-from esd.kernels.cache import cached
+__all__ = ["COMPILER", "Kernel", "inlined", "kernel"]
 
-Kernel = Callable[..., Any]  # typed by numba, from the arrays it is called with
-
-_STRICT: dict[str, Any] = {
-    "fastmath": False,
-    "error_model": "numpy",
-    "nogil": True,
-    "boundscheck": False,
-}
-
-
-def kernel(function: Kernel) -> Kernel:
-    """Compile a function strictly, keeping the machine code on disk where some folder is writable."""
-    compiled: Kernel = numba.njit(**_STRICT)(function)
-    cached(compiled)
-    return compiled
-
-
-def inlined(function: Kernel) -> Kernel:
-    """Compile a small function that LLVM inlines into the kernels that call it."""
-    compiled: Kernel = numba.njit(**_STRICT)(function)
-    return compiled
+COMPILER = Compiler(Path(__file__).parent)
+kernel, inlined = COMPILER.kernel, COMPILER.inlined

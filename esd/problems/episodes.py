@@ -109,11 +109,14 @@ def make_player(rollout: Rollout, algorithm: Strategy, ranks: int, node_rank: in
         node_rank: this rank's number on its machine.
 
     Raises:
-        UsageError: if the device is not there, or the policy can't be played in lock-step.
+        UsageError: if torch or the device is not there, or the policy can't be played in lock-step.
     """
     config = rollout.config
     if not config.batch_members:
         return OneByOne(rollout, algorithm)
+    from esd.lockstep import require_torch
+
+    require_torch(config)
     from esd.lockstep.device import device_of
     from esd.lockstep.evaluator import Lockstep
 

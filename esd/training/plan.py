@@ -216,9 +216,12 @@ def _named(request: TrainRequest) -> dict[str, Any]:
 
 
 def _on_a_device(config: Config) -> Config:
-    """The config with ``device`` and ``batch_members`` as they will be stored; torch is not touched for the CPU."""
-    if config.device == "cpu":
+    """The config with ``device`` and ``batch_members`` as they will be stored; torch is imported only for lock-step."""
+    if config.device == "cpu" and not config.batch_members:
         return config
+    from esd.lockstep import require_torch
+
+    require_torch(config)
     from esd.lockstep.device import resolved
 
     return resolved(config)

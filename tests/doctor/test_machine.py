@@ -10,6 +10,7 @@ import pytest
 
 from esd.doctor import machine as doctor
 from esd.doctor.machine import State
+from esd.kernels import COMPILER
 
 
 def mpirun(folder: Path, script: str) -> None:
@@ -142,9 +143,9 @@ def test_threads_of_libraries_are_noted(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_cache_that_is_cold_or_can_be_kept_nowhere_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("esd.kernels.cache.CACHE_FOLDER", None)
+    monkeypatch.setattr(COMPILER.folder, "path", None)
     assert "NUMBA_CACHE_DIR" in doctor.kernel_cache().text
-    monkeypatch.setattr("esd.kernels.cache.CACHE_FOLDER", tmp_path)
+    monkeypatch.setattr(COMPILER.folder, "path", tmp_path)
     assert "empty" in doctor.kernel_cache().text
     (tmp_path / "kernel.nbc").write_bytes(b"")
     assert doctor.kernel_cache().state is State.OK

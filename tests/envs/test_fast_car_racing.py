@@ -346,9 +346,8 @@ def test_it_runs_without_a_place_for_compiled_kernels_and_with_a_damaged_one(
     tmp_path: Path,
 ) -> None:
     envs = Path(__file__).parents[2] / "envs"
-    shutil.copytree(
-        envs / "esd_envs", tmp_path / "esd_envs", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    for name in ("esd_envs", "esd_kernels"):
+        shutil.copytree(envs / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     program = (
         "import numpy as np, esd_envs.kernels as kernels\n"
         "f = kernels.kernel(lambda x: x + 1)\n"

@@ -10,6 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from esd_kernels import CacheFolder
+
 REPOSITORY = Path(__file__).parent.parent.parent
 PRINT_NOISE = (
     "from esd.evolution.noise import Noise; print(Noise('gaussian', 0).epsilon(0, 0, 0, 3))"
@@ -117,3 +121,41 @@ def test_a_process_that_dies_while_it_compiles_holds_up_nobody(tmp_path: Path) -
     first.kill()
     first.communicate()
     assert counted(start_counting(tmp_path))[0] <= 1
+
+
+def package_of(folder: Path) -> Path:
+    """A package with one source."""
+    package = folder / "package"
+    package.mkdir()
+    (package / "kernels.py").write_text("x = 1\n")
+    return package
+
+
+def test_a_package_that_cannot_be_written_has_its_folder_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    package = package_of(tmp_path)
+    own = CacheFolder(package).path
+    assert own is not None
+    assert own.is_relative_to(package / "__pycache__")
+    shutil.rmtree(package / "__pycache__")
+    (package / "__pycache__").touch()  # in the way, also of root
+    elsewhere = CacheFolder(package).path
+    assert elsewhere is not None
+    assert elsewhere.is_relative_to(tmp_path / "cache" / "esd")
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").touch()
+    assert CacheFolder(package).path is None
+
+
+def test_a_source_edited_after_its_import_does_not_name_the_folder_of_the_old_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is made at the first call, which in a notebook may be hours after the import."""
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path / "cache"))
+    package = package_of(tmp_path)
+    imported = CacheFolder(package)
+    (package / "kernels.py").write_text("x = 2\n")
+    assert imported.path != CacheFolder(package).path
