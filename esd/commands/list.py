@@ -50,9 +50,8 @@ def _names(topic: Topic) -> dict[str, str]:
     from esd.config import policies as config_policies
     from esd.config.descriptions import describe_settings
     from esd.config.experiment_files import experiment_names
-    from esd.config.kinds import ALGORITHMS
+    from esd.config.kinds import ALGORITHMS, OPTIMIZERS
     from esd.config.settings import NOISE_NAMES
-    from esd.evolution.optimizers import OPTIMIZERS
     from esd.evolution.shaping import SHAPINGS
 
     if topic is Topic.EXPERIMENTS:
@@ -71,7 +70,7 @@ def _names(topic: Topic) -> dict[str, str]:
         Topic.POLICIES: (*config_policies.POLICY_KINDS, "module:Class"),
         Topic.RULES: config_policies.RULES,
         Topic.ALGORITHMS: ALGORITHMS.names(),
-        Topic.OPTIMIZERS: tuple(OPTIMIZERS),
+        Topic.OPTIMIZERS: OPTIMIZERS.names(),
         Topic.SHAPINGS: tuple(SHAPINGS),
         Topic.NOISE: NOISE_NAMES,
     }[topic]

@@ -17,9 +17,9 @@ from esd.episodes.environments import EpisodeSeeds, Outcome
 from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
 from esd.evolution.noise import Purpose
-from esd.evolution.openai_es import mean_square
 from esd.evolution.records import Records
 from esd.evolution.state import RunState, make_strategy
+from esd.evolution.vectors import mean_square
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -67,8 +67,7 @@ class Rows:
     def __init__(self, config: Config, rollout: Rollout) -> None:
         """Prepare for a run."""
         self._config, self._rollout = config, rollout
-        self._strategy = make_strategy(config)
-        self.noise = self._strategy.noise
+        self.algorithm = make_strategy(config)
 
     def task(self, state: RunState, row: int, records: Records) -> Task:
         """What a row is: one member, or one episode of the center on every variant."""
@@ -84,7 +83,7 @@ class Rows:
 
     def pieces(self, state: RunState, task: Task) -> Iterator[tuple[int, Float32s]]:
         """The member's h + Δh, or h, as first coordinates and pieces in memory that the next piece overwrites."""
-        return self._strategy.ask_pieces(state.evolution, task.member)
+        return self.algorithm.ask_pieces(state.evolution, task.member)
 
     def write(
         self,
