@@ -49,10 +49,9 @@ def _names(topic: Topic) -> dict[str, str]:
     """Names and what is to be said of each."""
     from esd.config.descriptions import describe_settings
     from esd.config.experiment_files import experiment_names
-    from esd.config.kinds import ALGORITHMS, POLICIES
+    from esd.config.kinds import ALGORITHMS, OPTIMIZERS, POLICIES
     from esd.config.policies import YOUR_OWN
     from esd.config.settings import NOISE_NAMES
-    from esd.evolution.optimizers import OPTIMIZERS
     from esd.evolution.shaping import SHAPINGS
     from esd.policies.hebbian import RULE_COEFFICIENTS
 
@@ -72,7 +71,7 @@ def _names(topic: Topic) -> dict[str, str]:
         Topic.POLICIES: (*POLICIES.names(), YOUR_OWN),
         Topic.RULES: tuple(RULE_COEFFICIENTS),
         Topic.ALGORITHMS: ALGORITHMS.names(),
-        Topic.OPTIMIZERS: tuple(OPTIMIZERS),
+        Topic.OPTIMIZERS: OPTIMIZERS.names(),
         Topic.SHAPINGS: tuple(SHAPINGS),
         Topic.NOISE: NOISE_NAMES,
     }[topic]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import tomllib
 import types
@@ -14,7 +15,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from esd.config.kinds import ALGORITHMS
+from esd.config.kinds import ALGORITHMS, OPTIMIZERS
 from esd.config.policies import DEFAULT_KIND, ModuleSettings, PolicyConfig, settings_of_kind
 from esd.config.settings import (
     Config,
@@ -97,7 +98,10 @@ def _build(
     if cls is PolicyConfig:
         return _build_policy(table, prefix, problems)
     if cls is EvolutionSettings:
-        cls = _algorithm_settings(table, prefix, problems)
+        chosen = _algorithm_settings(table, prefix, problems)
+        if chosen is None:
+            return EvolutionSettings()
+        cls = chosen
     fields = {field.name: field for field in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -105,7 +109,7 @@ def _build(
         path = f"{prefix}{key}"
         if key not in fields:
             hint = nearest(key, [*fields, *known])
-            problems.append(f"{path}: unknown key{owner or _of_kind(cls)}, {hint}")
+            problems.append(f"{path}: unknown key{owner or _of_kind(cls, table)}, {hint}")
         else:
             before = len(problems)
             converted = _convert(value, hints[key], path, problems)
@@ -118,10 +122,10 @@ def _build(
     return cls(**values)
 
 
-def _of_kind(cls: type[Any]) -> str:
+def _of_kind(cls: type[Any], table: Mapping[str, Any]) -> str:
     """For messages about a section whose keys depend on what it names."""
     if issubclass(cls, EvolutionSettings):
-        return f" of es.algorithm = {cls.algorithm!r}"
+        return f" of es.algorithm = {table.get('algorithm', cls.algorithm)!r}"
     return ""
 
 
@@ -144,26 +148,63 @@ def _build_policy(table: Mapping[str, Any], prefix: str, problems: list[str]) ->
 
 def _algorithm_settings(
     table: Mapping[str, Any], prefix: str, problems: list[str]
-) -> type[EvolutionSettings]:
-    """The settings that [es] may have, which depend on the algorithm that it names."""
+) -> type[EvolutionSettings] | None:
+    """The settings that [es] may have, which depend on the algorithm and the optimizer; None without an algorithm."""
     try:
         return settings_of_algorithm(table)
     except UsageError as error:
         problems.append(str(error))
-        return EvolutionSettings
+    try:  # with another optimizer the other keys can still be looked at
+        return settings_of_algorithm({"algorithm": table.get("algorithm", "openai_es")})
+    except UsageError:
+        return None
 
 
 def settings_of_algorithm(table: Mapping[str, Any]) -> type[EvolutionSettings]:
-    """What [es] may hold, by the algorithm in it.
+    """What [es] may hold, by the algorithm and the optimizer in it.
 
     Raises:
-        UsageError: if there is no such algorithm.
+        UsageError: if there is no such algorithm or optimizer.
     """
-    kind = table.get("algorithm", "openai_es")
-    settings: type[EvolutionSettings] = ALGORITHMS.find(
-        kind if isinstance(kind, str) else repr(kind)
-    ).settings
-    return settings
+    name = table.get("algorithm", "openai_es")
+    settings: Any = getattr(ALGORITHMS.find(_text(name)), "settings", None)
+    if not (isinstance(settings, type) and issubclass(settings, EvolutionSettings)):
+        raise UsageError(
+            f"es.algorithm = {shown(name)}: expected an AlgorithmKind of esd.evolution.algorithm, whose settings are a "
+            "subclass of EvolutionSettings"
+        )
+    default = next((f.default for f in dataclasses.fields(settings) if f.name == "optimizer"), None)
+    optimizer = table.get("optimizer", default)
+    if default is None or optimizer in OPTIMIZERS.built_in:
+        return settings
+    kind = OPTIMIZERS.find(_text(optimizer))
+    has_fields = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    base: Any = settings  # which mypy doesn't know to be hashable
+    return _with_fields(base, kind) if has_fields else settings
+
+
+@functools.cache
+def _with_fields(settings: type[Any], optimizer: type[Any]) -> type[EvolutionSettings]:
+    """Settings of an algorithm with those of an optimizer that is not built in; what both have is one setting."""
+    known = {field.name for field in dataclasses.fields(settings)}
+    fields = [field for field in dataclasses.fields(optimizer) if field.name not in known]
+    without = [field.name for field in fields if field.default is dataclasses.MISSING]
+    if without:
+        raise UsageError(
+            f"es.optimizer: no default for {', '.join(without)} of {optimizer}; give one with setting(…) of "
+            "esd.config.fields"
+        )
+    hints = typing.get_type_hints(optimizer)
+    own: list[Any] = [
+        (f.name, hints[f.name], dataclasses.field(default=f.default, metadata=f.metadata))
+        for f in fields
+    ]
+    made: Any = dataclasses.make_dataclass(settings.__name__, own, bases=(settings,), frozen=True)
+    return typing.cast(type[EvolutionSettings], made)
+
+
+def _text(name: Any) -> str:
+    return name if isinstance(name, str) else repr(name)
 
 
 def shown(value: Any) -> str:

@@ -20,9 +20,10 @@ from esd.config.settings import Config
 from esd.episodes.environments import make_environment
 from esd.episodes.rollout import Rollout
 from esd.evolution.noise import NOISE_KINDS, Noise
-from esd.evolution.openai_es import Decay, Strategy
+from esd.evolution.openai_es import Strategy
 from esd.evolution.optimizers import make_optimizer
 from esd.evolution.records import Records, Status
+from esd.evolution.schedules import Decay
 from esd.evolution.state import start
 from esd.kernels import bandwidth
 from esd.kernels.lanes import aligned_zeros

@@ -21,9 +21,9 @@ from esd.episodes.environments import EpisodeSeeds
 from esd.episodes.evaluator import OneByOne, Player
 from esd.episodes.rollout import Rollout
 from esd.errors import RunError
+from esd.evolution.algorithm import Algorithm
 from esd.evolution.canary import Canary
 from esd.evolution.noise import Purpose
-from esd.evolution.openai_es import Strategy
 from esd.evolution.state import start
 
 EPISODES = 2  # on each variant; the second shows whether the first leaks into it
@@ -31,7 +31,7 @@ STEPS = 32
 
 
 def compute(
-    rollout: Rollout, algorithm: Strategy, player: Player, h0: npt.NDArray[np.float32]
+    rollout: Rollout, algorithm: Algorithm, player: Player, h0: npt.NDArray[np.float32]
 ) -> Canary:
     """Hash what this process computes.
 

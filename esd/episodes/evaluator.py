@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from esd.episodes.environments import EpisodeSeeds, Outcome
 from esd.episodes.rollout import Rollout
+from esd.evolution.algorithm import Algorithm
 from esd.evolution.noise import Purpose
-from esd.evolution.openai_es import Strategy, mean_square
 from esd.evolution.records import Records
 from esd.evolution.state import RunState
+from esd.evolution.vectors import mean_square
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -62,10 +63,9 @@ class Player(Protocol):
 class Rows:
     """What both players know of rows: which episodes they are, and how they are written."""
 
-    def __init__(self, rollout: Rollout, algorithm: Strategy) -> None:
+    def __init__(self, rollout: Rollout, algorithm: Algorithm) -> None:
         """Prepare for a run."""
-        self._config, self._rollout, self._strategy = rollout.config, rollout, algorithm
-        self.noise = algorithm.noise
+        self._config, self._rollout, self.algorithm = rollout.config, rollout, algorithm
 
     def task(self, state: RunState, row: int, records: Records) -> Task:
         """What a row is: one member, or one episode of the center on every variant."""
@@ -81,7 +81,7 @@ class Rows:
 
     def pieces(self, state: RunState, task: Task) -> Iterator[tuple[int, Float32s]]:
         """The member's h + Δh, or h, as first coordinates and pieces in memory that the next piece overwrites."""
-        return self._strategy.ask_pieces(state.evolution, task.member)
+        return self.algorithm.ask_pieces(state.evolution, task.member)
 
     def write(
         self,
@@ -126,7 +126,7 @@ class OneByOne:
 
     same_bits = True
 
-    def __init__(self, rollout: Rollout, algorithm: Strategy) -> None:
+    def __init__(self, rollout: Rollout, algorithm: Algorithm) -> None:
         """Play an algorithm's members with a rollout's environment and policy."""
         self._rollout, self._rows = rollout, Rows(rollout, algorithm)
 

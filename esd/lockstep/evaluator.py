@@ -20,7 +20,7 @@ from esd.episodes.environments import Episodes, EpisodeSeeds, Outcome, World, gl
 from esd.episodes.evaluator import Rows, Task, note_row
 from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
-from esd.evolution.openai_es import Strategy
+from esd.evolution.algorithm import Algorithm
 from esd.evolution.records import Records
 from esd.evolution.state import RunState
 from esd.lockstep.noise import perturbed
@@ -51,7 +51,7 @@ class Lockstep:
     """
 
     def __init__(
-        self, rollout: Rollout, algorithm: Strategy, ranks: int, device: torch.device
+        self, rollout: Rollout, algorithm: Algorithm, ranks: int, device: torch.device
     ) -> None:
         """Allocate all slots.
 
@@ -167,16 +167,24 @@ class Lockstep:
 
     def _load(self, state: RunState, h: torch.Tensor, starting: dict[int, Task]) -> None:
         """Put the parameters of what starts into the slots."""
-        noise, evolution = self._rows.noise, state.evolution
         members = {slot: t.member for slot, t in starting.items() if t.member is not None}
         if members:
-            parameters = perturbed(
-                noise.kind, noise.seed, h, evolution.sigma, [*members.values()], state.generation
-            )
-            self._policy.load([*members], parameters)
+            self._policy.load([*members], self._perturbed(state, h, [*members.values()]))
         centers = [slot for slot in starting if slot not in members]
         if centers:
             self._policy.load(centers, h.expand(len(centers), -1))
+
+    def _perturbed(self, state: RunState, h: torch.Tensor, members: list[int]) -> torch.Tensor:
+        """Members' h + Δh, float32 [members, |h|]: made on the device where each ε is only multiplied by something."""
+        algorithm, noise = self._rows.algorithm, self._rows.algorithm.noise
+        sigma = algorithm.deviations(state.evolution)
+        if sigma is None:
+            asked = np.empty((len(members), h.numel()), np.float32)
+            for out, member in zip(asked, members, strict=True):
+                algorithm.ask(state.evolution, member, out)
+            return torch.tensor(asked, device=self._device)
+        factor = sigma if isinstance(sigma, float) else torch.tensor(sigma, device=self._device)
+        return perturbed(noise.kind, noise.seed, h, factor, members, state.generation)
 
     def _begin(
         self,

@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from esd.evolution.algorithm import Algorithm
 from esd.evolution.canary import Canary
 from esd.evolution.layout import Layout
-from esd.evolution.openai_es import Strategy
 from esd.evolution.records import Records
 from esd.evolution.state import RunState
 from esd.policies.base import Interface
@@ -68,7 +68,7 @@ class Problem(Protocol):
     def initial_parameters(self, seed: int) -> Float32s:
         """h_0, float32 [layout.size], a pure function of the seed."""
 
-    def evaluator(self, algorithm: Strategy, ranks: int, node_rank: int) -> Evaluator:
+    def evaluator(self, algorithm: Algorithm, ranks: int, node_rank: int) -> Evaluator:
         """What evaluates members of an algorithm.
 
         Args:

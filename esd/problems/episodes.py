@@ -12,9 +12,9 @@ from esd.episodes import canary
 from esd.episodes.evaluator import OneByOne, Player
 from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
+from esd.evolution.algorithm import Algorithm
 from esd.evolution.canary import Canary
 from esd.evolution.layout import Layout
-from esd.evolution.openai_es import Strategy
 from esd.evolution.records import Records
 from esd.evolution.state import RunState
 from esd.policies.base import Interface
@@ -61,7 +61,7 @@ class EpisodesProblem:
         """The policy's h_0."""
         return self.rollout.policy.initial_parameters(seed)
 
-    def evaluator(self, algorithm: Strategy, ranks: int, node_rank: int) -> EpisodesEvaluator:
+    def evaluator(self, algorithm: Algorithm, ranks: int, node_rank: int) -> EpisodesEvaluator:
         """See ``Problem.evaluator``.
 
         Raises:
@@ -82,7 +82,7 @@ class EpisodesEvaluator:
         player: plays the members' episodes.
     """
 
-    def __init__(self, rollout: Rollout, algorithm: Strategy, player: Player) -> None:
+    def __init__(self, rollout: Rollout, algorithm: Algorithm, player: Player) -> None:
         """Evaluate an algorithm's members with a player."""
         self._rollout, self._algorithm, self.player = rollout, algorithm, player
 
@@ -99,7 +99,7 @@ class EpisodesEvaluator:
         self.player.close()
 
 
-def make_player(rollout: Rollout, algorithm: Strategy, ranks: int, node_rank: int) -> Player:
+def make_player(rollout: Rollout, algorithm: Algorithm, ranks: int, node_rank: int) -> Player:
     """What plays members as the config asks for it; torch is imported only for the one that needs it.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 from esd.config.identity import identity
 from esd.config.settings import Config
 from esd.errors import RunError, UsageError
-from esd.evolution.openai_es import Strategy
+from esd.evolution.algorithm import Algorithm
 from esd.evolution.records import Records, Status
 from esd.evolution.reduction import center_return
 from esd.evolution.state import RunState, make_strategy, start
@@ -102,7 +102,7 @@ def _prepare_state(
     plan: Plan,
     problem: Problem,
     evaluator: Evaluator,
-    algorithm: Strategy,
+    algorithm: Algorithm,
 ) -> tuple[RunState, JournalHeader, JournalContents | None]:
     """A state to go on from, the same on every rank, and the journal with what followed it."""
     config, folder = plan.config, RunFolder(plan.folder)

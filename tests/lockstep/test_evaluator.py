@@ -64,7 +64,7 @@ def state_of(config: Config, rollout: Rollout, generation: int = 3) -> RunState:
     seen = ObservationStatistics(7.0, np.full(size, 1.5), np.full(size, 6.0))
     return RunState(
         type(begun.evolution)(
-            generation, begun.h, begun.evolution.moments, begun.evolution.scalars
+            generation, begun.h, begun.evolution.vectors, begun.evolution.scalars
         ),
         seen if size else begun.observations,
     )
