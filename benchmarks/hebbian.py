@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from benchmarks.measuring import Table, in_turns, on_one_core, parser, seconds, write
 from benchmarks.noise import installed
-from esd.config.policies import HebbianConfig
 from esd.kernels import bandwidth
 from esd.policies.base import Interface
-from esd.policies.hebbian import HebbianPolicy
+from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 
 Float32s = npt.NDArray[np.float32]
 Step = Callable[[], object]
@@ -42,7 +41,7 @@ def coefficients(sizes: tuple[int, ...], seed: int = 0) -> list[list[Float32s]]:
 def esd_step(sizes: tuple[int, ...], observation: Float32s) -> Step:
     """Our own, through the call that a rollout makes."""
     inputs, *hidden, outputs = sizes
-    policy = HebbianPolicy(Interface(inputs, outputs, True), HebbianConfig(hidden=tuple(hidden)))
+    policy = HebbianPolicy(Interface(inputs, outputs, True), HebbianSettings(hidden=tuple(hidden)))
     policy.load(policy.initial_parameters(0))
     policy.reset(0)
     return lambda: policy.act(observation)

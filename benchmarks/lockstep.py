@@ -17,10 +17,10 @@ from benchmarks.measuring import Table, in_turns, on_one_core, parser, write
 from esd.config.experiment_files import read_experiment
 from esd.config.settings import Config
 from esd.config.tables import parse
-from esd.episodes.evaluator import make_evaluator
 from esd.episodes.rollout import Rollout
 from esd.evolution.records import Records
 from esd.evolution.state import make_strategy, start
+from esd.problems.episodes import make_player
 
 SLOTS = 64
 EXPERIMENTS = ("cartpole", "pendulum", "halfcheetah", "ant")
@@ -30,7 +30,7 @@ def contender(config: Config, slots: int) -> Callable[[], float]:
     """Environment steps per second of as many members as there are slots."""
     config = dataclasses.replace(config, batch_members=slots, population=SLOTS)
     rollout = Rollout(config)
-    evaluator = make_evaluator(config, rollout, 1, 0)
+    evaluator = make_player(rollout, make_strategy(config), 1, 0)
     h = rollout.policy.initial_parameters(config.seed)
     state = start(make_strategy(config), h, rollout.observation_size)
 

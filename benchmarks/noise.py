@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measuring import Table, in_turns, on_one_core, parser, seconds, write
+from esd.evolution.algorithm import EvolutionState
 from esd.evolution.noise import NOISE_KINDS, Noise
-from esd.evolution.openai_es import Decay, EvolutionState, Strategy
+from esd.evolution.openai_es import Strategy
 from esd.evolution.optimizers import make_optimizer
+from esd.evolution.schedules import Decay
 from esd.kernels import kernel
 
 Float32s = npt.NDArray[np.float32]

@@ -16,11 +16,10 @@ import numpy.typing as npt
 
 from benchmarks.hebbian import torch_step
 from benchmarks.measuring import Table, in_turns, on_one_core, parser, seconds, write
-from esd.config.policies import HebbianConfig
 from esd.kernels.convolution import CHANNELS, FEATURES, SIDE
 from esd.policies.base import Interface
 from esd.policies.convolutional import SHAPES, ConvolutionalPolicy, areas
-from esd.policies.hebbian import HebbianPolicy
+from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 
 Float32s = npt.NDArray[np.float32]
 Step = Callable[[], object]
@@ -39,7 +38,7 @@ def esd_policy() -> ConvolutionalPolicy:
     """Our own, with random parameters, in an episode."""
     policy = ConvolutionalPolicy(
         Interface(PIXELS * PIXELS * CHANNELS, SIZES[-1], True),
-        lambda interface: HebbianPolicy(interface, HebbianConfig(hidden=SIZES[1:-1])),
+        lambda interface: HebbianPolicy(interface, HebbianSettings(hidden=SIZES[1:-1])),
     )
     policy.load(policy.initial_parameters(0))
     policy.reset(0)

@@ -12,8 +12,9 @@ import numpy as np
 
 from benchmarks.measuring import on_one_core, parser, seconds, write
 from esd.evolution.noise import Noise
-from esd.evolution.openai_es import Decay, Strategy
+from esd.evolution.openai_es import Strategy
 from esd.evolution.optimizers import make_optimizer
+from esd.evolution.schedules import Decay
 
 POPULATIONS = (64, 128, 256, 512, 1024, 2048, 4096)
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)

@@ -1,3 +1,54 @@
-"""esd: distributed evolution strategies for networks that go on learning after training."""
+"""esd: distributed evolution strategies for networks that go on learning after training.
+
+The names below are the public Python API. Each is imported when it is first used, so ``import esd`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from esd.api.evolution import Evolution
+    from esd.api.policy import Policy
+    from esd.api.run import Run
+    from esd.api.training import generations, resume, train
+    from esd.errors import EsdError, RunError, UsageError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "EsdError",
+    "Evolution",
+    "Policy",
+    "Run",
+    "RunError",
+    "UsageError",
+    "__version__",
+    "generations",
+    "resume",
+    "train",
+]
+
+_PLACES = {
+    "EsdError": "esd.errors",
+    "Evolution": "esd.api.evolution",
+    "Policy": "esd.api.policy",
+    "Run": "esd.api.run",
+    "RunError": "esd.errors",
+    "UsageError": "esd.errors",
+    "generations": "esd.api.training",
+    "resume": "esd.api.training",
+    "train": "esd.api.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'esd' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,25 +54,83 @@ def test_only_the_mpi_package_imports_mpi4py_and_never_at_the_top() -> None:
                 assert "TYPE_CHECKING" in text, path
 
 
-def test_the_mathematics_imports_no_mpi_torch_or_environments() -> None:
-    for name in (
-        "noise", "strategy", "shaping", "optim", "vectorize", "observations", "reversible",
-    ):  # fmt: skip
-        for module, _ in imports(REPOSITORY / "esd" / f"{name}.py"):
-            forbidden = (
-                "mpi4py",
-                "torch",
-                "gymnasium",
-                "esd.mpi",
-                "esd.episodes.rollout",
-                "esd.episodes.environments",
-            )
-            assert not module.startswith(forbidden)
+# from the bottom to the top: a room imports from itself and from those before it
+ROOMS = (
+    "errors", "config", "kernels", "evolution", "attention", "policies", "episodes", "objectives", "lockstep",
+    "problems", "mpi", "run", "training", "evaluation", "report", "launching", "doctor", "commands", "cli", "__main__",
+)  # fmt: skip
+# the public API and what it is made of stand above all that they offer
+ABOVE = ("api", "")
+
+# what a room knows nothing of
+FORBIDDEN = {
+    "evolution": ("mpi4py", "torch", "gymnasium"),
+    "kernels": ("mpi4py", "torch", "gymnasium"),
+    "attention": ("mpi4py", "gymnasium"),
+    "policies": ("mpi4py", "gymnasium"),
+    "episodes": ("mpi4py", "torch"),
+    "run": ("mpi4py", "torch", "gymnasium"),
+    "mpi": ("torch", "gymnasium", "esd.evolution", "esd.problems"),
+}
+
+
+def modules() -> dict[str, Path]:
+    """The files of esd by the names that they are imported by."""
+    return {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (REPOSITORY / "esd").rglob("*.py")
+    }
+
+
+def arrows() -> Iterator[tuple[str, str]]:
+    """Who imports whom within esd, also inside of functions and for types."""
+    known = modules()
+    for importer, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            named: list[str] = []
+            if isinstance(node, ast.Import):
+                named = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                named = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in named:
+                if name in known and name not in (importer, "esd"):
+                    yield importer, name
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[2].partition(".")[0]
+
+
+def test_rooms_import_only_what_stands_below_them() -> None:
+    order = {room: number for number, room in enumerate((*ROOMS, *ABOVE))}
+    wrong = [(a, b) for a, b in arrows() if order[room_of(b)] > order[room_of(a)]]
+    assert not wrong
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for importer, imported in arrows():
+        graph.setdefault(importer, set()).add(imported)
+    order = tuple(graphlib.TopologicalSorter(graph).static_order())  # CycleError names a circle
+    assert len(order) > 50
+
+
+@pytest.mark.parametrize("room", FORBIDDEN, ids=lambda room: f"esd/{room}")
+def test_a_room_knows_nothing_of_what_is_not_its_own(room: str) -> None:
+    # torch has files of its own: those that only what needs it imports
+    of_torch = ("torch_module.py", "reversible_torch.py")
+    paths = list((REPOSITORY / "esd" / room).glob("*.py"))
+    assert paths
+    for path in paths:
+        for module, at_top in imports(path):
+            # at the top, since only esd/mpi imports MPI and lazily
+            if at_top and path.name not in of_torch:
+                assert not module.startswith(FORBIDDEN[room]), (path, module)
 
 
 def test_only_what_is_there_for_torch_imports_it_at_the_top() -> None:
     allowed = {
-        *(REPOSITORY / "esd" / "batch").glob("*.py"),
+        *(REPOSITORY / "esd/lockstep").glob("*.py"),
         REPOSITORY / "esd/policies/torch_module.py",
         REPOSITORY / "esd/attention/reversible_torch.py",
     }
@@ -120,6 +179,7 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "docs/evaluation.md",
         "docs/performance.md",
         "docs/policies.md",
+        "docs/python.md",
         "docs/worlds.md",
     ],
 )
@@ -152,6 +212,17 @@ def test_the_python_examples_of_the_attention_page_run() -> None:
     assert len(examples) == 2
     for example in examples:
         exec(compile(example, "docs/attention.md", "exec"), {})
+
+
+def test_the_python_examples_of_the_python_page_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (REPOSITORY / "docs/python.md").read_text("utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 6
+    for example in examples:
+        exec(compile(example, "docs/python.md", "exec"), {})
 
 
 def test_every_test_and_file_that_the_attention_page_names_exists() -> None:

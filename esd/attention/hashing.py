@@ -31,8 +31,8 @@ import numpy.typing as npt
 from esd.errors import UsageError
 from esd.evolution.noise import Purpose, consecutive_words, normals
 from esd.kernels import hashing
-from esd.kernels.lanes import aligned_zeros
-from esd.kernels.plastic import padded
+from esd.kernels.lanes import aligned_zeros, padded
+from esd.kernels.orthonormal import orthonormalize
 
 Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
@@ -183,7 +183,7 @@ def _rotation(seed: int, size: int, factors: tuple[int, ...], number: int, layer
     for factor in factors:
         end = first + factor // 2
         for start in range(first, end, size):
-            hashing.orthonormalize(exact[start : min(start + size, end)])
+            orthonormalize(exact[start : min(start + size, end)], passes=1)
         first = end
     return exact.astype(np.float32)
 

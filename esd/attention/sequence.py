@@ -15,7 +15,7 @@ from esd.attention.hashing import Hash
 from esd.attention.stream import Limits, check_shapes, scale_of
 from esd.errors import UsageError
 from esd.kernels import attention_sequence, attention_stream
-from esd.kernels.plastic import padded
+from esd.kernels.lanes import padded
 
 Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
@@ -86,19 +86,13 @@ def attend(
         values = values[write]
     out = np.zeros((n, padded(values.shape[1])), np.float32)
     largest, mass, counts = np.empty(n, np.float32), np.zeros(n, np.float32), np.zeros(n, np.int64)
+    scaled = queries * scale_of(hashed.size, shared=keys is None)
     attention_sequence.attend(
-        queries * scale_of(hashed.size, shared=keys is None),
-        own_keys,
-        np.ascontiguousarray(values, np.float32),
-        query_buckets,
-        key_buckets,
+        (scaled, own_keys, np.ascontiguousarray(values, np.float32)),
+        (query_buckets, key_buckets, hashed.buckets),
         come.astype(np.int64),
-        hashed.buckets,
         (limits.cap, limits.capacity),
-        out,
-        largest,
-        mass,
-        counts,
+        (out, largest, mass, counts),
     )
     with np.errstate(divide="ignore"):  # log 0 where nothing is found
         log_mass = largest + np.log(mass)

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from esd.attention.hashing import Hash
 from esd.errors import UsageError
 from esd.kernels import attention_stream
-from esd.kernels.lanes import aligned_zeros
-from esd.kernels.plastic import padded
+from esd.kernels.lanes import aligned_zeros, padded
 
 Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]

@@ -157,26 +157,25 @@ def _examine_policy(comm: Communicator, report: _Report, config: Config, subject
     """What training compares at its start: environment and policy together, on all ranks, and with the run's own."""
     from esd.config.identity import identity
     from esd.doctor.machine import failed, told
-    from esd.episodes.evaluator import OneByOne
-    from esd.episodes.rollout import Rollout
     from esd.errors import RunError
+    from esd.evolution.state import make_strategy
     from esd.mpi.comm import agreement
+    from esd.problems.make import make_problem
     from esd.run.folder import RunFolder
-    from esd.training import canary
 
     section = f"{config.policy.kind} policy on {config.env.id}"
     with agreement(comm, f"examining the {section}"):
-        rollout = Rollout(config)
-        h0 = rollout.policy.initial_parameters(config.seed)
+        problem = make_problem(config)
         try:
-            own = canary.compute(config, rollout, OneByOne(config, rollout), h0).cpu
+            evaluator = problem.evaluator(make_strategy(config), 1, 0)
+            own = evaluator.canary(problem.initial_parameters(config.seed)).cpu
         except RunError as error:
             report.take(section, [failed("canary", str(error))])
             own = str(error)
         else:
             report.take(section, [told(True, "canary", "")])
         finally:
-            rollout.close()
+            problem.close()
     _compare(comm, report, section, "canary on all ranks", own)
     with agreement(comm, "reading the run"):
         folder = RunFolder(Path(subject))

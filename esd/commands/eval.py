@@ -11,10 +11,8 @@ import typer
 from esd.commands.running import on_ranks
 
 if TYPE_CHECKING:
-    from esd.config.settings import Config
-    from esd.evolution.state import RunState
+    from esd.evaluation.stored import Conditions
     from esd.mpi.comm import Communicator
-    from esd.run.folder import RunFolder
 
 
 class WhichCheckpoint(enum.StrEnum):
@@ -88,68 +86,34 @@ def evaluate(
     training runs, which is what esd report compare is for. The result is also written to the run's folder, under
     evaluations/.
     """
-    import json
-
-    from esd.commands.console import reader_may_leave
+    from esd.commands.console import print_error, reader_may_leave
     from esd.errors import UsageError
-    from esd.evaluation import stored as evaluations
     from esd.evaluation import trace as traces
+    from esd.evaluation.of_run import evaluate_and_store, load
     from esd.evaluation.test_episodes import choose
-    from esd.evaluation.test_episodes import evaluate as play
     from esd.mpi.comm import agreement
     from esd.run.folder import RunFolder
+
+    def report(found: dict[str, Any], conditions: Conditions) -> None:
+        with reader_may_leave():
+            _report(found, conditions.described(), trace, as_json)
 
     def body(comm: Communicator) -> int:
         folder = RunFolder(run)
         with agreement(comm, "reading the run"):
             if trace is not None and (trace.is_dir() or not trace.parent.is_dir()):
                 raise UsageError(f"--trace {trace}: expected a file in a folder that exists")
-            config, state, which = _load(folder, checkpoint, comm.rank == 0)
+            warn = print_error if comm.rank == 0 else lambda text: None
+            config, state, which = load(folder, str(checkpoint), warn)
             subject = choose(config, env, settings or [], variant or [])
         with agreement(comm, "recording an episode"):
             if comm.rank == 0 and trace is not None:
                 arrays, words = traces.record(subject, state, seed, rules, trace_every)
                 traces.save(trace, arrays, {"run": str(folder.path), **words})
-        results = play(comm, subject, state, episodes, seed, rules)
-        with agreement(comm, "writing the evaluation"):
-            if comm.rank == 0:
-                conditions = evaluations.Conditions(
-                    str(which),
-                    seed,
-                    episodes,
-                    str(rules),
-                    json.dumps(subject.settings, sort_keys=True),
-                )
-                found = evaluations.describe(folder, subject, state, conditions, results)
-                try:
-                    evaluations.store(folder, found)
-                finally:  # where it can't be kept it is told all the same: episodes are dear
-                    with reader_may_leave():
-                        _report(found, conditions.described(), trace, as_json)
+        evaluate_and_store(comm, folder, subject, state, which, episodes, seed, str(rules), report)
         return 0
 
     on_ranks(body)
-
-
-def _load(
-    folder: RunFolder, wanted: WhichCheckpoint, loud: bool
-) -> tuple[Config, RunState, WhichCheckpoint]:
-    """The run's config, the h that is wanted, and which that is: a run that looks for no best one has its last."""
-    from esd.commands.console import print_error
-    from esd.errors import UsageError
-
-    folder.require_run()
-    config = folder.config()
-    if wanted is WhichCheckpoint.BEST and not folder.best_file.exists():
-        if config.run.center_every:
-            raise UsageError(f"{folder.path}: has no best checkpoint (yet); take --checkpoint last")
-        wanted = WhichCheckpoint.LAST
-    if wanted is WhichCheckpoint.BEST:
-        return config, folder.load_checkpoint(folder.best_file, config).state, wanted
-    path = next(iter(folder.checkpoint_files()), None)
-    if path is not None:
-        folder.load_checkpoint(path, config)
-    return config, folder.last_state(config, print_error if loud else lambda text: None), wanted
 
 
 def _report(found: dict[str, Any], conditions: str, trace: Path | None, as_json: bool) -> None:

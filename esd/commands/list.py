@@ -47,13 +47,13 @@ def list_names(
 
 def _names(topic: Topic) -> dict[str, str]:
     """Names and what is to be said of each."""
-    from esd.config import policies as config_policies
     from esd.config.descriptions import describe_settings
     from esd.config.experiment_files import experiment_names
-    from esd.config.kinds import ALGORITHMS
+    from esd.config.kinds import ALGORITHMS, OPTIMIZERS, POLICIES
+    from esd.config.policies import YOUR_OWN
     from esd.config.settings import NOISE_NAMES
-    from esd.evolution.optimizers import OPTIMIZERS
     from esd.evolution.shaping import SHAPINGS
+    from esd.policies.hebbian import RULE_COEFFICIENTS
 
     if topic is Topic.EXPERIMENTS:
         return {name: _first_comment(name) for name in experiment_names()}
@@ -68,10 +68,10 @@ def _names(topic: Topic) -> dict[str, str]:
 
         return {name: "" for name in sorted(gymnasium.registry)}
     names = {
-        Topic.POLICIES: (*config_policies.POLICY_KINDS, "module:Class"),
-        Topic.RULES: config_policies.RULES,
+        Topic.POLICIES: (*POLICIES.names(), YOUR_OWN),
+        Topic.RULES: tuple(RULE_COEFFICIENTS),
         Topic.ALGORITHMS: ALGORITHMS.names(),
-        Topic.OPTIMIZERS: tuple(OPTIMIZERS),
+        Topic.OPTIMIZERS: OPTIMIZERS.names(),
         Topic.SHAPINGS: tuple(SHAPINGS),
         Topic.NOISE: NOISE_NAMES,
     }[topic]

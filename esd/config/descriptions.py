@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from esd.config.kinds import ALGORITHMS
-from esd.config.policies import POLICY_KINDS, ModuleConfig
+from esd.config.kinds import ALGORITHMS, POLICIES
+from esd.config.policies import YOUR_OWN, ModuleSettings, settings_of_kind
 from esd.config.settings import (
     Config,
     EnvironmentConfig,
@@ -43,8 +43,9 @@ def describe_settings() -> dict[str, str]:
     describe(EvolutionSettings, "es.")
     for algorithm in ALGORITHMS.names():
         describe(ALGORITHMS.find(algorithm).settings, f"es.<{algorithm}>.")
-    for kind, settings in {**POLICY_KINDS, "module:Class": ModuleConfig}.items():
-        describe(settings, f"policy.<{kind}>.")
+    for kind in POLICIES.names():
+        describe(settings_of_kind(kind), f"policy.<{kind}>.")
+    describe(ModuleSettings, f"policy.<{YOUR_OWN}>.")
     return described
 
 

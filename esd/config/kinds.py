@@ -63,5 +63,33 @@ class Kinds:
 
 
 ALGORITHMS = Kinds(
-    "es.algorithm", "esd.algorithms", {"openai_es": "esd.evolution.openai_es:OPENAI_ES"}
+    "es.algorithm",
+    "esd.algorithms",
+    {
+        "openai_es": "esd.evolution.openai_es:OPENAI_ES",
+        "pgpe": "esd.evolution.pgpe:PGPE_KIND",
+        "snes": "esd.evolution.snes:SNES_KIND",
+        "cr_fm_nes": "esd.evolution.cr_fm_nes:CR_FM_NES",
+    },
+)
+OPTIMIZERS = Kinds(
+    "es.optimizer",
+    "esd.optimizers",
+    {
+        "sgd": "esd.evolution.optimizers:SGD",
+        "momentum": "esd.evolution.optimizers:Momentum",
+        "adam": "esd.evolution.optimizers:Adam",
+        "clipup": "esd.evolution.optimizers:ClipUp",
+    },
+)
+
+POLICIES = Kinds(
+    "policy.kind",
+    "esd.policies",
+    {
+        "hebbian": "esd.policies.hebbian:HEBBIAN",
+        "static": "esd.policies.static:STATIC",
+        "reformer": "esd.policies.reformer:REFORMER",
+        "gru": "esd.policies.gru:GRU",
+    },
 )

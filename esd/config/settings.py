@@ -117,7 +117,11 @@ class EvolutionSettings:
     algorithm: str = setting(
         "openai_es", "the evolution strategy (esd list algorithms)", since=SECOND_VERSION
     )
-    sigma: float = setting(0.1, "standard deviation of the perturbations", **POSITIVE)
+    sigma: float = setting(
+        0.1,
+        "standard deviation of the perturbations, at first if the algorithm learns it",
+        **POSITIVE,
+    )
     fitness_penalty: float = setting(
         0.0,
         "penalty·mean(h²) of a member is subtracted from its return before ranking",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import tomllib
 import types
@@ -14,8 +15,8 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from esd.config.kinds import ALGORITHMS
-from esd.config.policies import POLICY_KINDS, ModuleConfig, PolicyConfig
+from esd.config.kinds import ALGORITHMS, OPTIMIZERS
+from esd.config.policies import DEFAULT_KIND, ModuleSettings, PolicyConfig, settings_of_kind
 from esd.config.settings import (
     Config,
     EvolutionSettings,
@@ -56,19 +57,59 @@ def _cross_checks(config: Config) -> list[str]:
     return [*problems, *config.es.problems()]
 
 
-def _build(cls: type[Any], table: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
+def parse_settings(
+    cls: type[Any], table: Mapping[str, Any], section: str, owner: str, known: Sequence[str] = ()
+) -> Any:
+    """Read settings that somebody else's class has declared.
+
+    Args:
+        cls: their dataclass.
+        table: as TOML gives it.
+        section: where they stand in a config, for messages.
+        owner: whose settings they are, for messages.
+        known: other keys that may stand there.
+
+    Raises:
+        UsageError: naming every unknown key, wrong type and value out of range at once, or a field of the dataclass
+            that no config can hold.
+    """
+    problems: list[str] = []
+    try:
+        settings = _build(cls, table, f"{section}.", problems, f" of {owner}", known)
+    except (TypeError, KeyError, NameError) as error:
+        raise UsageError(
+            f"{owner}: its settings {cls.__name__} can't be read ({type(error).__name__}: {error}); expected a "
+            "dataclass whose fields have defaults and are int, float, bool, str, tuple[…, ...] or dict"
+        ) from error
+    if problems:
+        raise UsageError("; ".join(problems))
+    return settings
+
+
+def _build(
+    cls: type[Any],
+    table: Mapping[str, Any],
+    prefix: str,
+    problems: list[str],
+    owner: str = "",
+    known: Sequence[str] = (),
+) -> Any:
     """Make a dataclass from a table, adding to ``problems`` whatever is wrong with it."""
     if cls is PolicyConfig:
         return _build_policy(table, prefix, problems)
     if cls is EvolutionSettings:
-        cls = _algorithm_settings(table, prefix, problems)
+        chosen = _algorithm_settings(table, prefix, problems)
+        if chosen is None:
+            return EvolutionSettings()
+        cls = chosen
     fields = {field.name: field for field in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in table.items():
         path = f"{prefix}{key}"
         if key not in fields:
-            problems.append(f"{path}: unknown key{_of_kind(cls)}, {nearest(key, list(fields))}")
+            hint = nearest(key, [*fields, *known])
+            problems.append(f"{path}: unknown key{owner or _of_kind(cls, table)}, {hint}")
         else:
             before = len(problems)
             converted = _convert(value, hints[key], path, problems)
@@ -81,46 +122,89 @@ def _build(cls: type[Any], table: Mapping[str, Any], prefix: str, problems: list
     return cls(**values)
 
 
-def _of_kind(cls: type[Any]) -> str:
+def _of_kind(cls: type[Any], table: Mapping[str, Any]) -> str:
     """For messages about a section whose keys depend on what it names."""
     if issubclass(cls, EvolutionSettings):
-        return f" of es.algorithm = {cls.algorithm!r}"
+        return f" of es.algorithm = {table.get('algorithm', cls.algorithm)!r}"
     return ""
 
 
 def _build_policy(table: Mapping[str, Any], prefix: str, problems: list[str]) -> PolicyConfig:
-    kind = table.get("kind", "hebbian")
-    if not isinstance(kind, str) or (kind not in POLICY_KINDS and ":" not in kind):
-        known = [*POLICY_KINDS, "module:Class"]
-        problems.append(f"{prefix}kind = {shown(kind)}: {nearest(str(kind), known)}")
+    kind = table.get("kind", DEFAULT_KIND)
+    try:
+        cls = settings_of_kind(kind)
+    except UsageError as error:
+        problems.append(str(error))
         return PolicyConfig()
     rest = {key: value for key, value in table.items() if key != "kind"}
-    settings = _build(POLICY_KINDS.get(kind, ModuleConfig), rest, prefix, problems)
-    return PolicyConfig(kind, settings)
+    if cls is not ModuleSettings:
+        settings = _build(cls, rest, prefix, problems, f" of policy.kind = {kind!r}")
+        return PolicyConfig(kind, settings)
+    kwargs = {"kwargs": rest.pop("kwargs")} if "kwargs" in rest else {}
+    _refuse_what_no_hash_takes(rest, prefix.removesuffix("."), problems)
+    settings = _build(ModuleSettings, kwargs, prefix, problems)
+    return PolicyConfig(kind, dataclasses.replace(settings, own=rest))
 
 
 def _algorithm_settings(
     table: Mapping[str, Any], prefix: str, problems: list[str]
-) -> type[EvolutionSettings]:
-    """The settings that [es] may have, which depend on the algorithm that it names."""
+) -> type[EvolutionSettings] | None:
+    """The settings that [es] may have, which depend on the algorithm and the optimizer; None without an algorithm."""
     try:
         return settings_of_algorithm(table)
     except UsageError as error:
         problems.append(str(error))
-        return EvolutionSettings
+    try:  # with another optimizer the other keys can still be looked at
+        return settings_of_algorithm({"algorithm": table.get("algorithm", "openai_es")})
+    except UsageError:
+        return None
 
 
 def settings_of_algorithm(table: Mapping[str, Any]) -> type[EvolutionSettings]:
-    """What [es] may hold, by the algorithm in it.
+    """What [es] may hold, by the algorithm and the optimizer in it.
 
     Raises:
-        UsageError: if there is no such algorithm.
+        UsageError: if there is no such algorithm or optimizer.
     """
-    kind = table.get("algorithm", "openai_es")
-    settings: type[EvolutionSettings] = ALGORITHMS.find(
-        kind if isinstance(kind, str) else repr(kind)
-    ).settings
-    return settings
+    name = table.get("algorithm", "openai_es")
+    settings: Any = getattr(ALGORITHMS.find(_text(name)), "settings", None)
+    if not (isinstance(settings, type) and issubclass(settings, EvolutionSettings)):
+        raise UsageError(
+            f"es.algorithm = {shown(name)}: expected an AlgorithmKind of esd.evolution.algorithm, whose settings are a "
+            "subclass of EvolutionSettings"
+        )
+    default = next((f.default for f in dataclasses.fields(settings) if f.name == "optimizer"), None)
+    optimizer = table.get("optimizer", default)
+    if default is None or optimizer in OPTIMIZERS.built_in:
+        return settings
+    kind = OPTIMIZERS.find(_text(optimizer))
+    has_fields = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    base: Any = settings  # which mypy doesn't know to be hashable
+    return _with_fields(base, kind) if has_fields else settings
+
+
+@functools.cache
+def _with_fields(settings: type[Any], optimizer: type[Any]) -> type[EvolutionSettings]:
+    """Settings of an algorithm with those of an optimizer that is not built in; what both have is one setting."""
+    known = {field.name for field in dataclasses.fields(settings)}
+    fields = [field for field in dataclasses.fields(optimizer) if field.name not in known]
+    without = [field.name for field in fields if field.default is dataclasses.MISSING]
+    if without:
+        raise UsageError(
+            f"es.optimizer: no default for {', '.join(without)} of {optimizer}; give one with setting(…) of "
+            "esd.config.fields"
+        )
+    hints = typing.get_type_hints(optimizer)
+    own: list[Any] = [
+        (f.name, hints[f.name], dataclasses.field(default=f.default, metadata=f.metadata))
+        for f in fields
+    ]
+    made: Any = dataclasses.make_dataclass(settings.__name__, own, bases=(settings,), frozen=True)
+    return typing.cast(type[EvolutionSettings], made)
+
+
+def _text(name: Any) -> str:
+    return name if isinstance(name, str) else repr(name)
 
 
 def shown(value: Any) -> str:
@@ -195,6 +279,8 @@ def to_table(config: Any, version: int | None = None) -> dict[str, Any]:
             continue
         if isinstance(value, PolicyConfig):
             table[field.name] = {"kind": value.kind, **to_table(value.settings, version)}
+            if isinstance(value.settings, ModuleSettings):
+                table[field.name] |= copied(table[field.name].pop("own"))
         elif dataclasses.is_dataclass(value):
             table[field.name] = to_table(value, version)
         elif isinstance(value, tuple):
@@ -246,12 +332,11 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
 
 def drop_settings_of_other_kinds(policy: dict[str, Any], kind: Any) -> None:
     """Let ``--set policy.kind=…`` change an experiment's kind: what only the old kind knows is left away."""
-    if kind != policy.get("kind", "hebbian"):
-        # (what is no text at all is refused by ``parse``)
-        settings = POLICY_KINDS.get(kind, ModuleConfig) if isinstance(kind, str) else ModuleConfig
-        known = {f.name for f in dataclasses.fields(settings)}
-        for key in policy.keys() - known:
-            del policy[key]
+    if kind != policy.get("kind", DEFAULT_KIND):
+        with contextlib.suppress(UsageError):  # an unknown kind is refused by ``parse``
+            known = {f.name for f in dataclasses.fields(settings_of_kind(kind)) if f.name != "own"}
+            for key in policy.keys() - known:
+                del policy[key]
 
 
 def drop_settings_of_other_algorithms(es: dict[str, Any], algorithm: Any) -> None:

@@ -16,20 +16,20 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.policies import HebbianConfig
 from esd.config.settings import Config
 from esd.episodes.environments import make_environment
 from esd.episodes.rollout import Rollout
 from esd.evolution.noise import NOISE_KINDS, Noise
-from esd.evolution.openai_es import Decay, Strategy
+from esd.evolution.openai_es import Strategy
 from esd.evolution.optimizers import make_optimizer
 from esd.evolution.records import Records, Status
+from esd.evolution.schedules import Decay
 from esd.evolution.state import start
 from esd.kernels import bandwidth
 from esd.kernels.lanes import aligned_zeros
 from esd.mpi.comm import Alone, Communicator
 from esd.policies.base import Interface
-from esd.policies.hebbian import HebbianPolicy
+from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 from esd.training.node_state import NodeState
 
 NETWORKS = {"Ant": (28, (128, 64), 8), "CarRacing": (648, (128, 64), 3)}
@@ -94,7 +94,7 @@ def kernel(rounds: int) -> Iterator[Measurement]:
     """The plastic step (update, normalize, forward) beside the memory traffic that it can't do without."""
     repeats = 200
     for name, (inputs, hidden, outputs) in NETWORKS.items():
-        policy = HebbianPolicy(Interface(inputs, outputs, True), HebbianConfig(hidden=hidden))
+        policy = HebbianPolicy(Interface(inputs, outputs, True), HebbianSettings(hidden=hidden))
         policy.load(policy.initial_parameters(0))
         policy.reset(0)
         observation = np.random.default_rng(0).standard_normal(inputs).astype(np.float32)

@@ -18,7 +18,7 @@ from typing import Any
 
 import gymnasium
 
-from esd.config.policies import HebbianConfig, PolicyConfig
+from esd.config.policies import PolicyConfig
 from esd.config.settings import Config, EnvironmentConfig
 from esd.config.tables import parse, to_table
 from esd.doctor.machine import Check, State, failed, note, ok, told
@@ -28,6 +28,7 @@ from esd.episodes.rollout import Rollout
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.errors import UsageError
 from esd.evolution.observations import ObservationStatistics
+from esd.policies.hebbian import HebbianSettings
 
 STEPS = 300
 SEED, OTHER_SEED, THIRD_SEED = 1, 2, 3
@@ -303,7 +304,7 @@ def _compiled(config: EnvironmentConfig, steps: int) -> Iterator[Check]:
     env = dataclasses.replace(
         config, max_steps=min(config.max_steps or steps, steps), normalize_observations=True
     )
-    network = PolicyConfig("hebbian", HebbianConfig(hidden=(8,)))
+    network = PolicyConfig("hebbian", HebbianSettings(hidden=(8,)))
     try:
         rollout = Rollout(Config(env=env, policy=network))
     except UsageError as error:  # it was made before, so this is about what it offers

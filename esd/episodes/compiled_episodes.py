@@ -25,10 +25,8 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from esd.episodes.spaces import ActionDecoder
 from esd.errors import UsageError
-from esd.kernels import episode, plastic
-from esd.kernels.gru import Gru
-from esd.kernels.networks import Network
-from esd.kernels.reformer import Reformer
+from esd.kernels import episode
+from esd.kernels.networks import Network, has_step
 
 Float64s = npt.NDArray[np.float64]
 
@@ -65,9 +63,7 @@ def is_its_network(policy: object) -> TypeGuard[HasNetwork]:
     acts = next((c for c in type(policy).__mro__ if "act" in vars(c)), None)
     if acts is None or "network" not in vars(acts):
         return False
-    network = getattr(policy, "network", None)
-    memory, *_ = network if isinstance(network, tuple) and network else (None,)
-    return isinstance(network, plastic.Network) or isinstance(memory, Reformer | Gru)
+    return has_step(getattr(policy, "network", None))
 
 
 def offered(env: gymnasium.Env[Any, Any], name: str) -> CompiledEnvironment | None:

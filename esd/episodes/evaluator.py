@@ -12,14 +12,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.settings import Config
 from esd.episodes.environments import EpisodeSeeds, Outcome
 from esd.episodes.rollout import Rollout
-from esd.errors import UsageError
+from esd.evolution.algorithm import Algorithm
 from esd.evolution.noise import Purpose
-from esd.evolution.openai_es import mean_square
 from esd.evolution.records import Records
-from esd.evolution.state import RunState, make_strategy
+from esd.evolution.state import RunState
+from esd.evolution.vectors import mean_square
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -40,7 +39,7 @@ class Task:
     seeds: list[EpisodeSeeds]
 
 
-class Evaluator(Protocol):
+class Player(Protocol):
     """Plays rows.
 
     Attributes:
@@ -62,13 +61,11 @@ class Evaluator(Protocol):
 
 
 class Rows:
-    """What both evaluators know of rows: which episodes they are, and how they are written."""
+    """What both players know of rows: which episodes they are, and how they are written."""
 
-    def __init__(self, config: Config, rollout: Rollout) -> None:
+    def __init__(self, rollout: Rollout, algorithm: Algorithm) -> None:
         """Prepare for a run."""
-        self._config, self._rollout = config, rollout
-        self._strategy = make_strategy(config)
-        self.noise = self._strategy.noise
+        self._config, self._rollout, self.algorithm = rollout.config, rollout, algorithm
 
     def task(self, state: RunState, row: int, records: Records) -> Task:
         """What a row is: one member, or one episode of the center on every variant."""
@@ -84,7 +81,7 @@ class Rows:
 
     def pieces(self, state: RunState, task: Task) -> Iterator[tuple[int, Float32s]]:
         """The member's h + Δh, or h, as first coordinates and pieces in memory that the next piece overwrites."""
-        return self._strategy.ask_pieces(state.evolution, task.member)
+        return self.algorithm.ask_pieces(state.evolution, task.member)
 
     def write(
         self,
@@ -129,12 +126,12 @@ class OneByOne:
 
     same_bits = True
 
-    def __init__(self, config: Config, rollout: Rollout) -> None:
-        """Play with a rollout's environment and policy."""
-        self._rollout, self._rows = rollout, Rows(config, rollout)
+    def __init__(self, rollout: Rollout, algorithm: Algorithm) -> None:
+        """Play an algorithm's members with a rollout's environment and policy."""
+        self._rollout, self._rows = rollout, Rows(rollout, algorithm)
 
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
-        """See ``Evaluator.fill``."""
+        """See ``Player.fill``."""
         rollout = self._rollout
         rollout.use_statistics(state.observations)
         for row in rows:
@@ -150,45 +147,10 @@ class OneByOne:
     def rehearse(
         self, state: RunState, member: int, seeds: list[EpisodeSeeds], limit: int
     ) -> list[Outcome]:
-        """See ``Evaluator.rehearse``."""
+        """See ``Player.rehearse``."""
         self._rollout.use_statistics(state.observations)
         self._rollout.load(self._rows.pieces(state, Task(0, member, seeds)))
         return [self._rollout.play(seeds, limit) for _ in range(2)]
 
     def close(self) -> None:
         """Nothing of its own."""
-
-
-def make_evaluator(config: Config, rollout: Rollout, ranks: int, node_rank: int) -> Evaluator:
-    """The evaluator that a config asks for; torch is imported only for the one that needs it.
-
-    Args:
-        config: with a resolved device.
-        rollout: environment and policy.
-        ranks: how many share the rows.
-        node_rank: this rank's number on its machine.
-
-    Raises:
-        UsageError: if torch or the device is not there, or the policy can't be played in lock-step.
-    """
-    if not config.batch_members:
-        return OneByOne(config, rollout)
-    from esd.lockstep import require_torch
-
-    require_torch(config)
-    from esd.lockstep.device import device_of
-    from esd.lockstep.evaluator import Lockstep
-
-    device = device_of(config, node_rank)
-    try:
-        return Lockstep(config, rollout, ranks, device)
-    except (
-        MemoryError,
-        RuntimeError,
-    ) as error:  # of the CPU's memory torch tells by a RuntimeError
-        if "memory" not in str(error).lower():
-            raise
-        raise UsageError(
-            f"batch_members = {config.batch_members}: so many networks don't fit into "
-            f"the memory of {device}; take fewer"
-        ) from error

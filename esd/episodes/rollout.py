@@ -31,6 +31,7 @@ class Rollout:
         world: the environment's side.
         policy: the policy, built for the environment.
         interface: what the policy meets.
+        config: of the run.
     """
 
     def __init__(self, config: Config) -> None:
@@ -39,7 +40,7 @@ class Rollout:
         Raises:
             UsageError: if the config asks for what doesn't exist or doesn't fit together.
         """
-        self._config = config
+        self.config = config
         self.world = World(config.env)
         self.interface = self.world.interface
         self.policy = make_policy(config.policy, self.interface)
@@ -54,7 +55,7 @@ class Rollout:
     @property
     def observation_size(self) -> int:
         """Numbers per observation whose statistics travel in the records; 0 without normalization."""
-        normalizes = self._config.env.normalize_observations
+        normalizes = self.config.env.normalize_observations
         return self.interface.observation_size if normalizes else 0
 
     @property
@@ -131,8 +132,8 @@ class Rollout:
         No two variants share any: what averages out over more episodes does so over more variants, too.
         """
         owners = {"none": member, "pair": member // 2, "generation": 0}
-        owner = owners[self._config.es.common_random_numbers]
-        seed, count = self._config.seed, self._config.env.episodes_per_member
+        owner = owners[self.config.es.common_random_numbers]
+        seed, count = self.config.seed, self.config.env.episodes_per_member
         variants = [variant for variant in range(len(self.variants)) for _ in range(count)]
         return EpisodeSeeds.consecutive(seed, Purpose.TRAIN_EPISODE, generation, owner, variants)
 

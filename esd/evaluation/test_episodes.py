@@ -19,7 +19,7 @@ from esd.errors import RunError, UsageError, nearest
 from esd.evolution.noise import Purpose
 from esd.evolution.state import RunState
 from esd.mpi.comm import Communicator, agreement, gather, raise_if_any_failed
-from esd.mpi.schedule import Schedule
+from esd.mpi.team import Team
 from esd.policies.registry import make_policy
 
 Float64s = npt.NDArray[np.float64]
@@ -233,16 +233,14 @@ def evaluate(
         JobFailedError: on all ranks, if any failed, or if they don't have the same state.
     """
     _check_same(comm, state)
-    with comm.node() as node:
-        schedule = Schedule(comm, node)
-    with agreement(comm, "evaluating"):
+    with Team(comm) as team, agreement(comm, "evaluating"):
         rollout = make_rollout(subject, state)
         world, count = rollout.world, len(subject.variants)
         units = [world.units(variant) for variant in range(count)]
         # return, steps and results of each episode, as bits: every slot has one writer, so sums are exact
         table = np.zeros((count, episodes, 2 + max(map(len, units))), np.uint64)
         floats = table.view(np.float64)
-        for row in schedule.rows(0, count * episodes):
+        for row in team.rows(0, count * episodes):
             episode, variant = divmod(row, count)
             outcome = rollout.evaluate(
                 rules_of(rollout, state.h, rules, seed, episode),
@@ -253,7 +251,6 @@ def evaluate(
             slot[0], slot[2 : 2 + len(told)] = outcome.returns[variant], told
             table[variant, episode, 1] = outcome.steps
         rollout.close()
-    schedule.close()
     comm.sum(table.reshape(-1), "the exchange of test episodes")
     return [
         VariantResult(

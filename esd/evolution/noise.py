@@ -8,14 +8,17 @@ coordinate, the mirrored pair, the generation and the purpose. Nothing is stored
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from esd.kernels import philox
+from esd.kernels import distribution, philox
+from esd.kernels.reduce import REDUCTION_BLOCK
 
 Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
 Uint32s = npt.NDArray[np.uint32]
 
 NOISE_KINDS = {
@@ -28,6 +31,14 @@ NOISE_KINDS = {
 _ONE = np.ones(1, np.float32)
 
 
+def adapting_noise(kind: str) -> Iterator[str]:
+    """What is wrong with a kind of noise for an algorithm that learns σ from ε²; nothing but for Rademacher noise."""
+    if kind == "rademacher":
+        yield (
+            'es.noise = "rademacher": every ε² is 1, so sigma can\'t be learned from it; take gaussian or binomial'
+        )
+
+
 class Purpose(enum.IntEnum):
     """What a stream is for: the counter's fourth word, so that no two uses ever share a number."""
 
@@ -38,6 +49,7 @@ class Purpose(enum.IntEnum):
     SELECT_EPISODE = 4
     TEST_EPISODE = 5
     HASH = 6
+    ALGORITHM = 16  # what an algorithm starts from, such as a first direction
 
 
 def key_words(seed: int) -> tuple[np.uint32, np.uint32]:
@@ -124,9 +136,24 @@ class Noise:
         return self._add(_ONE, pair, generation, start, np.zeros(stop - start, np.float32))
 
     def perturb(
-        self, h: Float32s, sigma: float, member: int, generation: int, out: Float32s, start: int = 0
+        self,
+        h: Float32s,
+        sigma: float | Float32s,
+        member: int,
+        generation: int,
+        out: Float32s,
+        start: int = 0,
     ) -> None:
-        """Write h + Δh_member into ``out``; both hold the coordinates from ``start`` on, float32 [n]."""
+        """Write h + Δh_member into ``out``; both hold the coordinates from ``start`` on, float32 [n].
+
+        ``sigma`` is one number or one for each of these coordinates; its product with ε is rounded before the sum.
+        """
+        if not isinstance(sigma, float):
+            out[...] = 0.0
+            self._add(_ONE, member // 2, generation, start, out)
+            out *= sigma
+            (np.add if member % 2 == 0 else np.subtract)(h, out, out=out)
+            return
         scale = np.array([sigma if member % 2 == 0 else -sigma], np.float32)
         self._add(scale, member // 2, generation, start, out, h)
 
@@ -141,6 +168,60 @@ class Noise:
         """
         out[...] = 0.0
         self._add(weights, 0, generation, start, out)
+
+    def moments(
+        self,
+        weights: Float32s,
+        square_weights: Float32s,
+        generation: int,
+        sums: Float32s,
+        squares: Float32s,
+        start: int = 0,
+    ) -> None:
+        """Σ_p weights[l, p]·ε_p and Σ_p square_weights[p]·(ε_p² − 1) from one rebuild, float32, in pair order.
+
+        Args:
+            weights: float32 [l, population / 2].
+            square_weights: float32 [population / 2].
+            generation: whose perturbations are rebuilt.
+            sums: float32 [l, n], overwritten.
+            squares: float32 [n], overwritten.
+            start: the coordinate of squares[0].
+        """
+        sums[...] = 0.0
+        squares[...] = 0.0
+        stream = np.uint32(generation), np.uint32(Purpose.PERTURBATION), *key_words(self.seed)
+        kind = NOISE_KINDS[self.kind]
+        distribution.add_moments(kind, start, weights, square_weights, *stream, sums, squares)
+
+    def correlate(
+        self,
+        weights: Float32s,
+        first_pair: int,
+        generation: int,
+        v: Float32s,
+        out: Float32s,
+        start: int = 0,
+    ) -> Float64s:
+        """Add Σ_p weights[p]·ε_p to ``out``, and return ε_p·v and ‖ε_p‖² of every block of 4,096 coordinates.
+
+        Args:
+            weights: float32 [pairs].
+            first_pair: the pair of weights[0].
+            generation: whose perturbations are rebuilt.
+            v: float32 [n].
+            out: float32 [n].
+            start: the coordinate of v[0] and out[0], a multiple of 4,096.
+
+        Returns:
+            float64 [2, pairs, ⌈n/4096⌉].
+        """
+        blocks = -(-v.size // REDUCTION_BLOCK)
+        partials = np.empty((2, weights.size, blocks))
+        stream = np.uint32(generation), np.uint32(Purpose.PERTURBATION), *key_words(self.seed)
+        kind, pair = NOISE_KINDS[self.kind], np.uint32(first_pair)
+        distribution.add_and_correlate(kind, start, weights, pair, *stream, v, out, partials)
+        return partials
 
     def _add(
         self,

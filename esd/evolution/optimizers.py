@@ -2,7 +2,8 @@
 
 Each works on any slice of h: everything is elementwise but for whole-vector norms, which go through ``norm``, the one
 place where slices have to meet. Nothing of the slice's size is allocated: an increment takes the place of its
-gradient, and what lies between is computed in pieces that stay in cache.
+gradient, and what lies between is computed in pieces that stay in cache. Their names are in ``config.kinds``;
+docs/algorithms.md has an example of one's own.
 
 Sources: Kingma & Ba 2015 (Adam); Toklu, Liskowski & Srivastava 2020 (ClipUp, arXiv 2008.02387).
 """
@@ -10,26 +11,92 @@ Sources: Kingma & Ba 2015 (Adam); Toklu, Liskowski & Srivastava 2020 (ClipUp, ar
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-Float32s = npt.NDArray[np.float32]
-Norm = Callable[[Float32s], float]
+from esd.config.fields import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, setting
+from esd.config.kinds import OPTIMIZERS
+from esd.config.settings import EvolutionSettings
+from esd.evolution.schedules import Decay
+from esd.evolution.vectors import Float32s, Norm, pieces
+
 Moments = Mapping[str, Float32s]
 Scalars = Mapping[str, float]
 
-
-PIECE = 65_536  # coordinates
 SHORTEST = 1e-30  # a gradient below this has no direction that float32 could hold
 
 
-def pieces(size: int) -> Iterator[slice]:
-    """Cut a vector into pieces that fit a core's cache together with their temporaries."""
-    return (slice(start, start + PIECE) for start in range(0, size, PIECE))
+@dataclass(frozen=True)
+class GradientSettings(EvolutionSettings):
+    """[es] of an algorithm that follows a gradient by an optimizer.
+
+    An optimizer that is not built in adds its own fields (``config.tables.settings_of_algorithm``).
+    """
+
+    learning_rate: float = setting(0.2, "α in the update", **POSITIVE)
+    learning_rate_decay: float = setting(1.0, "factor on α per generation", **SHARE)
+    learning_rate_min: float = setting(0.0, "floor of α", **NOT_NEGATIVE)
+    optimizer: str = setting("sgd", "from gradient to step (esd list optimizers)")
+    momentum: float = setting(0.9, "of momentum and clipup", **BELOW_ONE)
+    beta1: float = setting(0.9, "of adam", **BELOW_ONE)
+    beta2: float = setting(0.999, "of adam", **BELOW_ONE)
+    epsilon: float = setting(1e-8, "of adam", **POSITIVE)
+    max_speed: float = setting(0.0, "of clipup; 0: twice the learning rate", **NOT_NEGATIVE)
+    weight_decay: float = setting(
+        0.0, "h shrinks by α·weight_decay·h per generation", **NOT_NEGATIVE
+    )
+
+    @property
+    def learning_rates(self) -> Decay:
+        """The schedule of α."""
+        return Decay(self.learning_rate, self.learning_rate_decay, self.learning_rate_min)
+
+    def make_optimizer(self) -> Optimizer:
+        """The optimizer with its settings."""
+        return make_optimizer(self.optimizer, **dataclasses.asdict(self))
+
+    def problems(self) -> Iterator[str]:
+        """See ``EvolutionSettings.problems``."""
+        yield from super().problems()
+        if self.learning_rate_min > self.learning_rate:
+            yield (
+                f"es.learning_rate_min = {self.learning_rate_min}: expected at most es.learning_rate = "
+                f"{self.learning_rate}"
+            )
+
+    def unused(self) -> Iterator[str]:
+        """See ``EvolutionSettings.unused``."""
+        used = {field.name for field in own_fields(OPTIMIZERS.find(self.optimizer))}
+        every = {
+            field.name: None
+            for name in OPTIMIZERS.built_in
+            for field in own_fields(OPTIMIZERS.find(name))
+        }
+        yield from (name for name in every if name not in used)
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """What an optimizer makes one step of: a slice, or all of h.
+
+    Attributes:
+        gradient: float32 [n]; becomes the increment of h.
+        moments: this optimizer's vectors, float32 [n] each; not to be changed.
+        following: to be overwritten with the next moments, float32 [n] each.
+        scalars: numbers of the state, this optimizer's among them.
+        learning_rate: of this generation.
+        norm: Euclidean norm of a vector over all slices, from this slice of it.
+    """
+
+    gradient: Float32s
+    moments: Moments
+    following: Moments
+    scalars: Scalars
+    learning_rate: float
+    norm: Norm
 
 
 class Optimizer(Protocol):
@@ -42,28 +109,8 @@ class Optimizer(Protocol):
     def initial_scalars(self) -> dict[str, float]:
         """The numbers that the optimizer keeps, as they are before the first step."""
 
-    def step(
-        self,
-        gradient: Float32s,
-        moments: Moments,
-        following: Moments,
-        scalars: Scalars,
-        learning_rate: float,
-        norm: Norm,
-    ) -> dict[str, float]:
-        """Compute one step uphill.
-
-        Args:
-            gradient: float32 [n]; becomes the increment of h.
-            moments: this optimizer's vectors, float32 [n] each; not changed.
-            following: overwritten with the next moments, float32 [n] each.
-            scalars: this optimizer's numbers; not changed.
-            learning_rate: of this generation.
-            norm: Euclidean norm of a vector over all slices.
-
-        Returns:
-            The next scalars.
-        """
+    def step(self, ascent: Ascent) -> dict[str, float]:
+        """Make one step uphill: turn the gradient into the increment of h, and return the next scalars."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +123,10 @@ class SGD:
         """None are kept."""
         return {}
 
-    def step(
-        self,
-        gradient: Float32s,
-        moments: Moments,
-        following: Moments,
-        scalars: Scalars,
-        learning_rate: float,
-        norm: Norm,
-    ) -> dict[str, float]:
+    def step(self, ascent: Ascent) -> dict[str, float]:
         """See ``Optimizer.step``."""
-        gradient *= np.float32(learning_rate)
+        gradient = ascent.gradient
+        gradient *= np.float32(ascent.learning_rate)
         return {}
 
 
@@ -101,20 +141,12 @@ class Momentum:
         """None are kept."""
         return {}
 
-    def step(
-        self,
-        gradient: Float32s,
-        moments: Moments,
-        following: Moments,
-        scalars: Scalars,
-        learning_rate: float,
-        norm: Norm,
-    ) -> dict[str, float]:
+    def step(self, ascent: Ascent) -> dict[str, float]:
         """See ``Optimizer.step``."""
-        for piece in pieces(gradient.size):
-            g, v = gradient[piece], following["velocity"][piece]
-            v[...] = np.float32(self.momentum) * moments["velocity"][piece] + g
-            g[...] = np.float32(learning_rate) * v
+        for piece in pieces(ascent.gradient.size):
+            g, v = ascent.gradient[piece], ascent.following["velocity"][piece]
+            v[...] = np.float32(self.momentum) * ascent.moments["velocity"][piece] + g
+            g[...] = np.float32(ascent.learning_rate) * v
         return {}
 
 
@@ -134,24 +166,17 @@ class Adam:
         """β₁⁰ and β₂⁰."""
         return {"beta1_power": 1.0, "beta2_power": 1.0}
 
-    def step(
-        self,
-        gradient: Float32s,
-        moments: Moments,
-        following: Moments,
-        scalars: Scalars,
-        learning_rate: float,
-        norm: Norm,
-    ) -> dict[str, float]:
+    def step(self, ascent: Ascent) -> dict[str, float]:
         """See ``Optimizer.step``."""
         powers = {
-            "beta1_power": scalars["beta1_power"] * self.beta1,
-            "beta2_power": scalars["beta2_power"] * self.beta2,
+            "beta1_power": ascent.scalars["beta1_power"] * self.beta1,
+            "beta2_power": ascent.scalars["beta2_power"] * self.beta2,
         }
-        step_size = np.float32(learning_rate / (1.0 - powers["beta1_power"]))
+        moments, following = ascent.moments, ascent.following
+        step_size = np.float32(ascent.learning_rate / (1.0 - powers["beta1_power"]))
         correction = np.float32(1.0 / (1.0 - powers["beta2_power"]))
-        for piece in pieces(gradient.size):
-            g = gradient[piece]
+        for piece in pieces(ascent.gradient.size):
+            g = ascent.gradient[piece]
             first, second = following["first_moment"][piece], following["second_moment"][piece]
             first[...] = np.float32(self.beta1) * moments["first_moment"][piece]
             first += np.float32(1.0 - self.beta1) * g
@@ -178,45 +203,35 @@ class ClipUp:
         """None are kept."""
         return {}
 
-    def step(
-        self,
-        gradient: Float32s,
-        moments: Moments,
-        following: Moments,
-        scalars: Scalars,
-        learning_rate: float,
-        norm: Norm,
-    ) -> dict[str, float]:
+    def step(self, ascent: Ascent) -> dict[str, float]:
         """See ``Optimizer.step``."""
-        velocity = following["velocity"]
-        length = norm(gradient)
+        gradient, learning_rate = ascent.gradient, ascent.learning_rate
+        velocity = ascent.following["velocity"]
+        length = ascent.norm(gradient)
         for piece in pieces(gradient.size):
-            velocity[piece] = np.float32(self.momentum) * moments["velocity"][piece]
+            velocity[piece] = np.float32(self.momentum) * ascent.moments["velocity"][piece]
             if length > SHORTEST:
                 velocity[piece] += np.float32(learning_rate / length) * gradient[piece]
         max_speed = self.max_speed or 2.0 * learning_rate
-        speed = norm(velocity)
+        speed = ascent.norm(velocity)
         if speed > max_speed:
             velocity *= np.float32(max_speed / speed)
         gradient[...] = velocity
         return {}
 
 
-OPTIMIZERS: dict[str, type[SGD] | type[Momentum] | type[Adam] | type[ClipUp]] = {
-    "sgd": SGD,
-    "momentum": Momentum,
-    "adam": Adam,
-    "clipup": ClipUp,
-}
+def own_fields(optimizer: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """The settings of an optimizer's class: the fields of its dataclass, if it is one."""
+    return dataclasses.fields(optimizer) if dataclasses.is_dataclass(optimizer) else ()
 
 
 def make_optimizer(name: str, **settings: Any) -> Optimizer:
-    """Build an optimizer by its name in OPTIMIZERS; settings that it doesn't have are not used.
+    """Build an optimizer by its name in ``config.kinds.OPTIMIZERS``; settings that it doesn't have are not used.
 
     Raises:
-        ValueError: for an unknown name.
+        UsageError: for an unknown name.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer {name!r}: expected one of {', '.join(OPTIMIZERS)}")
-    own = {field.name for field in dataclasses.fields(OPTIMIZERS[name])}
-    return OPTIMIZERS[name](**{key: value for key, value in settings.items() if key in own})
+    kind = OPTIMIZERS.find(name)
+    own = {field.name for field in own_fields(kind)}
+    optimizer: Optimizer = kind(**{key: value for key, value in settings.items() if key in own})
+    return optimizer

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from esd.evolution import strict_math
+
 Float64s = npt.NDArray[np.float64]
 
 
@@ -67,6 +69,41 @@ def raw(fitness: Float64s) -> Float64s:
     return _with_failures_worst(fitness)
 
 
+def sign(fitness: Float64s) -> Float64s:
+    """±½ to the better and the worse member of each mirrored pair 2p, 2p + 1, and 0 to both of a tie (nano-egg).
+
+    One bit per pair (two with ties) is all that a generation then says.
+    """
+    values = _with_failures_worst(fitness, -np.inf)
+    better = (values[0::2] > values[1::2]).astype(np.float64) - (values[0::2] < values[1::2])
+    return np.stack([0.5 * better, -0.5 * better], axis=1).reshape(-1)
+
+
+def by_rank(fitness: Float64s, values: Float64s) -> Float64s:
+    """Give the best member values[0], the next values[1] and so on; ties share the mean of theirs.
+
+    Args:
+        fitness: float64 [n]; NaN and ±inf rank worst (together).
+        values: float64 [n].
+    """
+    _, inverse, counts = np.unique(
+        -_with_failures_worst(fitness, -np.inf), return_inverse=True, return_counts=True
+    )
+    ends = np.cumsum(counts)
+    shared = [
+        math.fsum(values[end - count : end]) / count
+        for end, count in zip(ends, counts, strict=True)
+    ]
+    return np.array(shared)[inverse.reshape(-1)]
+
+
+def log_rank_weights(population: int) -> Float64s:
+    """max(0, ln(n/2 + 1) − ln k) for ranks k = 1…n, best first: what natural evolution strategies begin with."""
+    most = strict_math.log(0.5 * population + 1.0)
+    ranks = range(1, population + 1)
+    return np.array([max(0.0, most - strict_math.log(float(rank))) for rank in ranks])
+
+
 def _divided_by_deviation(centered: Float64s) -> Float64s:
     """Divide by the (population) standard deviation; all zeros stay zeros."""
     deviation = math.sqrt(math.fsum(centered * centered) / centered.size)
@@ -78,4 +115,5 @@ SHAPINGS: dict[str, Callable[[Float64s], Float64s]] = {
     "centered_rank_unit": centered_rank_unit,
     "standardize": standardize,
     "raw": raw,
+    "sign": sign,
 }

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from esd.config.kinds import ALGORITHMS
 from esd.config.settings import Config
+from esd.evolution.algorithm import Algorithm, EvolutionState
 from esd.evolution.observations import ObservationStatistics
-from esd.evolution.openai_es import EvolutionState, Strategy
 from esd.evolution.records import Records
 
 Arrays = dict[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]]
@@ -54,7 +54,8 @@ class RunState:
     def arrays(self) -> Arrays:
         """Named arrays that, with the generation, make up the whole state."""
         arrays: Arrays = {"h": self.h}
-        arrays |= {f"moment.{name}": moment for name, moment in self.evolution.moments.items()}
+        # "moment": at first the only vectors were an optimizer's, and checkpoints keep their names
+        arrays |= {f"moment.{name}": vector for name, vector in self.evolution.vectors.items()}
         arrays |= {
             f"scalar.{name}": np.array([value]) for name, value in self.evolution.scalars.items()
         }
@@ -91,16 +92,16 @@ class RunState:
         return cls(evolution, observations)
 
 
-def make_strategy(config: Config) -> Strategy:
+def make_strategy(config: Config) -> Algorithm:
     """The algorithm that a config describes."""
     kind = ALGORITHMS.find(config.es.algorithm)
-    strategy: Strategy = kind.build(
+    strategy: Algorithm = kind.build(
         config.es, config.seed, config.population, config.variants.reduce
     )
     return strategy
 
 
-def start(strategy: Strategy, h: npt.NDArray[np.float32], observation_size: int) -> RunState:
+def start(strategy: Algorithm, h: npt.NDArray[np.float32], observation_size: int) -> RunState:
     """state_0 from h_0; ``observation_size`` is 0 without observation normalization."""
     return RunState(strategy.start(h), ObservationStatistics.empty(observation_size))
 
@@ -112,7 +113,7 @@ def observed(state: RunState, records: Records) -> ObservationStatistics:
     return state.observations.fold(*records.observations)
 
 
-def advance(strategy: Strategy, state: RunState, records: Records) -> RunState:
+def advance(strategy: Algorithm, state: RunState, records: Records) -> RunState:
     """state_{t+1} from state_t and the records of generation t; a table without members changes nothing."""
     if not records.members:
         return state

@@ -21,18 +21,13 @@ import numpy as np
 
 from esd.kernels import inlined, kernel
 from esd.kernels.elementary import exp
-from esd.kernels.lanes import LANES, load, splat, store, total
+from esd.kernels.lanes import LANES, load, padded, splat, store, total
 
 f32 = np.float32
 u32 = np.uint32
 
 MOST_TOKENS = 2**31 - 1  # places are int32
 _MET_BEFORE = f32(-1.0)  # in place of a weight, of which none is below 0
-
-
-@inlined
-def _padded(size):
-    return (size + LANES - 1) // LANES * LANES
 
 
 @inlined
@@ -154,46 +149,32 @@ def _accumulate(values, width, low, weights, count, factor, out):
         j += LANES
 
 
-@kernel
-def attend(
-    queries,
-    keys,
-    values,
-    query_buckets,
-    key_buckets,
-    come,
-    buckets,
-    limits,
-    out,
-    largest,
-    mass,
-    counts,
-):
-    """Σ softmax(query · key) value over what each query finds, for all queries of a sequence.
+@inlined
+def _stride(held):
+    """Floats from one row of a tile to the next, for a bucket of so many keys.
 
-    Args:
-        queries: float32 [queries, size], scaled already.
-        keys: float32 [keys, size].
-        values: float32 [keys, value size].
-        query_buckets: int64 [rounds, queries].
-        key_buckets: int64 [rounds, keys].
-        come: int64 [queries], not falling: how many keys have come before each query.
-        buckets: of a round.
-        limits: cap and capacity, see ``lsh.stream.Limits``; two integers.
-        out: float32 [queries, padded value size]; zero at first; written.
-        largest: float32 [queries]; written: the largest logit, −∞ where nothing is found.
-        mass: float32 [queries]; zero at first; written: Σ exp(logit − largest).
-        counts: int64 [queries]; zero at first; written: how many keys were found.
+    Four vectors more, which may be read beyond its end, and an odd number of vectors: with a power of two all rows
+    would lie in the same few sets of the cache.
+    """
+    return ((padded(held) // LANES + 4) // 2 * 2 + 1) * LANES
+
+
+@inlined
+def _find_all_bands(query_buckets, key_buckets, come, buckets, limits):
+    """Sort the keys of every round and find every query's band.
+
+    Returns:
+        Where each bucket begins, int64 [rounds, buckets + 1]; the keys by bucket, int64 [rounds, keys]; places, int32
+        [rounds, keys], lows and highs, int32 [rounds, queries], see ``_find_bands``; and how many keys the fullest
+        bucket has.
     """
     rounds, known = key_buckets.shape
-    n, size = queries.shape
-    value_size = values.shape[1]
-    width = _padded(value_size)
+    n = come.size
+    starts = np.empty((rounds, buckets + 1), np.int64)
+    order = np.empty((rounds, known), np.int64)
     places = np.empty((rounds, known), np.int32)
     lows = np.empty((rounds, n), np.int32)
     highs = np.empty((rounds, n), np.int32)
-    order = np.empty((rounds, known), np.int64)
-    starts = np.empty((rounds, buckets + 1), np.int64)
     ends = np.empty(buckets, np.int64)
     gone = np.empty(buckets, np.int64)
     most = 0
@@ -213,34 +194,81 @@ def attend(
             lows[r],
             highs[r],
         )
-    # Of the widest bucket, and four vectors that may be read beyond its end. An odd number of vectors to a row: with a
-    # power of two all rows would lie in the same few sets of the cache.
-    widest = (_padded(most) // LANES + 4) // 2 * 2 + 1
-    tile = np.zeros(size * widest * LANES, np.float32)
+    return starts, order, places, lows, highs, most
+
+
+@inlined
+def _copy_bucket(members, keys, values, earlier_places, stride, width, tile, bucket_values, seen):
+    """Bring a bucket's keys (transposed), values and places in earlier rounds side by side."""
+    for c in range(members.size):
+        t = members[c]
+        for i in range(keys.shape[1]):
+            tile[i * stride + c] = keys[t, i]
+        for j in range(values.shape[1]):
+            bucket_values[c * width + j] = values[t, j]
+        for earlier in range(earlier_places.shape[0]):
+            seen[earlier, c] = earlier_places[earlier, t]
+
+
+@inlined
+def _leave_out(t, rounds, low, count, lows, highs, seen, weights):
+    """Set to zero the weights of keys that a query has met in the rounds before; returns how many are left."""
+    left = count
+    for earlier in range(rounds):
+        from_place = u32(lows[earlier, t])
+        span = u32(u32(highs[earlier, t]) - from_place)
+        for c in range(count):
+            if u32(u32(seen[earlier, low + c]) - from_place) < span:
+                weights[c] = _MET_BEFORE
+    for c in range(count):
+        if weights[c] == _MET_BEFORE:
+            weights[c] = f32(0.0)
+            left -= 1
+    return left
+
+
+@kernel
+def attend(tokens, hashed, come, limits, found):
+    """Σ softmax(query · key) value over what each query finds, for all queries of a sequence.
+
+    Args:
+        tokens: queries, float32 [queries, size], scaled already; keys, float32 [keys, size]; values, float32 [keys,
+            value size].
+        hashed: buckets of queries, int64 [rounds, queries], and of keys, int64 [rounds, keys]; how many a round has.
+        come: int64 [queries], not falling: how many keys have come before each query.
+        limits: cap and capacity, see ``attention.stream.Limits``; two integers.
+        found: written: out, float32 [queries, padded value size], zero at first; the largest logit, float32 [queries],
+            −∞ where nothing is found; mass, float32 [queries], zero at first, Σ exp(logit − largest); how many keys
+            were found, int64 [queries], zero at first.
+    """
+    queries, keys, values = tokens
+    query_buckets, key_buckets, buckets = hashed
+    out, largest, mass, counts = found
+    n, size = queries.shape
+    width = padded(values.shape[1])
+    starts, order, places, lows, highs, most = _find_all_bands(
+        query_buckets, key_buckets, come, buckets, limits
+    )
+    tile = np.zeros(size * _stride(most), np.float32)
     bucket_values = np.zeros(most * width, np.float32)
-    seen = np.zeros((rounds, most), np.int32)
-    band = min(most, limits[0])
-    weights = np.zeros(_padded(band) + 4 * LANES, np.float32)
+    seen = np.zeros((key_buckets.shape[0], most), np.int32)
+    weights = np.zeros(padded(min(most, limits[0])) + 4 * LANES, np.float32)
     query_order = np.empty(n, np.int64)
     query_starts = np.empty(buckets + 1, np.int64)
     for t in range(n):
         largest[t] = f32(-np.inf)
-    for r in range(rounds):
+    for r in range(key_buckets.shape[0]):
         _sort(query_buckets[r], query_starts, query_order)
         for b in range(buckets):
             first = starts[r, b]
             held = starts[r, b + 1] - first
             if held == 0 or query_starts[b + 1] == query_starts[b]:
                 continue
-            stride = ((_padded(held) // LANES + 4) // 2 * 2 + 1) * LANES
-            for c in range(held):
-                t = order[r, first + c]
-                for i in range(size):
-                    tile[i * stride + c] = keys[t, i]
-                for j in range(value_size):
-                    bucket_values[c * width + j] = values[t, j]
-                for earlier in range(r):
-                    seen[earlier, c] = places[earlier, t]
+            stride = _stride(held)
+            members = order[r, first : first + held]
+            _copy_bucket(
+                members, keys, values, places[:r], stride, width, tile, bucket_values, seen
+            )
             for number in range(query_starts[b], query_starts[b + 1]):
                 t = query_order[number]
                 low = lows[r, t] - first
@@ -253,27 +281,15 @@ def attend(
                     top = weights[c] if weights[c] > top else top
                 for c in range(count):
                     weights[c] = exp(weights[c] - top)
-                new = count
-                if r:
-                    for earlier in range(r):
-                        from_place = u32(lows[earlier, t])
-                        span = u32(u32(highs[earlier, t]) - from_place)
-                        for c in range(count):
-                            if u32(u32(seen[earlier, low + c]) - from_place) < span:
-                                weights[c] = _MET_BEFORE
-                    for c in range(count):
-                        if weights[c] == _MET_BEFORE:
-                            weights[c] = f32(0.0)
-                            new -= 1
-                padded = _padded(count)
-                weights[count:padded] = f32(0.0)
+                counts[t] += _leave_out(t, r, low, count, lows, highs, seen, weights)
+                whole = padded(count)
+                weights[count:whole] = f32(0.0)
                 masses = splat(f32(0.0))
-                for c in range(0, padded, LANES):
+                for c in range(0, whole, LANES):
                     masses = masses + load(weights, c)
                 factor = exp(largest[t] - top)  # of what earlier rounds have left; 0 if nothing
                 mass[t] = mass[t] * factor + total(masses)
                 largest[t] = top
-                counts[t] += new
                 _accumulate(bucket_values, width, low, weights, count, factor, out[t])
     for t in range(n):
         if counts[t] > 0:

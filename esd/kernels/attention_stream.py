@@ -19,7 +19,7 @@ import numpy as np
 from esd.kernels import inlined, kernel
 from esd.kernels.elementary import exp
 from esd.kernels.hashing import hash_one
-from esd.kernels.lanes import LANES, load, prefetch, splat, store, total
+from esd.kernels.lanes import LANES, load, padded, prefetch, splat, store, total
 
 # meaning of the first entries of ``settings``; what follows them are the factors of the hash
 TOKENS, LOOKUPS, FOUND, SIZE, VALUE_SIZE, ROUNDS, BUCKETS, CAP, CAPACITY, COLUMNS, FACTORS = range(
@@ -30,11 +30,6 @@ LARGEST, MASS, LOGITS = range(3)
 _LINE = 16  # float32 of a cache line
 
 f32 = np.float32
-
-
-@inlined
-def _padded(size):
-    return (size + LANES - 1) // LANES * LANES
 
 
 @inlined
@@ -60,8 +55,8 @@ def insert(key, value, key_buckets, settings, rows, rings, filled):
     """
     number = settings[TOKENS]
     cap = settings[CAP]
-    width = _padded(settings[SIZE])
-    start = number % settings[CAPACITY] * (width + _padded(settings[VALUE_SIZE]))
+    width = padded(settings[SIZE])
+    start = number % settings[CAPACITY] * (width + padded(settings[VALUE_SIZE]))
     for i in range(settings[SIZE]):
         rows[start + i] = key[i]
     for i in range(settings[VALUE_SIZE]):
@@ -85,7 +80,7 @@ def _collect(query_buckets, settings, rows, rings, filled, stamps, candidates):
     turn = (
         tokens // capacity * capacity
     )  # the number of the key in row 0, unless that is yet to come
-    stride = _padded(settings[SIZE]) + _padded(settings[VALUE_SIZE])
+    stride = padded(settings[SIZE]) + padded(settings[VALUE_SIZE])
     count = 0
     for r in range(settings[ROUNDS]):
         bucket = r * settings[BUCKETS] + query_buckets[r]
@@ -122,12 +117,12 @@ def _weigh(query, size, rows, candidates, count, found):
         logit = total(sums)
         logits[c] = logit
         largest = logit if logit > largest else largest
-    padded = _padded(count)
+    whole = padded(count)
     for c in range(count):
         logits[c] = exp(logits[c] - largest)
-    logits[count:padded] = f32(0.0)
+    logits[count:whole] = f32(0.0)
     masses = splat(f32(0.0))
-    for c in range(0, padded, LANES):
+    for c in range(0, whole, LANES):
         masses = masses + load(logits, c)
     found[LARGEST] = largest
     found[MASS] = total(masses)
@@ -183,13 +178,13 @@ def look_up(query, query_buckets, settings, rows, rings, filled, stamps, candida
     """
     count = _collect(query_buckets, settings, rows, rings, filled, stamps, candidates)
     settings[FOUND] = count
-    width = _padded(settings[VALUE_SIZE])
+    width = padded(settings[VALUE_SIZE])
     if count == 0:
         out[:width] = f32(0.0)
         found[LARGEST] = f32(-np.inf)
         found[MASS] = f32(0.0)
         return
-    size = _padded(settings[SIZE])
+    size = padded(settings[SIZE])
     _weigh(query, size, rows, candidates, count, found)
     _average(rows, size, width, candidates, count, found, out)
 

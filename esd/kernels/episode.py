@@ -9,45 +9,27 @@ The loop is that of ``rollout.World``, step by step, with the same arithmetic an
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from esd.kernels import kernel
 from esd.kernels.actions import argmax_segments, observe, to_box
-from esd.kernels.lanes import pointer
+from esd.kernels.c_calls import call
 from esd.kernels.networks import forward
 
 f32 = np.float32
-
-_INTEGER, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
-
-
-def _call(context, builder, signature, arguments):
-    """Call an address with what follows it: integers, and arrays by the addresses of their data."""
-    address, *given = arguments
-    passed = [
-        builder.bitcast(
-            pointer(context, builder, kind, value, context.get_constant(types.intp, 0)), _BYTES
-        )
-        if isinstance(kind, types.Array)
-        else value
-        for kind, value in zip(signature.args[1:], given, strict=True)
-    ]
-    function = ir.FunctionType(_INTEGER, [value.type for value in passed])
-    return builder.call(builder.inttoptr(address, function.as_pointer()), passed)
 
 
 @intrinsic
 def _reset(typingctx, address, seed, parameters, state, observation):
     """Call a C function that begins an episode."""
-    return types.int64(types.intp, types.uint64, parameters, state, observation), _call
+    return types.int64(types.intp, types.uint64, parameters, state, observation), call
 
 
 @intrinsic
 def _step(typingctx, address, action, parameters, state, observation, reward):
     """Call a C function that makes a step; not 0 if the episode has terminated."""
-    return types.int64(types.intp, action, parameters, state, observation, reward), _call
+    return types.int64(types.intp, action, parameters, state, observation, reward), call
 
 
 @kernel

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from esd.kernels import clock, inlined, kernel
 from esd.kernels.dense import multiply
 from esd.kernels.elementary import tanh
-from esd.kernels.lanes import LANES
+from esd.kernels.lanes import padded
 
 # meaning of the first entries of ``settings``; what follows them are the periods of the clock
 STEP, SEEN, UNITS, PERIODS = range(4)
@@ -45,14 +45,9 @@ class Gru(NamedTuple):
     scratch: Float32s
 
 
-@inlined
-def _padded(size):
-    return (size + LANES - 1) // LANES * LANES
-
-
 def scratch_size(features: int, units: int) -> int:
     """Floats of scratch."""
-    return sum(-(-size // LANES) * LANES for size in (units + 1, features, 3 * units, 3 * units))
+    return sum(padded(size) for size in (units + 1, features, 3 * units, 3 * units))
 
 
 @inlined
@@ -68,10 +63,10 @@ def recur(observation, gru):
     seen = settings[SEEN]
     periods = settings[PERIODS:]
     features = seen + 2 * periods.size + 1
-    columns = _padded(3 * units)
-    at = _padded(units + 1)
+    columns = padded(3 * units)
+    at = padded(units + 1)
     now = scratch[at : at + features]
-    at += _padded(features)
+    at += padded(features)
     inputs = scratch[at : at + columns]
     recurrent = scratch[at + columns : at + 2 * columns]
     now[:seen] = observation[:seen]

@@ -60,21 +60,3 @@ def hash_many(xs, projections, columns, factors, rounds, buckets):
         hash_one(xs[t], projections, columns, factors, rounds, sums, own)
         for r in range(rounds):
             buckets[r, t] = own[r]
-
-
-@kernel
-def orthonormalize(rows):
-    """Make rows, float64 [n, size], n ≤ size, orthogonal to those before them and 1 long (Gram–Schmidt, modified)."""
-    for a in range(rows.shape[0]):
-        for b in range(a):
-            along = 0.0
-            for i in range(rows.shape[1]):
-                along += rows[a, i] * rows[b, i]
-            for i in range(rows.shape[1]):
-                rows[a, i] -= along * rows[b, i]
-        square = 0.0
-        for i in range(rows.shape[1]):
-            square += rows[a, i] * rows[a, i]
-        length = np.sqrt(square)
-        for i in range(rows.shape[1]):
-            rows[a, i] /= length

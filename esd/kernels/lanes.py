@@ -15,11 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, models, overload, register_jitable, register_model
 
 LANES = 16
 _FLOAT_BYTES = 4
 _LINE_BYTES = 64  # of a cache; sixteen float32
+
+
+@register_jitable(error_model="numpy")
+def padded(size: int) -> int:
+    """The size rounded up to whole vectors; for kernels and Python alike."""
+    return (size + LANES - 1) // LANES * LANES
 
 
 def aligned_zeros(size: int) -> npt.NDArray[np.float32]:

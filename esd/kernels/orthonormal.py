@@ -8,15 +8,18 @@ from esd.kernels import kernel
 
 
 @kernel
-def orthonormalize(rows):
-    """Make rows perpendicular and of length 1, one after the other, by Gram and Schmidt, twice for full precision.
+def orthonormalize(rows, passes):
+    """Make rows perpendicular and of length 1, one after the other, by Gram and Schmidt.
+
+    A second pass gives full precision. The rotations of a hash have one: their bits are those of all runs so far.
 
     Args:
         rows: float64 [n, m], n ≤ m, linearly independent, as random ones are; overwritten.
+        passes: how often a row is freed of those before it.
     """
     n, m = rows.shape
     for i in range(n):
-        for _ in range(2):
+        for _ in range(passes):
             for j in range(i):
                 along = 0.0
                 for k in range(m):

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from esd.kernels import inlined, kernel
 from esd.kernels.elementary import tanh
-from esd.kernels.lanes import LANES, larger_magnitude, load, splat, store
+from esd.kernels.lanes import LANES, larger_magnitude, load, padded, splat, store
 
 PLASTIC_STREAMS = 5  # w, A′, B′, C′, D′, one after the other
 STATIC_STREAMS = 1  # w alone
@@ -62,23 +62,13 @@ class Network(NamedTuple):
     ends: npt.NDArray[np.int64]
 
 
-def padded(size: int) -> int:
-    """The size rounded up to whole vector lanes."""
-    return (size + LANES - 1) // LANES * LANES
-
-
-@inlined
-def _padded(size):
-    return (size + LANES - 1) // LANES * LANES
-
-
 @inlined
 def _units(sizes):
     """Σ padded sizes, and the largest of them."""
     units = 0
     widest = 0
     for layer in range(sizes.size):
-        width = _padded(sizes[layer])
+        width = padded(sizes[layer])
         units += width
         widest = max(widest, width)
     return units, widest
@@ -205,10 +195,10 @@ def step(observation, synapses, memory, settings):
     x_start = 0
     for layer in range(layers):
         inputs = sizes[layer]
-        width = _padded(sizes[layer + 1])
+        width = padded(sizes[layer + 1])
         x_now = now[x_start : x_start + inputs]
         x_before = before[x_start : x_start + inputs]
-        y_start = x_start + _padded(inputs)
+        y_start = x_start + padded(inputs)
         y_now = now[y_start : y_start + width]
         y_before = before[y_start : y_start + width]
         scale = scales[layer]
@@ -297,4 +287,4 @@ def place_weights(weights, bounds, synapses, settings):
                 at = start + ((j // LANES) * inputs + i) * streams * LANES + j % LANES
                 synapses[at] = weights[k] * bound
                 k += 1
-        start += inputs * _padded(outputs) * streams
+        start += inputs * padded(outputs) * streams

@@ -31,7 +31,7 @@ from esd.kernels.attention_stream import (
 from esd.kernels.dense import multiply
 from esd.kernels.elementary import exp, tanh
 from esd.kernels.hashing import hash_one
-from esd.kernels.lanes import LANES
+from esd.kernels.lanes import LANES, padded
 
 # meaning of the first entries of ``settings``; what follows them are the periods of the clock
 STEP, SEEN, WIDTH, BLOCKS, HEADS, HEAD_SIZE, UNITS, SHARED, GATED, NORMALIZED, PERIODS = range(11)
@@ -64,15 +64,10 @@ class Reformer(NamedTuple):
     work: tuple[Int64s, Float32s, Float32s, Int64s]
 
 
-@inlined
-def _padded(size):
-    return (size + LANES - 1) // LANES * LANES
-
-
 def scratch_size(features: int, width: int, heads_size: int, head_size: int, units: int) -> int:
     """Floats of scratch, for all features of a step and all heads of a block."""
     vectors = [2 * width + 1, features, width + 1, width, *[heads_size] * 4, *[head_size] * 3]
-    return sum(-(-size // LANES) * LANES for size in [*vectors, units + 1])
+    return sum(padded(size) for size in [*vectors, units + 1])
 
 
 @inlined
@@ -136,10 +131,10 @@ def _block(number, x1, x2, start, reformer, rest):
     size = settings[HEAD_SIZE]
     units = settings[UNITS]
     shared = settings[SHARED] != 0
-    wide = _padded(width)
-    all_heads = _padded(heads * size)
+    wide = padded(width)
+    all_heads = padded(heads * size)
     read = rest[: width + 1]
-    at = _padded(width + 1)
+    at = padded(width + 1)
     change = rest[at : at + wide]
     at += wide
     query = rest[at : at + all_heads]
@@ -147,10 +142,10 @@ def _block(number, x1, x2, start, reformer, rest):
     value = rest[at + 2 * all_heads : at + 3 * all_heads]
     attended = rest[at + 3 * all_heads : at + 4 * all_heads]
     at += 4 * all_heads
-    scaled = rest[at : at + _padded(size)]
-    own_key = rest[at + _padded(size) : at + _padded(size) + size]
-    found = rest[at + 2 * _padded(size) : at + 3 * _padded(size)]
-    hidden = rest[at + 3 * _padded(size) :]
+    scaled = rest[at : at + padded(size)]
+    own_key = rest[at + padded(size) : at + padded(size) + size]
+    found = rest[at + 2 * padded(size) : at + 3 * padded(size)]
+    hidden = rest[at + 3 * padded(size) :]
 
     _read(x2, settings[NORMALIZED] != 0, read)
     multiply(read, weights, start, all_heads, all_heads, query)
@@ -161,7 +156,7 @@ def _block(number, x1, x2, start, reformer, rest):
     multiply(read[:width], weights, start, all_heads, all_heads, value)
     start += width * all_heads
     sharpness = weights[start : start + heads]
-    start += _padded(heads)
+    start += padded(heads)
     mix = start
     start += heads * size * wide
     writes = True
@@ -205,7 +200,7 @@ def _block(number, x1, x2, start, reformer, rest):
         x1[i] += change[i]
     if units:
         _read(x1, settings[NORMALIZED] != 0, read)
-        columns = _padded(units)
+        columns = padded(units)
         multiply(read, weights, start, columns, columns, hidden)
         start += (width + 1) * columns
         for i in range(units):
@@ -231,13 +226,13 @@ def think(observation, reformer):
     seen = settings[SEEN]
     periods = settings[PERIODS:]
     features = seen + 2 * periods.size
-    result = _padded(2 * width + 1)
+    result = padded(2 * width + 1)
     now = scratch[result : result + features]
-    rest = scratch[result + _padded(features) :]
+    rest = scratch[result + padded(features) :]
     now[:seen] = observation[:seen]
     clock.read(settings[STEP], periods, face, now[seen:])
     settings[STEP] += 1
-    wide = _padded(width)
+    wide = padded(width)
     embedded = rest[:wide]
     multiply(now, weights, 0, wide, wide, embedded)
     x1 = scratch[:width]

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esd.config.settings import Config
 from esd.episodes.environments import Episodes, EpisodeSeeds, Outcome, World, global_generators
 from esd.episodes.evaluator import Rows, Task, note_row
 from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
+from esd.evolution.algorithm import Algorithm
 from esd.evolution.records import Records
 from esd.evolution.state import RunState
 from esd.lockstep.noise import perturbed
@@ -38,19 +38,21 @@ class _Running:
 
 
 class Lockstep:
-    """An ``Evaluator`` that plays ``batch_members`` rows at a time.
+    """A ``Player`` that plays ``batch_members`` rows at a time.
 
     Args:
-        config: of the run, its device resolved.
         rollout: what plays alone; it says what the rows are.
+        algorithm: whose members are played.
         ranks: how many share the rows: nobody takes more than its share at once, or others would stand idle.
         device: where the networks are.
 
     Attributes:
-        same_bits: see ``Evaluator``.
+        same_bits: see ``Player``.
     """
 
-    def __init__(self, config: Config, rollout: Rollout, ranks: int, device: torch.device) -> None:
+    def __init__(
+        self, rollout: Rollout, algorithm: Algorithm, ranks: int, device: torch.device
+    ) -> None:
         """Allocate all slots.
 
         Raises:
@@ -60,8 +62,9 @@ class Lockstep:
         # not TF32, which keeps 10 bits of what a module multiplies
         torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
         torch.backends.cudnn.deterministic = True
-        self._config, self._rollout, self._ranks, self._device = config, rollout, ranks, device
-        self._rows = Rows(config, rollout)
+        config = self._config = rollout.config
+        self._rollout, self._ranks, self._device = rollout, ranks, device
+        self._rows = Rows(rollout, algorithm)
         self._slots = config.batch_members
         interface = rollout.interface
         self._policy: BatchPolicy = make_batch_policy(config, rollout.policy, interface, device)
@@ -70,7 +73,7 @@ class Lockstep:
         self._observations = np.zeros((self._slots, interface.observation_size), np.float32)
 
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
-        """See ``Evaluator.fill``."""
+        """See ``Player.fill``."""
 
         def keep(task: Task, outcome: Outcome, seen: npt.NDArray[np.float64] | None) -> None:
             self._rows.write(records, state, task, outcome, seen)
@@ -81,7 +84,7 @@ class Lockstep:
     def rehearse(
         self, state: RunState, member: int, seeds: list[EpisodeSeeds], limit: int
     ) -> list[Outcome]:
-        """See ``Evaluator.rehearse``: beside another member, after one, and in the last slot if that may not matter."""
+        """See ``Player.rehearse``: beside another member, after one, and in the last slot if that may not matter."""
         last = self._slots - 1
         own = {0, self._slots} | ({last} if self.same_bits else set())
         rows = sorted(own | {1, self._slots + 1})
@@ -164,16 +167,24 @@ class Lockstep:
 
     def _load(self, state: RunState, h: torch.Tensor, starting: dict[int, Task]) -> None:
         """Put the parameters of what starts into the slots."""
-        noise, evolution = self._rows.noise, state.evolution
         members = {slot: t.member for slot, t in starting.items() if t.member is not None}
         if members:
-            parameters = perturbed(
-                noise.kind, noise.seed, h, evolution.sigma, [*members.values()], state.generation
-            )
-            self._policy.load([*members], parameters)
+            self._policy.load([*members], self._perturbed(state, h, [*members.values()]))
         centers = [slot for slot in starting if slot not in members]
         if centers:
             self._policy.load(centers, h.expand(len(centers), -1))
+
+    def _perturbed(self, state: RunState, h: torch.Tensor, members: list[int]) -> torch.Tensor:
+        """Members' h + Δh, float32 [members, |h|]: made on the device where each ε is only multiplied by something."""
+        algorithm, noise = self._rows.algorithm, self._rows.algorithm.noise
+        sigma = algorithm.deviations(state.evolution)
+        if sigma is None:
+            asked = np.empty((len(members), h.numel()), np.float32)
+            for out, member in zip(asked, members, strict=True):
+                algorithm.ask(state.evolution, member, out)
+            return torch.tensor(asked, device=self._device)
+        factor = sigma if isinstance(sigma, float) else torch.tensor(sigma, device=self._device)
+        return perturbed(noise.kind, noise.seed, h, factor, members, state.generation)
 
     def _begin(
         self,

@@ -100,14 +100,22 @@ def epsilon(kind: str, seed: int, pairs: Tensor, generation: int, size: int) -> 
 
 
 def perturbed(
-    kind: str, seed: int, h: Tensor, sigma: float, members: Sequence[int], generation: int
+    kind: str,
+    seed: int,
+    h: Tensor,
+    sigma: float | Tensor,
+    members: Sequence[int],
+    generation: int,
 ) -> Tensor:
-    """Members' h + Δh, float32 [members, |h|]; the product is rounded before the sum."""
+    """Members' h + Δh, float32 [members, |h|]; the product is rounded before the sum.
+
+    ``sigma`` is one number, or float32 [|h|].
+    """
     out = torch.empty(len(members), len(h), dtype=torch.float32, device=h.device)
     at_once = max(1, COORDINATES_AT_ONCE // len(h))
     for start in range(0, len(members), at_once):
         some = torch.tensor(members[start : start + at_once], device=h.device)
-        scale = torch.where(some % 2 == 0, sigma, -sigma).to(torch.float32)
+        sign = (1 - 2 * (some % 2)).to(torch.float32)
         e = epsilon(kind, seed, some // 2, generation, len(h))
-        out[start : start + at_once] = h + scale[:, None] * e
+        out[start : start + at_once] = h + (sign[:, None] * sigma) * e
     return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,15 +17,17 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from esd.config.policies import HebbianConfig, StaticConfig
+from esd.config.kinds import POLICIES
 from esd.config.settings import Config
 from esd.errors import UsageError
 from esd.evolution.layout import Layout
 from esd.kernels.plastic import SMALLEST
 from esd.lockstep.elementary import square_root, tanh
 from esd.policies.base import Interface, Policy
-from esd.policies.hebbian import RULE_COEFFICIENTS
+from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianSettings
 from esd.policies.perceptron import InitialWeights
+from esd.policies.registry import find_kind
+from esd.policies.static import StaticSettings
 from esd.policies.torch_module import TorchPolicy
 
 Float32s = npt.NDArray[np.float32]
@@ -64,21 +67,70 @@ def make_batch_policy(
     Raises:
         UsageError: naming a policy that has none.
     """
-    settings, slots = config.policy.settings, config.batch_members
-    if isinstance(settings, HebbianConfig | StaticConfig):
-        if settings.convolutions:
-            raise UsageError(
-                "policy.convolutions = true: can't be evaluated in lock-step. "
-                'Take device = "cpu" and batch_members = 0'
-            )
-        return BatchPerceptron(settings, policy.layout, interface, slots, device)
-    kind = config.policy.kind
-    if isinstance(policy, TorchPolicy):
-        return BatchModule(kind, policy, interface, slots, device)
-    raise UsageError(
-        f"policy.kind = {kind!r}: can't be evaluated in lock-step; only hebbian, static and a torch.nn.Module can. "
-        'Take device = "cpu" and batch_members = 0'
+    kind, settings, _ = find_kind(config.policy)
+    build = kind.lockstep_builder()
+    if build is None:
+        can = [name for name in POLICIES.built_in if POLICIES.find(name).lockstep is not None]
+        raise UsageError(
+            f"policy.kind = {config.policy.kind!r}: can't be evaluated in lock-step; only {', '.join(can)}, a "
+            "torch.nn.Module and a class with a lock-step builder can (docs/policies.md). "
+            'Use device = "cpu" and batch_members = 0'
+        )
+    batch: BatchPolicy = build(policy, settings, interface, config.batch_members, device)
+    return batch
+
+
+def hebbian(
+    policy: Policy,
+    settings: HebbianSettings,
+    interface: Interface,
+    slots: int,
+    device: torch.device,
+) -> BatchPolicy:
+    """The lock-step builder of ``hebbian``, see ``policies.kind.PolicyKind``."""
+    scheme = settings.initial_weights
+    plasticity = Plasticity(
+        RULE_COEFFICIENTS[settings.rule],
+        float(np.float32(settings.rate)),
+        settings.normalization,
+        settings.freeze_after or np.iinfo(np.int64).max,
+        None if scheme == "coevolved" else scheme,
     )
+    squashed = interface.bounded and settings.output == "tanh"
+    return _perceptron(policy, settings, interface, slots, device, squashed, plasticity)
+
+
+def static(
+    policy: Policy, settings: StaticSettings, interface: Interface, slots: int, device: torch.device
+) -> BatchPolicy:
+    """The lock-step builder of ``static``."""
+    return _perceptron(policy, settings, interface, slots, device, interface.bounded, None)
+
+
+def module(
+    policy: TorchPolicy, settings: object, interface: Interface, slots: int, device: torch.device
+) -> BatchPolicy:
+    """The lock-step builder of a torch.nn.Module."""
+    return BatchModule(policy, interface, slots, device)
+
+
+def _perceptron(
+    policy: Policy,
+    settings: HebbianSettings | StaticSettings,
+    interface: Interface,
+    slots: int,
+    device: torch.device,
+    squashed: bool,
+    plasticity: Plasticity | None,
+) -> BatchPolicy:
+    if settings.convolutions:
+        raise UsageError(
+            "policy.convolutions = true: can't be evaluated in lock-step. "
+            'Use device = "cpu" and batch_members = 0'
+        )
+    sizes = (interface.observation_size, *settings.hidden, interface.action_size)
+    functions = (settings.activation, "tanh" if squashed else "none")
+    return BatchPerceptron(policy.layout, sizes, functions, plasticity, slots, device)
 
 
 def unpacked(layout: Layout, parameters: Tensor) -> dict[str, Tensor]:
@@ -155,6 +207,25 @@ def in_order(values: Tensor) -> Tensor:
     return total
 
 
+@dataclass(frozen=True)
+class Plasticity:
+    """How a perceptron learns.
+
+    Attributes:
+        rule: the coefficients that a connection has.
+        rate: factor on every change of a weight.
+        normalization: after every update.
+        last_update: updates that follow later steps of an episode are not made.
+        initial_weights: the scheme of an episode's first weights; None: they are part of h.
+    """
+
+    rule: tuple[str, ...]
+    rate: float
+    normalization: str
+    last_update: int
+    initial_weights: str | None
+
+
 class BatchPerceptron:
     """``hebbian`` and ``static``: their kernel's arithmetic, operation by operation."""
 
@@ -162,34 +233,32 @@ class BatchPerceptron:
 
     def __init__(
         self,
-        settings: HebbianConfig | StaticConfig,
         layout: Layout,
-        interface: Interface,
+        sizes: Sequence[int],
+        functions: tuple[str, str],
+        plasticity: Plasticity | None,
         slots: int,
         device: torch.device,
     ) -> None:
-        """Allocate for all slots."""
-        self._layout, self._device = layout, device
-        sizes = (interface.observation_size, *settings.hidden, interface.action_size)
+        """Allocate for all slots.
+
+        Args:
+            layout: of the policy that plays alone.
+            sizes: of the layers, from input to output.
+            functions: activations of the hidden layers and of the last one.
+            plasticity: None: weights are h and stay as they are.
+            slots: members at once.
+            device: where to compute.
+        """
+        self._layout, self._device, self._plasticity = layout, device, plasticity
         shapes = list(itertools.pairwise(sizes))
         self._layers = [_Layer(slots, shape, device) for shape in shapes]
-        self._rule: tuple[str, ...] = ()
-        self._rate = 1.0
-        self._normalization = "none"
-        self._last_update = np.iinfo(np.int64).max
-        squashed = interface.bounded
         self._initial_weights: InitialWeights | None = None
-        if isinstance(settings, HebbianConfig):
-            self._rule = RULE_COEFFICIENTS[settings.rule]
-            self._rate = float(np.float32(settings.rate))
-            squashed = squashed and settings.output == "tanh"
-            self._normalization = settings.normalization
-            self._last_update = settings.freeze_after or self._last_update
-            if settings.initial_weights != "coevolved":
-                self._initial_weights = InitialWeights(settings.initial_weights, shapes)
+        if plasticity is not None and plasticity.initial_weights is not None:
+            self._initial_weights = InitialWeights(plasticity.initial_weights, shapes)
         activations = {"tanh": tanh, "relu": _relu, "none": _identity}
-        hidden = activations[settings.activation]
-        self._functions = [*(hidden for _ in settings.hidden), tanh if squashed else _identity]
+        hidden, last = (activations[name] for name in functions)
+        self._functions = [*(hidden for _ in sizes[2:]), last]
         self._before = [
             torch.zeros(slots, size, dtype=torch.float32, device=device) for size in sizes
         ]
@@ -204,9 +273,10 @@ class BatchPerceptron:
                 n.partition(".")[2]: a for n, a in arrays.items() if n.startswith(f"layer{number}.")
             }
             eta = own.get("eta", 1.0)
-            folded = {name: own[name] * self._rate * eta for name in "ABCD" if name in own}
+            rate = 1.0 if self._plasticity is None else self._plasticity.rate
+            folded = {name: own[name] * rate * eta for name in "ABCD" if name in own}
             if "D_out" in own:
-                outside = own["D_out"] * self._rate
+                outside = own["D_out"] * rate
                 folded["D"] = folded["D"] + outside if "D" in folded else outside
             for name, values in folded.items():
                 layer.coefficients[name][index] = values
@@ -233,13 +303,14 @@ class BatchPerceptron:
     def act(self, observations: Float32s) -> Float32s:
         """See ``BatchPolicy.act``: rewire by the previous step, then forward."""
         activities = [torch.from_numpy(observations).to(self._device, copy=True)]
-        learns = (self._steps > 0) & (self._steps <= self._last_update)
+        plasticity = self._plasticity
+        last_update = 0 if plasticity is None else plasticity.last_update
+        learns = (self._steps > 0) & (self._steps <= last_update)
         idle = None if learns.all() else torch.from_numpy(~learns).to(self._device)
         for number, (layer, function) in enumerate(zip(self._layers, self._functions, strict=True)):
-            if self._rule and learns.any():
-                layer.rewire(
-                    self._before[number], self._before[number + 1], idle, self._normalization
-                )
+            if plasticity is not None and learns.any():
+                x, y = self._before[number], self._before[number + 1]
+                layer.rewire(x, y, idle, plasticity.normalization)
             activities.append(function(layer.forward(activities[-1])))
         self._before = activities
         self._steps += 1
@@ -261,17 +332,18 @@ class BatchModule:
     same_bits = False
 
     def __init__(
-        self, kind: str, policy: TorchPolicy, interface: Interface, slots: int, device: torch.device
+        self, policy: TorchPolicy, interface: Interface, slots: int, device: torch.device
     ) -> None:
         """Allocate for all slots, and try it.
 
         Raises:
             UsageError: if the module keeps a memory of its own, or torch can't run it on many members at once.
         """
+        kind = f"{type(policy.module).__module__}:{type(policy.module).__qualname__}"
         if hasattr(policy.module, "reset"):
             raise UsageError(
                 f"policy.kind = {kind!r}: can't be evaluated in lock-step: it has a memory that reset() clears, which "
-                'could hold only one member\'s. Take device = "cpu" and batch_members = 0'
+                'could hold only one member\'s. Use device = "cpu" and batch_members = 0'
             )
         self._layout = policy.layout
         self._module = copy.deepcopy(policy.module).to(device)

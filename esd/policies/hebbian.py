@@ -12,16 +12,28 @@ forward, act, environment step, then (if the episode goes on) update with that f
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.policies import HebbianConfig
+from esd.config.fields import setting
 from esd.evolution.layout import Layout
 from esd.evolution.noise import Purpose, normals, uniforms
 from esd.kernels import plastic
 from esd.policies.base import Interface
-from esd.policies.perceptron import InitialWeights, Perceptron, PerceptronPolicy, layer_of
+from esd.policies.kind import PolicyKind
+from esd.policies.perceptron import (
+    ACTIVATION_KINDS,
+    INITIAL_WEIGHTS,
+    NORMALIZATION_KINDS,
+    InitialWeights,
+    Perceptron,
+    PerceptronPolicy,
+    behind_convolutions,
+    layer_of,
+)
 
 Float32s = npt.NDArray[np.float32]
 
@@ -39,6 +51,62 @@ RULE_COEFFICIENTS = {
     "ABCD_lr_D_in_and_out": ("A", "B", "C", "D", "eta", "D_out"),
 }
 
+SCHEMES = (*INITIAL_WEIGHTS, "coevolved")  # of an episode's first weights
+
+# float32 makes 0 or infinity of others
+RATE: dict[str, Any] = {"expected": "1e-30 to 1e30", "check": lambda v: 1e-30 <= v <= 1e30}
+
+
+@dataclass(frozen=True)
+class HebbianSettings:
+    """[policy] kind = "hebbian": a multilayer perceptron whose weights a learning rule rewires at every step."""
+
+    rule: str = setting("ABCD_lr", "the learning rule", choices=tuple(RULE_COEFFICIENTS))
+    rate: float = setting(
+        1.0,
+        "factor on every change of a weight; with coefficients of N(0, 1) and weights of at most 1, a rate of 1 "
+        "overwrites a network within a few steps, a small one lets it integrate over many",
+        **RATE,
+    )
+    convolutions: bool = setting(
+        False,
+        "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
+    )
+    hidden: tuple[int, ...] = setting(
+        (128, 64),
+        "sizes of the hidden layers",
+        expected="sizes above 0",
+        check=lambda v: min(v, default=1) > 0,
+    )
+    activation: str = setting("tanh", "of the hidden layers", choices=tuple(ACTIVATION_KINDS))
+    output: str = setting(
+        "tanh",
+        "what the rule sees of the last layer where actions are bounded: tanh, the action itself, or raw, before its "
+        "tanh (as in the paper's CarRacing); otherwise it is always raw",
+        choices=("tanh", "raw"),
+    )
+    initial_weights: str = setting(
+        "uniform",
+        "of every episode: uniform ±0.1, normal(0, 0.024), uniform_wide ±1, xavier, kaiming, sparse, ones, zeros, "
+        "or coevolved (one evolved set)",
+        choices=SCHEMES,
+    )
+    normalization: str = setting(
+        "max",
+        "each layer is divided by its max |w|, its l2 norm, or not at all, after every update",
+        choices=tuple(NORMALIZATION_KINDS),
+    )
+    freeze_after: int = setting(
+        0,
+        "the updates that follow the first so many steps of an episode are made, later ones not; 0: all are",
+        expected="0 to 2⁶³ − 1",
+        check=lambda v: 0 <= v < 2**63,
+    )
+    coefficients: str = setting(
+        "normal", "h_0: normal (N(0, 1)) or uniform (±1)", choices=("normal", "uniform")
+    )
+    order: str = setting("C", "how arrays are flattened into h", choices=("C", "F"))
+
 
 class HebbianPolicy(PerceptronPolicy):
     """A perceptron without biases whose weights start at random in every episode and follow an evolved rule.
@@ -47,7 +115,7 @@ class HebbianPolicy(PerceptronPolicy):
     ``initial_weights = "coevolved"`` also ``layer0.w``, the weights that every episode then starts from.
     """
 
-    def __init__(self, interface: Interface, settings: HebbianConfig) -> None:
+    def __init__(self, interface: Interface, settings: HebbianSettings) -> None:
         """Build for one environment."""
         self._settings = settings
         self.squashed = interface.bounded and settings.output == "tanh"
@@ -137,3 +205,11 @@ class HebbianPolicy(PerceptronPolicy):
         weights = self._evolved_weights if self._coevolved else self._initial_weights.draw(seed)
         self._perceptron.place_weights(weights, self._initial_weights.bounds)
         self._perceptron.begin()
+
+
+HEBBIAN = PolicyKind(
+    HebbianSettings,
+    behind_convolutions(HebbianPolicy),
+    lockstep="esd.lockstep.policies:hebbian",
+    same_bits=True,
+)

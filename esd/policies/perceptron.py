@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esd.evolution.noise import Purpose, normals, uniforms
 from esd.kernels import plastic
-from esd.kernels.lanes import LANES, aligned_zeros
-from esd.policies.base import Interface
+from esd.kernels.lanes import LANES, aligned_zeros, padded
+from esd.policies.base import Interface, Policy
 
 Float32s = npt.NDArray[np.float32]
 Stretch = tuple[int, int, int, int, int, int, int, int]
@@ -23,6 +24,16 @@ NORMALIZATION_KINDS = {
     "none": plastic.NORMALIZE_NONE,
     "l2": plastic.NORMALIZE_L2,
 }
+INITIAL_WEIGHTS = (
+    "uniform",
+    "normal",
+    "uniform_wide",
+    "xavier",
+    "kaiming",
+    "sparse",
+    "ones",
+    "zeros",
+)  # see ``InitialWeights``
 SPARSE_SHARE_OF_ZEROS = 0.8
 ONE = np.float32(1.0)
 
@@ -54,11 +65,9 @@ class Perceptron:
         """Allocate for the sizes input → hidden… → output; 0 is no last update."""
         sizes = (interface.observation_size, *hidden, interface.action_size)
         self.shapes = list(itertools.pairwise(sizes))
-        widths = [plastic.padded(size) for size in sizes]
+        widths = [padded(size) for size in sizes]
         self._streams = streams
-        layer_floats = [
-            inputs * streams * plastic.padded(outputs) for inputs, outputs in self.shapes
-        ]
+        layer_floats = [inputs * streams * padded(outputs) for inputs, outputs in self.shapes]
         self.synapses = aligned_zeros(sum(layer_floats))
         self._layer_starts = np.cumsum([0, *layer_floats])
         self.memory = aligned_zeros(plastic.memory_size(sizes))
@@ -97,7 +106,7 @@ class Perceptron:
         """A layer's memory, float32 [groups, inputs, streams, 16]; output j is lane j % 16 of group j // 16."""
         inputs, outputs = self.shapes[layer]
         block = self.synapses[self._layer_starts[layer] : self._layer_starts[layer + 1]]
-        groups = plastic.padded(outputs) // LANES
+        groups = padded(outputs) // LANES
         return block.reshape(groups, inputs, self._streams, LANES)
 
     def stretch(self, layer: int, operation: int, stream: int, part: slice, first: int) -> Stretch:
@@ -202,3 +211,18 @@ class InitialWeights:
             values[chance < np.float32(2.0 * SPARSE_SHARE_OF_ZEROS - 1.0)] = 0.0
             return values
         return uniforms(seed, Purpose.INITIAL_WEIGHTS, self._count)
+
+
+def behind_convolutions(
+    build: Callable[[Interface, Any], Policy],
+) -> Callable[[Interface, Any], Policy]:
+    """The builder of a kind whose settings have ``convolutions``: two of them in front, if they are asked for."""
+
+    def built(interface: Interface, settings: Any) -> Policy:
+        if not settings.convolutions:
+            return build(interface, settings)
+        from esd.policies.convolutional import ConvolutionalPolicy
+
+        return ConvolutionalPolicy(interface, lambda seen: build(seen, settings))
+
+    return built

@@ -5,21 +5,45 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.policies import GruConfig, HebbianConfig, ReformerConfig, StaticConfig
 from esd.evolution.layout import Layout
 from esd.evolution.noise import Purpose, normals
 from esd.kernels import clock, networks
-from esd.kernels.lanes import aligned_zeros
-from esd.kernels.plastic import padded
+from esd.kernels.lanes import aligned_zeros, padded
 from esd.policies.base import Interface
-from esd.policies.hebbian import HebbianPolicy
-from esd.policies.static import StaticPolicy
+from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianPolicy, HebbianSettings
+from esd.policies.static import StaticPolicy, StaticSettings
 
 Float32s = npt.NDArray[np.float32]
+
+HEADS = ("linear", *RULE_COEFFICIENTS)
+
+
+def _periods(value: tuple[int, ...]) -> bool:
+    return all(2 <= period <= 2**20 for period in value)
+
+
+PERIODS: dict[str, Any] = {"expected": "whole numbers from 2 to 2²⁰", "check": _periods}
+
+
+class HeadSettings(Protocol):
+    """What the settings of every kind with a memory and a head have."""
+
+    @property
+    def head(self) -> str:
+        """One of ``HEADS``."""
+
+    @property
+    def head_rate(self) -> float:
+        """Of the head's learning rule."""
+
+    @property
+    def order(self) -> str:
+        """In which arrays are flattened."""
 
 
 class Matrices:
@@ -61,7 +85,7 @@ class RememberingPolicy:
     def __init__(
         self,
         interface: Interface,
-        settings: ReformerConfig | GruConfig,
+        settings: HeadSettings,
         shapes: Mapping[str, tuple[int, int]],
         features: int,
     ) -> None:
@@ -76,9 +100,9 @@ class RememberingPolicy:
         seen = dataclasses.replace(interface, observation_size=features)
         self._head: HebbianPolicy | StaticPolicy
         if settings.head == "linear":
-            self._head = StaticPolicy(seen, StaticConfig(hidden=(), order=settings.order))
+            self._head = StaticPolicy(seen, StaticSettings(hidden=(), order=settings.order))
         else:
-            of_head = HebbianConfig(
+            of_head = HebbianSettings(
                 hidden=(), rule=settings.head, rate=settings.head_rate, order=settings.order
             )
             self._head = HebbianPolicy(seen, of_head)

@@ -7,22 +7,88 @@ buckets hold, however long the episode has become.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from esd.attention.hashing import Hash, angular, one_bucket
 from esd.attention.stream import Limits, allocate, scratch
-from esd.config.policies import ReformerConfig
+from esd.config.fields import NOT_NEGATIVE, POSITIVE, setting
 from esd.kernels import reformer
 from esd.kernels.lanes import aligned_zeros
 from esd.kernels.orthonormal import orthonormalize
 from esd.policies.base import Interface
-from esd.policies.recurrent import RememberingPolicy, clock_face
+from esd.policies.hebbian import RATE
+from esd.policies.kind import PolicyKind
+from esd.policies.recurrent import HEADS, PERIODS, RememberingPolicy, clock_face
 
 WITH_BIAS = ("query", "key", "gate", "feed1", "feed2")
 
 Float32s = npt.NDArray[np.float32]
+
+CLOCK = (4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class ReformerSettings:
+    """[policy] kind = "reformer": LSH attention over the whole episode, one step at a time, in reversible blocks."""
+
+    width: int = setting(16, "of both residual streams", **POSITIVE)
+    blocks: int = setting(1, "reversible blocks, one behind the other", **POSITIVE)
+    heads: int = setting(1, "of attention in each block", **POSITIVE)
+    head_size: int = setting(16, "of a head's queries, keys and values", **POSITIVE)
+    units: int = setting(
+        0, "hidden units of a block's feed-forward part; 0: it has none", **NOT_NEGATIVE
+    )
+    clock: tuple[int, ...] = setting(
+        CLOCK,
+        "periods, in steps: sine and cosine of the time since the episode began, beside the observation",
+        **PERIODS,
+    )
+    attention: str = setting(
+        "lsh",
+        "lsh: to what shares a bucket with the query in any round; full: to everything remembered",
+        choices=("lsh", "full"),
+    )
+    hashes: int = setting(
+        4, "rounds of hashing", expected="1 to 1024", check=lambda v: 1 <= v <= 1024
+    )
+    buckets: int = setting(
+        64,
+        "of a round; even, and divisible by 4 above 64",
+        expected="an even number, above 64 a multiple of 4, at most 2²⁰",
+        check=lambda v: 2 <= v <= 2**20 and v % (2 if v <= 64 else 4) == 0,
+    )
+    cap: int = setting(64, "newest keys of a bucket that a query finds", **POSITIVE)
+    capacity: int = setting(
+        16384,
+        "newest keys that are remembered at all",
+        expected="1 to 2²⁶",
+        check=lambda v: 1 <= v <= 2**26,
+    )
+    keys: str = setting(
+        "own",
+        "own: keys have a projection of their own; shared: a key is its query, of length 1 (as in the paper)",
+        choices=("own", "shared"),
+    )
+    gate: bool = setting(
+        False, "an evolved gate decides which steps are written into memory; otherwise all are"
+    )
+    normalize: bool = setting(False, "what a block reads is divided by the root of its mean square")
+    head: str = setting(
+        "linear",
+        "from the streams to the outputs: linear, or a learning rule, which rewires a random layer as it acts",
+        choices=HEADS,
+    )
+    head_rate: float = setting(0.1, "rate of the head's learning rule", **RATE)
+    hash_seed: int = setting(
+        0,
+        "what the rotations are drawn from",
+        expected="0 to 2⁶³ − 1",
+        check=lambda v: 0 <= v < 2**63,
+    )
+    order: str = setting("C", "how arrays are flattened into h", choices=("C", "F"))
 
 
 class ReformerPolicy(RememberingPolicy):
@@ -34,7 +100,7 @@ class ReformerPolicy(RememberingPolicy):
     1, width]; then the head's. Features are the observation and the clock; a row more is a bias.
     """
 
-    def __init__(self, interface: Interface, settings: ReformerConfig) -> None:
+    def __init__(self, interface: Interface, settings: ReformerSettings) -> None:
         """Build for one environment."""
         self._settings = settings
         shared = settings.keys == "shared"
@@ -111,12 +177,15 @@ def _perpendicular(normal: Float32s) -> Float32s:
     wide = len(normal) <= normal.shape[1]
     # rows in one piece, or the kernel takes many times as long
     directions = np.array(normal if wide else normal.T, np.float64, order="C")
-    orthonormalize(directions)
+    orthonormalize(directions, passes=2)
     return (directions if wide else directions.T).astype(np.float32)
 
 
-def _hash(settings: ReformerConfig, layer: int) -> Hash:
+def _hash(settings: ReformerSettings, layer: int) -> Hash:
     """The hash of a head; heads and blocks share nothing."""
     if settings.attention == "full":
         return one_bucket(settings.head_size)
     return angular(settings.hash_seed, settings.head_size, settings.hashes, settings.buckets, layer)
+
+
+REFORMER = PolicyKind(ReformerSettings, ReformerPolicy)

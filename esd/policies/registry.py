@@ -2,79 +2,100 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import sys
+from typing import Any
 
-from esd.config.plugins import import_name
-from esd.config.policies import (
-    GruConfig,
-    HebbianConfig,
-    ModuleConfig,
-    PolicyConfig,
-    ReformerConfig,
-    StaticConfig,
-)
+from esd.config.kinds import POLICIES
+from esd.config.policies import ModuleSettings, PolicyConfig
+from esd.config.tables import parse_settings
 from esd.errors import UsageError
 from esd.policies.base import Interface, Policy
+from esd.policies.kind import NoSettings, PolicyKind, declared_settings
+
+PARTS = ("layout", "squashed", "initial_parameters", "load", "reset", "act")
 
 
 def make_policy(config: PolicyConfig, interface: Interface) -> Policy:
     """Build the policy for an environment.
 
     Raises:
-        UsageError: if a user's class can't be imported or doesn't follow the protocol.
+        UsageError: if a user's class can't be imported, doesn't follow the protocol, or has other settings.
     """
-    settings = config.settings
-    if isinstance(settings, ModuleConfig):
-        return _user_policy(config.kind, settings, interface)
-    if isinstance(settings, ReformerConfig):
-        from esd.policies.reformer import ReformerPolicy
-
-        return ReformerPolicy(interface, settings)
-    if isinstance(settings, GruConfig):
-        from esd.policies.gru import GruPolicy
-
-        return GruPolicy(interface, settings)
-    if settings.convolutions:
-        from esd.policies.convolutional import ConvolutionalPolicy
-
-        return ConvolutionalPolicy(interface, lambda seen: _perceptron(settings, seen))
-    return _perceptron(settings, interface)
+    kind, settings, kwargs = find_kind(config)
+    return kind.build(interface, settings, **kwargs)
 
 
-def _perceptron(settings: HebbianConfig | StaticConfig, interface: Interface) -> Policy:
-    """One of the two built-in kinds."""
-    if isinstance(settings, HebbianConfig):
-        from esd.policies.hebbian import HebbianPolicy
+def find_kind(config: PolicyConfig) -> tuple[PolicyKind, Any, dict[str, Any]]:
+    """What a config's kind is, its settings, and keyword arguments of its builder.
 
-        return HebbianPolicy(interface, settings)
-    from esd.policies.static import StaticPolicy
+    Raises:
+        UsageError: if the kind can't be imported, or has no such settings.
+    """
+    found = POLICIES.find(config.kind)
+    kind = found if isinstance(found, PolicyKind) else _kind_of_class(config.kind, found)
+    if not isinstance(config.settings, ModuleSettings):
+        return kind, config.settings, {}
+    own, kwargs = dict(config.settings.own), config.settings.kwargs
+    if kwargs and not kind.takes_kwargs:  # no key of its settings, and so told to be unknown
+        own["kwargs"] = kwargs
+    known = ("kwargs",) if kind.takes_kwargs else ()
+    settings = parse_settings(kind.settings, own, "policy", f"policy.kind = {config.kind!r}", known)
+    return kind, settings, kwargs
 
-    return StaticPolicy(interface, settings)
 
-
-def _user_policy(kind: str, settings: ModuleConfig, interface: Interface) -> Policy:
-    """A class named by ``module:Class``: a torch.nn.Module, or anything that follows ``base.Policy``."""
-    policy_class = import_name(kind, "policy.kind")
+def _kind_of_class(name: str, policy_class: Any) -> PolicyKind:
+    """The kind that is a class of the user's: a torch.nn.Module, or anything that follows ``base.Policy``."""
+    if not callable(policy_class):
+        raise UsageError(
+            f"policy.kind = {name!r}: is a {type(policy_class).__name__}, expected a class or a PolicyKind"
+        )
     torch = sys.modules.get("torch")  # whoever wrote an nn.Module has imported it by now
+    is_module = (
+        torch is not None
+        and isinstance(policy_class, type)
+        and issubclass(policy_class, torch.nn.Module)
+    )
+    return PolicyKind(
+        declared_settings(policy_class),
+        functools.partial(_build_class, name, policy_class, is_module),
+        lockstep=getattr(
+            policy_class, "lockstep", "esd.lockstep.policies:module" if is_module else None
+        ),
+        same_bits=getattr(policy_class, "same_bits", False) is True,
+        takes_kwargs=True,
+    )
+
+
+def _build_class(
+    name: str,
+    policy_class: Any,
+    is_module: bool,
+    interface: Interface,
+    settings: Any,
+    **kwargs: Any,
+) -> Policy:
+    """An object of a user's class, which gets its settings only if it declares some."""
+    declared = () if isinstance(settings, NoSettings) else (settings,)
     try:
-        if torch is not None and issubclass(policy_class, torch.nn.Module):
+        if is_module:
             from esd.policies.torch_module import TorchPolicy
 
-            policy: Policy = TorchPolicy(policy_class, interface, settings.kwargs)
+            policy: Policy = TorchPolicy(policy_class, interface, kwargs, declared)
         else:
-            policy = policy_class(interface, **settings.kwargs)
+            policy = policy_class(interface, *declared, **kwargs)
     except TypeError as error:
+        given = f"policy.kwargs = {kwargs}"
+        if declared:
+            given += f" and settings {dataclasses.asdict(settings)}"
         raise UsageError(
-            f"policy.kind = {kind!r}: can't be built with policy.kwargs = {settings.kwargs} ({error})"
+            f"policy.kind = {name!r}: can't be built with {given} ({error})"
         ) from error
-    missing = [
-        name
-        for name in ("layout", "squashed", "initial_parameters", "load", "reset", "act")
-        if not hasattr(policy, name)
-    ]
+    missing = [part for part in PARTS if not hasattr(policy, part)]
     if missing:
         raise UsageError(
-            f"policy.kind = {kind!r}: lacks {', '.join(missing)} (see esd.policies.base.Policy), "
+            f"policy.kind = {name!r}: lacks {', '.join(missing)} (see esd.policies.base.Policy), "
             "and is not a torch.nn.Module"
         )
     return policy

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.policies import StaticConfig
+from esd.config.fields import setting
 from esd.evolution.layout import Layout
 from esd.kernels import plastic
 from esd.policies.base import Interface
-from esd.policies.perceptron import InitialWeights, Perceptron, PerceptronPolicy, layer_of
+from esd.policies.kind import PolicyKind
+from esd.policies.perceptron import (
+    ACTIVATION_KINDS,
+    INITIAL_WEIGHTS,
+    InitialWeights,
+    Perceptron,
+    PerceptronPolicy,
+    behind_convolutions,
+    layer_of,
+)
 
 Float32s = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StaticSettings:
+    """[policy] kind = "static": the same network, its weights evolved directly."""
+
+    convolutions: bool = setting(
+        False,
+        "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
+    )
+    hidden: tuple[int, ...] = setting(
+        (128, 64),
+        "sizes of the hidden layers",
+        expected="sizes above 0",
+        check=lambda v: min(v, default=1) > 0,
+    )
+    activation: str = setting("tanh", "of the hidden layers", choices=tuple(ACTIVATION_KINDS))
+    initial_weights: str = setting("xavier", "h_0, drawn once per run", choices=INITIAL_WEIGHTS)
+    order: str = setting("C", "how arrays are flattened into h", choices=("C", "F"))
 
 
 class StaticPolicy(PerceptronPolicy):
     """A perceptron without biases; h is its weights, ``layer0.w`` [inputs, outputs] and so on."""
 
-    def __init__(self, interface: Interface, settings: StaticConfig) -> None:
+    def __init__(self, interface: Interface, settings: StaticSettings) -> None:
         """Build for one environment."""
         super().__init__(
             Perceptron(
@@ -58,3 +88,11 @@ class StaticPolicy(PerceptronPolicy):
     def reset(self, seed: int) -> None:
         """Begin an episode; nothing about it is random."""
         self._perceptron.begin()
+
+
+STATIC = PolicyKind(
+    StaticSettings,
+    behind_convolutions(StaticPolicy),
+    lockstep="esd.lockstep.policies:static",
+    same_bits=True,
+)

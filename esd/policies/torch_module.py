@@ -15,7 +15,8 @@ Float32s = npt.NDArray[np.float32]
 class TorchPolicy:
     """Wraps a module whose ``forward`` maps an observation [observation_size] to outputs [action_size].
 
-    The module is built as ``Class(observation_size, action_size, **kwargs)``; h is its parameters in the order of
+    The module is built as ``Class(observation_size, action_size, **kwargs)``, with its settings as a third argument if
+    it declares some (docs/policies.md); h is its parameters in the order of
     ``named_parameters``. If it has a method ``reset()``, that is called at the start of every episode, after torch's
     generator was seeded for it; a module with a memory clears it there. Forward runs on one CPU thread without
     gradients. Its bits depend on the torch build: the canary at start tells if two machines disagree.
@@ -27,11 +28,15 @@ class TorchPolicy:
     squashed = False
 
     def __init__(
-        self, module_class: type[torch.nn.Module], interface: Interface, kwargs: dict[str, object]
+        self,
+        module_class: type[torch.nn.Module],
+        interface: Interface,
+        kwargs: dict[str, object],
+        settings: tuple[object, ...] = (),
     ) -> None:
         """Build the module for one environment."""
         torch.set_num_threads(1)
-        self._arguments = (interface.observation_size, interface.action_size)
+        self._arguments = (interface.observation_size, interface.action_size, *settings)
         self._class, self._kwargs = module_class, kwargs
         self.module = self._build(0)
         parameters = dict(self.module.named_parameters())

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tomli_w
 
 from esd.config.identity import identity
@@ -25,7 +23,7 @@ from esd.config.tables import parse, to_table
 from esd.errors import UsageError
 from esd.evolution.state import RunState, advance, make_strategy, start
 from esd.policies.base import Interface
-from esd.policies.registry import make_policy
+from esd.problems.make import layout_and_h0
 from esd.run import checkpoint, journal
 from esd.run.checkpoint import Checkpoint
 from esd.run.files import write_atomically
@@ -174,8 +172,10 @@ class RunFolder:
             state = self.load_checkpoint(self.initial_file, config).state
         else:
             interface = Interface(header.observation_size, header.action_size, header.bounded)
-            h0 = make_policy(config.policy, interface).initial_parameters(config.seed)
-            state = first_state(config, interface, h0)
+            _, h0 = layout_and_h0(config, interface)
+            normalizes = config.env.normalize_observations
+            size = interface.observation_size if normalizes else 0
+            state = start(make_strategy(config), h0, size)
         if state.h_sha256() != header.h0_sha256:
             raise UsageError(
                 f"{self.path}: h_0 comes out differently than when the run was started; the policy's code has changed"
@@ -313,12 +313,6 @@ class RunFolder:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-
-
-def first_state(config: Config, interface: Interface, h0: npt.NDArray[np.float32]) -> RunState:
-    """state_0 for an environment's interface."""
-    size = interface.observation_size if config.env.normalize_observations else 0
-    return start(make_strategy(config), h0, size)
 
 
 def replay(config: Config, state: RunState, contents: JournalContents, generation: int) -> RunState:

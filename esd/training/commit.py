@@ -39,7 +39,9 @@ class GenerationReport:
         return_max: over members.
         center_return: mean of the center's episodes; None in generations without.
         failed_members: how many had no finite fitness.
-        sigma: of this generation's perturbations.
+        sigma: standard deviation of this generation's perturbations; if coordinates differ, the geometric mean.
+        sigma_min: the smallest of a coordinate.
+        sigma_max: the largest.
         learning_rate: of this generation's update.
         h_norm: ‖h‖ after the update.
         update_norm: ‖h_{t+1} − h_t‖.
@@ -63,6 +65,8 @@ class GenerationReport:
     center_return: float | None
     failed_members: int
     sigma: float
+    sigma_min: float
+    sigma_max: float
     learning_rate: float
     h_norm: float
     update_norm: float
@@ -169,8 +173,10 @@ class Commit:
         writer = JournalWriter(folder.journal_file, contents.good_bytes)
         return cls(folder, config, writer, reporter, lines, best)
 
-    def generation(self, state: RunState, step: Step, records: Records, timing: Timing) -> None:
-        """Keep one generation.
+    def generation(
+        self, state: RunState, step: Step, records: Records, timing: Timing
+    ) -> GenerationReport:
+        """Keep one generation and say what it gave.
 
         The best checkpoint goes first: if we die before the journal has the record, the generation is simply
         evaluated again, with the same outcome; the other way round the best state would be lost.
@@ -195,6 +201,7 @@ class Commit:
         if step.state.generation % self._config.run.checkpoint_every == 0:
             self._checkpoint(step.state)
         self._reporter.generation(report, self._config.generations)
+        return report
 
     def _report(
         self,
@@ -222,6 +229,8 @@ class Commit:
             center_return=center,
             failed_members=int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
             sigma=state.evolution.sigma,
+            sigma_min=state.evolution.sigma_range[0],
+            sigma_max=state.evolution.sigma_range[1],
             learning_rate=state.evolution.scalars["learning_rate"],
             h_norm=step.h_norm,
             update_norm=step.update_norm,

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,22 +14,22 @@ import numpy as np
 
 from esd.config.identity import identity
 from esd.config.settings import Config
-from esd.episodes.evaluator import Evaluator, make_evaluator
-from esd.episodes.rollout import Rollout
 from esd.errors import RunError, UsageError
+from esd.evolution.algorithm import Algorithm
 from esd.evolution.records import Records, Status
 from esd.evolution.reduction import center_return
-from esd.evolution.state import RunState, make_strategy
-from esd.mpi.comm import Communicator, agreement, exit_code_of, raise_if_any_failed
-from esd.mpi.schedule import Schedule
-from esd.policies.registry import make_policy
+from esd.evolution.state import RunState, make_strategy, start
+from esd.mpi.comm import Communicator, agreement, raise_if_any_failed, sum_or_fail
+from esd.mpi.team import Team
+from esd.problems.base import Evaluator, Problem
+from esd.problems.make import layout_and_h0, make_problem
 from esd.run import checkpoint, journal
 from esd.run.checkpoint import Checkpoint
-from esd.run.folder import RunFolder, first_state
+from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.provenance import collect
 from esd.training import canary
-from esd.training.commit import Commit, Reporter, Timing
+from esd.training.commit import Commit, GenerationReport, Reporter, Timing
 from esd.training.node_state import NodeState, Step, UpdateFailedError
 from esd.training.plan import Plan
 from esd.training.stop import StopRequest
@@ -59,17 +59,33 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
     Raises:
         JobFailedError: on all ranks, if any failed.
     """
+    with prepared(comm, plan, stop, reporter) as generations:
+        for _ in generations:
+            pass
+    assert generations.ending is not None
+    return generations.ending
+
+
+@contextlib.contextmanager
+def prepared(
+    comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter
+) -> Iterator[Generations]:
+    """Everything that a plan needs, built once, and its generations; what was opened is closed with the block.
+
+    Raises:
+        JobFailedError: on all ranks, if any failed.
+    """
     config = plan.config
     comm.deadline_seconds = 60.0 * config.run.deadline_minutes
-    with comm.node() as node, contextlib.ExitStack() as closing:
-        with agreement(comm, "building the environment and the policy"):
-            rollout = closing.enter_context(contextlib.closing(Rollout(config)))
-            evaluator = make_evaluator(config, rollout, comm.size, node.rank)
+    with Team(comm) as team, contextlib.ExitStack() as closing:
+        with agreement(comm, "building the problem"):
+            algorithm = make_strategy(config)
+            problem = closing.enter_context(contextlib.closing(make_problem(config)))
+            evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)
             closing.callback(evaluator.close)
-        state, header, contents = _prepare_state(comm, plan, rollout, evaluator)
-        schedule = closing.enter_context(contextlib.closing(Schedule(comm, node)))
+        state, header, contents = _prepare_state(comm, plan, problem, evaluator, algorithm)
         with agreement(comm, "sharing h"):
-            memory = NodeState(node, make_strategy(config), state)
+            memory = NodeState(team.node, algorithm, state)
             del state  # it was this rank's own; from here on there is the node's
             if contents is not None:
                 _replay(memory, contents)
@@ -78,21 +94,25 @@ def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter)
             if comm.rank == 0:
                 commit = _open_folder(plan, memory.state, header, contents, comm.size, reporter)
                 closing.callback(commit.close)
-        return _Loop(comm, config, rollout, evaluator, schedule, memory, stop, commit).run()
+        yield Generations(team, config, problem, evaluator, memory, stop, commit)
 
 
 def _prepare_state(
-    comm: Communicator, plan: Plan, rollout: Rollout, evaluator: Evaluator
+    comm: Communicator,
+    plan: Plan,
+    problem: Problem,
+    evaluator: Evaluator,
+    algorithm: Algorithm,
 ) -> tuple[RunState, JournalHeader, JournalContents | None]:
     """A state to go on from, the same on every rank, and the journal with what followed it."""
     config, folder = plan.config, RunFolder(plan.folder)
     with agreement(comm, "computing h_0"):
-        h0 = rollout.policy.initial_parameters(config.seed)
-        interface = rollout.interface
-        state = first_state(config, interface, h0)
-        own_canary = canary.compute(config, rollout, evaluator, h0)
+        h0 = problem.initial_parameters(config.seed)
+        interface = problem.interface
+        state = start(algorithm, h0, problem.observation_size)
+        own_canary = evaluator.canary(h0)
         if plan.start_from is not None:
-            state = _start_from(plan.start_from, state, rollout)
+            state = _start_from(plan.start_from, state, problem)
         header = JournalHeader(
             identity(config),
             state.h_sha256(),
@@ -100,7 +120,7 @@ def _prepare_state(
             interface.observation_size,
             interface.action_size,
             interface.bounded,
-            len(rollout.variants),
+            len(problem.variants),
         )
     with agreement(comm, "comparing canaries"):
         canary.compare(comm, own_canary, config.run.allow_drift)
@@ -130,7 +150,7 @@ def _replay(memory: NodeState, contents: JournalContents) -> None:
             raise failure.reason from None
 
 
-def _start_from(path: Path, state: RunState, rollout: Rollout) -> RunState:
+def _start_from(path: Path, state: RunState, problem: Problem) -> RunState:
     """Put the last h of another run in place of h_0.
 
     Raises:
@@ -145,8 +165,8 @@ def _start_from(path: Path, state: RunState, rollout: Rollout) -> RunState:
             f"the new run takes the settings of {parent.config_file}"
         )
     # the same size may still be another network: order = "F", other hidden layers
-    layout = rollout.policy.layout
-    theirs = make_policy(config.policy, rollout.interface).layout
+    layout = problem.layout
+    theirs, _ = layout_and_h0(config, problem.interface)
     if (dict(theirs.shapes), theirs.order) != (dict(layout.shapes), layout.order):
         raise UsageError(
             f"--from {path}: its h was evolved for another network, whose coordinates mean other things: compare "
@@ -189,30 +209,42 @@ class _Votes:
     timing: Timing
 
 
-class _Loop:
-    """The generations of one call."""
+class Generations:
+    """The generations of one call; iterating carries them out, one by one, and may be left after any.
+
+    Every rank has to take the same number of steps.
+
+    Attributes:
+        ending: how it ended; None before that.
+    """
 
     def __init__(
         self,
-        comm: Communicator,
+        team: Team,
         config: Config,
-        rollout: Rollout,
+        problem: Problem,
         evaluator: Evaluator,
-        schedule: Schedule,
         memory: NodeState,
         stop: StopRequest,
         commit: Commit | None,
     ) -> None:
-        self._comm, self._config, self._rollout = comm, config, rollout
-        self._evaluator, self._schedule, self._memory = evaluator, schedule, memory
+        """Take what ``prepared`` has built; ``commit`` is rank 0's."""
+        self._team, self._comm = team, team.ranks
+        self._config, self._problem = config, problem
+        self._evaluator, self._memory = evaluator, memory
         self._stop, self._commit = stop, commit
+        self.ending: Ending | None = None
         self._halted = False  # this node's update failed, and all will hear of it
         self._error: Exception | None = None  # told to the others at the next exchange
         self._time_is_up_at = time.monotonic() + 3600.0 * (config.run.max_hours or math.inf)
 
-    def run(self) -> Ending:
-        """Go on until there is a reason to end."""
-        while True:
+    def __iter__(self) -> Iterator[GenerationReport | None]:
+        """Go on until there is a reason to end.
+
+        Yields:
+            What rank 0 has kept of the generation; None on the others.
+        """
+        while self.ending is None:
             state = self._memory.state
             generation = state.generation + self._halted  # where the other nodes are
             last = generation >= self._config.generations
@@ -222,12 +254,14 @@ class _Loop:
             votes = self._exchange(generation, records, began)
             self._check_failures(generation, records)
             step = self._update(records)
+            report = None
             if step is not None:
                 self._check_update(step)
-                self._keep(state, step, records, votes.timing)
+                report = self._keep(state, step, records, votes.timing)
             reason = self._reason_to_end(last, records, votes)
             if reason:  # on all ranks, also of a node whose update failed
-                return self._end(Ending(self._memory.state, reason))
+                self.ending = self._end(Ending(self._memory.state, reason))
+            yield report
 
     def _update(self, records: Records) -> Step | None:
         """Make the update with the other ranks of the node; None if one of them couldn't."""
@@ -245,15 +279,15 @@ class _Loop:
         return Records(
             0 if last else self._config.population,
             run.center_episodes if center else 0,
-            self._rollout.observation_size,
-            len(self._rollout.variants),
+            self._problem.observation_size,
+            len(self._problem.variants),
         )
 
     def _evaluate_share(self, state: RunState, records: Records) -> None:
         """Fill this rank's rows. Whatever goes wrong is kept for the exchange, so that no rank waits in vain."""
         if self._error is None and not self._halted:
             try:
-                rows = self._schedule.rows(state.generation, len(records.table))
+                rows = self._team.rows(state.generation, len(records.table))
                 self._evaluator.fill(state, rows, records)
             except Exception as error:
                 self._error = error
@@ -261,20 +295,18 @@ class _Loop:
     def _exchange(self, generation: int, records: Records, began: float) -> _Votes:
         """One allreduce: everybody's records, exit codes and votes."""
         busy = time.monotonic() - began
-        size, cells = self._comm.size, records.table.size
-        message = np.zeros(cells + size + 3, np.uint64)
-        message[:cells] = records.table.reshape(-1)
-        message[cells + self._comm.rank] = exit_code_of(self._error)
-        message[cells + size :] = (
+        cells = records.table.size
+        numbers = np.zeros(cells + 3, np.uint64)
+        numbers[:cells] = records.table.reshape(-1)
+        numbers[cells:] = (
             self._stop.requested,
             time.monotonic() >= self._time_is_up_at,
             int(busy * 1e6),
         )
-        self._comm.sum(message, f"the exchange of generation {generation}")
-        raise_if_any_failed(self._comm.rank, message[cells : cells + size], self._error)
-        records.table[...] = message[:cells].reshape(records.table.shape)
-        signal, time_is_up, microseconds = (int(number) for number in message[cells + size :])
-        timing = Timing(time.monotonic() - began, microseconds / 1e6, size)
+        sum_or_fail(self._comm, numbers, self._error, f"the exchange of generation {generation}")
+        records.table[...] = numbers[:cells].reshape(records.table.shape)
+        signal, time_is_up, microseconds = (int(number) for number in numbers[cells:])
+        timing = Timing(time.monotonic() - began, microseconds / 1e6, self._comm.size)
         return _Votes(signal, time_is_up, timing)
 
     def _check_failures(self, generation: int, records: Records) -> None:
@@ -289,7 +321,7 @@ class _Loop:
         elif failed > self._config.run.max_failed_share * records.members:
             error = RunError(
                 f"generation {generation}: {failed} of {records.members} members have a NaN or infinite fitness"
-                f"{_failing_variants(self._rollout.variants, records)}, more than run.max_failed_share = "
+                f"{_failing_variants(self._problem.variants, records)}, more than run.max_failed_share = "
                 f"{self._config.run.max_failed_share} allows. The policy's outputs or the environment's rewards "
                 "overflow: look at policy.normalization, es.sigma and es.learning_rate"
             )
@@ -305,13 +337,16 @@ class _Loop:
             )
             raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
 
-    def _keep(self, state: RunState, step: Step, records: Records, timing: Timing) -> None:
+    def _keep(
+        self, state: RunState, step: Step, records: Records, timing: Timing
+    ) -> GenerationReport | None:
         """Rank 0 commits; if it can't, the others hear of it in the next exchange."""
         if self._commit is not None:
             try:
-                self._commit.generation(state, step, records, timing)
+                return self._commit.generation(state, step, records, timing)
             except Exception as error:
                 self._error = error
+        return None
 
     def _reason_to_end(self, last: bool, records: Records, votes: _Votes) -> str:
         """Why this generation is the last one of this call; empty if it isn't."""

@@ -1,4 +1,4 @@
-"""h and the optimizer's moments once per node, and the update that the node's ranks make together.
+"""h and the algorithm's other vectors once per node, and the update that the node's ranks make together.
 
 There are two buffers of everything, each slice of them stamped with its generation: the update reads t and writes
 t + 1, so any slice can be made again, and nobody reads t + 1 before all ranks of the node have said that their slice is
@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.errors import RunError
+from esd.evolution.algorithm import Algorithm, EvolutionState
 from esd.evolution.observations import ObservationStatistics
-from esd.evolution.openai_es import EvolutionState, Strategy
-from esd.evolution.optimizers import pieces
 from esd.evolution.records import Records
 from esd.evolution.state import RunState, observed
+from esd.evolution.vectors import Whole, pieces
 from esd.kernels.reduce import REDUCTION_BLOCK, block_sums_of_squares, in_order
 from esd.mpi.comm import Communicator, exit_code_of, gather
 from esd.mpi.shared import open_together
@@ -31,7 +31,8 @@ from esd.mpi.shared import open_together
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
-_ROWS = 6  # of partial sums: two for the optimizer's norms, two by turns for what a step tells
+ROWS = 32  # of partial sums of blocks that ranks show each other at once
+_AREAS = 2  # by turns: a rank may be one meeting ahead of one that still reads
 NEVER = -1  # the stamp of a slice that is being written
 
 
@@ -68,39 +69,40 @@ class NodeState:
 
     Args:
         node: the ranks of this machine.
-        strategy: makes the updates.
+        algorithm: makes the updates.
         state: to start from, the same on all of them; its arrays are copied.
 
     Raises:
         RunError: on all ranks of the node, if its memory can't be had.
     """
 
-    def __init__(self, node: Communicator, strategy: Strategy, state: RunState) -> None:
+    def __init__(self, node: Communicator, algorithm: Algorithm, state: RunState) -> None:
         """Reserve memory and put the state into it."""
-        self._node, self._strategy = node, strategy
-        size, names = state.h.size, list(state.evolution.moments)
+        self._node, self._algorithm = node, algorithm
+        size, names = state.h.size, list(state.evolution.named())
         blocks = -(-size // REDUCTION_BLOCK)
         own = (blocks * node.rank // node.size, blocks * (node.rank + 1) // node.size)
         self._blocks = slice(*own)
         self._part = slice(*(min(block * REDUCTION_BLOCK, size) for block in own))
-        vectors = 2 * (1 + len(names))
+        vectors = 2 * len(names)
         stamps, partials_at = 2 * node.size, 8 * 2 * node.size
-        floats_at = partials_at + 8 * _ROWS * blocks
+        floats_at = partials_at + 8 * _AREAS * ROWS * blocks
         self._memory = _allocate(node, floats_at + 4 * vectors * size)
         self._stamps = np.frombuffer(self._memory, np.int64, stamps).reshape(2, node.size)
-        partials = np.frombuffer(self._memory, np.float64, _ROWS * blocks, partials_at)
+        partials = np.frombuffer(self._memory, np.float64, _AREAS * ROWS * blocks, partials_at)
         floats = np.frombuffer(self._memory, np.float32, vectors * size, floats_at)
-        self._partials = partials.reshape(_ROWS, blocks)
+        self._partials = partials.reshape(_AREAS, ROWS, blocks)
+        self._area = 0
         self._vectors = [
-            dict(zip(["", *names], buffer, strict=True))
-            for buffer in floats.reshape(2, 1 + len(names), size)
+            dict(zip(names, buffer, strict=True)) for buffer in floats.reshape(2, len(names), size)
         ]
+        self._whole = Whole(size, self._gather)
         self.state = self._adopt(state)
 
     def _adopt(self, state: RunState) -> RunState:
         """Copy a state into its buffer, each rank its slice."""
         buffer = self._vectors[state.generation & 1]
-        for name, vector in {"": state.h, **state.evolution.moments}.items():
+        for name, vector in state.evolution.named().items():
             buffer[name][self._part] = vector[self._part]
         self._stamps[:, self._node.rank] = NEVER
         self._stamps[state.generation & 1, self._node.rank] = state.generation
@@ -112,7 +114,7 @@ class NodeState:
     ) -> RunState:
         """A state whose vectors are the node's."""
         vectors = dict(self._vectors[generation & 1])
-        evolution = EvolutionState(generation, vectors.pop(""), vectors, scalars)
+        evolution = EvolutionState(generation, vectors.pop("h"), vectors, scalars)
         return RunState(evolution, observations)
 
     def advance(self, records: Records) -> Step:
@@ -125,34 +127,31 @@ class NodeState:
         """
         state, t = self.state, self.state.generation
         if not records.members:
-            return Step(state, self._norm_of(state.h[self._part], _sums_of(t)[0]), 0.0)
-        moments = dict(self._vectors[(t + 1) & 1])
-        h = moments.pop("")
-        rows = iter((0, 1))  # of the optimizer's norms the second must not overwrite the first
+            h = state.h[self._part]
+            return Step(state, self._whole.norm(h), 0.0)
+        after = self._vectors[(t + 1) & 1]
         error: Exception | None = None
         scalars: dict[str, float] = {}
+        norms: Float64s = np.empty((2, 0))
         try:
             if (self._stamps[t & 1] != t).any():
                 raise RuntimeError(f"generations {self._stamps[t & 1]} are where {t} should be")
             self._stamps[(t + 1) & 1, self._node.rank] = NEVER
             with np.errstate(over="ignore", invalid="ignore"):  # seen in the norm, and told better
-                scalars = self._strategy.tell_slice(
-                    state.evolution,
-                    records.fitness(self._strategy.reduction),
-                    self._part,
-                    h,
-                    moments,
-                    lambda part: self._norm_of(part, next(rows)),
+                fitness = records.fitness(self._algorithm.reduction)
+                scalars = self._algorithm.tell_slice(
+                    state.evolution, fitness, self._part, after, self._gather
                 )
-                self._sum_up(h, state.h, *_sums_of(t))
+                norms = self._sum_up(after["h"], state.h)
             self._stamps[(t + 1) & 1, self._node.rank] = t + 1
-        except UpdateFailedError:  # met already, in a norm
+        except UpdateFailedError:  # met already, in a sum
             raise
         except Exception as caught:
             error = caught
         self._meet(error)
         self.state = self._view(t + 1, scalars, observed(state, records))
-        return Step(self.state, *map(self._norm, _sums_of(t)))
+        h_norm, update_norm = (math.sqrt(in_order(row)) for row in norms)
+        return Step(self.state, h_norm, update_norm)
 
     def replay(self, entries: Iterable[tuple[int, Records]]) -> None:
         """Go on from the state by the records of the generations that follow it, without an episode.
@@ -167,35 +166,38 @@ class NodeState:
             if generation >= self.state.generation:
                 self.advance(records)
 
-    def _sum_up(self, h: Float32s, before: Float32s, h_row: int, update_row: int) -> None:
-        """Leave this slice's part of ‖h‖² and of the update's square where all ranks see it."""
-        block = self._blocks.start
+    def _sum_up(self, h: Float32s, before: Float32s) -> Float64s:
+        """Leave this slice's part of ‖h‖² and of the update's square where all ranks see it, once they have met."""
+        rows, block = self._next_area()[:2], self._blocks.start
         for piece in _pieces_of(self._part):
             sums = block_sums_of_squares(h[piece])
-            self._partials[h_row, block : block + sums.size] = sums
-            self._partials[update_row, block : block + sums.size] = block_sums_of_squares(
-                h[piece] - before[piece]
-            )
+            here = slice(block, block + sums.size)
+            rows[0, here] = sums
+            rows[1, here] = block_sums_of_squares(h[piece] - before[piece])
             block += sums.size
+        return rows
 
-    def _norm_of(self, part: Float32s, row: int) -> float:
-        """The Euclidean norm of a vector of which every rank of the node has its slice."""
-        self._partials[row, self._blocks] = block_sums_of_squares(part)
-        self._meet(None)
-        return self._norm(row)
+    def _gather(self, partials: Float64s) -> Float64s:
+        """Every rank's partials of blocks, float64 [k, blocks], from one's own; valid until the next but one call."""
+        shown = []
+        for start in range(0, len(partials), ROWS):
+            some = partials[start : start + ROWS]
+            rows = self._next_area()[: len(some)]
+            rows[:, self._blocks] = some
+            self._meet(None)
+            shown.append(rows if len(partials) <= ROWS else rows.copy())
+        return shown[0] if len(shown) == 1 else np.concatenate(shown)
 
-    def _norm(self, row: int) -> float:
-        return math.sqrt(in_order(self._partials[row]))
+    def _next_area(self) -> Float64s:
+        """Room for partial sums that nobody reads any more."""
+        self._area = (self._area + 1) % _AREAS
+        area: Float64s = self._partials[self._area]
+        return area
 
     def _meet(self, error: Exception | None) -> None:
         """Wait until all ranks of the node are here; fail on all of them if one has failed."""
         if gather(self._node, exit_code_of(error), "the update of h").any():
             raise UpdateFailedError(error) from error
-
-
-def _sums_of(generation: int) -> tuple[int, int]:
-    """The rows of partials for ‖h‖ and the update: by turns, since in a replay a rank may be one update ahead."""
-    return (2, 3) if generation & 1 else (4, 5)
 
 
 def _pieces_of(part: slice) -> Iterator[slice]:
@@ -222,7 +224,7 @@ def _allocate(node: Communicator, size: int) -> mmap.mmap:
         shared = f"that the {node.size} ranks of a node share, " if node.size > 1 else ""
         hint = ", or look whether ranks of one node can't see each other's processes in /proc"
         raise RunError(
-            f"h and the optimizer's moments need {size / 1e6:,.1f} MB of memory {shared}and it can't be had. Give the "
-            f"job or the container more memory{hint if node.size > 1 else ''}"
+            f"h and the algorithm's other vectors need {size / 1e6:,.1f} MB of memory {shared}and it can't be had. "
+            f"Give the job or the container more memory{hint if node.size > 1 else ''}"
         )
     return memory

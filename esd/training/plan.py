@@ -12,11 +12,11 @@ from typing import Any
 
 from esd.config.experiment_files import experiment_names, read_experiment
 from esd.config.identity import differences_that_matter
-from esd.config.policies import POLICY_KINDS
 from esd.config.settings import DEFAULT_EXPERIMENT, Config
 from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.config.unused_settings import without_effect
 from esd.errors import UsageError
+from esd.policies.registry import find_kind
 from esd.run.folder import RunFolder, Warn, check_writable
 
 
@@ -154,10 +154,9 @@ def _tell_change_of_device(stored: Config, config: Config, warn: Warn) -> None:
         f"device = {c.device}, batch_members = {c.batch_members}" for c in (stored, config)
     )
     if before != now:
-        built_in = config.policy.kind in POLICY_KINDS
         bits = (
             "the same bits"
-            if built_in
+            if find_kind(config.policy)[0].same_bits
             else "other last bits (docs/devices.md says what that means)"
         )
         warn(f"from here on {now}, before {before}: {bits}")

@@ -47,7 +47,7 @@ def test_defaults_are_valid() -> None:
         ({"es": {"sigma_min": 0.2}}, ["es.sigma_min = 0.2: expected at most es.sigma = 0.1"]),
         (
             {"es": {"optimizer": "adm"}},
-            ["es.optimizer = 'adm': expected one of sgd, momentum, adam, clipup"],
+            ["es.optimizer = 'adm': did you mean 'adam'?"],
         ),
         ({"es": 3}, ["es = 3: expected a table"]),
         ({"variants": 3}, ["variants = 3: expected a table"]),
@@ -226,13 +226,7 @@ def test_no_table_whatever_makes_anything_but_a_config_or_a_clear_error(table: A
 
 def test_names_in_configs_are_those_that_exist() -> None:
     """They stand in config.py once more so that reading a config needs no compiled code."""
-    from esd.config import policies as config_policies
     from esd.config import settings as config
     from esd.evolution.noise import NOISE_KINDS
-    from esd.policies.hebbian import RULE_COEFFICIENTS
-    from esd.policies.perceptron import ACTIVATION_KINDS, NORMALIZATION_KINDS
 
     assert set(config.NOISE_NAMES) == set(NOISE_KINDS)
-    assert set(config_policies.RULES) == set(RULE_COEFFICIENTS)
-    assert set(config_policies.ACTIVATIONS) == set(ACTIVATION_KINDS)
-    assert set(config_policies.NORMALIZATIONS) == set(NORMALIZATION_KINDS)

@@ -14,11 +14,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from esd.config.policies import HebbianConfig
 from esd.config.settings import Config
 from esd.config.tables import parse
+from esd.episodes.canary import compute
 from esd.episodes.environments import Outcome
-from esd.episodes.evaluator import OneByOne, make_evaluator
+from esd.episodes.evaluator import OneByOne
 from esd.episodes.rollout import Rollout
 from esd.errors import RunError, UsageError
 from esd.evolution.layout import Layout
@@ -27,8 +27,8 @@ from esd.evolution.records import Records
 from esd.evolution.state import make_strategy, start
 from esd.lockstep.evaluator import Lockstep
 from esd.policies.base import Interface
-from esd.policies.hebbian import HebbianPolicy
-from esd.training.canary import compute
+from esd.policies.hebbian import HebbianPolicy, HebbianSettings
+from esd.problems.episodes import make_player
 from tests.helpers.configs import of_table
 
 CART_POLE = {"id": "esd/HiddenCartPole-v0", "kwargs": {"sign": "random"}}
@@ -243,7 +243,7 @@ class Contrary(HebbianPolicy):
     """A user's policy that does the opposite of what its network says."""
 
     def __init__(self, interface: Interface) -> None:
-        super().__init__(interface, HebbianConfig(hidden=(4,)))
+        super().__init__(interface, HebbianSettings(hidden=(4,)))
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         return -super().act(observation)
@@ -272,7 +272,8 @@ def canary(config: Config) -> None:
     """As at the start of a run."""
     rollout = Rollout(config)
     h0 = rollout.policy.initial_parameters(0)
-    compute(config, rollout, make_evaluator(config, rollout, 1, 0), h0)
+    algorithm = make_strategy(config)
+    compute(rollout, algorithm, make_player(rollout, algorithm, 1, 0), h0)
 
 
 def test_functions_that_are_not_the_environments_own_step_are_found_at_start() -> None:
@@ -338,8 +339,13 @@ def test_lockstep_steps_through_python_and_has_the_same_bits() -> None:
     state = start(make_strategy(config), rollout.policy.initial_parameters(0), 0)
     tables = []
     for evaluator in (
-        OneByOne(config, rollout),
-        Lockstep(dataclasses.replace(config, batch_members=3), rollout, 1, torch.device("cpu")),
+        OneByOne(rollout, make_strategy(config)),
+        Lockstep(
+            Rollout(dataclasses.replace(config, batch_members=3)),
+            make_strategy(config),
+            1,
+            torch.device("cpu"),
+        ),
     ):
         records = Records(8, 2, 0)
         evaluator.fill(state, iter(range(10)), records)

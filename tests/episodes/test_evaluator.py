@@ -21,7 +21,7 @@ def test_only_members_are_penalized_and_only_their_observations_count() -> None:
     strategy = make_strategy(config)
     state = start(strategy, rollout.policy.initial_parameters(1), rollout.observation_size)
     records = Records(4, 2, rollout.observation_size)
-    OneByOne(config, rollout).fill(state, iter([5, 2, 0, 4, 1]), records)
+    OneByOne(rollout, make_strategy(config)).fill(state, iter([5, 2, 0, 4, 1]), records)
     assert records.table[:, WRITERS].tolist() == [1, 1, 1, 0, 1, 1]
     perturbed = np.empty_like(state.h)
     for member in (0, 1, 2):
@@ -43,7 +43,7 @@ def test_the_centers_episodes_are_the_same_in_every_generation() -> None:
     for generation in (0, 1):
         evolution = type(begun.evolution)(generation, begun.h, {}, begun.evolution.scalars)
         records = Records(2, 3, 0)
-        OneByOne(config, rollout).fill(
+        OneByOne(rollout, make_strategy(config)).fill(
             type(begun)(evolution, begun.observations), iter(range(5)), records
         )
         returns.append((records.returns.tolist(), records.center_returns.tolist()))

@@ -79,7 +79,7 @@ def test_the_center_plays_the_same_episodes_on_every_body() -> None:
     rollout = Rollout(config)
     state = start(make_strategy(config), rollout.policy.initial_parameters(0), 0)
     records = Records(0, 3, 0, 3)
-    OneByOne(config, rollout).fill(state, iter(range(3)), records)
+    OneByOne(rollout, make_strategy(config)).fill(state, iter(range(3)), records)
     light, heavy, again = records.center_returns.T
     np.testing.assert_array_equal(light, again)
     assert (light != heavy).all()

@@ -22,8 +22,9 @@ import numpy.typing as npt
 import pytest
 
 from esd.evolution.noise import Noise
-from esd.evolution.openai_es import Decay, Strategy
+from esd.evolution.openai_es import Strategy
 from esd.evolution.optimizers import make_optimizer
+from esd.evolution.schedules import Decay
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]

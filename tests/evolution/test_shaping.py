@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from esd.evolution.shaping import (
     SHAPINGS,
+    by_rank,
     centered_rank,
     centered_rank_unit,
     failed,
+    log_rank_weights,
     raw,
+    sign,
     standardize,
 )
 
@@ -25,6 +28,7 @@ INVARIANT = ("centered_rank", "centered_rank_unit", "standardize")
 FAILURES = [np.nan, np.inf, -np.inf]
 
 shapings = pytest.mark.parametrize("name", SHAPINGS)
+shapings_of_members = pytest.mark.parametrize("name", [name for name in SHAPINGS if name != "sign"])
 moderate = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 fitnesses = st.lists(moderate, min_size=2, max_size=40).map(lambda v: np.array(v, np.float64))
 
@@ -171,6 +175,7 @@ def test_if_every_member_failed_nothing_is_learned(name: str) -> None:
 def test_shaped_fitness_is_always_finite_and_leaves_its_argument_alone(
     name: str, fitness: Float64s
 ) -> None:
+    fitness = fitness[: fitness.size // 2 * 2]  # whole pairs
     before = fitness.copy()
     shaped = SHAPINGS[name](fitness)
     assert shaped.shape == fitness.shape
@@ -179,7 +184,7 @@ def test_shaped_fitness_is_always_finite_and_leaves_its_argument_alone(
     assert np.array_equal(fitness, before, equal_nan=True)
 
 
-@shapings
+@shapings_of_members
 def test_fitness_near_the_largest_float_is_shaped_like_any_other(name: str) -> None:
     for fitness in ([1e308, 1e308, 1e308, -1e308], [1e200, 0.0, 1.0, 2.0]):
         shaped = SHAPINGS[name](np.array(fitness))
@@ -190,7 +195,7 @@ def test_fitness_near_the_largest_float_is_shaped_like_any_other(name: str) -> N
 # ---- order
 
 
-@shapings
+@shapings_of_members
 @settings(deadline=None, derandomize=True)
 @given(fitness=fitnesses, seed=st.integers(0, 1000))
 def test_weights_do_not_depend_on_the_order_of_members(
@@ -199,3 +204,46 @@ def test_weights_do_not_depend_on_the_order_of_members(
     """Bit for bit: sums are exactly rounded."""
     order = np.random.default_rng(seed).permutation(fitness.size)
     assert np.array_equal(SHAPINGS[name](fitness)[order], SHAPINGS[name](fitness[order]))
+
+
+# ---- signs of mirrored pairs
+
+
+def test_the_better_member_of_a_pair_gets_one_half_the_other_minus_that_and_ties_nothing() -> None:
+    fitness = np.array([3.0, 1.0, -1e300, 1e300, 2.0, 2.0])
+    assert sign(fitness).tolist() == [0.5, -0.5, -0.5, 0.5, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_member_whose_mirror_failed_is_the_better_one(failure: float) -> None:
+    fitness = np.array([failure, -1e308, 5.0, failure, failure, np.nan])
+    assert sign(fitness).tolist() == [-0.5, 0.5, 0.5, -0.5, 0.0, 0.0]
+
+
+@settings(deadline=None, derandomize=True)
+@given(fitness=fitnesses, seed=st.integers(0, 1000))
+def test_signs_of_pairs_do_not_depend_on_other_pairs(fitness: Float64s, seed: int) -> None:
+    pairs = fitness[: fitness.size // 2 * 2].reshape(-1, 2)
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    shuffled = sign(pairs[order].reshape(-1))
+    assert np.array_equal(shuffled, sign(pairs.reshape(-1)).reshape(-1, 2)[order].reshape(-1))
+
+
+# ---- values by rank
+
+
+@settings(deadline=None, derandomize=True)
+@given(fitness=st.lists(st.floats(width=16), min_size=2, max_size=40).map(np.array))
+def test_values_by_rank_are_the_mean_over_the_ranks_that_ties_share(fitness: Float64s) -> None:
+    values = np.linspace(1.0, -0.5, fitness.size) ** 3
+    finite = [f if math.isfinite(f) else -math.inf for f in fitness.tolist()]
+    expected = []
+    for f in finite:
+        better, equal = sum(g > f for g in finite), sum(g == f for g in finite)
+        expected.append(values[better : better + equal].mean())
+    assert by_rank(fitness, values) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_weights_of_log_ranks_are_zero_from_the_middle_on() -> None:
+    expected = [math.log(4) - math.log(rank) for rank in (1, 2, 3)] + [0.0, 0.0, 0.0]
+    assert log_rank_weights(6) == pytest.approx(expected, rel=1e-14)

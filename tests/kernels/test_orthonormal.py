@@ -15,7 +15,7 @@ SHAPES = [(1, 1), (1, 9), (2, 3), (7, 7), (16, 40), (64, 64)]
 def orthonormal(rows: Float64s) -> Float64s:
     """A copy made perpendicular."""
     made = rows.copy()
-    orthonormalize(made)
+    orthonormalize(made, 2)
     return made
 
 

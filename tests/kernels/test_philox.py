@@ -160,18 +160,21 @@ def test_streams_of_different_names_share_no_words() -> None:
 COMPUTE = r"""
 import hashlib, json
 import numpy as np
-from esd.config.policies import HebbianConfig, PolicyConfig
+from esd.config.policies import PolicyConfig
 from esd.kernels import attention_sequence, attention_stream, convolution, philox, plastic
 from esd.attention.sequence import attend
 from esd.attention.hashing import angular
 from esd.attention.stream import Limits, Stream
 from esd.evolution.noise import NOISE_KINDS, Noise, Purpose, normals, uniforms
-from esd.evolution.optimizers import OPTIMIZERS, make_optimizer
+from esd.config.kinds import OPTIMIZERS
+from esd.evolution.optimizers import make_optimizer
 from esd.policies.base import Interface
-from esd.policies.hebbian import HebbianPolicy
+from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 from esd.policies.registry import make_policy
 from esd.evolution.shaping import SHAPINGS
-from esd.evolution.openai_es import Decay, Strategy, mean_square
+from esd.evolution.openai_es import Strategy
+from esd.evolution.schedules import Decay
+from esd.evolution.vectors import mean_square
 
 SEED = 0x123456789ABCDEF0
 
@@ -192,14 +195,14 @@ def computed():
     result["uniforms"] = digest(uniforms(SEED, Purpose.INITIAL_WEIGHTS, 10_000))
     for normalization in ("max", "l2", "none"):
         for activation in ("tanh", "relu"):
-            settings = HebbianConfig(hidden=(33, 16), activation=activation, normalization=normalization)
+            settings = HebbianSettings(hidden=(33, 16), activation=activation, normalization=normalization)
             policy = HebbianPolicy(Interface(11, 5, True), settings)
             policy.load(np.float32(0.1) * policy.initial_parameters(SEED))
             policy.reset(SEED)
             outputs = [policy.act(normals(SEED, Purpose.TEST_EPISODE, 11, t)).copy() for t in range(20)]
             assert np.isfinite(outputs).all()
             result[f"plastic {normalization} {activation}"] = digest(*outputs, *policy.weights())
-    settings = PolicyConfig("hebbian", HebbianConfig(hidden=(8,), convolutions=True))
+    settings = PolicyConfig("hebbian", HebbianSettings(hidden=(8,), convolutions=True))
     policy = make_policy(settings, Interface(96 * 96 * 3, 3, True))
     policy.load(policy.initial_parameters(SEED))
     policy.reset(SEED)
@@ -213,7 +216,7 @@ def computed():
         result[f"lsh batch {shared}"] = digest(attend(hashed, queries, values, given, stream.limits).out)
     h = normals(SEED, Purpose.INITIAL_H, 9_000)
     fitness = np.float64(normals(SEED, Purpose.INITIAL_H, 40, 1))
-    for name in OPTIMIZERS:
+    for name in OPTIMIZERS.built_in:
         for shaping in SHAPINGS:
             strategy = Strategy(
                 Noise("gaussian", SEED), 40, Decay(0.1, 0.99), Decay(0.05, 0.99), make_optimizer(name), shaping, 0.01
@@ -221,7 +224,7 @@ def computed():
             state = strategy.start(h)
             for _ in range(5):
                 state = strategy.tell(state, fitness)
-            result[f"tell {name} {shaping}"] = digest(state.h, *state.moments.values())
+            result[f"tell {name} {shaping}"] = digest(state.h, *state.vectors.values())
             result[f"mean square {name} {shaping}"] = mean_square([state.h]).hex()
     return result
 """

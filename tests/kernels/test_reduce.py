@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from esd.evolution.noise import Purpose, normals
-from esd.evolution.openai_es import euclidean_norm, mean_square
+from esd.evolution.vectors import euclidean_norm, mean_square
 from esd.kernels.reduce import REDUCTION_BLOCK, block_sums_of_squares, in_order
 
 B = 4096

@@ -12,10 +12,11 @@ import torch
 from esd.config.identity import differences_that_matter, identity
 from esd.config.settings import Config
 from esd.config.tables import parse
-from esd.episodes.evaluator import make_evaluator
 from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
+from esd.evolution.state import make_strategy
 from esd.lockstep.device import MEMBERS_ON_CUDA, device_of, resolved
+from esd.problems.episodes import make_player
 from esd.run.folder import RunFolder
 from esd.training.plan import TrainRequest, make_plan
 from tests.commands.shell import TINY, esd
@@ -178,4 +179,4 @@ def test_more_members_than_memory_holds_are_told_in_one_line() -> None:
     with pytest.raises(
         UsageError, match=r"batch_members = 1000000000: .* memory of cpu; take fewer"
     ):
-        make_evaluator(config, Rollout(config), 1, 0)
+        make_player(Rollout(config), make_strategy(config), 1, 0)

@@ -11,16 +11,18 @@ import pytest
 import torch
 
 from esd.config.settings import Config
+from esd.episodes import canary
 from esd.episodes.environments import EpisodeSeeds
-from esd.episodes.evaluator import OneByOne, Task, make_evaluator
+from esd.episodes.evaluator import OneByOne, Task
 from esd.episodes.rollout import Rollout
 from esd.errors import RunError, UsageError
+from esd.evolution.canary import Canary
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import RETURNS, WRITERS, Records, Status
 from esd.evolution.state import RunState, make_strategy, start
 from esd.lockstep import policies
 from esd.lockstep.evaluator import Lockstep
-from esd.training import canary
+from esd.problems.episodes import make_player
 from tests.helpers.configs import of_table, small
 
 MEMBERS, CENTERS = 12, 3
@@ -62,7 +64,7 @@ def state_of(config: Config, rollout: Rollout, generation: int = 3) -> RunState:
     seen = ObservationStatistics(7.0, np.full(size, 1.5), np.full(size, 6.0))
     return RunState(
         type(begun.evolution)(
-            generation, begun.h, begun.evolution.moments, begun.evolution.scalars
+            generation, begun.h, begun.evolution.vectors, begun.evolution.scalars
         ),
         seen if size else begun.observations,
     )
@@ -72,9 +74,9 @@ def filled(
     config: Config, slots: int, rows: Iterable[int] | None = None, ranks: int = 1
 ) -> Records:
     """Records of some rows, with so many slots; 0: one after the other."""
-    rollout = Rollout(config)
     config = with_slots(config, slots)
-    evaluator = make_evaluator(config, rollout, ranks, 0)
+    rollout = Rollout(config)
+    evaluator = make_player(rollout, make_strategy(config), ranks, 0)
     assert isinstance(evaluator, Lockstep if slots else OneByOne)
     records = Records(MEMBERS, CENTERS, rollout.observation_size, len(rollout.variants))
     wanted = range(MEMBERS + CENTERS) if rows is None else rows
@@ -129,7 +131,9 @@ def test_a_row_is_the_same_bits_alone_first_last_and_among_others(
 def test_a_modules_slot_is_decided_by_its_row_since_bits_may_depend_on_it() -> None:
     for policy, expected in ((MODULE, {2: 6, 3: 3}), ({"hidden": [6]}, {2: 6, 0: 2, 3: 3})):
         config = of_table(env=PENDULUM, policy=policy)
-        lockstep = Lockstep(with_slots(config, 4), Rollout(config), 1, torch.device("cpu"))
+        lockstep = Lockstep(
+            Rollout(with_slots(config, 4)), make_strategy(config), 1, torch.device("cpu")
+        )
         waiting = [Task(row, row, []) for row in (6, 2, 3, 7, 1)]
         placed = lockstep._placed(waiting, {1: None})  # type: ignore[dict-item]
         assert {slot: task.row for slot, task in placed.items()} == expected
@@ -138,8 +142,8 @@ def test_a_modules_slot_is_decided_by_its_row_since_bits_may_depend_on_it() -> N
 
 def test_an_evaluator_forgets_the_generation_before() -> None:
     config = CONFIGS["several episodes, normalized, a penalty"]
-    rollout = Rollout(config)
-    evaluator = make_evaluator(with_slots(config, 4), rollout, 1, 0)
+    rollout = Rollout(with_slots(config, 4))
+    evaluator = make_player(rollout, make_strategy(config), 1, 0)
     begun = state_of(config, rollout)
     later = RunState(begun.evolution, ObservationStatistics(9.0, np.ones(3), np.full(3, 11.0)))
     tables = []
@@ -181,11 +185,13 @@ def test_an_error_in_an_environment_names_its_row() -> None:
     assert error.value.__notes__ == ["while evaluating row 9 of generation 3"]
 
 
-def canary_of(config: Config) -> canary.Canary:
+def canary_of(config: Config) -> Canary:
     """What a start would compare."""
     rollout = Rollout(config)
-    evaluator = make_evaluator(config, rollout, 1, 0)
-    return canary.compute(config, rollout, evaluator, rollout.policy.initial_parameters(0))
+    evaluator = make_player(rollout, make_strategy(config), 1, 0)
+    return canary.compute(
+        rollout, make_strategy(config), evaluator, rollout.policy.initial_parameters(0)
+    )
 
 
 @pytest.mark.parametrize("policy", [MODULE, {"hidden": [6]}], ids=["a module", "hebbian"])
@@ -225,7 +231,7 @@ def test_a_rehearsal_is_played_in_every_way_that_could_matter() -> None:
     for policy, expected in ((MODULE, 2), ({"hidden": [6]}, 3)):
         config = with_slots(of_table(env=PENDULUM, policy=policy), 4)
         rollout = Rollout(config)
-        evaluator = make_evaluator(config, rollout, 1, 0)
+        evaluator = make_player(rollout, make_strategy(config), 1, 0)
         outcomes = evaluator.rehearse(state_of(config, rollout), 1, [EpisodeSeeds(1, 2)], 9)
         assert len(outcomes) == expected
         assert {o.steps for o in outcomes} == {9}

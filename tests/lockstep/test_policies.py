@@ -9,25 +9,29 @@ import numpy as np
 import pytest
 import torch
 
-from esd.config.policies import ACTIVATIONS, INITIAL_WEIGHTS, NORMALIZATIONS, RULES
 from esd.config.settings import Config
 from esd.config.tables import parse
 from esd.errors import UsageError
 from esd.evolution.layout import Layout
 from esd.lockstep.policies import BatchPolicy, make_batch_policy, unpacked
 from esd.policies.base import Interface, Policy
+from esd.policies.hebbian import RULE_COEFFICIENTS, SCHEMES
+from esd.policies.perceptron import ACTIVATION_KINDS, NORMALIZATION_KINDS
 from esd.policies.registry import make_policy
 
 SLOTS, STEPS = 5, 30
 HEBBIAN: dict[str, dict[str, Any]] = {
-    **{f"rule {rule}": {"rule": rule} for rule in RULES},
+    **{f"rule {rule}": {"rule": rule} for rule in RULE_COEFFICIENTS},
     "raw outputs": {"output": "raw"},
-    **{f"rule {rule}, slow": {"rule": rule, "rate": 0.03} for rule in ("ABC", RULES[-1])},
+    **{
+        f"rule {rule}, slow": {"rule": rule, "rate": 0.03}
+        for rule in ("ABC", "ABCD_lr_D_in_and_out")
+    },
     **{
         f"{n}, {a}": {"normalization": n, "activation": a}
-        for n, a in itertools.product(NORMALIZATIONS, ACTIVATIONS)
+        for n, a in itertools.product(NORMALIZATION_KINDS, ACTIVATION_KINDS)
     },
-    **{f"{s} weights": {"initial_weights": s} for s in INITIAL_WEIGHTS},
+    **{f"{s} weights": {"initial_weights": s} for s in SCHEMES},
     **{
         f"order F, {s} weights": {"order": "F", "initial_weights": s}
         for s in ("uniform", "coevolved")
@@ -35,7 +39,7 @@ HEBBIAN: dict[str, dict[str, Any]] = {
     "no hidden layer": {"hidden": []},
     **{
         f"{n}, frozen after {k}": {"normalization": n, "freeze_after": k}
-        for n, k in itertools.product(NORMALIZATIONS, (1, 12))
+        for n, k in itertools.product(NORMALIZATION_KINDS, (1, 12))
     },
 }
 POLICIES = {
@@ -146,7 +150,10 @@ def test_a_module_agrees_within_a_tolerance_and_depends_on_nothing_but_its_slot(
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("tests.helpers.user_code:CountingPolicy", "only hebbian, static and a torch.nn.Module"),
+        (
+            "tests.helpers.user_code:CountingPolicy",
+            "only hebbian, static, a torch.nn.Module and a class",
+        ),
         ("reformer", "'reformer': can't be evaluated in lock-step; only hebbian"),
         ("gru", "'gru': can't be evaluated in lock-step; only hebbian"),
         ("tests.helpers.user_code:RecurrentModule", "memory"),

@@ -7,26 +7,47 @@ import mmap
 import time
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from mpi4py import MPI
 
+from esd.config.kinds import OPTIMIZERS
 from esd.errors import RunError
+from esd.evolution.algorithm import Algorithm
+from esd.evolution.cr_fm_nes import CRFMNES
 from esd.evolution.noise import Noise, Purpose, normals
-from esd.evolution.openai_es import Decay, Strategy, euclidean_norm
-from esd.evolution.optimizers import OPTIMIZERS, make_optimizer
+from esd.evolution.openai_es import Strategy
+from esd.evolution.optimizers import make_optimizer
+from esd.evolution.pgpe import PGPE
 from esd.evolution.records import Records, Status
+from esd.evolution.schedules import Decay
+from esd.evolution.snes import SNES
 from esd.evolution.state import RunState, advance, start
+from esd.evolution.vectors import euclidean_norm
 from esd.mpi.comm import Alone, Communicator, Ranks, agreement
 from esd.training import node_state as update
 from esd.training.node_state import NodeState, UpdateFailedError
 
 POPULATION = 6
+ALL = (
+    *OPTIMIZERS.built_in,
+    *(f"pgpe, {name}" for name in OPTIMIZERS.built_in),
+    "snes",
+    "cr_fm_nes",
+)
 
 
-def make_strategy(optimizer: str) -> Strategy:
+def make_strategy(optimizer: str) -> Algorithm:
+    """An algorithm by its name, or OpenAI-ES, or PGPE ("pgpe, adam"), with an optimizer."""
+    noise = Noise("gaussian", 3)
+    if optimizer == "snes":
+        return SNES(noise, POPULATION, 0.1)
+    if optimizer == "cr_fm_nes":
+        return CRFMNES(noise, POPULATION, 0.1)
+    if optimizer.startswith("pgpe, "):
+        made = make_optimizer(optimizer.removeprefix("pgpe, "))
+        return PGPE(noise, POPULATION, 0.1, Decay(0.05, 0.9), made, weight_decay=0.1)
     return Strategy(
         Noise("gaussian", 3),
         POPULATION,
@@ -53,7 +74,7 @@ def records_of(generation: int, observation_size: int = 2) -> Records:
     return records
 
 
-def first_state(strategy: Strategy, size: int) -> RunState:
+def first_state(strategy: Algorithm, size: int) -> RunState:
     return start(strategy, normals(1, Purpose.INITIAL_H, size), 2)
 
 
@@ -66,7 +87,7 @@ def node() -> Iterator[Communicator]:
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 3 * 4096, 300_000])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", ALL)
 def test_states_and_norms_are_those_of_one_rank_alone(
     optimizer: str, size: int, node: Communicator
 ) -> None:
@@ -82,6 +103,21 @@ def test_states_and_norms_are_those_of_one_rank_alone(
             assert step.state.sha256() == expected.sha256() == memory.state.sha256()
             assert step.h_norm == euclidean_norm(expected.h)
             assert step.update_norm == euclidean_norm(expected.h - before.h)
+
+
+@pytest.mark.mpi
+def test_more_sums_than_ranks_show_each_other_at_once_are_gathered_in_order(
+    node: Communicator,
+) -> None:
+    strategy = make_strategy("sgd")
+    memory = NodeState(node, strategy, first_state(strategy, 5 * 4096 + 1))
+    blocks = memory._blocks
+    rows = np.arange(update.ROWS * 2 + 3, dtype=np.float64)[:, None]
+    expected = 1000.0 * rows + np.arange(6)
+    for count in (1, update.ROWS, update.ROWS + 1, len(rows)):
+        gathered = memory._gather(expected[:count, blocks])
+        with agreement(node, "comparing"):
+            np.testing.assert_array_equal(gathered, expected[:count])
 
 
 @pytest.mark.mpi
@@ -108,8 +144,11 @@ def test_a_generation_without_members_changes_nothing(node: Communicator) -> Non
 
 
 @pytest.mark.mpi
-def test_a_replay_goes_on_from_any_state_by_what_followed_it(node: Communicator) -> None:
-    strategy = make_strategy("adam")
+@pytest.mark.parametrize("optimizer", ["adam", "pgpe, clipup", "snes", "cr_fm_nes"])
+def test_a_replay_goes_on_from_any_state_by_what_followed_it(
+    optimizer: str, node: Communicator
+) -> None:
+    strategy = make_strategy(optimizer)
     whole = NodeState(node, strategy, first_state(strategy, 9_000))
     entries = [(t, records_of(t)) for t in range(5)]
     whole.replay(entries[:2])
@@ -122,11 +161,12 @@ def test_a_replay_goes_on_from_any_state_by_what_followed_it(node: Communicator)
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("optimizer", ["adam", "cr_fm_nes"])
 def test_a_replay_waits_for_no_rank_that_is_late_to_leave_an_update(
-    node: Communicator, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, node: Communicator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing but the update's own meetings keeps the ranks together in a replay, and some wake up late from them."""
-    strategy = make_strategy("adam")
+    strategy = make_strategy(optimizer)
     memory = NodeState(node, strategy, first_state(strategy, 20_000))
     if node.rank == 0:
         meet = memory._meet
@@ -142,7 +182,7 @@ def test_a_replay_waits_for_no_rank_that_is_late_to_leave_an_update(
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("optimizer", ["sgd", "clipup"])
+@pytest.mark.parametrize("optimizer", ["sgd", "clipup", "pgpe, adam", "snes", "cr_fm_nes"])
 def test_a_failure_on_one_rank_is_known_to_all_of_the_node(
     optimizer: str, node: Communicator
 ) -> None:
@@ -163,7 +203,9 @@ def test_a_failure_on_one_rank_is_known_to_all_of_the_node(
 def test_a_norm_that_is_not_finite_tells_of_such_an_h_on_all_ranks(
     value: float, node: Communicator
 ) -> None:
-    strategy = replace(make_strategy("sgd"), shaping="raw")
+    strategy = Strategy(
+        Noise("gaussian", 3), POPULATION, Decay(0.1), Decay(0.05), make_optimizer("sgd"), "raw"
+    )
     state = first_state(strategy, 20_000)
     state.h[-1] = value
     step = NodeState(node, strategy, state).advance(records_of(0))
@@ -214,11 +256,12 @@ def test_an_update_allocates_no_vector_of_the_size_of_h() -> None:
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("optimizer", ["sgd", "clipup", "cr_fm_nes"])
 def test_a_long_replay_on_ranks_of_unequal_speed_is_the_run(
-    node: Communicator, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, node: Communicator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing but the update itself keeps the ranks in step: a fast one must not spoil what a slow one reads."""
-    strategy = make_strategy("sgd")
+    strategy = make_strategy(optimizer)
     expected = first_state(strategy, 3 * 4096)
     memory = NodeState(node, strategy, first_state(strategy, 3 * 4096))
     meet = NodeState._meet

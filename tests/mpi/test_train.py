@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from mpi4py import MPI
 
+from esd.config.kinds import OPTIMIZERS
 from esd.config.settings import Config
 from esd.evolution.openai_es import Strategy
-from esd.evolution.optimizers import OPTIMIZERS
 from esd.evolution.records import Records
 from esd.mpi.comm import Alone, Communicator, JobFailedError, Ranks, agreement
 from esd.training.node_state import NodeState, Step, UpdateFailedError
@@ -34,7 +34,7 @@ CASES = {
             f"env.normalize_observations={n}",
             "es.weight_decay=0.01",
         )
-        for o, n in itertools.product(OPTIMIZERS, ("true", "false"))
+        for o, n in itertools.product(OPTIMIZERS.built_in, ("true", "false"))
     },
     **{
         f"pendulum, {noise}": small("pendulum", f"es.noise={noise}")

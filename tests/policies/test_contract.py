@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esd.config.policies import RULES, PolicyConfig
+from esd.config.policies import PolicyConfig
 from esd.config.tables import parse
 from esd.policies.base import Interface, LoadsPieces, Policy
+from esd.policies.hebbian import RULE_COEFFICIENTS
 from esd.policies.registry import make_policy
 from tests.helpers.configs import REMEMBERING
 from tests.helpers.user_code import CountingPolicy
@@ -127,7 +128,7 @@ def test_the_users_class_is_really_the_users() -> None:
 
 RULES_AND_ORDERS = [
     {"kind": "hebbian", "hidden": [9], "rule": rule, "order": order}
-    for rule in RULES
+    for rule in RULE_COEFFICIENTS
     for order in ("C", "F")
 ] + [
     {"kind": "hebbian", "hidden": [9], "initial_weights": "coevolved", "order": "F"},

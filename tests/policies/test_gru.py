@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from esd.config.policies import GruConfig
 from esd.policies.base import Interface
-from esd.policies.gru import GruPolicy
+from esd.policies.gru import GruPolicy, GruSettings
 from tests.helpers.oracles.reformer import clock
 
 SEEN, ACTIONS, STEPS = 3, 2, 100
@@ -17,7 +16,7 @@ SEEN, ACTIONS, STEPS = 3, 2, 100
 @pytest.mark.parametrize("periods", [(), (4, 10)])
 @pytest.mark.parametrize("units", [1, 7, 16])
 def test_an_episode_agrees_with_torchs(units: int, periods: tuple[int, ...]) -> None:
-    policy = GruPolicy(Interface(SEEN, ACTIONS, False), GruConfig(units=units, clock=periods))
+    policy = GruPolicy(Interface(SEEN, ACTIONS, False), GruSettings(units=units, clock=periods))
     h = policy.initial_parameters(3)
     arrays = policy.layout.unpack(h)
     policy.load(h)
@@ -40,7 +39,7 @@ def test_an_episode_agrees_with_torchs(units: int, periods: tuple[int, ...]) -> 
 
 
 def test_an_infinite_observation_leaves_nothing_for_the_next_member() -> None:
-    policy = GruPolicy(Interface(SEEN, ACTIONS, True), GruConfig(head="ABCD"))
+    policy = GruPolicy(Interface(SEEN, ACTIONS, True), GruSettings(head="ABCD"))
     h = policy.initial_parameters(3)
     played = []
     for bad in (1.0, np.nan, 1.0):

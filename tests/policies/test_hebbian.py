@@ -8,16 +8,16 @@ import itertools
 import numpy as np
 import pytest
 
-from esd.config.policies import ACTIVATIONS, INITIAL_WEIGHTS, NORMALIZATIONS, RULES, HebbianConfig
 from esd.policies.base import Interface
-from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianPolicy
+from esd.policies.hebbian import RULE_COEFFICIENTS, SCHEMES, HebbianPolicy, HebbianSettings
+from esd.policies.perceptron import ACTIVATION_KINDS, NORMALIZATION_KINDS
 from tests.helpers.oracles.hebbian import HebbianOracle
 
 STEPS = 200
 
 
 def started(
-    config: HebbianConfig,
+    config: HebbianSettings,
     interface: Interface,
     seed: int = 3,
     scale: float = 1.0,
@@ -70,13 +70,13 @@ def largest_difference(
 
 
 @pytest.mark.parametrize("seed", [3, 4])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RULE_COEFFICIENTS)
 @pytest.mark.parametrize("bounded", [False, True])
 def test_every_rule_agrees_with_the_oracle_over_200_steps(
     rule: str, bounded: bool, seed: int
 ) -> None:
     """To 1e-5. Rule A amplifies roundings, in plain float32 numpy as well: there, to ten times what that is off."""
-    config = HebbianConfig(rule=rule, hidden=(24, 10))
+    config = HebbianSettings(rule=rule, hidden=(24, 10))
     policy, oracle = started(config, Interface(7, 5, bounded), seed)
     error = largest_difference(policy, oracle, 7, STEPS)
     if rule != "A":
@@ -88,12 +88,12 @@ def test_every_rule_agrees_with_the_oracle_over_200_steps(
 
 
 @pytest.mark.parametrize(
-    ("normalization", "activation"), list(itertools.product(NORMALIZATIONS, ACTIVATIONS))
+    ("normalization", "activation"), list(itertools.product(NORMALIZATION_KINDS, ACTIVATION_KINDS))
 )
 def test_every_normalization_and_activation_agrees_with_the_oracle(
     normalization: str, activation: str
 ) -> None:
-    config = HebbianConfig(hidden=(17, 33), normalization=normalization, activation=activation)
+    config = HebbianSettings(hidden=(17, 33), normalization=normalization, activation=activation)
     # unnormalized weights grow without bound, and relu or linear ones exponentially: few steps, small coefficients
     grows = normalization == "none"
     steps, scale = (20, 0.1) if grows else (STEPS, 1.0)
@@ -102,31 +102,31 @@ def test_every_normalization_and_activation_agrees_with_the_oracle(
 
 
 def test_the_network_of_the_paper_agrees_with_the_oracle() -> None:
-    policy, oracle = started(HebbianConfig(hidden=(128, 64)), Interface(28, 8, True))
+    policy, oracle = started(HebbianSettings(hidden=(128, 64)), Interface(28, 8, True))
     assert policy.layout.size == 61_440
     assert largest_difference(policy, oracle, 28, STEPS) < 1e-5
 
 
 def test_the_oracle_and_the_kernel_differ_when_the_update_is_left_out() -> None:
-    policy, oracle = started(HebbianConfig(hidden=(24, 10)), Interface(7, 5, False))
+    policy, oracle = started(HebbianSettings(hidden=(24, 10)), Interface(7, 5, False))
     oracle.update = lambda: None  # type: ignore[method-assign]
     assert largest_difference(policy, oracle, 7, 3) > 1e-2
 
 
 def test_raw_outputs_are_what_the_rule_sees_and_the_world_squashes_them() -> None:
-    config = HebbianConfig(hidden=(8,), output="raw", rate=0.1)
+    config = HebbianSettings(hidden=(8,), output="raw", rate=0.1)
     policy, oracle = started(config, Interface(4, 3, True))
     assert not policy.squashed
     assert largest_difference(policy, oracle, 4, 40) < 1e-4  # of outputs up to 10
-    squashing = HebbianPolicy(Interface(4, 3, True), HebbianConfig(hidden=(8,)))
+    squashing = HebbianPolicy(Interface(4, 3, True), HebbianSettings(hidden=(8,)))
     assert squashing.squashed
     logits = HebbianPolicy(Interface(4, 3, False), config)
     assert not logits.squashed
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RULE_COEFFICIENTS)
 def test_a_rate_scales_every_change_of_every_rule(rule: str) -> None:
-    config = HebbianConfig(hidden=(8,), rule=rule, rate=0.02, initial_weights="uniform_wide")
+    config = HebbianSettings(hidden=(8,), rule=rule, rate=0.02, initial_weights="uniform_wide")
     policy, oracle = started(config, Interface(4, 3, True))
     assert largest_difference(policy, oracle, 4, 40) < 1e-5
     whole, _ = started(dataclasses.replace(config, rate=1.0), Interface(4, 3, True))
@@ -134,15 +134,15 @@ def test_a_rate_scales_every_change_of_every_rule(rule: str) -> None:
 
 
 @pytest.mark.parametrize("freeze_after", [1, 3, STEPS])
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATION_KINDS)
 def test_frozen_plasticity_agrees_with_the_oracle(normalization: str, freeze_after: int) -> None:
-    config = HebbianConfig(hidden=(9,), normalization=normalization, freeze_after=freeze_after)
+    config = HebbianSettings(hidden=(9,), normalization=normalization, freeze_after=freeze_after)
     policy, oracle = started(config, Interface(4, 2, False), scale=0.1)
     steps = 20 if normalization == "none" else STEPS
     assert largest_difference(policy, oracle, 4, steps) < 1e-5
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATION_KINDS)
 @pytest.mark.parametrize("freeze_after", [1, 4])
 def test_the_updates_of_the_first_steps_are_made_and_later_ones_are_not(
     normalization: str, freeze_after: int
@@ -150,7 +150,7 @@ def test_the_updates_of_the_first_steps_are_made_and_later_ones_are_not(
     frozen, free = (
         HebbianPolicy(
             Interface(4, 2, False),
-            HebbianConfig(hidden=(9,), normalization=normalization, freeze_after=k),
+            HebbianSettings(hidden=(9,), normalization=normalization, freeze_after=k),
         )
         for k in (freeze_after, 0)
     )
@@ -175,7 +175,7 @@ def test_the_updates_of_the_first_steps_are_made_and_later_ones_are_not(
 @pytest.mark.parametrize("normalization", ["max", "l2"])
 def test_weights_are_normalized_after_every_update(normalization: str) -> None:
     policy, _ = started(
-        HebbianConfig(hidden=(9,), normalization=normalization), Interface(4, 2, False)
+        HebbianSettings(hidden=(9,), normalization=normalization), Interface(4, 2, False)
     )
     for _ in range(3):
         policy.act(np.ones(4, np.float32))
@@ -185,7 +185,7 @@ def test_weights_are_normalized_after_every_update(normalization: str) -> None:
 
 
 def test_there_is_no_update_before_the_first_forward_pass() -> None:
-    policy, oracle = started(HebbianConfig(hidden=(9,)), Interface(4, 2, False))
+    policy, oracle = started(HebbianSettings(hidden=(9,)), Interface(4, 2, False))
     before = [w.copy() for w in policy.weights()]
     policy.act(np.ones(4, np.float32))
     for old, new in zip(before, policy.weights(), strict=True):
@@ -194,7 +194,7 @@ def test_there_is_no_update_before_the_first_forward_pass() -> None:
 
 
 def test_zero_weights_and_zero_coefficients_are_not_divided_by_zero() -> None:
-    config = HebbianConfig(hidden=(6,), initial_weights="zeros")
+    config = HebbianSettings(hidden=(6,), initial_weights="zeros")
     policy = HebbianPolicy(Interface(4, 2, False), config)
     policy.load(np.zeros(policy.layout.size, np.float32))
     policy.reset(0)
@@ -202,11 +202,11 @@ def test_zero_weights_and_zero_coefficients_are_not_divided_by_zero() -> None:
         np.testing.assert_array_equal(policy.act(np.ones(4, np.float32)), 0.0)
 
 
-@pytest.mark.parametrize("scheme", INITIAL_WEIGHTS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_scheme_of_initial_weights_has_its_scale_and_is_drawn_per_episode(
     scheme: str,
 ) -> None:
-    config = HebbianConfig(hidden=(64,), initial_weights=scheme)
+    config = HebbianSettings(hidden=(64,), initial_weights=scheme)
     policy = HebbianPolicy(Interface(50, 20, False), config)
     policy.load(policy.initial_parameters(1))
 
@@ -236,7 +236,7 @@ def test_every_scheme_of_initial_weights_has_its_scale_and_is_drawn_per_episode(
 
 
 def test_coevolved_weights_are_part_of_h() -> None:
-    config = HebbianConfig(hidden=(6,), initial_weights="coevolved", rule="A")
+    config = HebbianSettings(hidden=(6,), initial_weights="coevolved", rule="A")
     policy = HebbianPolicy(Interface(4, 2, False), config)
     assert policy.layout.size == 2 * (24 + 12)
     h = policy.initial_parameters(0)
@@ -251,7 +251,7 @@ def test_order_f_and_c_describe_the_same_network(initial_weights: str) -> None:
     outputs = []
     policies = [
         HebbianPolicy(
-            interface, HebbianConfig(hidden=(7,), order=order, initial_weights=initial_weights)
+            interface, HebbianSettings(hidden=(7,), order=order, initial_weights=initial_weights)
         )
         for order in ("C", "F")
     ]
@@ -268,7 +268,7 @@ def test_order_f_and_c_describe_the_same_network(initial_weights: str) -> None:
 
 
 def test_uniform_coefficients_lie_within_one() -> None:
-    policy = HebbianPolicy(Interface(5, 3, False), HebbianConfig(coefficients="uniform"))
+    policy = HebbianPolicy(Interface(5, 3, False), HebbianSettings(coefficients="uniform"))
     h = policy.initial_parameters(0)
     assert np.abs(h).max() <= 1.0
     assert h.std() == pytest.approx(1 / 3**0.5, rel=0.05)
@@ -277,7 +277,7 @@ def test_uniform_coefficients_lie_within_one() -> None:
 @pytest.mark.parametrize("normalization", ["max", "l2", "none"])
 def test_an_infinite_observation_leaves_nothing_for_the_next_member(normalization: str) -> None:
     """Law 1: padding and factors are memory, too."""
-    settings = HebbianConfig(hidden=(4,), normalization=normalization)
+    settings = HebbianSettings(hidden=(4,), normalization=normalization)
     fresh, used = (HebbianPolicy(Interface(3, 2, True), settings) for _ in range(2))
     h = fresh.initial_parameters(0)
     play(used, h, np.float32([np.inf, 1.0, 1.0]))
@@ -285,10 +285,10 @@ def test_an_infinite_observation_leaves_nothing_for_the_next_member(normalizatio
     np.testing.assert_array_equal(play(used, h, ones), play(fresh, h, ones))
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if "lr" in rule])
+@pytest.mark.parametrize("rule", [rule for rule in RULE_COEFFICIENTS if "lr" in rule])
 def test_an_infinite_eta_leaves_nothing_for_the_next_member(rule: str) -> None:
     """Law 1: neither in the coefficients that the rule lacks."""
-    settings = HebbianConfig(hidden=(4,), rule=rule)
+    settings = HebbianSettings(hidden=(4,), rule=rule)
     fresh, used = (HebbianPolicy(Interface(3, 2, True), settings) for _ in range(2))
     h, ones = fresh.initial_parameters(0), np.ones(3, np.float32)
     overflown = h.copy()

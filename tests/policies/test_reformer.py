@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esd.config.policies import HebbianConfig, ReformerConfig
 from esd.policies.base import Interface
-from esd.policies.hebbian import HebbianPolicy
+from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 from esd.policies.recurrent import RememberingPolicy
-from esd.policies.reformer import ReformerPolicy
+from esd.policies.reformer import ReformerPolicy, ReformerSettings
 from tests.helpers.oracles import reformer as oracle
 
 SEEN, ACTIONS, STEPS = 3, 2, 200
-SMALL = ReformerConfig(width=6, head_size=5, clock=(4, 64), hashes=2, buckets=8)
+SMALL = ReformerSettings(width=6, head_size=5, clock=(4, 64), hashes=2, buckets=8)
 SETTINGS = {
     "as it is": SMALL,
     "shared keys": dataclasses.replace(SMALL, keys="shared"),
@@ -27,7 +26,7 @@ SETTINGS = {
     "no clock, many buckets": dataclasses.replace(SMALL, clock=(), buckets=96, hashes=5),
     "beyond cap and capacity": dataclasses.replace(SMALL, cap=3, capacity=40, buckets=4),
     "full attention beyond capacity": dataclasses.replace(SMALL, attention="full", capacity=30),
-    "all of it": ReformerConfig(
+    "all of it": ReformerSettings(
         width=18,
         blocks=3,
         heads=2,
@@ -43,7 +42,7 @@ SETTINGS = {
 
 
 def started(
-    settings: ReformerConfig, seed: int = 1, bounded: bool = False
+    settings: ReformerSettings, seed: int = 1, bounded: bool = False
 ) -> tuple[ReformerPolicy, dict[str, np.ndarray]]:
     """A policy with random parameters (small ones where all begin at zero), and its arrays."""
     policy = ReformerPolicy(Interface(SEEN, ACTIONS, bounded), settings)
@@ -136,7 +135,9 @@ def test_a_closed_gate_writes_nothing_and_an_open_one_everything() -> None:
 
 def test_it_recalls_what_was_seen_a_fixed_time_ago() -> None:
     """By hand: queries are the clock of three steps before, keys the clock, values the observation."""
-    settings = ReformerConfig(width=SEEN + 2, head_size=SEEN + 2, clock=(16,), buckets=8, hashes=2)
+    settings = ReformerSettings(
+        width=SEEN + 2, head_size=SEEN + 2, clock=(16,), buckets=8, hashes=2
+    )
     policy = ReformerPolicy(Interface(SEEN, SEEN, False), settings)
     eye = np.eye(SEEN + 2, dtype=np.float32)
     clock, observed = np.zeros_like(eye), np.zeros_like(eye)
@@ -175,7 +176,7 @@ def test_a_plastic_head_is_the_hebbian_policy_behind_the_streams() -> None:
     policy, arrays = started(settings, bounded=True)
     features = 2 * SMALL.width + 1
     alone = HebbianPolicy(
-        Interface(features, ACTIONS, True), HebbianConfig(hidden=(), rule="ABCD_lr", rate=0.5)
+        Interface(features, ACTIONS, True), HebbianSettings(hidden=(), rule="ABCD_lr", rate=0.5)
     )
     head = {n.removeprefix("head."): a for n, a in arrays.items() if n.startswith("head.")}
     alone.load(alone.layout.pack(head))
@@ -257,7 +258,7 @@ def test_at_first_matrices_are_perpendicular_biases_zero_and_keys_like_queries(
 
 def test_at_first_angles_are_kept_where_there_is_room_for_them() -> None:
     """Embedding, queries and keys of observations have their products; so what is alike is recalled."""
-    settings = ReformerConfig(width=8, head_size=16, clock=(4,), keys="own")
+    settings = ReformerSettings(width=8, head_size=16, clock=(4,), keys="own")
     policy = ReformerPolicy(Interface(SEEN, ACTIONS, False), settings)
     arrays = policy.layout.unpack(policy.initial_parameters(4))
     seen = np.random.default_rng(0).standard_normal((20, SEEN + 2))

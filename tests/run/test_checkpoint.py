@@ -55,7 +55,7 @@ def test_the_hash_of_a_state_covers_every_part_of_it() -> None:
     others = [
         RunState(dataclasses.replace(e, generation=8), o),
         RunState(dataclasses.replace(e, h=e.h + np.float32(1e-7)), o),
-        RunState(dataclasses.replace(e, moments={"first_moment": -e.moments["first_moment"]}), o),
+        RunState(dataclasses.replace(e, vectors={"first_moment": -e.vectors["first_moment"]}), o),
         RunState(dataclasses.replace(e, scalars={**e.scalars, "sigma": 0.2}), o),
         RunState(e, dataclasses.replace(o, count=13.0)),
         RunState(e, dataclasses.replace(o, sums=o.sums + 1e-12)),

@@ -1,7 +1,7 @@
 """Runs that the first version of esd has written go on, and end in the h that it would have ended in.
 
-``tests/data/runs_of_version_1`` holds runs of six generations that were stopped after three: every kind of policy, and an
-optimizer of every sort. Their environments are compiled in strict arithmetic, so their bits are the same everywhere.
+``tests/data/runs_of_version_1`` holds runs of six generations that were stopped after three: every kind of policy, and
+an optimizer of every sort. Their environments are compiled in strict arithmetic, so their bits are the same everywhere.
 """
 
 from __future__ import annotations

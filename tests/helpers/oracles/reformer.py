@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.policies import ReformerConfig
+from esd.policies.reformer import ReformerSettings
 from tests.helpers.oracles import lsh
 
 Float32s = npt.NDArray[np.float32]
@@ -47,7 +47,7 @@ def normalized(x: Float64s) -> Float64s:
 
 
 def attention(
-    arrays: Mapping[str, Float32s], settings: ReformerConfig, block: int, read: Float64s
+    arrays: Mapping[str, Float32s], settings: ReformerSettings, block: int, read: Float64s
 ) -> Float64s:
     """What all heads of a block remember, [steps, heads · head size]."""
     steps, size = len(read), settings.head_size
@@ -87,7 +87,7 @@ def attention(
 
 
 def streams(
-    arrays: Mapping[str, Float32s], settings: ReformerConfig, observations: Float32s
+    arrays: Mapping[str, Float32s], settings: ReformerSettings, observations: Float32s
 ) -> Float64s:
     """Both streams behind the last block, side by side, [steps, 2 · width]."""
     time = clock(len(observations), settings.clock)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from esd.config.settings import Config
+from esd.episodes.canary import compute
 from esd.episodes.evaluator import OneByOne
 from esd.episodes.rollout import Rollout
-from esd.training.canary import compute
+from esd.evolution.state import make_strategy
 from tests.helpers.configs import REMEMBERING, of_table, remembering
 
 CART_POLE = {"id": "CartPole-v1"}
@@ -26,7 +27,8 @@ def of_this_machine(config: Config) -> str:
     """The canary, as a run's journal keeps it."""
     rollout = Rollout(config)
     h0 = rollout.policy.initial_parameters(config.seed)
-    return compute(config, rollout, OneByOne(config, rollout), h0).cpu
+    algorithm = make_strategy(config)
+    return compute(rollout, algorithm, OneByOne(rollout, algorithm), h0).cpu
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -1,0 +1,1 @@
+"""The public Python API; ``esd`` itself offers its names."""

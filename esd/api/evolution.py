@@ -1,0 +1,224 @@
+"""Ask and tell, for a loop of one's own: ``esd.Evolution``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.api.ranks import failures_raised, ranks
+from esd.config.identity import identity
+from esd.config.tables import parse
+from esd.errors import RunError, UsageError
+from esd.evolution.layout import Layout
+from esd.evolution.records import Records, Status
+from esd.evolution.state import make_strategy, start
+from esd.mpi.comm import agreement, sum_or_fail
+from esd.mpi.team import Team
+from esd.run import checkpoint
+from esd.run.checkpoint import Checkpoint
+from esd.training.node_state import NodeState, UpdateFailedError
+
+Float32s = npt.NDArray[np.float32]
+Parameters = Float32s | dict[str, Float32s]
+SIGNS = {"maximize": 1.0, "minimize": -1.0}
+
+
+class Evolution:
+    """Evolves parameters in a loop of one's own, on one process or on all ranks of mpirun.
+
+    ::
+
+        evolution = esd.Evolution(np.zeros(20), direction="minimize", population=32, sigma=0.5)
+        for generation in range(300):
+            evolution.tell([np.sum(x**2) for x in evolution.ask()])
+        print(evolution.center)
+
+    Under ``mpirun -n 4 python my_script.py`` the same lines share the work: ``ask`` gives every rank its share of the
+    members, and ``tell`` exchanges one number per member. The parameters are the same bits on any number of ranks.
+
+    Args:
+        initial: the parameters to begin with: an array, or named arrays. Kept as float32.
+        direction: "maximize" or "minimize".
+        population: members per generation, an even number.
+        seed: of the perturbations, 0 to 2⁶⁴ − 1.
+        algorithm: a name of ``esd list algorithms``.
+        settings: of [es] in an experiment, such as ``sigma=0.1`` or ``optimizer="adam"`` (``esd list settings``).
+
+    Attributes:
+        population: members per generation.
+        members: numbers of the members that this rank evaluates.
+
+    Raises:
+        UsageError: if an argument or a setting is wrong.
+    """
+
+    def __init__(
+        self,
+        initial: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+        *,
+        direction: str,
+        population: int = 128,
+        seed: int = 0,
+        algorithm: str = "openai_es",
+        **settings: Any,
+    ) -> None:
+        """Share the initial parameters among the ranks of each node."""
+        if direction not in SIGNS:
+            raise UsageError(f"direction = {direction!r}: expected 'maximize' or 'minimize'")
+        self._sign = SIGNS[direction]
+        self._config = parse(
+            {
+                "seed": seed,
+                "population": population,
+                "es": {"algorithm": algorithm, **settings},
+            },
+            "esd.Evolution",
+        )
+        arrays = {name: _float32s(name, value) for name, value in _named(initial).items()}
+        self._single = not isinstance(initial, Mapping)
+        self._layout = Layout({name: array.shape for name, array in arrays.items()})
+        self._algorithm = make_strategy(self._config)
+        self.population = population
+        with failures_raised(), contextlib.ExitStack() as opened:
+            self._comm = ranks()
+            team = opened.enter_context(Team(self._comm))
+            with agreement(self._comm, "sharing the parameters"):
+                state = start(self._algorithm, self._layout.pack(arrays), 0)
+                self._memory = NodeState(team.node, self._algorithm, state)
+            self._node = team.node
+            self._opened = opened.pop_all()
+        self.members = list(range(self._comm.rank, population, self._comm.size))
+
+    @property
+    def generation(self) -> int:
+        """The number of updates made."""
+        return self._memory.state.generation
+
+    @property
+    def center(self) -> Parameters:
+        """The evolved parameters, a copy."""
+        return self._shaped(self._memory.state.h.copy())
+
+    def ask(self) -> list[Parameters]:
+        """The parameters of this rank's members, in the order of ``members``; float32, new arrays."""
+        return [self.parameters(member) for member in self.members]
+
+    def parameters(self, member: int) -> Parameters:
+        """The parameters of one member, where all of a rank's together are too much memory."""
+        h = self._memory.state.h
+        evolution = self._memory.state.evolution
+        return self._shaped(self._algorithm.ask(evolution, member, np.empty_like(h)))
+
+    def tell(self, values: Sequence[float] | npt.NDArray[Any]) -> None:
+        """Exchange what the members are worth, and make one update.
+
+        Args:
+            values: of this rank's members, in the order of ``members``. NaN or infinite: that member ranks worst.
+
+        Raises:
+            UsageError: if there is not one number per member.
+            RunError: if the update made the parameters NaN or infinite.
+        """
+        with failures_raised():
+            records = Records(self.population, 0, 0)
+            error: Exception | None = None
+            try:
+                self._write(records, values)
+            except UsageError as wrong:
+                error = wrong
+            what = f"the exchange of generation {self.generation}"
+            sum_or_fail(self._comm, records.table.reshape(-1), error, what)
+            try:
+                step = self._memory.advance(records)
+            except UpdateFailedError as failure:
+                raise RunError(f"the update of generation {self.generation} failed") from failure
+        if not np.isfinite(step.h_norm):
+            raise RunError(
+                f"generation {self.generation - 1}: the update made the parameters infinite or NaN; use a smaller "
+                "learning_rate, or shaping other than 'raw'"
+            )
+
+    def _write(self, records: Records, values: Sequence[float] | npt.NDArray[Any]) -> None:
+        """Fill this rank's rows."""
+        try:
+            told = np.asarray(values, np.float64)
+        except (TypeError, ValueError) as wrong:
+            raise UsageError(f"tell: expected numbers, one per member ({wrong})") from wrong
+        if told.shape != (len(self.members),):
+            raise UsageError(
+                f"tell: values have shape {told.shape}, expected ({len(self.members)},): one number for each of "
+                "this rank's members"
+            )
+        for member, value in zip(self.members, told.tolist(), strict=True):
+            status = Status.DONE if np.isfinite(value) else Status.NOT_FINITE
+            records.write(member, returns=[self._sign * value], steps=1, episodes=1, status=status)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the whole state (parameters, moments, generation) as a safetensors file; rank 0 writes.
+
+        Raises:
+            RunError: if it can't be written.
+        """
+        with failures_raised(), agreement(self._comm, "saving"):
+            if self._comm.rank == 0:
+                state = self._memory.state
+                checkpoint.save(Path(path), Checkpoint(identity(self._config), state))
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Go on from a state that ``save`` has written with the same settings.
+
+        Raises:
+            UsageError: if there is no such file, or it belongs to other settings.
+        """
+        with failures_raised(), agreement(self._comm, "loading"):
+            loaded = checkpoint.load(Path(path))
+            if (
+                loaded.identity != identity(self._config)
+                or loaded.state.h.size != self._layout.size
+            ):
+                raise UsageError(
+                    f"{path}: was saved with other settings; build esd.Evolution with the same arguments"
+                )
+            self._memory = NodeState(self._node, self._algorithm, loaded.state)
+
+    def close(self) -> None:
+        """Free what the ranks of a node share; every rank has to call it. Also at the end of a ``with`` block."""
+        self._opened.close()
+
+    def __enter__(self) -> Evolution:
+        """Close at the end of the block."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close, unless an error has left the other ranks elsewhere."""
+        if error[0] is None:
+            self.close()
+
+    def _shaped(self, h: Float32s) -> Parameters:
+        """As the user gave them: an array, or named ones."""
+        arrays = self._layout.unpack(h)
+        return arrays[""] if self._single else arrays
+
+
+def _named(initial: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> Mapping[str, npt.ArrayLike]:
+    """Named arrays; a single one has an empty name."""
+    return initial if isinstance(initial, Mapping) else {"": initial}
+
+
+def _float32s(name: str, value: npt.ArrayLike) -> Float32s:
+    """An array of finite float32 numbers."""
+    try:
+        array = np.asarray(value, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"initial{name and f' {name!r}'}: expected an array of numbers ({error})"
+        ) from error
+    if not array.size or not np.isfinite(array).all():
+        raise UsageError(f"initial{name and f' {name!r}'}: expected finite numbers, at least one")
+    return array

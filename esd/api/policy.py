@@ -1,0 +1,92 @@
+"""A trained policy that acts in an environment of one's own: ``esd.Policy``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from esd.config.settings import Config
+from esd.episodes.environments import make_environment
+from esd.episodes.spaces import ActionDecoder, ObservationFlattener
+from esd.errors import RunError, UsageError, nearest
+from esd.evolution.state import RunState
+from esd.kernels import actions
+from esd.policies.base import Interface
+from esd.policies.registry import make_policy
+
+
+class Policy:
+    """A policy with evolved parameters; made by ``Run.policy``.
+
+    ::
+
+        policy = esd.Run("runs/cartpole-s0").policy()
+        observation, _ = environment.reset(seed=7)
+        policy.reset(seed=7)
+        action = policy.act(observation)
+
+    Attributes:
+        observation_space: what ``act`` takes.
+        action_space: what ``act`` returns.
+    """
+
+    def __init__(self, config: Config, state: RunState, variant: str = "") -> None:
+        """Build the policy of a config with the parameters of a state."""
+        env = config.env
+        if variant:
+            names = {each.name: each for each in env.variants}
+            if variant not in names:
+                known = nearest(variant, list(names)) if names else "the run has no variants"
+                raise UsageError(f"variant = {variant!r}: no such variant, {known}")
+            chosen = names[variant]
+        else:
+            chosen = env.trained[0]
+        one = env.of_variant(chosen)
+        environment = make_environment(one)
+        self.observation_space: gymnasium.Space[Any] = environment.observation_space
+        self.action_space: gymnasium.Space[Any] = environment.action_space
+        environment.close()
+        self._observe = ObservationFlattener(self.observation_space, one.id)
+        self._decode = ActionDecoder(self.action_space, one.id)
+        interface = Interface(self._observe.size, self._decode.size, self._decode.bounded)
+        self._policy = make_policy(config.policy, interface)
+        if self._policy.layout.size != state.h.size:
+            raise UsageError(
+                f"env.id = {one.id!r}: its policy has {self._policy.layout.size} parameters, but the run evolved "
+                f"{state.h.size}: the environment's observations or actions have changed"
+            )
+        self._decode.outputs_are_squashed(self._policy.squashed)
+        self._scale = state.observations.scale() if state.observations.size else None
+        self._unused_sums = np.zeros((2, self._observe.size))
+        self._policy.load(state.h)
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode: forget the last one, and draw new initial weights if the policy starts from random ones.
+
+        Args:
+            seed: 0 to 2⁶⁴ − 1; the same seed gives the same weights.
+        """
+        self._policy.reset(seed)
+
+    def act(self, observation: Any) -> Any:
+        """Map an observation to an action; a policy that learns also learns from it.
+
+        Args:
+            observation: an element of ``observation_space``.
+
+        Returns:
+            An element of ``action_space``.
+
+        Raises:
+            RunError: if the policy's outputs are not finite.
+        """
+        flat = self._observe(observation)
+        if self._scale is not None:
+            actions.observe(flat, *self._scale, *self._unused_sums)
+        action = self._decode(self._policy.act(flat))
+        if action is None:
+            raise RunError("the policy's outputs are NaN or infinite: its weights overflowed")
+        return action

@@ -1,0 +1,48 @@
+"""The ranks that a Python program runs on: those of mpirun, or this process alone."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
+from esd.mpi.comm import Communicator, JobFailedError, connect, exit_code_of
+
+
+@functools.cache
+def ranks() -> Communicator:
+    """All ranks of the program; under a launcher MPI is initialized by the first call.
+
+    An exception that ends one rank ends the job then: the others would wait for it until a deadline.
+
+    Raises:
+        UsageError: if the launcher and the MPI library do not belong together.
+    """
+    comm = connect()
+    if comm.size > 1:
+        before = sys.excepthook
+
+        def end_the_job(
+            kind: type[BaseException], error: BaseException, trace: TracebackType | None
+        ) -> None:
+            before(kind, error, trace)
+            comm.abort(exit_code_of(error))
+
+        sys.excepthook = end_the_job
+    return comm
+
+
+@contextlib.contextmanager
+def failures_raised() -> Iterator[None]:
+    """Raise the reason of a failure that all ranks know of on the rank where it happened.
+
+    The other ranks raise ``JobFailedError``, whose message names that rank.
+    """
+    try:
+        yield
+    except JobFailedError as failure:
+        if isinstance(failure.__cause__, Exception):
+            raise failure.__cause__ from None
+        raise

@@ -1,0 +1,160 @@
+"""A run's folder from Python: ``esd.Run``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.api.policy import Policy
+from esd.api.ranks import failures_raised, ranks
+from esd.api.settings import as_texts
+from esd.config.settings import Config
+from esd.config.tables import flatten
+from esd.errors import UsageError
+from esd.evaluation.of_run import CHECKPOINTS, evaluate_and_store, load
+from esd.evaluation.stored import summary
+from esd.evaluation.test_episodes import choose
+from esd.evolution.state import RunState
+from esd.mpi.comm import agreement
+from esd.policies.base import Interface
+from esd.problems.make import layout_and_h0
+from esd.run import metrics
+from esd.run.folder import RunFolder
+
+Float32s = npt.NDArray[np.float32]
+
+
+class Run:
+    """A run that was trained, or is being trained.
+
+    Args:
+        path: the run's folder.
+
+    Attributes:
+        path: the run's folder.
+
+    Raises:
+        UsageError: if there is no run.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        """Open a folder; nothing in it is changed."""
+        self.path = Path(path)
+        self._folder = RunFolder(self.path)
+        self._folder.require_run()
+
+    def __repr__(self) -> str:
+        return f"esd.Run({str(self.path)!r})"
+
+    @property
+    def config(self) -> Config:
+        """All settings of the run, such as ``run.config.es.sigma``."""
+        return self._folder.config()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all generations are done, or the target was reached."""
+        return self._folder.done() is not None
+
+    @property
+    def generation(self) -> int:
+        """How many updates of h are in the journal."""
+        return self._folder.journal(self.config).next_generation
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One dict per generation, as in ``metrics.jsonl``: ready for ``pandas.DataFrame(run.metrics())``."""
+        return metrics.read(self._folder.metrics_file)
+
+    def h(self, generation: int | None = None) -> Float32s:
+        """The evolved vector before a generation.
+
+        Args:
+            generation: t; h_t is rebuilt from the journal, without one episode. None: after the last generation.
+
+        Returns:
+            float32 [|h|].
+
+        Raises:
+            UsageError: if the journal has no such generation.
+        """
+        if generation is None:
+            return self._state("last").h
+        config = self.config
+        return self._folder.state_at(generation, config, self._folder.journal(config)).h
+
+    def parameters(self, generation: int | None = None) -> dict[str, Float32s]:
+        """The same as named arrays, such as ``layer0.A`` [inputs, outputs] of a Hebbian network."""
+        config = self.config
+        header = self._folder.journal(config).header
+        interface = Interface(header.observation_size, header.action_size, header.bounded)
+        layout, _ = layout_and_h0(config, interface)
+        return layout.unpack(self.h(generation))
+
+    def evaluate(
+        self,
+        *,
+        episodes: int = 100,
+        seed: int = 0,
+        variants: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
+        checkpoint: str = "best",
+        rules: str = "evolved",
+    ) -> dict[str, Any]:
+        """Play new episodes that neither training nor the choice of the best has seen. The same as ``esd eval``.
+
+        Args:
+            episodes: on each variant.
+            seed: of the test stream.
+            variants: names; all of them, seen and unseen, without any.
+            settings: changes of [env] and [policy] for these episodes, by dotted name.
+            checkpoint: "best" or "last".
+            rules: "evolved", or "random": new rules in each episode, which have not evolved.
+
+        Returns:
+            "mean", "std", "interval_95" over all episodes and, under "variants", of each variant. The evaluation is
+            also written to the run's folder.
+
+        Raises:
+            UsageError: if an argument does not fit the run.
+        """
+        with failures_raised():
+            comm = ranks()
+            with agreement(comm, "reading the run"):
+                _check(checkpoint, CHECKPOINTS, "checkpoint")
+                _check(rules, ("evolved", "random"), "rules")
+                config, state, which = load(self._folder, checkpoint, lambda text: None)
+                subject = choose(config, None, as_texts(flatten(settings or {})), variants)
+            found = evaluate_and_store(
+                comm, self._folder, subject, state, which, episodes, seed, rules, lambda *_: None
+            )
+        return summary(found)
+
+    def policy(self, checkpoint: str = "best", variant: str = "") -> Policy:
+        """The trained policy, to act in an environment of one's own.
+
+        Args:
+            checkpoint: "best" or "last".
+            variant: whose observation and action spaces it is built for; without a name the first one's.
+
+        Returns:
+            A policy whose ``reset(seed)`` begins an episode and whose ``act(observation)`` gives an action.
+
+        Raises:
+            UsageError: if the run has no such checkpoint or variant, or evolves no policy.
+        """
+        _check(checkpoint, CHECKPOINTS, "checkpoint")
+        return Policy(self.config, self._state(checkpoint), variant)
+
+    def _state(self, checkpoint: str) -> RunState:
+        return load(self._folder, checkpoint, lambda text: None)[1]
+
+
+def _check(value: str, choices: Sequence[str], name: str) -> None:
+    """Refuse what is not one of the choices."""
+    if value not in choices:
+        raise UsageError(f"{name} = {value!r}: expected one of {', '.join(map(repr, choices))}")

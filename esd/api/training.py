@@ -1,0 +1,203 @@
+"""Training from Python: ``esd.train``, ``esd.resume`` and ``esd.generations``."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from esd.api.ranks import failures_raised, ranks
+from esd.api.run import Run
+from esd.api.settings import as_texts
+from esd.commands.console import ConsoleReporter, Quiet
+from esd.config.tables import flatten
+from esd.mpi.comm import Communicator, agreement
+from esd.mpi.launch import launched
+from esd.training.commit import GenerationReport
+from esd.training.loop import prepared
+from esd.training.plan import Plan, TrainRequest, make_plan
+from esd.training.stop import StopRequest
+
+Settings = Mapping[str, Any]
+
+
+def train(
+    experiment: str | PathLike[str] | None = None,
+    *,
+    run: str | PathLike[str] | None = None,
+    seed: int | None = None,
+    generations: int | None = None,
+    settings: Settings | None = None,
+    start_from: str | PathLike[str] | None = None,
+    verbose: bool = True,
+) -> Run:
+    """Train, or go on with the run that is in the folder. The same as the command ``esd train``.
+
+    Under mpirun every rank calls it with the same arguments. Ctrl-C ends the run after the generation under way; the
+    same call goes on with it.
+
+    Args:
+        experiment: name of a shipped experiment (``esd list experiments``) or path of a TOML file. Without one: the
+            settings of the run in the folder or of ``start_from``, otherwise "cartpole".
+        run: the run's folder. Default: ``runs/<experiment>-s<seed>``.
+        seed: short for the setting "seed".
+        generations: short for the setting "generations".
+        settings: other settings, nested or by dotted name: ``{"es.sigma": 0.05}`` or ``{"es": {"sigma": 0.05}}``.
+        start_from: folder of a run whose last h is the h_0 of a new run.
+        verbose: print progress on rank 0.
+
+    Returns:
+        The run, finished or not (``Run.finished``).
+
+    Raises:
+        UsageError: if an argument or a setting is wrong; nothing was written.
+        RunError: if the run can't go on: too many members failed, or a file can't be written.
+    """
+    with failures_raised():
+        comm = ranks()
+        plan, reporter = _plan(
+            comm, experiment, run, _texts(settings, seed, generations), start_from, verbose
+        )
+        if plan.finished:
+            reporter.note(plan.finished)
+            return Run(plan.folder)
+        stop = StopRequest()
+        try:
+            if threading.current_thread() is threading.main_thread():
+                with stop.listening():
+                    _carry_out(comm, plan, stop, reporter)
+            else:  # signals reach the main thread alone
+                _carry_out(comm, plan, stop, reporter)
+        finally:
+            reporter.close()
+        return Run(plan.folder)
+
+
+def resume(
+    run: str | PathLike[str], *, settings: Settings | None = None, verbose: bool = True
+) -> Run:
+    """Go on with a run that exists.
+
+    Args:
+        run: the run's folder.
+        settings: what may change on resume, such as ``{"generations": 200}``.
+        verbose: print progress on rank 0.
+
+    Returns:
+        The run.
+
+    Raises:
+        UsageError: if there is no run in the folder, or a setting can't change.
+        RunError: see ``train``.
+    """
+    Run(run)  # refuses a folder without a run, which ``train`` would begin one in
+    return train(run=run, settings=settings, verbose=verbose)
+
+
+def generations(
+    experiment: str | PathLike[str] | None = None,
+    *,
+    run: str | PathLike[str] | None = None,
+    seed: int | None = None,
+    generations: int | None = None,
+    settings: Settings | None = None,
+    start_from: str | PathLike[str] | None = None,
+    verbose: bool = False,
+) -> Iterator[GenerationReport]:
+    """Train generation by generation; leaving the loop leaves a run that can be resumed.
+
+    ::
+
+        for generation in esd.generations("cartpole", run="runs/a"):
+            print(generation.generation, generation.center_return)
+            if generation.env_steps > 1_000_000:
+                break
+
+    Under mpirun every rank iterates, all see the same numbers, and all have to leave the loop after the same one.
+
+    Args:
+        experiment: see ``train``.
+        run: see ``train``.
+        seed: see ``train``.
+        generations: see ``train``.
+        settings: see ``train``.
+        start_from: see ``train``.
+        verbose: print progress on rank 0.
+
+    Yields:
+        Each generation in numbers, after it was written to the run's folder; nothing if the run is finished.
+
+    Raises:
+        UsageError: see ``train``.
+        RunError: see ``train``.
+    """
+    with failures_raised():
+        comm = ranks()
+        plan, reporter = _plan(
+            comm, experiment, run, _texts(settings, seed, generations), start_from, verbose
+        )
+        if plan.finished:
+            reporter.note(plan.finished)
+            return
+        try:
+            with prepared(comm, plan, StopRequest(), reporter) as carried_out:
+                for report in carried_out:
+                    text = comm.broadcast(_encoded(report), "the generation's report")
+                    if not text:  # an update failed, and the next exchange says so on all ranks
+                        continue
+                    try:
+                        yield GenerationReport(**json.loads(text))
+                    except GeneratorExit:
+                        break
+        finally:
+            reporter.close()
+
+
+def _encoded(report: GenerationReport | None) -> bytes:
+    """A report for the other ranks: a handful of numbers."""
+    return json.dumps(asdict(report)).encode() if report is not None else b""
+
+
+def _plan(
+    comm: Communicator,
+    experiment: str | PathLike[str] | None,
+    run: str | PathLike[str] | None,
+    settings: list[str],
+    start_from: str | PathLike[str] | None,
+    verbose: bool,
+) -> tuple[Plan, ConsoleReporter | Quiet]:
+    """What to do, the same on all ranks, and who reports it."""
+    reporter: ConsoleReporter | Quiet = Quiet()
+    if verbose and comm.rank == 0:
+        reporter = ConsoleReporter(launched=launched())
+    encoded = b""
+    with agreement(comm, "planning"):
+        if comm.rank == 0:
+            request = TrainRequest(
+                None if experiment is None else str(experiment),
+                None if run is None else Path(run),
+                settings,
+                start_from=None if start_from is None else Path(start_from),
+            )
+            encoded = make_plan(request, reporter.note).encode()
+    return Plan.decode(comm.broadcast(encoded, "planning")), reporter
+
+
+def _carry_out(
+    comm: Communicator, plan: Plan, stop: StopRequest, reporter: ConsoleReporter | Quiet
+) -> None:
+    with prepared(comm, plan, stop, reporter) as generations:
+        for _ in generations:
+            pass
+
+
+def _texts(settings: Settings | None, seed: int | None, generations: int | None) -> list[str]:
+    """The settings of a call as the command line has them."""
+    flat = flatten(settings or {})
+    flat |= {} if seed is None else {"seed": seed}
+    flat |= {} if generations is None else {"generations": generations}
+    return as_texts(flat)

@@ -1,0 +1,83 @@
+"""A canary: what this machine computes, as one number.
+
+Our own arithmetic is the same bits everywhere; a physics engine's may not be. At start every rank hashes a little of
+everything that h depends on (the settings, noise, h_0, the policy's outputs in short episodes and what these gave) and
+the ranks compare. Outputs are hashed bit by bit: a return that counts steps or right answers tells little of them.
+
+A run may go on on another device, so the canary that its journal keeps is always that of the compiled path on the CPU,
+which every machine has. What the player of the members makes of the same episodes is compared between ranks, and
+with the CPU if it promises the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.identity import identity
+from esd.episodes.environments import EpisodeSeeds
+from esd.episodes.evaluator import OneByOne, Player
+from esd.episodes.rollout import Rollout
+from esd.errors import RunError
+from esd.evolution.algorithm import Algorithm
+from esd.evolution.canary import Canary
+from esd.evolution.noise import Purpose
+from esd.evolution.state import start
+
+EPISODES = 2  # on each variant; the second shows whether the first leaks into it
+STEPS = 32
+
+
+def compute(
+    rollout: Rollout, algorithm: Algorithm, player: Player, h0: npt.NDArray[np.float32]
+) -> Canary:
+    """Hash what this process computes.
+
+    Raises:
+        RunError: if the same episode played twice gives two results: the environment or the policy is not a pure
+            function of its seeds, so nothing about the run could be reproduced; or if a device that promises the
+            CPU's bits has others.
+    """
+    config = rollout.config
+    state = start(algorithm, h0, rollout.observation_size)
+    perturbed = algorithm.ask(state.evolution, 1, np.empty_like(h0))
+    seeds = [
+        EpisodeSeeds.named(config.seed, Purpose.TEST_EPISODE, 0, 1, episode, variant)
+        for variant in range(len(rollout.variants))
+        for episode in range(EPISODES)
+    ]
+    alone = OneByOne(rollout, algorithm)
+    players = [alone] if isinstance(player, OneByOne) else [alone, player]
+    results = []
+    for each in players:
+        outcomes = each.rehearse(state, 1, seeds, STEPS)
+        texts = [f"{outcome.returns!r} {outcome.steps}" for outcome in outcomes]
+        other = next((text for text in texts if text != texts[0]), None)
+        if other is not None and not config.run.allow_drift:
+            raise RunError(
+                f"env.id = {config.env.id!r}: the same episodes, played several times with the same seeds, gave "
+                f"different results (returns and steps {texts[0]}, then {other}). Something leaks from one episode "
+                'into another: try env.rebuild = "always", or accept it with run.allow_drift = true'
+            )
+        results.append(texts[0])
+    outputs = hashlib.sha256()
+    outcome = rollout.play(seeds, STEPS, stepwise=True, told=outputs.update)
+    text = f"{outcome.returns!r} {outcome.steps}"
+    if rollout.compiled and text != results[0] and not config.run.allow_drift:
+        raise RunError(
+            f"env.id = {config.env.id!r}: its compiled functions and its own step are not the same environment "
+            f"(returns and steps {results[0]}, and {text}). Mend one of them, or take away env.unwrapped.compiled"
+        )
+    if player.same_bits and results[-1] != results[0] and not config.run.allow_drift:
+        raise RunError(
+            f"device = {config.device!r}: computes other bits than the CPU (returns and steps {results[-1]}, not "
+            f'{results[0]}). Take device = "cpu", or accept it with run.allow_drift = true'
+        )
+    digest = hashlib.sha256(f"{identity(config)} {results[0]}".encode())
+    digest.update(h0.astype("<f4", copy=False).data)
+    digest.update(perturbed.astype("<f4", copy=False).data)
+    digest.update(outputs.digest())
+    cpu = digest.hexdigest()[:16]
+    return Canary(cpu, hashlib.sha256(f"{cpu} {results[-1]}".encode()).hexdigest()[:16])

@@ -1,0 +1,88 @@
+"""From a run's folder to a stored evaluation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from esd.config.settings import Config
+from esd.errors import UsageError
+from esd.evaluation import stored
+from esd.evaluation.test_episodes import Subject, evaluate
+from esd.evolution.state import RunState
+from esd.mpi.comm import Communicator, agreement
+from esd.run.folder import RunFolder, Warn
+
+CHECKPOINTS = ("best", "last")
+
+
+def load(folder: RunFolder, checkpoint: str, warn: Warn) -> tuple[Config, RunState, str]:
+    """A run's settings and one of its states.
+
+    Args:
+        folder: of the run.
+        checkpoint: "best" (by the center's episodes), or "last".
+        warn: is called with a line about every damaged checkpoint.
+
+    Returns:
+        The settings, the state, and which one it is: a run that looks for no best one has its last.
+
+    Raises:
+        UsageError: if there is no such run, or no best checkpoint yet.
+    """
+    folder.require_run()
+    config = folder.config()
+    if checkpoint == "best" and not folder.best_file.exists():
+        if config.run.center_every:
+            raise UsageError(f"{folder.path}: has no best checkpoint (yet); take --checkpoint last")
+        checkpoint = "last"
+    if checkpoint == "best":
+        return config, folder.load_checkpoint(folder.best_file, config).state, checkpoint
+    path = next(iter(folder.checkpoint_files()), None)
+    if path is not None:
+        folder.load_checkpoint(path, config)
+    return config, folder.last_state(config, warn), checkpoint
+
+
+def evaluate_and_store(
+    comm: Communicator,
+    folder: RunFolder,
+    subject: Subject,
+    state: RunState,
+    checkpoint: str,
+    episodes: int,
+    seed: int,
+    rules: str,
+    report: Callable[[dict[str, Any], stored.Conditions], None],
+) -> dict[str, Any]:
+    """Play test episodes of a run and write what they gave to its folder.
+
+    Args:
+        comm: the ranks that share the episodes.
+        folder: of the run.
+        subject: what is evaluated.
+        state: of the run.
+        checkpoint: which one the state is.
+        episodes: on each variant.
+        seed: of the test stream.
+        rules: "evolved" or "random".
+        report: is called with the evaluation on rank 0, also if it can't be written: episodes are expensive.
+
+    Returns:
+        The evaluation as it is stored, on every rank.
+
+    Raises:
+        JobFailedError: on all ranks, if any failed.
+    """
+    results = evaluate(comm, subject, state, episodes, seed, rules)
+    settings = json.dumps(subject.settings, sort_keys=True)
+    conditions = stored.Conditions(checkpoint, seed, episodes, rules, settings)
+    found = stored.describe(folder, subject, state, conditions, results)
+    with agreement(comm, "writing the evaluation"):
+        if comm.rank == 0:
+            try:
+                stored.store(folder, found)
+            finally:
+                report(found, conditions)
+    return found

@@ -1,0 +1,53 @@
+"""The ranks of a job as one object: all of them, those of this node, and the queue that the node's ranks draw from.
+
+It is made from a communicator alone, so after the loss of a rank a team of the survivors is ``Team(smaller)``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import TracebackType
+
+from esd.mpi.comm import Communicator
+from esd.mpi.schedule import Schedule
+
+
+class Team:
+    """Ranks that share the work of a run. Every rank has to make its team, and to enter and leave it.
+
+    Args:
+        ranks: all of them.
+
+    Attributes:
+        ranks: all of them.
+        node: those of this machine; valid inside of the ``with`` block.
+    """
+
+    def __init__(self, ranks: Communicator) -> None:
+        """Name the ranks; nothing is exchanged yet."""
+        self.ranks = ranks
+        self.node: Communicator = ranks
+        self._closing = contextlib.ExitStack()
+
+    def __enter__(self) -> Team:
+        """Find the ranks of this node, and set up their queue."""
+        with contextlib.ExitStack() as opened:
+            self.node = opened.enter_context(self.ranks.node())
+            self._schedule = Schedule(self.ranks, self.node)
+            opened.callback(self._schedule.close)
+            self._closing = opened.pop_all()
+        return self
+
+    def rows(self, generation: int, rows: int) -> Iterator[int]:
+        """Draw rows of a generation until those of the node are gone."""
+        return self._schedule.rows(generation, rows)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Let go of the queue and of the node."""
+        return self._closing.__exit__(kind, error, traceback)

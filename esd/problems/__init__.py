@@ -1,0 +1,1 @@
+"""What is evolved: a policy in Gymnasium environments, or a function of the user's own."""

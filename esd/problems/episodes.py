@@ -1,0 +1,135 @@
+"""Episodes as a problem: a policy in Gymnasium environments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.settings import Config
+from esd.episodes import canary
+from esd.episodes.evaluator import OneByOne, Player
+from esd.episodes.rollout import Rollout
+from esd.errors import UsageError
+from esd.evolution.algorithm import Algorithm
+from esd.evolution.canary import Canary
+from esd.evolution.layout import Layout
+from esd.evolution.records import Records
+from esd.evolution.state import RunState
+from esd.policies.base import Interface
+
+Float32s = npt.NDArray[np.float32]
+
+
+class EpisodesProblem:
+    """See ``esd.problem.Problem``.
+
+    Attributes:
+        rollout: environments and policy.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Build environments and policy.
+
+        Raises:
+            UsageError: if the config asks for what doesn't exist or doesn't fit together.
+        """
+        self.rollout = Rollout(config)
+
+    @property
+    def layout(self) -> Layout:
+        """The policy's named arrays."""
+        return self.rollout.policy.layout
+
+    @property
+    def interface(self) -> Interface:
+        """The environment's sizes."""
+        return self.rollout.interface
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The trained variants' names."""
+        return self.rollout.variants
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers in an observation, if observations are normalized; otherwise 0."""
+        return self.rollout.observation_size
+
+    def initial_parameters(self, seed: int) -> Float32s:
+        """The policy's h_0."""
+        return self.rollout.policy.initial_parameters(seed)
+
+    def evaluator(self, algorithm: Algorithm, ranks: int, node_rank: int) -> EpisodesEvaluator:
+        """See ``Problem.evaluator``.
+
+        Raises:
+            UsageError: if the device is not there, or the policy can't be played in lock-step.
+        """
+        player = make_player(self.rollout, algorithm, ranks, node_rank)
+        return EpisodesEvaluator(self.rollout, algorithm, player)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.rollout.close()
+
+
+class EpisodesEvaluator:
+    """See ``esd.problems.base.Evaluator``.
+
+    Attributes:
+        player: plays the members' episodes.
+    """
+
+    def __init__(self, rollout: Rollout, algorithm: Algorithm, player: Player) -> None:
+        """Evaluate an algorithm's members with a player."""
+        self._rollout, self._algorithm, self.player = rollout, algorithm, player
+
+    def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
+        """See ``Evaluator.fill``."""
+        self.player.fill(state, rows, records)
+
+    def canary(self, h0: Float32s) -> Canary:
+        """See ``Evaluator.canary``."""
+        return canary.compute(self._rollout, self._algorithm, self.player, h0)
+
+    def close(self) -> None:
+        """Close the player; the rollout is its owner's."""
+        self.player.close()
+
+
+def make_player(rollout: Rollout, algorithm: Algorithm, ranks: int, node_rank: int) -> Player:
+    """What plays members as the config asks for it; torch is imported only for the one that needs it.
+
+    Args:
+        rollout: environment and policy; the device in its config is resolved.
+        algorithm: whose members are played.
+        ranks: how many share the rows.
+        node_rank: this rank's number on its machine.
+
+    Raises:
+        UsageError: if torch or the device is not there, or the policy can't be played in lock-step.
+    """
+    config = rollout.config
+    if not config.batch_members:
+        return OneByOne(rollout, algorithm)
+    from esd.lockstep import require_torch
+
+    require_torch(config)
+    from esd.lockstep.device import device_of
+    from esd.lockstep.evaluator import Lockstep
+
+    device = device_of(config, node_rank)
+    try:
+        return Lockstep(rollout, algorithm, ranks, device)
+    except (
+        MemoryError,
+        RuntimeError,
+    ) as error:  # of the CPU's memory torch tells by a RuntimeError
+        if "memory" not in str(error).lower():
+            raise
+        raise UsageError(
+            f"batch_members = {config.batch_members}: so many networks don't fit into "
+            f"the memory of {device}; take fewer"
+        ) from error

@@ -1,0 +1,32 @@
+"""From a config to its problem."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.settings import Config
+from esd.evolution.layout import Layout
+from esd.policies.base import Interface
+from esd.problems.base import Problem
+
+Float32s = npt.NDArray[np.float32]
+
+
+def make_problem(config: Config) -> Problem:
+    """The problem that a config describes.
+
+    Raises:
+        UsageError: if the config asks for what doesn't exist or doesn't fit together.
+    """
+    from esd.problems.episodes import EpisodesProblem
+
+    return EpisodesProblem(config)
+
+
+def layout_and_h0(config: Config, interface: Interface) -> tuple[Layout, Float32s]:
+    """The named arrays in h and h_0 from the settings alone: nothing of the problem's world is built."""
+    from esd.policies.registry import make_policy
+
+    policy = make_policy(config.policy, interface)
+    return policy.layout, policy.initial_parameters(config.seed)

@@ -1,0 +1,102 @@
+"""Ask and tell in a loop of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import esd
+
+
+def sphere(x: Any) -> float:
+    return float(np.sum(np.square(x, dtype=np.float64)))
+
+
+def evolved(generations: int, direction: str = "minimize", **settings: Any) -> esd.Evolution:
+    given = {"population": 16, "sigma": 0.2, "optimizer": "adam", "learning_rate": 0.1, **settings}
+    evolution = esd.Evolution(np.full(6, 2.0), direction=direction, **given)
+    sign = 1.0 if direction == "minimize" else -1.0
+    for _ in range(generations):
+        evolution.tell([sign * sphere(x) for x in evolution.ask()])
+    return evolution
+
+
+def test_a_sphere_is_minimized() -> None:
+    evolution = evolved(150)
+    assert evolution.generation == 150
+    assert sphere(evolution.center) < 0.01
+
+
+def test_minimizing_f_is_maximizing_minus_f_bit_for_bit() -> None:
+    np.testing.assert_array_equal(evolved(5).center, evolved(5, "maximize").center)
+
+
+def test_it_makes_the_updates_of_the_algorithm_itself() -> None:
+    from esd.config.tables import parse
+    from esd.evolution.state import make_strategy
+
+    table = {"population": 16, "es": {"sigma": 0.2, "optimizer": "adam", "learning_rate": 0.1}}
+    algorithm = make_strategy(parse(table, "test"))
+    state = algorithm.start(np.full(6, 2.0, np.float32))
+    for _ in range(3):
+        members = [algorithm.ask(state, member, np.empty_like(state.h)) for member in range(16)]
+        state = algorithm.tell(state, -np.array([sphere(x) for x in members]))
+    np.testing.assert_array_equal(evolved(3).center, state.h)
+
+
+def test_named_parameters_keep_their_names_and_shapes() -> None:
+    initial = {"weights": np.ones((2, 3)), "bias": 0.5}
+    evolution = esd.Evolution(initial, direction="maximize", population=4)
+    members = evolution.ask()
+    assert len(members) == 4
+    assert {name: array.shape for name, array in members[0].items()} == {
+        "weights": (2, 3),
+        "bias": (),
+    }
+    # mirrored pairs lie around the center
+    np.testing.assert_allclose(members[0]["weights"] + members[1]["weights"], 2.0, rtol=1e-6)
+    np.testing.assert_array_equal(members[2]["bias"], evolution.parameters(2)["bias"])
+    evolution.tell(np.arange(4))
+    assert evolution.center["weights"].shape == (2, 3)
+
+
+def test_a_failed_member_ranks_worst() -> None:
+    with_nan, with_worst = (esd.Evolution([0.0], direction="maximize", population=4) for _ in "12")
+    with_nan.tell([1.0, np.nan, 2.0, 3.0])
+    with_worst.tell([1.0, -9.0, 2.0, 3.0])
+    np.testing.assert_array_equal(with_nan.center, with_worst.center)
+
+
+def test_a_saved_state_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    first = evolved(3)
+    first.save(tmp_path / "state.safetensors")
+    other = evolved(0)
+    other.load(tmp_path / "state.safetensors")
+    assert other.generation == 3
+    for evolution in (first, other):
+        evolution.tell([-sphere(x - 1.0) for x in evolution.ask()])
+    np.testing.assert_array_equal(first.center, other.center)
+    stranger = evolved(0, sigma=0.3)
+    with pytest.raises(esd.UsageError, match="saved with other settings"):
+        stranger.load(tmp_path / "state.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: esd.Evolution([0.0], direction="down"), "expected 'maximize' or 'minimize'"),
+        (lambda: esd.Evolution([0.0], direction="minimize", sigma=-1.0), "es.sigma = -1.0: expected more than 0"),
+        (lambda: esd.Evolution([0.0], direction="minimize", population=3), "population = 3: expected an even"),
+        (lambda: esd.Evolution(["a"], direction="minimize"), "expected an array of numbers"),
+        (lambda: esd.Evolution({"w": [np.nan]}, direction="minimize"), "initial 'w': expected finite"),
+        (lambda: esd.Evolution([0.0], direction="minimize", algorithm="cma"), "es.algorithm = 'cma'"),
+        (lambda: evolved(0).tell([1.0]), r"values have shape \(1,\), expected \(16,\)"),
+        (lambda: evolved(0).tell(["x"] * 16), "expected numbers, one per member"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_what_is_expected(call: Any, message: str) -> None:
+    with pytest.raises(esd.UsageError, match=message):
+        call()

@@ -1,0 +1,157 @@
+"""Training from Python is the training of the command line."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+import esd
+from tests.commands.shell import TINY
+from tests.commands.shell import esd as command
+
+SETTINGS: dict[str, Any] = {"population": 6, "env": {"max_steps": 60}}
+NORMALIZED = {**SETTINGS, "env.normalize_observations": True}
+
+
+def trained(run: Path, **changes: Any) -> esd.Run:
+    given = {"seed": 4, "generations": 3, "settings": SETTINGS, "verbose": False, **changes}
+    return esd.train("cartpole", run=run, **given)
+
+
+def test_train_gives_the_h_of_the_command_line(tmp_path: Path) -> None:
+    result = command("train", "cartpole", "--run", "other", *TINY, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    run = trained(tmp_path / "run")
+    other = esd.Run(tmp_path / "other")
+    assert run.finished
+    assert run.generation == 3
+    assert run.config == other.config
+    np.testing.assert_array_equal(run.h(), other.h())
+    assert len(run.metrics()) == 4  # three generations and the last center
+
+
+def test_leaving_the_loop_leaves_a_run_that_goes_on_to_the_same_h(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole")
+    given = {"seed": 4, "generations": 3, "settings": SETTINGS}
+    seen = [
+        report.generation
+        for report in itertools.islice(
+            esd.generations("cartpole", run=tmp_path / "left", **given), 2
+        )
+    ]
+    left = esd.Run(tmp_path / "left")
+    assert seen == [0, 1]
+    assert left.generation == 2
+    assert not left.finished
+    resumed = esd.resume(tmp_path / "left", verbose=False)
+    assert resumed.finished
+    np.testing.assert_array_equal(resumed.h(), whole.h())
+
+
+def test_an_exception_in_the_loop_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+    def fail_in_the_first() -> None:
+        for _ in esd.generations("cartpole", run=tmp_path, seed=4, settings=SETTINGS):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_in_the_first()
+    assert esd.Run(tmp_path).generation == 1
+    assert trained(tmp_path).generation == 3
+
+
+def test_generations_report_what_the_metrics_hold(tmp_path: Path) -> None:
+    given = {"seed": 4, "generations": 2, "settings": SETTINGS}
+    reports = list(esd.generations("cartpole", run=tmp_path, **given))
+    lines = esd.Run(tmp_path).metrics()
+    assert [report.line() for report in reports] == lines
+    assert not list(esd.generations("cartpole", run=tmp_path, **given))  # it is finished
+
+
+def test_a_past_h_is_rebuilt_and_has_its_names(tmp_path: Path) -> None:
+    run = trained(tmp_path)
+    first = run.h(0)
+    assert not np.array_equal(first, run.h(1))
+    arrays = run.parameters(0)
+    assert arrays["layer0.A"].shape == (4, 16)
+    np.testing.assert_array_equal(np.concatenate([a.ravel() for a in arrays.values()]), first)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, NORMALIZED], ids=["plain", "normalized"])
+def test_the_policy_plays_what_an_evaluation_plays(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    from esd.evaluation.test_episodes import episode_seeds
+
+    run = trained(tmp_path, settings=settings)
+    for checkpoint in ("best", "last"):
+        found = run.evaluate(episodes=3, checkpoint=checkpoint)
+        policy = run.policy(checkpoint)
+        returns = []
+        for episode in range(3):
+            seeds = episode_seeds(0, episode, 0)
+            env = gymnasium.make("CartPole-v1", max_episode_steps=60)
+            observation, _ = env.reset(seed=seeds.environment)
+            policy.reset(seeds.policy)
+            total, over = 0.0, False
+            while not over:
+                action = policy.act(observation)
+                assert policy.action_space.contains(action)
+                observation, reward, terminated, truncated, _ = env.step(action)
+                total, over = total + float(reward), terminated or truncated
+            returns.append(total)
+        assert found["mean"] == np.mean(returns)
+    assert len(list((tmp_path / "evaluations").iterdir())) == 2
+
+
+def test_values_of_every_sort_become_settings(tmp_path: Path) -> None:
+    settings = {
+        **SETTINGS,
+        "policy.kind": "static",
+        "policy.hidden": [3, 2],
+        "es.optimizer": "adam",
+        "run.center_every": 0,
+        "env.variants": [{"name": "a"}, {"name": "b", "unseen": True}],
+    }
+    config = trained(tmp_path, generations=1, settings=settings).config
+    assert config.policy.kind == "static"
+    assert config.policy.settings.hidden == (3, 2)
+    assert config.es.optimizer == "adam"
+    assert [variant.name for variant in config.env.variants] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: esd.train("cartpol", run=run), "did you mean 'cartpole'"),
+        (lambda run: esd.train(run=run, settings={"es.sigmma": 1}), "did you mean 'sigma'"),
+        (lambda run: esd.train(run=run, settings={"seed": object()}), "expected text, a number"),
+        (lambda run: esd.resume(run), "does not exist"),
+        (esd.Run, "does not exist"),
+    ],
+    ids=["experiment", "setting", "value", "resume", "run"],
+)
+def test_a_mistake_is_a_usage_error_and_leaves_nothing(
+    call: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(esd.UsageError, match=message):
+        call(tmp_path / "none")
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_words_of_a_run_are_named(tmp_path: Path) -> None:
+    run = trained(tmp_path, generations=1)
+    with pytest.raises(
+        esd.UsageError, match=r"checkpoint = 'newest': expected one of 'best', 'last'"
+    ):
+        run.policy("newest")
+    with pytest.raises(esd.UsageError, match=r"rules = 'none'"):
+        run.evaluate(rules="none")
+    with pytest.raises(esd.UsageError, match="no such variant"):
+        run.policy(variant="x")
+    with pytest.raises(esd.UsageError, match="generation 9: the journal"):
+        run.h(9)
