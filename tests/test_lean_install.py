@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,34 @@ def test_a_missing_package_is_found_behind_what_it_caused() -> None:
     assert missing_module(failing(RuntimeError(), "torchvision")) is None
     assert missing_module(ImportError("libcuda.so", name="torch")) is None
     assert MissingPackageError("x = 1", "Box2D").extra == "box2d"
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        ([], ""),
+        (["cartpole-hidden", "--set", "seed=3"], ""),
+        (["walker-damage"], "mujoco"),
+        (["car-racing-quick"], "box2d"),
+        (["--set=device=cuda"], "torch"),
+        (["no-such-experiment"], ""),  # for esd train to say
+        (["--no-such-option"], ""),
+    ],
+    ids=str,
+)
+def test_the_quickstart_finds_which_extra_to_install(
+    hidden: str, tmp_path: Path, words: list[str], extra: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "launch" / "missing_extra.py"), *words],
+        env={**os.environ, "PYTHONPATH": hidden},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{extra}\n"), done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def project() -> dict[str, Any]:

