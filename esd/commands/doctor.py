@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -162,26 +163,33 @@ def _examine_policy(comm: Communicator, report: _Report, config: Config, subject
     from esd.errors import RunError
     from esd.mpi.comm import agreement
     from esd.run.folder import RunFolder
+    from esd.run.journal import VERSION, version_of
     from esd.training import canary
 
     section = f"{config.policy.kind} policy on {config.env.id}"
+
+    def computed(journal_version: int) -> str:
+        with contextlib.closing(Rollout(config)) as rollout:
+            h0 = rollout.policy.initial_parameters(config.seed)
+            evaluator = OneByOne(config, rollout)
+            return canary.compute(config, rollout, evaluator, h0, journal_version).cpu
+
     with agreement(comm, f"examining the {section}"):
-        rollout = Rollout(config)
-        h0 = rollout.policy.initial_parameters(config.seed)
         try:
-            own = canary.compute(config, rollout, OneByOne(config, rollout), h0).cpu
+            own = computed(VERSION)
         except RunError as error:
             report.take(section, [failed("canary", str(error))])
             own = str(error)
         else:
             report.take(section, [told(True, "canary", "")])
-        finally:
-            rollout.close()
     _compare(comm, report, section, "canary on all ranks", own)
     with agreement(comm, "reading the run"):
         folder = RunFolder(Path(subject))
         if comm.rank == 0 and folder.is_run and identity(folder.config()) == identity(config):
             begun = folder.journal(config).header.canary
+            version = version_of(folder.journal_file.read_bytes())
+            if version != VERSION:
+                own = computed(version)
             text = (
                 f"this machine computes other bits than the one the run was started on (canary {own}, not {begun}): "
                 "compare versions with its provenance.json, or resume it with --set run.allow_drift=true"

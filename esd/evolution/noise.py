@@ -38,6 +38,8 @@ class Purpose(enum.IntEnum):
     SELECT_EPISODE = 4
     TEST_EPISODE = 5
     HASH = 6
+    CANARY = 7
+    RANDOM_RULES = 8
 
 
 def key_words(seed: int) -> tuple[np.uint32, np.uint32]:

@@ -214,6 +214,8 @@ def _copy_bucket(members, keys, values, earlier_places, stride, width, tile, buc
 def _leave_out(t, rounds, low, count, lows, highs, seen, weights):
     """Set to zero the weights of keys that a query has met in the rounds before; returns how many are left."""
     left = count
+    if rounds == 0:
+        return left
     for earlier in range(rounds):
         from_place = u32(lows[earlier, t])
         span = u32(u32(highs[earlier, t]) - from_place)

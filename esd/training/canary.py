@@ -26,6 +26,7 @@ from esd.errors import RunError
 from esd.evolution.noise import Purpose
 from esd.evolution.state import make_strategy, start
 from esd.mpi.comm import Communicator, gather
+from esd.run.journal import VERSION
 
 EPISODES = 2  # on each variant; the second shows whether the first leaks into it
 STEPS = 32
@@ -45,9 +46,21 @@ class Canary:
 
 
 def compute(
-    config: Config, rollout: Rollout, evaluator: Evaluator, h0: npt.NDArray[np.float32]
+    config: Config,
+    rollout: Rollout,
+    evaluator: Evaluator,
+    h0: npt.NDArray[np.float32],
+    journal_version: int = VERSION,
 ) -> Canary:
     """Hash what this process computes.
+
+    Args:
+        config: of the run.
+        rollout: what plays alone.
+        evaluator: of the members.
+        h0: float32 [|h|].
+        journal_version: of the journal that it is compared with; before version 3 the canary's episodes were drawn
+            from the test stream.
 
     Raises:
         RunError: if the same episode played twice gives two results: the environment or the policy is not a pure
@@ -57,8 +70,9 @@ def compute(
     strategy = make_strategy(config)
     state = start(strategy, h0, rollout.observation_size)
     perturbed = strategy.ask(state.evolution, 1, np.empty_like(h0))
+    stream = (Purpose.TEST_EPISODE, 0, 1) if journal_version < 3 else (Purpose.CANARY, 0, 0)
     seeds = [
-        EpisodeSeeds.named(config.seed, Purpose.TEST_EPISODE, 0, 1, episode, variant)
+        EpisodeSeeds.named(config.seed, *stream, episode, variant)
         for variant in range(len(rollout.variants))
         for episode in range(EPISODES)
     ]

@@ -90,7 +90,8 @@ def _prepare_state(
         h0 = rollout.policy.initial_parameters(config.seed)
         interface = rollout.interface
         state = first_state(config, interface, h0)
-        own_canary = canary.compute(config, rollout, evaluator, h0)
+        version = journal.version_of(plan.journal)
+        own_canary = canary.compute(config, rollout, evaluator, h0, version)
         if plan.start_from is not None:
             state = _start_from(plan.start_from, state, rollout)
         header = JournalHeader(

@@ -150,7 +150,10 @@ def test_a_module_agrees_within_a_tolerance_and_depends_on_nothing_but_its_slot(
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("tests.helpers.user_code:CountingPolicy", "only hebbian, static, a torch.nn.Module and a class"),
+        (
+            "tests.helpers.user_code:CountingPolicy",
+            "only hebbian, static, a torch.nn.Module and a class",
+        ),
         ("reformer", "'reformer': can't be evaluated in lock-step; only hebbian"),
         ("gru", "'gru': can't be evaluated in lock-step; only hebbian"),
         ("tests.helpers.user_code:RecurrentModule", "memory"),

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from esd.config.settings import Config
 from esd.episodes.evaluator import OneByOne
 from esd.episodes.rollout import Rollout
+from esd.run.folder import RunFolder
+from esd.run.journal import VERSION, version_of
 from esd.training.canary import compute
-from tests.helpers.configs import REMEMBERING, of_table, remembering
+from tests.helpers.configs import REMEMBERING, of_table, remembering, small
+from tests.helpers.training import trained
 
 CART_POLE = {"id": "CartPole-v1"}
 CONFIGS = {
@@ -43,3 +50,37 @@ def test_machines_that_differ_in_a_policys_last_bits_are_told_apart(
     elsewhere = of_this_machine(config)
     assert elsewhere != here
     assert of_this_machine(config) == elsewhere
+
+
+def test_the_canary_of_an_older_journal_is_drawn_as_it_was() -> None:
+    """Of before version 3 from the test stream; new ones from a stream of their own."""
+    config = CONFIGS["hebbian"]
+    rollout = Rollout(config)
+    h0 = rollout.policy.initial_parameters(config.seed)
+    evaluator = OneByOne(config, rollout)
+    of_version = {v: compute(config, rollout, evaluator, h0, v).cpu for v in (2, VERSION)}
+    assert of_version[2] != of_version[VERSION]
+    assert of_version[VERSION] == of_this_machine(config)
+
+
+def test_a_run_whose_canary_is_of_the_first_version_is_resumed_without_drift(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(Path(__file__).parents[1] / "data/runs_of_version_1/static-momentum", run)
+    before = (run / "journal.bin").read_bytes()
+    assert version_of(before) == 2
+    config = RunFolder(run).config()
+    assert not config.run.allow_drift
+    trained(dataclasses.replace(config, generations=4), run)
+    after = (run / "journal.bin").read_bytes()
+    assert version_of(after) == 2
+    assert after.startswith(before)
+    assert len(after) > len(before)
+
+
+def test_a_new_run_has_a_journal_of_the_newest_version(tmp_path: Path) -> None:
+    trained(small(), tmp_path / "run")
+    assert version_of((tmp_path / "run/journal.bin").read_bytes()) == VERSION
+    # and is resumed against the canary of that version
+    trained(small("cartpole", "generations=6"), tmp_path / "run")
