@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from esd.config.descriptions import describe_settings
+from esd.config.experiment_files import read_experiment
 from esd.config.identity import identity, settings_of_h
 from esd.config.kinds import POLICIES
 from esd.config.policies import PolicyConfig
@@ -23,8 +26,11 @@ from esd.lockstep.policies import make_batch_policy
 from esd.policies.base import Interface
 from esd.policies.compiled_step import c_step
 from esd.policies.registry import find_kind, make_policy
+from esd.run.folder import RunFolder
 from esd.training.canary import compute
+from tests.helpers.configs import SMALL
 from tests.helpers.own_policies import LEAKY, CompiledLeaky, Leaky, LeakySettings, LeakyTogether
+from tests.helpers.training import from_journal, trained
 
 OWN = "tests.helpers.own_policies"
 SEEN = Interface(4, 2, False)
@@ -253,3 +259,50 @@ def test_every_setting_of_every_kind_is_described() -> None:
         assert {f"policy.<{name}>.{key}" for key in keys} <= set(described)
     assert "policy.<module:Class>.kwargs" in described
     assert "policy.<module:Class>.own" not in described
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The worked example of docs/policies.md, in a folder as its reader has it."""
+    page = (Path(__file__).parents[2] / "docs/policies.md").read_text("utf-8")
+    section = page[page.index("## Add a policy kind of your own") :]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    experiment, entry_points = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+    assert 'entry-points."esd.policies"' in entry_points
+    (tmp_path / "my_policies.py").write_text(code)
+    (tmp_path / "my_experiment.toml").write_text(experiment)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("my_policies", None)
+
+
+def test_the_worked_example_of_the_documentation_trains_and_resumes(example: Path) -> None:
+    _, table = read_experiment("my_experiment.toml")
+    assert table["policy"] == {"kind": "my_policies:TracePolicy", "keep": 0.5}
+    table = apply_settings(table, [*SMALL, "generations=2", "env.max_steps=30"])
+    ending = trained(parse(table, "example"), example / "run")
+    stored = RunFolder(example / "run").config()
+    assert stored.policy.settings.own == {"keep": 0.5}
+    trained(dataclasses.replace(stored, generations=3), example / "run")
+    assert from_journal(example / "run").generation == 3
+    assert ending.reason
+    with pytest.raises(UsageError, match=r"policy.keep = 2.0: expected 0 to 1"):
+        built(config("my_policies:TracePolicy", keep=2.0).policy)
+
+
+def test_the_worked_example_is_a_kind_of_the_project_by_one_line(
+    example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file, with the descriptor that the page names, and the line in ``POLICIES``."""
+    page = (Path(__file__).parents[2] / "docs/policies.md").read_text("utf-8")
+    (descriptor,) = re.findall(r"`(TRACE = .*?)`", page)
+    code = (example / "my_policies.py").read_text()
+    whole = f"from esd.policies.kind import PolicyKind\n{code}\n\n{descriptor}\n"
+    (example / "my_policies.py").write_text(whole)
+    monkeypatch.setitem(POLICIES.built_in, "trace", "my_policies:TRACE")  # type: ignore[misc]
+    policy = built(config("trace", keep=0.25).policy)
+    assert policy.keep == np.float32(0.25)
+    assert "policy.<trace>.keep" in describe_settings()
+    with pytest.raises(UsageError, match=r"policy.kep: unknown key .*'trace', did you mean 'keep'"):
+        config("trace", kep=0.25)
