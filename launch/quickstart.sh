@@ -11,6 +11,16 @@ if [ "${1:-}" = --help ]; then
   exec esd train --help # on ranks it would be said by each of them
 fi
 
+# The default experiment needs no extra; what another one needs is found by asking esd, once for each extra.
+if [ $# -gt 0 ]; then
+  for _ in torch mujoco box2d popgym; do
+    extra=$("$venv/bin/python" "$root/launch/missing_extra.py" "$@")
+    [ -n "$extra" ] || break
+    say "this needs esd-mpi[$extra]"
+    install_if_needed "$extra"
+  done
+fi
+
 ranks=${ESD_RANKS:-$cores}
 [ "$ranks" -ge 1 ] 2>/dev/null || fail "ESD_RANKS=$ranks: expected a number of ranks, 1 or more"
 

@@ -7,7 +7,7 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 # Tests of a component that is not installed skip, naming what installs it; ESD_TEST_EXTRAS=peers brings evosax.
 read -ra extras <<<"${ESD_TEST_EXTRAS:-}"
-use_environment test ${extras[@]+"${extras[@]}"}
+use_environment all test ${extras[@]+"${extras[@]}"}
 cd "$root"
 
 # Tests start more ranks than there are cores.

@@ -25,12 +25,12 @@ def register() -> None:
     try:
         import popgym  # noqa: F401
     except Exception as error:  # a broken installation shows as whatever it comes upon
-        reason = " ".join(str(error).split())
+        reason, cause = " ".join(str(error).split()), error
 
         def missing(**kwargs: Any) -> Any:
             raise gymnasium.error.DependencyNotInstalled(
                 f"popgym can't be imported ({reason}); pip install 'esd-mpi[popgym]'"
-            )
+            ) from cause
 
         for id in IDS:
             gymnasium.register(id, entry_point=missing)

@@ -1,0 +1,41 @@
+"""Print the extra of esd-mpi that a call of ``esd train`` needs and this environment lacks; nothing if all is there.
+
+quickstart.sh asks with its own arguments before it starts the ranks. The environment and the policy are built as the
+ranks would build them, so there is no list to keep up. Whatever else is wrong, ``esd train`` will say.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from typer.main import get_command
+
+from esd.cli import app
+from esd.episodes.rollout import Rollout
+from esd.errors import MissingPackageError
+from esd.training.plan import TrainRequest, make_plan
+
+
+def missing_extra(arguments: list[str]) -> str:
+    """The first extra that is missing, or ""."""
+    try:
+        command = get_command(app).commands["train"]
+        given = command.make_context("esd train", arguments).params
+        request = TrainRequest(
+            given["experiment"],
+            given["run"],
+            given["settings"] or (),
+            given["fresh"],
+            given["yes"],
+            given["start_from"],
+        )
+        Rollout(make_plan(request, lambda line: None).config).close()
+    except MissingPackageError as error:
+        return error.extra
+    except Exception:
+        return ""
+    return ""
+
+
+if __name__ == "__main__":
+    print(missing_extra(sys.argv[1:]))
