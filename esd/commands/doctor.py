@@ -106,9 +106,9 @@ class _Report:
     @property
     def failures(self) -> int:
         """How many checks failed."""
-        from esd.doctor.machine import State
+        from esd.doctor.machine import Verdict
 
-        return sum(check.state is State.FAILED for _, check in self.found)
+        return sum(check.state is Verdict.FAILED for _, check in self.found)
 
     def end(self, ranks: int, as_json: bool) -> None:
         """Sum up."""
@@ -148,10 +148,10 @@ def _examine(comm: Communicator, report: _Report, config: Config, steps: int) ->
                 report.take(name, purity.examine(environment, steps, lockstep))
         if comm.size > 1:  # one rank has compared all that it can
             try:
-                trace = str(purity.replay(environment, steps))
+                digest = str(purity.hash_of_episode(environment, steps))
             except Exception as error:  # rank 0 has told of it, unless it is this rank's alone
-                trace = f"{type(error).__name__} on rank {comm.rank}"
-            _compare(comm, report, name, "an episode on all ranks", trace)
+                digest = f"{type(error).__name__} on rank {comm.rank}"
+            _compare(comm, report, name, "an episode on all ranks", digest)
 
 
 def _examine_policy(comm: Communicator, report: _Report, config: Config, subject: str) -> None:
