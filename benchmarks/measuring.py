@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from esd.doctor import turns
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -98,30 +99,21 @@ def in_turns(
     notes: Mapping[str, str] | None = None,
 ) -> Table:
     """Measure all contenders once per round, after one round that isn't counted (compilation, caches, memory)."""
-    for measure in contenders.values():
-        measure()
-    taken = np.array(
-        [[measure() for measure in contenders.values()] for _ in range(rounds)], np.float64
-    )
+    taken = turns.in_turns([*contenders.values()], rounds)
     ratios = taken / taken[:, :1]
     figures = [
         Figure(
             who,
             float(np.median(taken[:, i])),
-            _quartiles(taken[:, i]),
+            turns.quartiles(taken[:, i]),
             float(np.median(ratios[:, i])),
-            _quartiles(ratios[:, i]),
+            turns.quartiles(ratios[:, i]),
             float(taken[:, i].max() if more_is_better else taken[:, i].min()),
             (notes or {}).get(who, ""),
         )
         for i, who in enumerate(contenders)
     ]
     return Table(name, unit, more_is_better, rounds, figures)
-
-
-def _quartiles(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.quantile(values, (0.25, 0.75))
-    return float(low), float(high)
 
 
 def on_one_core() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.break_laws import BREAKS, Break
+
 REPOSITORY = Path(__file__).parent.parent
 SOURCES = sorted([*(REPOSITORY / "esd").rglob("*.py"), *(REPOSITORY / "envs").rglob("*.py")])
 PICKLING = {
@@ -140,6 +142,12 @@ def test_only_what_is_there_for_torch_imports_it_at_the_top() -> None:
                 ("esd.lockstep", "esd.policies.torch_module", "esd.attention.reversible_torch")
             )
             assert not (heavy and at_top) or path in allowed, (path, name)
+
+
+@pytest.mark.parametrize("case", BREAKS, ids=lambda case: f"law {case.law}, {case.why}")
+def test_what_break_laws_changes_is_there_once_and_its_test_exists(case: Break) -> None:
+    assert (REPOSITORY / case.file).read_text("utf-8").count(case.old) == 1
+    assert (REPOSITORY / case.test.partition(" -k ")[0].split("::")[0]).exists()
 
 
 def test_environments_import_nothing_from_esd() -> None:

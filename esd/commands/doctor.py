@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -105,9 +106,9 @@ class _Report:
     @property
     def failures(self) -> int:
         """How many checks failed."""
-        from esd.doctor.machine import State
+        from esd.doctor.machine import Verdict
 
-        return sum(check.state is State.FAILED for _, check in self.found)
+        return sum(check.state is Verdict.FAILED for _, check in self.found)
 
     def end(self, ranks: int, as_json: bool) -> None:
         """Sum up."""
@@ -147,10 +148,10 @@ def _examine(comm: Communicator, report: _Report, config: Config, steps: int) ->
                 report.take(name, purity.examine(environment, steps, lockstep))
         if comm.size > 1:  # one rank has compared all that it can
             try:
-                trace = str(purity.replay(environment, steps))
+                digest = str(purity.hash_of_episode(environment, steps))
             except Exception as error:  # rank 0 has told of it, unless it is this rank's alone
-                trace = f"{type(error).__name__} on rank {comm.rank}"
-            _compare(comm, report, name, "an episode on all ranks", trace)
+                digest = f"{type(error).__name__} on rank {comm.rank}"
+            _compare(comm, report, name, "an episode on all ranks", digest)
 
 
 def _examine_policy(comm: Communicator, report: _Report, config: Config, subject: str) -> None:
@@ -162,25 +163,31 @@ def _examine_policy(comm: Communicator, report: _Report, config: Config, subject
     from esd.mpi.comm import agreement
     from esd.problems.make import make_problem
     from esd.run.folder import RunFolder
+    from esd.run.journal import VERSION, version_of
 
     section = f"{config.policy.kind} policy on {config.env.id}"
-    with agreement(comm, f"examining the {section}"):
-        problem = make_problem(config)
-        try:
+
+    def computed(journal_version: int) -> str:
+        with contextlib.closing(make_problem(config)) as problem:
             evaluator = problem.evaluator(make_strategy(config), 1, 0)
-            own = evaluator.canary(problem.initial_parameters(config.seed)).cpu
+            return evaluator.canary(problem.initial_parameters(config.seed), journal_version).cpu
+
+    with agreement(comm, f"examining the {section}"):
+        try:
+            own = computed(VERSION)
         except RunError as error:
             report.take(section, [failed("canary", str(error))])
             own = str(error)
         else:
             report.take(section, [told(True, "canary", "")])
-        finally:
-            problem.close()
     _compare(comm, report, section, "canary on all ranks", own)
     with agreement(comm, "reading the run"):
         folder = RunFolder(Path(subject))
         if comm.rank == 0 and folder.is_run and identity(folder.config()) == identity(config):
             begun = folder.journal(config).header.canary
+            version = version_of(folder.journal_file.read_bytes())
+            if version != VERSION:
+                own = computed(version)
             text = (
                 f"this machine computes other bits than the one the run was started on (canary {own}, not {begun}): "
                 "compare versions with its provenance.json, or resume it with --set run.allow_drift=true"

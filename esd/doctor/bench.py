@@ -6,6 +6,7 @@ over rounds with its quartiles.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
+from esd.doctor.turns import in_turns, quartiles
 from esd.episodes.environments import make_environment
 from esd.episodes.rollout import Rollout
 from esd.evolution.noise import NOISE_KINDS, Noise
@@ -74,11 +76,8 @@ def compared(
     rounds: int,
 ) -> Measurement:
     """Take two figures in turns."""
-    ours()
-    reference()
-    pairs = np.array([(ours(), reference()) for _ in range(rounds)])
+    pairs = in_turns([ours, reference], rounds)
     ratios = pairs[:, 0] / pairs[:, 1]
-    low, high = np.quantile(ratios, (0.25, 0.75))
     return Measurement(
         name,
         float(np.median(pairs[:, 0])),
@@ -86,7 +85,7 @@ def compared(
         reference_name,
         float(np.median(pairs[:, 1])),
         float(np.median(ratios)),
-        (float(low), float(high)),
+        quartiles(ratios),
     )
 
 
@@ -167,15 +166,18 @@ def _normals() -> tuple[str, Callable[[], object]]:
 
 def rollout(config: Config, seconds: float, rounds: int) -> Iterator[Measurement]:
     """Episodes of an experiment's members beside the bare environment with random actions; resets included."""
-    play = _Episodes(config)
-    env = make_environment(config.env)
-    env.action_space.seed(0)
-    actions = [env.action_space.sample() for _ in range(1000)]
-    yield compared(
-        f"{config.env.id} with its {config.policy.kind} policy, one rank", "steps/s",
-        lambda: play.rate(seconds),
-        "the bare environment, random actions", lambda: bare_rate(env, actions, seconds), rounds,
-    )  # fmt: skip
+    with (
+        contextlib.closing(_Episodes(config)) as play,
+        contextlib.closing(make_environment(config.env)) as env,
+    ):
+        env.action_space.seed(0)
+        actions = [env.action_space.sample() for _ in range(1000)]
+        yield compared(
+            f"{config.env.id} with its {config.policy.kind} policy, one rank", "steps/s",
+            lambda: play.rate(seconds),
+            "the bare environment, random actions",
+            lambda: bare_rate(env, actions, seconds), rounds,
+        )  # fmt: skip
 
 
 class _Episodes:
@@ -195,6 +197,10 @@ class _Episodes:
             self._member += 1
         return steps / elapsed
 
+    def close(self) -> None:
+        """Close the environment."""
+        self._rollout.close()
+
 
 def bare_rate(env: gymnasium.Env[Any, Any], actions: list[Any], seconds: float) -> float:
     """Steps per second of an environment that is given one action after the other, resets included."""
@@ -211,24 +217,18 @@ def bare_rate(env: gymnasium.Env[Any, Any], actions: list[Any], seconds: float) 
 
 def ranks(comm: Communicator, config: Config, seconds: float, rounds: int) -> Iterator[Measurement]:
     """All ranks at once beside rank 0 with the machine to itself, and what one exchange of records takes."""
-    episodes = _Episodes(config)
-    episodes.rate(0.1)
+    with contextlib.closing(_Episodes(config)) as episodes:
+        episodes.rate(0.1)
 
-    def together() -> float:
-        return _sum(comm, episodes.rate(seconds))
+        def together() -> float:
+            return _sum(comm, episodes.rate(seconds))
 
-    def alone() -> float:
-        return _sum(comm, episodes.rate(seconds) if comm.rank == 0 else 0.0)
+        def alone() -> float:
+            return _sum(comm, episodes.rate(seconds) if comm.rank == 0 else 0.0)
 
-    together()
-    pairs = np.array([(together(), alone()) for _ in range(rounds)])
-    speedups = pairs[:, 0] / pairs[:, 1]
-    low, high = np.quantile(speedups, (0.25, 0.75))
-    yield Measurement(
-        f"{config.env.id} on {comm.size} ranks", float(np.median(pairs[:, 0])), "steps/s",
-        "rank 0 alone", float(np.median(pairs[:, 1])), float(np.median(speedups)),
-        (float(low), float(high)),
-    )  # fmt: skip
+        yield compared(
+            f"{config.env.id} on {comm.size} ranks", "steps/s", together, "rank 0 alone", alone, rounds,
+        )  # fmt: skip
     yield from _exchange(comm, config.population, 20 * rounds)
     yield from _update(comm, rounds)
 
@@ -242,10 +242,9 @@ def _exchange(comm: Communicator, population: int, rounds: int) -> Iterator[Meas
         began = time.perf_counter()
         comm.sum(table, "measuring the exchange")
         times.append((time.perf_counter() - began) * 1e6)
-    low, high = np.quantile(times, (0.25, 0.75))
     yield Measurement(
         f"exchange of {population} records ({table.nbytes:,} B)",
-        float(np.median(times)), "µs", quartiles=(float(low), float(high)),
+        float(np.median(times)), "µs", quartiles=quartiles(times),
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ GIGA = 1e9
 ROOT = Path("/")
 
 
-class State(enum.StrEnum):
+class Verdict(enum.StrEnum):
     """How a check ended."""
 
     OK = "ok"
@@ -65,24 +65,24 @@ class Check:
     """
 
     name: str
-    state: State
+    state: Verdict
     text: str = ""
     figures: dict[str, float] = field(default_factory=dict)
 
 
 def ok(name: str, text: str = "") -> Check:
     """All is fine."""
-    return Check(name, State.OK, text)
+    return Check(name, Verdict.OK, text)
 
 
 def note(name: str, text: str) -> Check:
     """Worth knowing."""
-    return Check(name, State.NOTE, text)
+    return Check(name, Verdict.NOTE, text)
 
 
 def failed(name: str, text: str) -> Check:
     """To be mended."""
-    return Check(name, State.FAILED, text)
+    return Check(name, Verdict.FAILED, text)
 
 
 def told(fine: bool, name: str, otherwise: str) -> Check:

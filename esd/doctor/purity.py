@@ -1,7 +1,7 @@
 """Is an environment a pure function of its seed and the actions, whatever was played before (law 1)?
 
 An environment is played under watch, with random outputs in place of a network's (``recorded_episodes``). One episode
-is played again and again after different histories; its trace, a hash of every observation, reward and end, has
+is played again and again after different histories; a hash of every observation, reward and end, has
 to stay the same. ``esd doctor`` and the contract of the shipped environments run the same checks.
 """
 
@@ -21,8 +21,8 @@ import gymnasium
 from esd.config.policies import PolicyConfig
 from esd.config.settings import Config, EnvironmentConfig
 from esd.config.tables import parse, to_table
-from esd.doctor.machine import Check, State, failed, note, ok, told
-from esd.doctor.recorded_episodes import Player, Trace, Watch
+from esd.doctor.machine import Check, Verdict, failed, note, ok, told
+from esd.doctor.recorded_episodes import EpisodeHash, Watch, WatchedEnvironment
 from esd.episodes.environments import EpisodeSeeds, keeps_box2d_world, make_environment, step_limit
 from esd.episodes.rollout import Rollout
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
@@ -37,9 +37,9 @@ FRESH_PROCESS_SECONDS = 180.0
 HISTORIES = ("twice", "after others", "after an abandoned episode", "after an exception in step")
 
 
-def replay(config: EnvironmentConfig, steps: int) -> Trace:
+def hash_of_episode(config: EnvironmentConfig, steps: int) -> EpisodeHash:
     """The episode that all others are compared with, in a new environment."""
-    player = Player(config, steps)
+    player = WatchedEnvironment(config, steps)
     try:
         return player.play(SEED)
     finally:
@@ -63,7 +63,7 @@ def examine(
     for check in _fitting(config):
         checks.append(check)
         yield check
-    if any(check.state is State.FAILED and check.name != "step limit" for check in checks):
+    if any(check.state is Verdict.FAILED and check.name != "step limit" for check in checks):
         return
     try:
         yield from _played(config, steps, lockstep)
@@ -128,19 +128,19 @@ def _actions(env: gymnasium.Env[Any, Any], config: EnvironmentConfig) -> str:
 
 def _played(config: EnvironmentConfig, steps: int, lockstep: bool) -> Iterator[Check]:
     """All that is found by playing."""
-    here = Player(config, steps)
+    here = WatchedEnvironment(config, steps)
     first = here.play(SEED)
     others = [here.play(seed) for seed in (OTHER_SEED, THIRD_SEED)]
     yield _seeded(first, others)
     leaks = []
     for name, again in histories(here, others[0].steps // 3):
         check = told(again == first, name, _difference(first, again))
-        leaks += [check] if check.state is State.FAILED else []
+        leaks += [check] if check.state is Verdict.FAILED else []
         yield check
-    fresh = replay(config, steps)
+    fresh = hash_of_episode(config, steps)
     yield (fresh_object := told(fresh == first, "a fresh object", _difference(first, fresh)))
     yield from _elsewhere(config, steps, first, fresh)
-    if leaks or fresh_object.state is State.FAILED:
+    if leaks or fresh_object.state is Verdict.FAILED:
         yield _mended(config, steps)
     yield _finite(here.watch)
     yield _global_draws(here.watch, lockstep)
@@ -150,13 +150,13 @@ def _played(config: EnvironmentConfig, steps: int, lockstep: bool) -> Iterator[C
     here.close()
 
 
-def _difference(expected: Trace, found: Trace) -> str:
+def _difference(expected: EpisodeHash, found: EpisodeHash) -> str:
     if expected.steps != found.steps:
         return f"the same seed and actions gave {found.steps} steps, not {expected.steps}"
     return f"the same seed and actions gave other observations, rewards or ends ({expected.steps} steps)"
 
 
-def histories(player: Player, early: int) -> Iterator[tuple[str, Trace]]:
+def histories(player: WatchedEnvironment, early: int) -> Iterator[tuple[str, EpisodeHash]]:
     """The episode with SEED again, behind each of HISTORIES, in one object that has played it first.
 
     Args:
@@ -174,7 +174,7 @@ def histories(player: Player, early: int) -> Iterator[tuple[str, Trace]]:
         yield name, player.play(SEED)
 
 
-def _seeded(first: Trace, others: list[Trace]) -> Check:
+def _seeded(first: EpisodeHash, others: list[EpisodeHash]) -> Check:
     if all(other == first for other in others):
         return note(
             "seeds",
@@ -185,7 +185,7 @@ def _seeded(first: Trace, others: list[Trace]) -> Check:
 
 
 def _elsewhere(
-    config: EnvironmentConfig, steps: int, first: Trace, fresh: Trace
+    config: EnvironmentConfig, steps: int, first: EpisodeHash, fresh: EpisodeHash
 ) -> Iterator[Check]:
     """Another process has another hash seed, other addresses and an empty history: as another rank does."""
     name = "a fresh process"
@@ -200,7 +200,7 @@ def _elsewhere(
     yield told(there == first, name, text)
 
 
-def in_a_fresh_process(config: EnvironmentConfig, steps: int) -> Trace:
+def in_a_fresh_process(config: EnvironmentConfig, steps: int) -> EpisodeHash:
     """``replay`` in a process of its own, with another hash seed.
 
     Raises:
@@ -222,14 +222,14 @@ def in_a_fresh_process(config: EnvironmentConfig, steps: int) -> Trace:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
         raise UsageError(f"ended with code {done.returncode}: {last}")
-    return Trace(**json.loads(done.stdout.strip().splitlines()[-1]))
+    return EpisodeHash(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def main() -> None:
-    """What ``in_a_fresh_process`` runs: settings on stdin, the trace as the last line of stdout."""
+    """What ``in_a_fresh_process`` runs: settings on stdin, the hash as the last line of stdout."""
     asked = json.load(sys.stdin)
     config = parse({"env": asked["env"]}, "the environment").env
-    print(json.dumps(dataclasses.asdict(replay(config, asked["steps"]))), flush=True)
+    print(json.dumps(dataclasses.asdict(hash_of_episode(config, asked["steps"]))), flush=True)
 
 
 def _mended(config: EnvironmentConfig, steps: int) -> Check:
@@ -242,10 +242,10 @@ def _mended(config: EnvironmentConfig, steps: int) -> Check:
     if config.rebuild == "always":
         return note(name, f'"always" doesn\'t mend it: {outside}')
     always = dataclasses.replace(config, rebuild="always")
-    player = Player(always, steps)
+    player = WatchedEnvironment(always, steps)
     first = player.play(SEED)
     pure = all(again == first for _, again in histories(player, first.steps // 3))
-    pure = pure and replay(always, steps) == first
+    pure = pure and hash_of_episode(always, steps) == first
     cost = 1000.0 * median(player.watch.reset_seconds)
     player.close()
     if pure:
@@ -277,15 +277,17 @@ def _global_draws(watch: Watch, lockstep: bool) -> Check:
     return failed(name, text) if lockstep else note(name, text)
 
 
-def _side_by_side(config: EnvironmentConfig, steps: int, first: Trace, lockstep: bool) -> Check:
+def _side_by_side(
+    config: EnvironmentConfig, steps: int, first: EpisodeHash, lockstep: bool
+) -> Check:
     """Two episodes interleaved, as in lock-step."""
     name = "two at once"
-    one, other = Player(config, steps), Player(config, steps)
+    one, other = WatchedEnvironment(config, steps), WatchedEnvironment(config, steps)
     running, beside = one.steps(SEED), other.steps(OTHER_SEED)
     next(beside, None)  # the other one was begun last, and is stepped in between
     for _ in running:
         next(beside, None)
-    same = one.watch.trace() == first
+    same = one.watch.episode_hash() == first
     one.close()
     other.close()
     if same:
@@ -337,13 +339,13 @@ def _all_seen(rollout: Rollout, stepwise: bool) -> tuple[str, bytes]:
     return ", ".join(outcomes), observed
 
 
-def _speed(player: Player) -> Check:
+def _speed(player: WatchedEnvironment) -> Check:
     watch = player.watch
     rate = watch.steps / watch.step_seconds
     reset = 1000.0 * median(watch.reset_seconds)
     return Check(
         "speed",
-        State.OK,
+        Verdict.OK,
         f"{rate:,.0f} steps/s, {reset:.3g} ms per reset: the bare environment, on one core",
         {"steps_per_second": rate, "reset_milliseconds": reset},
     )

@@ -1,7 +1,7 @@
 """An environment under watch: episodes of random outputs, and a hash of all that they gave.
 
-A ``Player`` plays an environment as members meet it, through ``World``. A ``Probe``, its outermost wrapper, shows all
-that passes to a ``Watch``, which keeps the trace. Episodes can also be abandoned, or made to crash.
+A ``WatchedEnvironment`` plays an environment as members meet it, through ``World``. A ``Probe``, its outermost
+wrapper, shows all that passes to a ``Watch``, which hashes it. Episodes can also be abandoned, or made to crash.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from esd.episodes.environments import EpisodeSeeds, World, global_generators, se
 
 
 @dataclasses.dataclass(frozen=True)
-class Trace:
+class EpisodeHash:
     """What an episode was.
 
     Attributes:
@@ -64,7 +64,7 @@ class Watch:
         self.begin()
 
     def begin(self) -> None:
-        """Start the trace of another episode, before the environment is made anew or reset."""
+        """Start the hash of another episode, before the environment is made anew or reset."""
         self._digest, self.episode_steps = hashlib.sha256(), 0
         self._generators, self._began = global_generators(), time.perf_counter()
 
@@ -73,9 +73,9 @@ class Watch:
         self.reset_seconds.append(time.perf_counter() - self._began)
         self.global_draws |= global_generators() != self._generators
 
-    def trace(self) -> Trace:
+    def episode_hash(self) -> EpisodeHash:
         """Of the episode so far."""
-        return Trace(self._digest.hexdigest()[:16], self.episode_steps)
+        return EpisodeHash(self._digest.hexdigest()[:16], self.episode_steps)
 
     def observed(self, space: spaces.Space[Any], observation: Any) -> None:
         """Add an observation."""
@@ -151,7 +151,7 @@ def crash_in(env: gymnasium.Env[Any, Any], action: Any) -> None:
     raise Crashed
 
 
-class Player:
+class WatchedEnvironment:
     """An environment under watch, and episodes of random outputs, which depend on the seed alone.
 
     Attributes:
@@ -176,11 +176,11 @@ class Player:
         )
         self._world.outputs_are_squashed(True)
 
-    def play(self, seed: int) -> Trace:
+    def play(self, seed: int) -> EpisodeHash:
         """Play an episode to its end."""
         for _ in self.steps(seed):
             pass
-        return self.watch.trace()
+        return self.watch.episode_hash()
 
     def steps(self, seed: int) -> Iterator[int]:
         """Play an episode, one step for each number that is asked for; what is left of it may be left."""

@@ -31,9 +31,21 @@ STEPS = 32
 
 
 def compute(
-    rollout: Rollout, algorithm: Algorithm, player: Player, h0: npt.NDArray[np.float32]
+    rollout: Rollout,
+    algorithm: Algorithm,
+    player: Player,
+    h0: npt.NDArray[np.float32],
+    journal_version: int,
 ) -> Canary:
     """Hash what this process computes.
+
+    Args:
+        rollout: environment and policy.
+        algorithm: whose first perturbation is hashed.
+        player: of the members.
+        h0: float32 [|h|].
+        journal_version: of the journal that it is compared with; before version 3 the canary's episodes were drawn
+            from the test stream.
 
     Raises:
         RunError: if the same episode played twice gives two results: the environment or the policy is not a pure
@@ -43,8 +55,9 @@ def compute(
     config = rollout.config
     state = start(algorithm, h0, rollout.observation_size)
     perturbed = algorithm.ask(state.evolution, 1, np.empty_like(h0))
+    stream = (Purpose.TEST_EPISODE, 0, 1) if journal_version < 3 else (Purpose.CANARY, 0, 0)
     seeds = [
-        EpisodeSeeds.named(config.seed, Purpose.TEST_EPISODE, 0, 1, episode, variant)
+        EpisodeSeeds.named(config.seed, *stream, episode, variant)
         for variant in range(len(rollout.variants))
         for episode in range(EPISODES)
     ]

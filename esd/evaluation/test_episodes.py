@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -24,9 +25,6 @@ from esd.policies.registry import make_policy
 
 Float64s = npt.NDArray[np.float64]
 
-RULES_OWNER = (
-    2  # of the test stream: whose seeds draw random rules, beside the episodes and the canary
-)
 NOT_FOR_EVALUATION = {
     "env.episodes_per_member": "esd eval has --episodes",
     "env.normalize_observations": "h was evolved with observations as they are in the run",
@@ -178,7 +176,7 @@ def rules_of(
     """The parameters that play a test episode: h, or with "random" rules those that no evolution has touched."""
     if rules == "evolved":
         return h
-    drawn = EpisodeSeeds.named(seed, Purpose.TEST_EPISODE, 0, RULES_OWNER, episode)
+    drawn = EpisodeSeeds.named(seed, Purpose.RANDOM_RULES, 0, 0, episode)
     return rollout.policy.initial_parameters(drawn.policy)
 
 
@@ -188,8 +186,18 @@ def make_rollout(subject: Subject, state: RunState) -> Rollout:
     Raises:
         UsageError: if h was evolved for another network than this.
     """
-    config = subject.config
-    rollout = Rollout(config)
+    rollout = Rollout(subject.config)
+    try:
+        _check_network(subject, state, rollout)
+    except UsageError:
+        rollout.close()
+        raise
+    rollout.use_statistics(state.observations)
+    return rollout
+
+
+def _check_network(subject: Subject, state: RunState, rollout: Rollout) -> None:
+    """Refuse a policy that h was not evolved for."""
     layout = rollout.policy.layout
     trained = make_policy(subject.trained.policy, rollout.interface).layout
     if (dict(layout.shapes), layout.order) != (dict(trained.shapes), trained.order):
@@ -199,13 +207,11 @@ def make_rollout(subject: Subject, state: RunState) -> Rollout:
             f"({trained.size} in the run, {layout.size} so)"
         )
     if layout.size != state.h.size:
-        env_id = config.env.of_variant(subject.variants[0]).id
+        env_id = subject.config.env.of_variant(subject.variants[0]).id
         raise UsageError(
             f"env.id = {env_id!r}: its policy has {layout.size} coordinates, the run's h has {state.h.size}: "
             "observations or actions are of another size"
         )
-    rollout.use_statistics(state.observations)
-    return rollout
 
 
 def evaluate(
@@ -233,9 +239,13 @@ def evaluate(
         JobFailedError: on all ranks, if any failed, or if they don't have the same state.
     """
     _check_same(comm, state)
-    with Team(comm) as team, agreement(comm, "evaluating"):
-        rollout = make_rollout(subject, state)
-        world, count = rollout.world, len(subject.variants)
+    count = len(subject.variants)
+    with (
+        Team(comm) as team,
+        agreement(comm, "evaluating"),
+        contextlib.closing(make_rollout(subject, state)) as rollout,
+    ):
+        world = rollout.world
         units = [world.units(variant) for variant in range(count)]
         # return, steps and results of each episode, as bits: every slot has one writer, so sums are exact
         table = np.zeros((count, episodes, 2 + max(map(len, units))), np.uint64)
@@ -250,7 +260,6 @@ def evaluate(
             slot = floats[variant, episode]
             slot[0], slot[2 : 2 + len(told)] = outcome.returns[variant], told
             table[variant, episode, 1] = outcome.steps
-        rollout.close()
     comm.sum(table.reshape(-1), "the exchange of test episodes")
     return [
         VariantResult(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -96,18 +97,21 @@ def record(
     watching = Wrapper("esd.evaluation.trace:Recorded", {"kept": kept})
     env = dataclasses.replace(env, wrappers=(*env.wrappers, watching))
     config = dataclasses.replace(subject.config, env=env)
-    rollout = make_rollout(dataclasses.replace(subject, config=config), state)
-    policy = rollout.policy
-    if not isinstance(policy, Traceable):
-        raise UsageError(
-            f"policy.kind = {subject.config.policy.kind!r}: can't be traced; hebbian, static, reformer and gru can, "
-            "and a class of your own with activities() and weights() (esd.policies.base.Traceable). Leave out --trace"
+    made = make_rollout(dataclasses.replace(subject, config=config), state)
+    with contextlib.closing(made) as rollout:
+        policy = rollout.policy
+        if not isinstance(policy, Traceable):
+            raise UsageError(
+                f"policy.kind = {subject.config.policy.kind!r}: can't be traced; hebbian, static, reformer and gru "
+                "can, and a class of your own with activities() and weights() (esd.policies.base.Traceable). Leave "
+                "out --trace"
+            )
+        _check_memory(
+            policy, rollout.interface.observation_size, rollout.world.step_limit(0), every
         )
-    _check_memory(policy, rollout.interface.observation_size, rollout.world.step_limit(0), every)
-    rollout.load([(0, rules_of(rollout, state.h, rules, seed, 0))])
-    rollout.policy = watched = Watched(policy, policy, every)
-    outcome = rollout.play([episode_seeds(seed, 0, 0)])
-    rollout.close()
+        rollout.load([(0, rules_of(rollout, state.h, rules, seed, 0))])
+        rollout.policy = watched = Watched(policy, policy, every)
+        outcome = rollout.play([episode_seeds(seed, 0, 0)])
     arrays = {
         "observations": np.array(watched.observations),
         "actions": np.array([action for action, _ in kept], np.float32),

@@ -49,6 +49,8 @@ class Purpose(enum.IntEnum):
     SELECT_EPISODE = 4
     TEST_EPISODE = 5
     HASH = 6
+    CANARY = 7
+    RANDOM_RULES = 8
     ALGORITHM = 16  # what an algorithm starts from, such as a first direction
 
 

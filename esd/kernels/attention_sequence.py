@@ -20,6 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from esd.kernels import inlined, kernel
+from esd.kernels.dense import multiply
 from esd.kernels.elementary import exp
 from esd.kernels.lanes import LANES, load, padded, splat, store, total
 
@@ -81,39 +82,6 @@ def _find_bands(query_buckets, key_buckets, come, starts, ends, gone, limits, pl
         places[key] = ends[key_buckets[key]]
         ends[key_buckets[key]] += 1
         key += 1
-
-
-@inlined
-def _logits(query, tile, stride, low, count, logits):
-    """Set logits[c] = query · key[low + c]; beyond count up to a whole vector it is that of no matter which key."""
-    c = 0
-    # four sums side by side: one alone waits for each of its additions
-    while c + 3 * LANES < count:
-        s0 = splat(f32(0.0))
-        s1 = splat(f32(0.0))
-        s2 = splat(f32(0.0))
-        s3 = splat(f32(0.0))
-        at = low + c
-        for i in range(query.size):
-            x = splat(query[i])
-            s0 = s0 + load(tile, at) * x
-            s1 = s1 + load(tile, at + LANES) * x
-            s2 = s2 + load(tile, at + 2 * LANES) * x
-            s3 = s3 + load(tile, at + 3 * LANES) * x
-            at += stride
-        store(logits, c, s0)
-        store(logits, c + LANES, s1)
-        store(logits, c + 2 * LANES, s2)
-        store(logits, c + 3 * LANES, s3)
-        c += 4 * LANES
-    while c < count:
-        s0 = splat(f32(0.0))
-        at = low + c
-        for i in range(query.size):
-            s0 = s0 + load(tile, at) * splat(query[i])
-            at += stride
-        store(logits, c, s0)
-        c += LANES
 
 
 @inlined
@@ -214,6 +182,8 @@ def _copy_bucket(members, keys, values, earlier_places, stride, width, tile, buc
 def _leave_out(t, rounds, low, count, lows, highs, seen, weights):
     """Set to zero the weights of keys that a query has met in the rounds before; returns how many are left."""
     left = count
+    if rounds == 0:
+        return left
     for earlier in range(rounds):
         from_place = u32(lows[earlier, t])
         span = u32(u32(highs[earlier, t]) - from_place)
@@ -275,14 +245,15 @@ def attend(tokens, hashed, come, limits, found):
                 count = np.int64(highs[r, t]) - lows[r, t]
                 if count <= 0:
                     continue
-                _logits(queries[t], tile, stride, low, count, weights)
+                # beyond count up to a whole vector it is the logit of no matter which key
+                whole = padded(count)
+                multiply(queries[t], tile, low, stride, whole, weights)
                 top = largest[t]
                 for c in range(count):
                     top = weights[c] if weights[c] > top else top
                 for c in range(count):
                     weights[c] = exp(weights[c] - top)
                 counts[t] += _leave_out(t, r, low, count, lows, highs, seen, weights)
-                whole = padded(count)
                 weights[count:whole] = f32(0.0)
                 masses = splat(f32(0.0))
                 for c in range(0, whole, LANES):

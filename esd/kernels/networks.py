@@ -78,27 +78,24 @@ def _perceptron(observation, network):
     return memory[ends[now] :]
 
 
-def _reformer(observation, network):
-    memory, head = network
-    reformer.think(observation, memory)
-    synapses, outputs, settings, ends = head
-    now = plastic.step(memory.scratch, synapses, outputs, settings)
-    return outputs[ends[now] :]
+def _with_head(think):
+    """The step of a memory, which leaves what it gives at the beginning of its scratch, and of the head behind it."""
 
+    def step(observation, network):
+        memory, head = network
+        think(observation, memory)
+        synapses, outputs, settings, ends = head
+        now = plastic.step(memory.scratch, synapses, outputs, settings)
+        return outputs[ends[now] :]
 
-def _gru(observation, network):
-    memory, head = network
-    gru.recur(observation, memory)
-    synapses, outputs, settings, ends = head
-    now = plastic.step(memory.scratch, synapses, outputs, settings)
-    return outputs[ends[now] :]
+    return step
 
 
 # by the type of what a policy works on, or of its memory
 _STEPS: dict[Any, Any] = {
     plastic.Network: _perceptron,
-    reformer.Reformer: _reformer,
-    gru.Gru: _gru,
+    reformer.Reformer: _with_head(reformer.think),
+    gru.Gru: _with_head(gru.recur),
     CStep: _c_step,
 }
 

@@ -12,6 +12,7 @@ from esd.kernels.lanes import aligned_zeros
 from esd.policies.base import Interface
 from esd.policies.hebbian import RATE
 from esd.policies.kind import PolicyKind
+from esd.policies.perceptron import array_order
 from esd.policies.recurrent import HEADS, PERIODS, RememberingPolicy, clock_face
 
 
@@ -31,7 +32,7 @@ class GruSettings:
         choices=HEADS,
     )
     head_rate: float = setting(0.1, "rate of the head's learning rule", **RATE)
-    order: str = setting("C", "how arrays are flattened into h", choices=("C", "F"))
+    order: str = array_order()
 
 
 class GruPolicy(RememberingPolicy):

@@ -25,13 +25,16 @@ from esd.kernels import plastic
 from esd.policies.base import Interface
 from esd.policies.kind import PolicyKind
 from esd.policies.perceptron import (
-    ACTIVATION_KINDS,
     INITIAL_WEIGHTS,
     NORMALIZATION_KINDS,
     InitialWeights,
     Perceptron,
     PerceptronPolicy,
+    activation,
+    array_order,
     behind_convolutions,
+    convolutions,
+    hidden_sizes,
     layer_of,
 )
 
@@ -68,17 +71,9 @@ class HebbianSettings:
         "overwrites a network within a few steps, a small one lets it integrate over many",
         **RATE,
     )
-    convolutions: bool = setting(
-        False,
-        "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
-    )
-    hidden: tuple[int, ...] = setting(
-        (128, 64),
-        "sizes of the hidden layers",
-        expected="sizes above 0",
-        check=lambda v: min(v, default=1) > 0,
-    )
-    activation: str = setting("tanh", "of the hidden layers", choices=tuple(ACTIVATION_KINDS))
+    convolutions: bool = convolutions()
+    hidden: tuple[int, ...] = hidden_sizes()
+    activation: str = activation()
     output: str = setting(
         "tanh",
         "what the rule sees of the last layer where actions are bounded: tanh, the action itself, or raw, before its "
@@ -105,7 +100,7 @@ class HebbianSettings:
     coefficients: str = setting(
         "normal", "h_0: normal (N(0, 1)) or uniform (±1)", choices=("normal", "uniform")
     )
-    order: str = setting("C", "how arrays are flattened into h", choices=("C", "F"))
+    order: str = array_order()
 
 
 class HebbianPolicy(PerceptronPolicy):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esd.config.fields import setting
 from esd.evolution.noise import Purpose, normals, uniforms
 from esd.kernels import plastic
 from esd.kernels.lanes import LANES, aligned_zeros, padded
@@ -36,6 +37,37 @@ INITIAL_WEIGHTS = (
 )  # see ``InitialWeights``
 SPARSE_SHARE_OF_ZEROS = 0.8
 ONE = np.float32(1.0)
+
+
+# settings that kinds share; each call makes a field of its own
+
+
+def convolutions() -> Any:
+    """``convolutions``, see ``behind_convolutions``."""
+    return setting(
+        False,
+        "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
+    )
+
+
+def hidden_sizes() -> Any:
+    """``hidden``."""
+    return setting(
+        (128, 64),
+        "sizes of the hidden layers",
+        expected="sizes above 0",
+        check=lambda v: min(v, default=1) > 0,
+    )
+
+
+def activation() -> Any:
+    """``activation``."""
+    return setting("tanh", "of the hidden layers", choices=tuple(ACTIVATION_KINDS))
+
+
+def array_order() -> Any:
+    """``order``."""
+    return setting("C", "how arrays are flattened into h", choices=("C", "F"))
 
 
 def layer_of(array: str) -> int:

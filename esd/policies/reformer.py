@@ -21,6 +21,7 @@ from esd.kernels.orthonormal import orthonormalize
 from esd.policies.base import Interface
 from esd.policies.hebbian import RATE
 from esd.policies.kind import PolicyKind
+from esd.policies.perceptron import array_order
 from esd.policies.recurrent import HEADS, PERIODS, RememberingPolicy, clock_face
 
 WITH_BIAS = ("query", "key", "gate", "feed1", "feed2")
@@ -88,7 +89,7 @@ class ReformerSettings:
         expected="0 to 2⁶³ − 1",
         check=lambda v: 0 <= v < 2**63,
     )
-    order: str = setting("C", "how arrays are flattened into h", choices=("C", "F"))
+    order: str = array_order()
 
 
 class ReformerPolicy(RememberingPolicy):

@@ -13,12 +13,15 @@ from esd.kernels import plastic
 from esd.policies.base import Interface
 from esd.policies.kind import PolicyKind
 from esd.policies.perceptron import (
-    ACTIVATION_KINDS,
     INITIAL_WEIGHTS,
     InitialWeights,
     Perceptron,
     PerceptronPolicy,
+    activation,
+    array_order,
     behind_convolutions,
+    convolutions,
+    hidden_sizes,
     layer_of,
 )
 
@@ -29,19 +32,11 @@ Float32s = npt.NDArray[np.float32]
 class StaticSettings:
     """[policy] kind = "static": the same network, its weights evolved directly."""
 
-    convolutions: bool = setting(
-        False,
-        "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
-    )
-    hidden: tuple[int, ...] = setting(
-        (128, 64),
-        "sizes of the hidden layers",
-        expected="sizes above 0",
-        check=lambda v: min(v, default=1) > 0,
-    )
-    activation: str = setting("tanh", "of the hidden layers", choices=tuple(ACTIVATION_KINDS))
+    convolutions: bool = convolutions()
+    hidden: tuple[int, ...] = hidden_sizes()
+    activation: str = activation()
     initial_weights: str = setting("xavier", "h_0, drawn once per run", choices=INITIAL_WEIGHTS)
-    order: str = setting("C", "how arrays are flattened into h", choices=("C", "F"))
+    order: str = array_order()
 
 
 class StaticPolicy(PerceptronPolicy):

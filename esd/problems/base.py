@@ -28,8 +28,12 @@ class Evaluator(Protocol):
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
         """Evaluate rows of the generation that ``state`` stands before, as they are drawn, and write them."""
 
-    def canary(self, h0: Float32s) -> Canary:
+    def canary(self, h0: Float32s, journal_version: int) -> Canary:
         """Hash what this process computes: settings, noise, h_0, and a little of an evaluation.
+
+        Args:
+            h0: float32 [|h|].
+            journal_version: of the journal that it is compared with: what is hashed has changed between them.
 
         Raises:
             RunError: if evaluating the same thing twice gives two results.

@@ -90,9 +90,9 @@ class EpisodesEvaluator:
         """See ``Evaluator.fill``."""
         self.player.fill(state, rows, records)
 
-    def canary(self, h0: Float32s) -> Canary:
+    def canary(self, h0: Float32s, journal_version: int) -> Canary:
         """See ``Evaluator.canary``."""
-        return canary.compute(self._rollout, self._algorithm, self.player, h0)
+        return canary.compute(self._rollout, self._algorithm, self.player, h0, journal_version)
 
     def close(self) -> None:
         """Close the player; the rollout is its owner's."""

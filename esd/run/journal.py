@@ -21,7 +21,8 @@ from esd.errors import RunError, UsageError
 from esd.evolution.records import Records
 
 MAGIC = b"ESDJ"
-VERSION = 2
+VERSION = 3
+READABLE = (2, 3)  # 2: the canary was drawn from another stream (see ``training.canary``)
 _ENTRY_MAGIC = b"GENR"
 _ENTRY = struct.Struct("<4sQIII")
 _CRC = struct.Struct("<I")
@@ -87,17 +88,23 @@ def encode_entry(generation: int, records: Records) -> bytes:
     return entry + _CRC.pack(zlib.crc32(entry)) + payload + _CRC.pack(zlib.crc32(payload))
 
 
+def version_of(data: bytes) -> int:
+    """The version of a journal, or that of new ones if there is none yet."""
+    return int.from_bytes(data[4:8], "little") if len(data) >= 8 else VERSION
+
+
 def decode(data: bytes, name: str) -> JournalContents:
     """Read a whole journal.
 
     Raises:
-        UsageError: if it is not a journal, of a newer version, or damaged other than at its end.
+        UsageError: if it is not a journal, of a version that isn't known, or damaged other than at its end.
     """
     if data[:4] != MAGIC or len(data) < 12:
         raise UsageError(f"{name}: not a journal of esd (it should begin with {MAGIC.decode()})")
     version, length = struct.unpack_from("<II", data, 4)
-    if version != VERSION:
-        raise UsageError(f"{name}: version {version}, this esd reads version {VERSION}")
+    if version not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise UsageError(f"{name}: version {version}, this esd reads versions {known}")
     position = 12 + length
     if len(data) < position + 4 or _CRC.unpack_from(data, position)[0] != zlib.crc32(
         data[:position]

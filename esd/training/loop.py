@@ -110,7 +110,7 @@ def _prepare_state(
         h0 = problem.initial_parameters(config.seed)
         interface = problem.interface
         state = start(algorithm, h0, problem.observation_size)
-        own_canary = evaluator.canary(h0)
+        own_canary = evaluator.canary(h0, journal.version_of(plan.journal))
         if plan.start_from is not None:
             state = _start_from(plan.start_from, state, problem)
         header = JournalHeader(

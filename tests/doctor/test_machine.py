@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from esd.doctor import machine as doctor
-from esd.doctor.machine import State
+from esd.doctor.machine import Verdict
 from esd.kernels import COMPILER
 
 
@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_launcher_whose_ranks_dont_meet_has_failed(folder: Path, script: str, told: str) -> None:
     mpirun(folder, script)
     check = doctor.launcher()
-    assert check.state is State.FAILED
+    assert check.state is Verdict.FAILED
     assert told in check.text
 
 
@@ -48,9 +48,9 @@ def test_a_launcher_whose_ranks_meet_is_fine_and_a_missing_one_noted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
-    assert doctor.launcher().state is State.NOTE
+    assert doctor.launcher().state is Verdict.NOTE
     mpirun(folder, "echo ranks 2; echo ranks 2")
-    assert doctor.launcher().state is State.OK
+    assert doctor.launcher().state is Verdict.OK
 
 
 def test_a_launcher_that_hangs_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_the_tightest_control_group_counts(tmp_path: Path, monkeypatch: pytest.M
     assert doctor.cgroup_cores() == 1.5
     assert doctor.cgroup_memory() == 2_000_000_000
     assert "at most 1 ranks" in doctor.cores().text
-    assert doctor.cores().state is State.NOTE
+    assert doctor.cores().state is Verdict.NOTE
     assert "allows 2.0 GB" in doctor.memory().text
 
 
@@ -116,7 +116,7 @@ def test_without_control_groups_there_is_no_limit(
 def test_more_ranks_than_cores_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "usable_cores", lambda: 2)
     monkeypatch.setattr(doctor, "cgroup_cores", lambda: None)
-    for ranks, state in ((2, State.OK), (3, State.NOTE)):
+    for ranks, state in ((2, Verdict.OK), (3, Verdict.NOTE)):
         monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", str(ranks))
         assert doctor.cores().state is state
 
@@ -128,7 +128,7 @@ def test_a_package_that_cant_be_loaded_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(doctor, "PACKAGES", {"numpy": "numpy", "broken_package": "broken"})
     check = doctor.packages()
-    assert check.state is State.FAILED
+    assert check.state is Verdict.FAILED
     assert "broken_package (OSError: libGL.so.1 is missing)" in check.text
     assert "numpy (" not in check.text
 
@@ -137,7 +137,7 @@ def test_threads_of_libraries_are_noted(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     assert "OMP_NUM_THREADS=8" in doctor.threads().text
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert doctor.threads().state is State.OK
+    assert doctor.threads().state is Verdict.OK
 
 
 def test_a_cache_that_is_cold_or_can_be_kept_nowhere_is_noted(
@@ -148,9 +148,9 @@ def test_a_cache_that_is_cold_or_can_be_kept_nowhere_is_noted(
     monkeypatch.setattr(COMPILER.folder, "path", tmp_path)
     assert "empty" in doctor.kernel_cache().text
     (tmp_path / "kernel.nbc").write_bytes(b"")
-    assert doctor.kernel_cache().state is State.OK
+    assert doctor.kernel_cache().state is Verdict.OK
 
 
 def test_little_room_on_the_disk_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LITTLE_DISK", 1e30)
-    assert doctor.disk().state is State.NOTE
+    assert doctor.disk().state is Verdict.NOTE

@@ -12,8 +12,8 @@ from gymnasium import spaces
 
 from esd.config.settings import Config, EnvironmentConfig
 from esd.doctor import purity
-from esd.doctor.machine import Check, State
-from esd.doctor.recorded_episodes import Trace
+from esd.doctor.machine import Check, Verdict
+from esd.doctor.recorded_episodes import EpisodeHash
 from esd.errors import UsageError
 from esd_envs.hidden import HiddenCartPole
 from tests.helpers.configs import of_table, with_objects
@@ -30,7 +30,7 @@ OF_ONE_OBJECT = (
 def environment(id: str, **more: Any) -> EnvironmentConfig:
     """A user's environment."""
     module = "impure" if id == "Impure" else "user_code"
-    config: Config = of_table(env={"id": f"tests.{module}:{id}-v0", **more})
+    config: Config = of_table(env={"id": f"tests.helpers.{module}:{id}-v0", **more})
     return config.env
 
 
@@ -49,17 +49,17 @@ def impure(how: str, rebuild: str = "auto") -> dict[str, Check]:
 @pytest.fixture
 def _in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Starting Python takes longer than all the other checks; most tests don't ask for it."""
-    monkeypatch.setattr(purity, "in_a_fresh_process", purity.replay)
+    monkeypatch.setattr(purity, "in_a_fresh_process", purity.hash_of_episode)
 
 
-def names(found: dict[str, Check], state: State) -> set[str]:
+def names(found: dict[str, Check], state: Verdict) -> set[str]:
     """The checks that ended in a state."""
     return {name for name, check in found.items() if check.state is state}
 
 
 def test_a_pure_environment_passes_every_check() -> None:
     found = impure("none")
-    assert names(found, State.OK) == set(found)
+    assert names(found, Verdict.OK) == set(found)
     assert {*OF_ONE_OBJECT, "a fresh object", "a fresh process", "two at once", "speed"} <= set(
         found
     )
@@ -79,7 +79,7 @@ def test_a_pure_environment_passes_every_check() -> None:
     ],
 )
 def test_every_leak_is_found_where_it_is(how: str, failing: set[str]) -> None:
-    assert names(impure(how), State.FAILED) == failing
+    assert names(impure(how), Verdict.FAILED) == failing
 
 
 def test_a_fresh_process_has_another_hash_seed_and_the_same_episodes() -> None:
@@ -87,13 +87,13 @@ def test_a_fresh_process_has_another_hash_seed_and_the_same_episodes() -> None:
     ordered = environment("Impure", kwargs={"how": "process"})
     assert len({purity.in_a_fresh_process(ordered, 30) for _ in range(6)}) > 1
     pure = environment("Impure")
-    assert purity.in_a_fresh_process(pure, 30) == purity.replay(pure, 30)
+    assert purity.in_a_fresh_process(pure, 30) == purity.hash_of_episode(pure, 30)
 
 
 def test_what_depends_on_the_process_alone_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(purity, "in_a_fresh_process", lambda *_: Trace("another", 9))
+    monkeypatch.setattr(purity, "in_a_fresh_process", lambda *_: EpisodeHash("another", 9))
     found = examined(environment("Impure"))
-    assert names(found, State.FAILED) == {"a fresh process"}
+    assert names(found, Verdict.FAILED) == {"a fresh process"}
     assert "the order of a set" in found["a fresh process"].text
 
 
@@ -108,16 +108,16 @@ def test_a_process_that_fails_is_a_failed_check(monkeypatch: pytest.MonkeyPatch)
 )
 def test_it_is_told_whether_making_the_environment_anew_mends_a_leak(how: str, mends: bool) -> None:
     advice = impure(how)["env.rebuild"]
-    assert advice.state is State.NOTE
+    assert advice.state is Verdict.NOTE
     assert ('set env.rebuild = "always"' in advice.text) == mends
     assert ("outside of its object" in advice.text) != mends
     followed = impure(how, rebuild="always")
-    assert (not names(followed, State.FAILED)) == mends
+    assert (not names(followed, Verdict.FAILED)) == mends
 
 
 def test_a_seed_that_changes_nothing_is_noted() -> None:
     assert "super().reset(seed=seed)" in impure("deaf")["seeds"].text
-    assert impure("none")["seeds"].state is State.OK
+    assert impure("none")["seeds"].state is Verdict.OK
 
 
 def test_the_first_number_that_is_not_finite_is_named() -> None:
@@ -128,17 +128,17 @@ def test_the_first_number_that_is_not_finite_is_named() -> None:
 @pytest.mark.parametrize("how", ["raises", "closing"])
 def test_what_an_environment_raises_is_told_and_nothing_is_raised(how: str) -> None:
     found = impure(how)
-    (name,) = names(found, State.FAILED)
+    (name,) = names(found, Verdict.FAILED)
     assert ("ZeroDivisionError" if how == "raises" else "the window is gone") in found[name].text
 
 
 @pytest.mark.usefixtures("_in_one_process")
 def test_an_environment_without_a_step_limit_is_told_so_and_examined_all_the_same() -> None:
     found = examined(environment("Endless"))
-    assert names(found, State.FAILED) == {"step limit"}
+    assert names(found, Verdict.FAILED) == {"step limit"}
     assert "env.max_steps" in found["step limit"].text
     assert "twice" in found
-    assert not names(examined(environment("Endless", max_steps=20)), State.FAILED)
+    assert not names(examined(environment("Endless", max_steps=20)), Verdict.FAILED)
 
 
 @pytest.mark.usefixtures("_in_one_process")
@@ -147,10 +147,10 @@ def test_global_generators_and_shared_state_matter_only_in_lockstep() -> None:
         ("GlobalRandomness", {"its own generator", "two at once"}),
         ("Shared", {"two at once"}),
     ):
-        for lockstep, state in ((False, State.NOTE), (True, State.FAILED)):
+        for lockstep, state in ((False, Verdict.NOTE), (True, Verdict.FAILED)):
             found = examined(environment(id), lockstep)
             assert names(found, state) == where
-            assert names(found, State.OK) == set(found) - where
+            assert names(found, Verdict.OK) == set(found) - where
 
 
 def test_spaces_that_no_policy_fits_are_told() -> None:
@@ -160,7 +160,7 @@ def test_spaces_that_no_policy_fits_are_told() -> None:
         action_space=spaces.MultiBinary(3),
     )
     found = examined(config.env)
-    assert names(found, State.FAILED) == {"observations", "actions"}
+    assert names(found, Verdict.FAILED) == {"observations", "actions"}
     assert "Sequence" in found["observations"].text
     assert "MultiBinary" in found["actions"].text
 
@@ -176,11 +176,11 @@ def box2d(rebuild: str) -> dict[str, Check]:
 )  # of Box2D's wrapper, while it is imported
 def test_a_box2d_world_that_lives_on_is_found_and_one_made_anew_is_fine() -> None:
     left = box2d("never")
-    assert "twice" in names(left, State.FAILED)
+    assert "twice" in names(left, Verdict.FAILED)
     assert "Box2D" in left["made and closed"].text
     assert 'set env.rebuild = "always"' in left["env.rebuild"].text
     anew = box2d("auto")
-    assert names(anew, State.OK) == set(anew)
+    assert names(anew, Verdict.OK) == set(anew)
     assert "made anew for every episode" in anew["made and closed"].text
 
 
@@ -199,7 +199,7 @@ def test_examining_leaves_no_trace_function_behind() -> None:
 @pytest.mark.usefixtures("_in_one_process")
 def test_compiled_episodes_are_compared_with_the_environments_own_step() -> None:
     own = {"id": "tests.episodes.test_compiled_episodes:Own-v0"}
-    for kwargs, state in (({}, State.OK), ({"different": True}, State.FAILED)):
+    for kwargs, state in (({}, Verdict.OK), ({"different": True}, Verdict.FAILED)):
         config: Config = of_table(env={**own, "kwargs": kwargs})
         assert examined(config.env)["compiled episodes"].state is state
     assert "compiled episodes" not in impure("none")
@@ -213,7 +213,7 @@ def test_compiled_functions_that_show_something_else_are_found(
     monkeypatch.setattr(HiddenCartPole, "step", seen_doubled(HiddenCartPole.step))
     config: Config = of_table(env={"id": "esd/HiddenCartPole-v0", "max_steps": 2})
     found = examined(config.env)
-    assert names(found, State.FAILED) == {"compiled episodes"}
+    assert names(found, Verdict.FAILED) == {"compiled episodes"}
     assert "2.0 2" in found["compiled episodes"].text
 
 
@@ -238,5 +238,5 @@ def test_an_offer_that_cannot_be_called_is_a_failed_check(monkeypatch: pytest.Mo
     monkeypatch.setattr(HiddenCartPole, "__init__", spoilt)
     config: Config = of_table(env={"id": "esd/HiddenCartPole-v0"})
     check = examined(config.env)["compiled episodes"]
-    assert check.state is State.FAILED
+    assert check.state is Verdict.FAILED
     assert "step_address is 0" in check.text

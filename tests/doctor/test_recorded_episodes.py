@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from esd.doctor.recorded_episodes import Player
+from esd.doctor.recorded_episodes import WatchedEnvironment
 from tests.helpers.configs import of_table
 
 
-def player(how: str = "none") -> Player:
+def player(how: str = "none") -> WatchedEnvironment:
     """One of an environment that is impure in a given way."""
-    return Player(
+    return WatchedEnvironment(
         of_table(env={"id": "tests.helpers.impure:Impure-v0", "kwargs": {"how": how}}).env, 30
     )
 
@@ -40,6 +40,6 @@ def test_outputs_depend_on_the_seed_alone() -> None:
 def test_an_abandoned_episode_ends_where_it_is_left() -> None:
     left = player()
     left.abandon(1, 7)
-    assert left.watch.trace().steps == 7
+    assert left.watch.episode_hash().steps == 7
     assert left.play(1).steps > 7
     left.close()

@@ -16,7 +16,7 @@ from gymnasium.utils.env_checker import check_env
 import esd_envs
 from esd.config.settings import Config
 from esd.doctor import purity
-from esd.doctor.machine import State
+from esd.doctor.machine import Verdict
 from esd.episodes.environments import Outcome
 from esd.episodes.rollout import Rollout
 from tests.helpers.configs import of_table
@@ -93,7 +93,7 @@ def config(request: pytest.FixtureRequest) -> Config:
 def test_the_doctor_finds_nothing_to_say_against_it(config: Config) -> None:
     """Same bits twice, after others, abandoned ones and an exception in step, in another object and process."""
     checks = list(purity.examine(dataclasses.replace(config.env, max_steps=0), steps=100))
-    assert [check for check in checks if check.state is not State.OK] == []
+    assert [check for check in checks if check.state is not Verdict.OK] == []
     assert {*purity.HISTORIES, "a fresh object", "a fresh process"} < {c.name for c in checks}
 
 

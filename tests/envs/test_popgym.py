@@ -14,7 +14,7 @@ import pytest
 
 import esd_envs
 from esd.doctor import purity
-from esd.doctor.machine import State
+from esd.doctor.machine import Verdict
 from esd.episodes.environments import make_environment
 from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
@@ -79,7 +79,7 @@ def test_all_of_popgyms_ids_are_known_and_have_a_limit_that_cuts_none() -> None:
 def test_the_doctor_finds_nothing_to_say_against_them(name: str) -> None:
     config = of_table(env={"id": f"popgym-{name}-v0"})
     checks = list(purity.examine(config.env, steps=150))
-    assert [check for check in checks if check.state is not State.OK] == []
+    assert [check for check in checks if check.state is not Verdict.OK] == []
     rollout = Rollout(config)
     outcome = rollout.evaluate(rollout.policy.initial_parameters(1), rollout.member_seeds(0, 1))
     assert math.isfinite(outcome.returns[0])
@@ -96,7 +96,7 @@ def test_popgyms_wrappers_fit_where_gymnasiums_limit_is_left_out(name: str) -> N
         "wrappers": ["popgym.wrappers:PreviousAction"],
     }
     checks = list(purity.examine(of_table(env=env).env, steps=50))
-    assert [check for check in checks if check.state is not State.OK] == []
+    assert [check for check in checks if check.state is not Verdict.OK] == []
 
 
 @installed

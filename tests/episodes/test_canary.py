@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,7 +14,10 @@ from esd.episodes.canary import compute
 from esd.episodes.evaluator import OneByOne
 from esd.episodes.rollout import Rollout
 from esd.evolution.state import make_strategy
-from tests.helpers.configs import REMEMBERING, of_table, remembering
+from esd.run.folder import RunFolder
+from esd.run.journal import VERSION, version_of
+from tests.helpers.configs import REMEMBERING, of_table, remembering, small
+from tests.helpers.training import trained
 
 CART_POLE = {"id": "CartPole-v1"}
 CONFIGS = {
@@ -23,12 +30,12 @@ CONFIGS = {
 }
 
 
-def of_this_machine(config: Config) -> str:
-    """The canary, as a run's journal keeps it."""
+def of_this_machine(config: Config, version: int = VERSION) -> str:
+    """The canary, as a run's journal of a version keeps it."""
     rollout = Rollout(config)
     h0 = rollout.policy.initial_parameters(config.seed)
     algorithm = make_strategy(config)
-    return compute(rollout, algorithm, OneByOne(rollout, algorithm), h0).cpu
+    return compute(rollout, algorithm, OneByOne(rollout, algorithm), h0, version).cpu
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -45,3 +52,32 @@ def test_machines_that_differ_in_a_policys_last_bits_are_told_apart(
     elsewhere = of_this_machine(config)
     assert elsewhere != here
     assert of_this_machine(config) == elsewhere
+
+
+def test_the_canary_of_an_older_journal_is_drawn_as_it_was() -> None:
+    """Of before version 3 from the test stream; new ones from a stream of their own."""
+    config = CONFIGS["hebbian"]
+    assert of_this_machine(config, 2) != of_this_machine(config)
+
+
+def test_a_run_whose_canary_is_of_the_first_version_is_resumed_without_drift(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(Path(__file__).parents[1] / "data/runs_of_version_1/static-momentum", run)
+    before = (run / "journal.bin").read_bytes()
+    assert version_of(before) == 2
+    config = RunFolder(run).config()
+    assert not config.run.allow_drift
+    trained(dataclasses.replace(config, generations=4), run)
+    after = (run / "journal.bin").read_bytes()
+    assert version_of(after) == 2
+    assert after.startswith(before)
+    assert len(after) > len(before)
+
+
+def test_a_new_run_has_a_journal_of_the_newest_version(tmp_path: Path) -> None:
+    trained(small(), tmp_path / "run")
+    assert version_of((tmp_path / "run/journal.bin").read_bytes()) == VERSION
+    # and is resumed against the canary of that version
+    trained(small("cartpole", "generations=6"), tmp_path / "run")

@@ -29,6 +29,7 @@ from esd.lockstep.evaluator import Lockstep
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 from esd.problems.episodes import make_player
+from esd.run.journal import VERSION
 from tests.helpers.configs import of_table
 
 CART_POLE = {"id": "esd/HiddenCartPole-v0", "kwargs": {"sign": "random"}}
@@ -273,7 +274,7 @@ def canary(config: Config) -> None:
     rollout = Rollout(config)
     h0 = rollout.policy.initial_parameters(0)
     algorithm = make_strategy(config)
-    compute(rollout, algorithm, make_player(rollout, algorithm, 1, 0), h0)
+    compute(rollout, algorithm, make_player(rollout, algorithm, 1, 0), h0, VERSION)
 
 
 def test_functions_that_are_not_the_environments_own_step_are_found_at_start() -> None:

@@ -14,6 +14,7 @@ from esd.config.settings import Config
 from esd.episodes.environments import EpisodeSeeds
 from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
+from esd.evaluation import test_episodes
 from esd.evaluation.stored import Conditions, conditions_of, describe, read, store, summary
 from esd.evaluation.test_episodes import (
     Subject,
@@ -23,6 +24,7 @@ from esd.evaluation.test_episodes import (
     evaluate,
     make_rollout,
 )
+from esd.evolution.noise import Purpose
 from esd.evolution.state import RunState, make_strategy, start
 from esd.mpi.comm import Alone, JobFailedError
 from esd.policies.base import Interface
@@ -142,7 +144,7 @@ def test_random_rules_are_new_in_every_episode_and_dont_depend_on_the_run() -> N
     rollout = make_rollout(subject, state)
     drawn = [
         rollout.policy.initial_parameters(
-            EpisodeSeeds.named(0, episode_purpose(), 0, 2, episode).policy
+            EpisodeSeeds.named(0, Purpose.RANDOM_RULES, 0, 0, episode).policy
         )
         for episode in range(4)
     ]
@@ -154,10 +156,20 @@ def test_random_rules_are_new_in_every_episode_and_dont_depend_on_the_run() -> N
     assert len({h.tobytes() for h in drawn}) == 4
 
 
-def episode_purpose() -> Any:
-    from esd.evolution.noise import Purpose
+@pytest.mark.parametrize("broken", ["rules_of", "_told", "_check_network"])
+def test_the_environments_are_closed_when_an_evaluation_fails(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Rollout] = []
+    monkeypatch.setattr(Rollout, "close", lambda self: closed.append(self))
 
-    return Purpose.TEST_EPISODE
+    def fails(*arguments: object) -> None:
+        raise UsageError("something is wrong")
+
+    monkeypatch.setattr(test_episodes, broken, fails)
+    with pytest.raises(JobFailedError):
+        played(bodies())
+    assert len(closed) == 1
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from esd.evolution.state import RunState, make_strategy, start
 from esd.lockstep import policies
 from esd.lockstep.evaluator import Lockstep
 from esd.problems.episodes import make_player
+from esd.run.journal import VERSION
 from tests.helpers.configs import of_table, small
 
 MEMBERS, CENTERS = 12, 3
@@ -190,7 +191,7 @@ def canary_of(config: Config) -> Canary:
     rollout = Rollout(config)
     evaluator = make_player(rollout, make_strategy(config), 1, 0)
     return canary.compute(
-        rollout, make_strategy(config), evaluator, rollout.policy.initial_parameters(0)
+        rollout, make_strategy(config), evaluator, rollout.policy.initial_parameters(0), VERSION
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from esd.config import kinds
 from esd.config.policies import PolicyConfig
 from esd.config.tables import parse
 from esd.policies.base import Interface, LoadsPieces, Policy
@@ -14,6 +15,8 @@ from tests.helpers.configs import REMEMBERING
 from tests.helpers.user_code import CountingPolicy
 
 POLICIES = {
+    # every kind of the table as it is by default, so that a new one is tested without a line here
+    **{f"{name} by default": {"kind": name} for name in kinds.POLICIES.built_in},
     "hebbian": {"kind": "hebbian", "hidden": [9]},
     "hebbian, coevolved, l2": {
         "kind": "hebbian",
@@ -36,6 +39,9 @@ POLICIES = {
         "order": "F",
     },
     "a user's class": {"kind": "tests.helpers.user_code:CountingPolicy"},
+    "a user's class with settings": {"kind": "tests.helpers.own_policies:Leaky", "leak": 0.3},
+    "a user's class with a compiled step": {"kind": "tests.helpers.own_policies:CompiledLeaky"},
+    "a user's descriptor": {"kind": "tests.helpers.own_policies:LEAKY"},
     "a torch module": {"kind": "tests.helpers.user_code:SmallModule", "kwargs": {"hidden": 6}},
     "a torch module with a memory": {"kind": "tests.helpers.user_code:RecurrentModule"},
 }

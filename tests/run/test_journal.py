@@ -104,7 +104,7 @@ def test_a_record_of_the_center_alone_does_not_advance_the_run() -> None:
 def test_a_newer_version_is_refused() -> None:
     newer = JOURNAL[:4] + bytes([VERSION + 1]) + JOURNAL[5:]
     with pytest.raises(
-        UsageError, match=f"version {VERSION + 1}, this esd reads version {VERSION}"
+        UsageError, match=f"version {VERSION + 1}, this esd reads versions 2 and {VERSION}"
     ):
         decode(newer, "j")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from esd.config.experiment_files import experiment_names
-from tests.helpers.experiment_hashes import EXPECTED, shortened
+from tests.helpers.experiment_hashes import EXPECTED, physics, shortened
 from tests.helpers.training import trained
 
 STORED: dict[str, Any] = json.loads(EXPECTED.read_text())
