@@ -244,3 +244,12 @@ def test_every_test_and_file_that_the_attention_page_names_exists() -> None:
     paths = re.findall(r"`(tests/[\w/.]+)`", page)
     assert paths
     assert all((REPOSITORY / path).exists() for path in paths)
+
+
+def test_the_kernels_of_environments_are_compiled_as_strictly_as_those_of_esd() -> None:
+    """Their decorators stand twice, since neither package may need the other for them."""
+    import esd.kernels
+    import esd_envs.kernels
+
+    assert esd.kernels._STRICT == esd_envs.kernels._STRICT
+    assert esd.kernels._STRICT["fastmath"] is False

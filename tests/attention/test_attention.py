@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import esd.attention
 from esd.attention.hashing import Hash, angular, one_bucket, signs
 from esd.attention.sequence import attend, shared_keys
 from esd.attention.stream import Limits, Stream, scale_of
@@ -392,3 +397,19 @@ def test_shared_keys_of_what_has_no_length_are_zeros() -> None:
     out, _ = Stream(one_bucket(4), 4, shared=True).steps(queries, np.ones_like(queries))
     assert np.array_equal(found.out[-1], np.ones(4))
     assert np.array_equal(out[-1], np.ones(4))
+
+
+def test_the_package_exports_what_the_page_names_and_imports_it_only_when_it_is_used() -> None:
+    """Also where torch is missing: in a new process, nothing compiled and no torch comes with the package itself."""
+    page = (Path(__file__).parents[2] / "docs/attention.md").read_text("utf-8")
+    table = page[page.index("## The Python interface") : page.index("## What it computes")]
+    named = re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
+    results = {"Attention", "Hash", "Telemetry"}
+    assert {*named} | results == {*esd.attention.__all__}
+    for name in esd.attention.__all__:
+        assert getattr(esd.attention, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'atend'"):
+        esd.attention.atend  # noqa: B018
+    code = "import sys, esd.attention; print({'torch', 'numba'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
