@@ -138,7 +138,7 @@ def settings_of_algorithm(table: Mapping[str, Any]) -> type[EvolutionSettings]:
         return settings
     kind = OPTIMIZERS.find(_text(optimizer))
     has_fields = isinstance(kind, type) and dataclasses.is_dataclass(kind)
-    return _with_fields(settings, kind) if has_fields else settings
+    return _with_fields(settings, kind) if has_fields else settings  # type: ignore[arg-type]
 
 
 @functools.cache

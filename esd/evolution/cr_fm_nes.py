@@ -5,8 +5,8 @@ Nomura & Ono 2022, "Fast Moving Natural Evolution Strategy for High-Dimensional 
 
     x_k = h + σ D∘y_k,    y_k = z_k + (√(1 + ‖v‖²) − 1)(v̄·z_k) v̄,    v̄ = v/‖v‖
 
-The paper's samples are pairs (z, −z), as our mirrored pairs are. What v and D learn of a member is even in y, so the two
-of a pair enter it with the sum of their weights, and the sums over members become three sums over rebuilt ε:
+The authors' code samples pairs (z, −z), as our mirrored pairs are. What v and D learn of a member is even in y, so the
+two of a pair enter it with the sum of their weights, and the sums over members become three sums over rebuilt ε:
 Σ δ_p ε_p, Σ ω_p a_p ε_p and Σ ω_p (ε_p² − 1) with a_p = v̄·ε_p. Nothing of size n·|h| is ever there.
 
 The population is the user's; for a smooth fitness of d coordinates the usual one is 4 + ⌊3 ln d⌋, made even, and more

@@ -92,10 +92,12 @@ class Whole:
         return float(self.sums(block_dots(x, y)[None])[0])
 
     def largest(self, x: Float32s) -> float:
-        """Max |x| from the slice x; it is rounded nowhere, so any blocks will do."""
-        starts = np.arange(0, x.size, REDUCTION_BLOCK)
-        most = np.maximum.reduceat(np.abs(x), starts) if x.size else x
-        return float(self.gather(most.astype(np.float64)[None]).max())
+        """Max |x| from the slice x."""
+        return float(self.gather(_of_blocks(np.maximum, np.abs(x))).max())
+
+    def smallest(self, x: Float32s) -> float:
+        """Min x from the slice x."""
+        return float(self.gather(_of_blocks(np.minimum, x)).min())
 
     def spread(self, x: Float32s) -> Spread:
         """Geometric mean, smallest and largest of positive coordinates, from a slice."""
@@ -104,6 +106,8 @@ class Whole:
         return Spread(mean, float(least.min()), float(most.max()))
 
 
-def alone(size: int) -> Whole:
-    """Reductions of somebody who has all of the vector."""
-    return Whole(size, lambda partials: partials)
+def _of_blocks(extreme: np.ufunc, x: Float32s) -> Float64s:
+    """The smallest or largest of each block of 4,096 coordinates, float64 [1, blocks]."""
+    starts = np.arange(0, x.size, REDUCTION_BLOCK)
+    found: Float64s = (extreme.reduceat(x, starts) if x.size else x).astype(np.float64)
+    return found[None]

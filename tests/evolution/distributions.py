@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from esd.evolution.algorithm import Algorithm, EvolutionState
 from esd.evolution.noise import Purpose, normals
-from esd.evolution.vectors import Whole
 from esd.kernels.reduce import REDUCTION_BLOCK
 from tests.helpers.oracles import philox as oracle
 
@@ -107,8 +106,3 @@ def assert_members_are_the_same_piece_by_piece(algorithm: Algorithm, state: Evol
     for member, whole in enumerate(asked(algorithm, state)):
         pieces = [piece.copy() for _, piece in algorithm.ask_pieces(state, member)]
         assert np.concatenate(pieces).tobytes() == whole.tobytes()
-
-
-def whole_of(size: int) -> Whole:
-    """Reductions of somebody who has all of the vector."""
-    return Whole(size, lambda partials: partials)

@@ -26,7 +26,7 @@ def make(optimizer: str, noise: str = "gaussian", weight_decay: float = 0.0) -> 
     made = make_optimizer(optimizer)
     return PGPE(
         Noise(noise, shared.SEED), POPULATION, 0.1, rate, made, weight_decay=weight_decay,
-        sigma_learning_rate=0.5,
+        sigma_learning_rate=0.8,
     )  # fmt: skip
 
 
@@ -41,18 +41,19 @@ def test_updates_equal_the_formulas_in_float64(optimizer: str) -> None:
     state = algorithm.start(h)
     plain = PlainPGPE(
         h.astype(np.float64), np.full(SIZE, np.float32(0.1), np.float64), optimizer,
-        RATES[optimizer], 0.95, sigma_alpha=0.5, decay=0.1,
+        RATES[optimizer], 0.95, sigma_alpha=0.8, decay=0.1,
     )  # fmt: skip
+    limited = False
     for t in range(20):
         fitness = np.random.default_rng(t).normal(size=POPULATION)
         before = plain.sigma
         plain.tell(shared.samples("gaussian", POPULATION, t, SIZE), fitness)
         state = algorithm.tell(state, fitness)
-        change = plain.sigma / before
-        assert np.isclose(change.max(), 1.2) or t > 3, "the limit was not met"
+        limited |= np.isclose(np.abs(plain.sigma / before - 1).max(), 0.2)
+    assert limited, "the limit was not met"
     assert np.abs(plain.h - h).max() > 0.05, "h has not moved"
     assert np.ptp(plain.sigma) > 0.1, "σ has not moved"
-    assert np.abs(state.h - plain.h).max() <= 1e-5
+    assert np.abs(state.h - plain.h).max() <= 2e-5
     assert state.vectors["sigma"] == pytest.approx(plain.sigma, rel=2e-5)
     assert state.scalars["sigma"] == pytest.approx(np.exp(np.log(plain.sigma).mean()), rel=1e-5)
     assert state.sigma_range == (
