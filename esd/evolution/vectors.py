@@ -93,21 +93,12 @@ class Whole:
 
     def largest(self, x: Float32s) -> float:
         """Max |x| from the slice x."""
-        return float(self.gather(_of_blocks(np.maximum, np.abs(x))).max())
-
-    def smallest(self, x: Float32s) -> float:
-        """Min x from the slice x."""
-        return float(self.gather(_of_blocks(np.minimum, x)).min())
+        starts = np.arange(0, x.size, REDUCTION_BLOCK)
+        most = np.maximum.reduceat(np.abs(x), starts) if x.size else x
+        return float(self.gather(most.astype(np.float64)[None]).max())
 
     def spread(self, x: Float32s) -> Spread:
         """Geometric mean, smallest and largest of positive coordinates, from a slice."""
         logs, least, most = self.gather(block_spreads(x))
         mean = strict_math.exp(float(in_order(logs)) / self.size)
         return Spread(mean, float(least.min()), float(most.max()))
-
-
-def _of_blocks(extreme: np.ufunc, x: Float32s) -> Float64s:
-    """The smallest or largest of each block of 4,096 coordinates, float64 [1, blocks]."""
-    starts = np.arange(0, x.size, REDUCTION_BLOCK)
-    found: Float64s = (extreme.reduceat(x, starts) if x.size else x).astype(np.float64)
-    return found[None]
