@@ -4,8 +4,9 @@ What evosax (0.3) does otherwise, and how the comparison allows for it: it minim
 are p and p + n/2, not 2p and 2p + 1; its learning rate lives in the optax optimizer; ``std_schedule`` is asked for
 generation t after the update of t, so the σ of generation t ≥ 1 is ``std_schedule(t − 1)`` (here it is constant).
 
-Its PGPE, SNES and CR-FM-NES are told the same draws. Its CR-FM-NES sets negative weights of ranks to zero, which the
-paper and its authors' code don't; a subclass does so here, and everything else is compared.
+Its PGPE, SNES and CR-FM-NES are told the same draws. Two things in its CR-FM-NES are neither in the paper nor in its
+authors' code: negative weights of ranks are cut off (a subclass does so here), and μ_eff, with all that follows from
+it, counts the worse half's negative logarithms (it is told ours). Everything else is compared.
 
 JAX runs in a process of its own: it starts threads, and from then on warns of every fork.
 """
@@ -25,7 +26,7 @@ import numpy.typing as npt
 import pytest
 
 from esd.evolution.algorithm import Algorithm
-from esd.evolution.cr_fm_nes import CRFMNES
+from esd.evolution.cr_fm_nes import CRFMNES, Constants
 from esd.evolution.noise import Noise
 from esd.evolution.openai_es import Strategy
 from esd.evolution.optimizers import make_optimizer
@@ -246,6 +247,14 @@ def evosax_distributions(
     else:
         strategy = {"snes": algorithms.SNES, "cr_fm_nes": algorithms.CR_FM_NES}[name](**common)
         parameters = strategy.default_params.replace(std_init=0.5)
+    if name == "cr_fm_nes":
+        constants = Constants.of(MEMBERS, SIZE)
+        parameters = parameters.replace(
+            mu_eff=constants.effective,
+            c_std=constants.path_sigma,
+            c_c=constants.path_c,
+            c1=constants.rank_one,
+        )
     state = strategy.init(key, h, parameters)
     if name == "cr_fm_nes":
         state = state.replace(v=jnp.asarray(v))
