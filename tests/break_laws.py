@@ -45,6 +45,39 @@ class Break:
 
 BREAKS = (
     Break(
+        2,
+        "what a member of CR-FM-NES needs of all coordinates is summed in pieces",
+        "esd/evolution/cr_fm_nes.py",
+        "in_order(np.concatenate([blocks[0, 0] for blocks in partials]))",
+        "sum(float(in_order(blocks[0, 0])) for blocks in partials)",
+        "tests/evolution/test_cr_fm_nes.py -k pieces_of_any_size",
+    ),
+    Break(
+        4,
+        "a sum over h begins with each rank's own",
+        "esd/evolution/vectors.py",
+        "for row in self.gather(partials)]",
+        "for row in self.gather(np.cumsum(partials, axis=1))]",
+        "tests/evolution/test_cr_fm_nes.py -k slices_that_cover",
+    ),
+    Break(
+        4,
+        "ranks read sums that others overwrite already",
+        "esd/training/node_state.py",
+        "_AREAS = 2",
+        "_AREAS = 1",
+        "tests/mpi/test_node_state.py -k unequal_speed",
+        3,
+    ),
+    Break(
+        6,
+        "deviations of coordinates are not kept",
+        "esd/evolution/state.py",
+        "vector for name, vector in self.evolution.vectors.items()}",
+        "vector for name, vector in self.evolution.vectors.items() if name != 'sigma'}",
+        "tests/run/test_algorithms.py -k goes_on_to_the_same_bits",
+    ),
+    Break(
         1,
         "the first weights ever drawn are used again",
         "esd/policies/hebbian.py",

@@ -42,7 +42,8 @@ def train(
         Path | None,
         typer.Option(
             "--from",
-            help="Start a new run from the last h of this run; without an experiment also with its settings.",
+            help="Start a new run from the last h of this run; without an experiment also with its settings. "
+            "Everything else, such as sigma and the moments of the optimizer, starts from scratch.",
         ),
     ] = None,
     as_json: Annotated[

@@ -5,7 +5,6 @@ All problems of a config are found before any is reported.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -340,15 +339,11 @@ def drop_settings_of_other_kinds(policy: dict[str, Any], kind: Any) -> None:
 
 
 def drop_settings_of_other_algorithms(es: dict[str, Any], algorithm: Any) -> None:
-    """The same for ``--set es.algorithm=…``."""
+    """The same for ``--set es.algorithm=…``: one's learning rate is not another's, even if both have one."""
     if algorithm != es.get("algorithm", "openai_es"):
-        with contextlib.suppress(UsageError):  # an unknown algorithm is refused by ``parse``
-            known = {
-                f.name
-                for f in dataclasses.fields(settings_of_algorithm({**es, "algorithm": algorithm}))
-            }
-            for key in es.keys() - known:
-                del es[key]
+        shared = {field.name for field in dataclasses.fields(EvolutionSettings)}
+        for key in es.keys() - shared:
+            del es[key]
 
 
 def copied(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Nomura & Ono 2022, "Fast Moving Natural Evolution Strategy for High-Dimensional 
 
     x_k = h + σ D∘y_k,    y_k = z_k + (√(1 + ‖v‖²) − 1)(v̄·z_k) v̄,    v̄ = v/‖v‖
 
-The paper's samples are pairs (z, −z), as our mirrored pairs are. What v and D learn of a member is even in y, so the
+The authors' code samples pairs (z, −z), as our mirrored pairs are. What v and D learn of a member is even in y, so the
 two of a pair enter it with the sum of their weights, and the sums over members become three sums over rebuilt ε:
 Σ δ_p ε_p, Σ ω_p a_p ε_p and Σ ω_p (ε_p² − 1) with a_p = v̄·ε_p. Nothing of size n·|h| is ever there.
 
@@ -151,7 +151,7 @@ class CRFMNES(Algorithm):
 
     def rank_weights(self, ranked: Float64s) -> Float64s:
         """w_k = ŵ_k/Σŵ − 1/n, from ŵ."""
-        return ranked / math.fsum(ranked) - 1.0 / self.population
+        return _to_zero(ranked)
 
     def update(self, update: Update) -> dict[str, float]:
         """See ``Algorithm.update``."""
@@ -205,7 +205,7 @@ class CRFMNES(Algorithm):
         lengths = np.repeat(np.sqrt(squares), 2)
         longest = float(lengths.max())  # which cancels, and keeps the exponentials finite
         far = [strict_math.exp(constants.distance * (length - longest)) for length in lengths]
-        return self.rank_weights(ranked * np.array(far))
+        return _to_zero(ranked * np.array(far))
 
     def _move(
         self,
@@ -235,6 +235,11 @@ class CRFMNES(Algorithm):
             after["h"][piece] = before["h"][piece] + f32(alpha * sigma) * step
             after["p_c"][piece] = f32(1.0 - c) * before["p_c"][piece] + f32(pull) * step
             after["v"][piece] = sums[1]
+
+
+def _to_zero(weights: Float64s) -> Float64s:
+    """As shares of their sum, minus their mean."""
+    return weights / math.fsum(weights) - 1.0 / weights.size
 
 
 def _differences(weights: Float64s) -> Float32s:

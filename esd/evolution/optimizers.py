@@ -2,8 +2,8 @@
 
 Each works on any slice of h: everything is elementwise but for whole-vector norms, which go through ``norm``, the one
 place where slices have to meet. Nothing of the slice's size is allocated: an increment takes the place of its
-gradient, and what lies between is computed in pieces that stay in cache. Their names are in ``config.kinds``;
-docs/algorithms.md has an example of one's own.
+gradient, and what lies between is computed in pieces that stay in cache. The table of their names is
+``config.kinds.OPTIMIZERS``; docs/algorithms.md has an example of one's own.
 
 Sources: Kingma & Ba 2015 (Adam); Toklu, Liskowski & Srivastava 2020 (ClipUp, arXiv 2008.02387).
 """

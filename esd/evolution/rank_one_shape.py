@@ -28,7 +28,9 @@ from esd.kernels.distribution import block_dots, block_spreads
 from esd.kernels.reduce import block_sums_of_squares, in_order
 
 f32 = np.float32
-_LEAST = f32(-0.9)  # D stays positive, whatever a generation says
+_LONGEST = 2.0  # step of v, if ‖v‖ is not longer
+_MOST = 1.1  # change of a coordinate of D, as a share of it
+_LEAST = f32(-0.9)  # likewise: D stays positive
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ def evolve(update: Update, omegas: Float64s, along: Float64s, rank_one: float) -
         return dots
 
     dot = float(whole.sums(_over_pieces(size, 1, along_ratio))[0])
-    dot_after = dot / (1.0 + b * float(q))  # Σ s v̄²
+    denominator = 1.0 + b * float(q)
+    dot_after = dot / denominator if denominator else 0.0  # Σ s v̄²
     step = 1.0 / math.sqrt(square)
     for piece in pieces(size):
         t, s = gradient.summed(piece)
@@ -148,10 +151,26 @@ def evolve(update: Update, omegas: Float64s, along: Float64s, rank_one: float) -
         s = s / _h(v_bar, alpha, b) - f32(b * dot_after) * ratio
         t -= f32(alpha * (2.0 + square)) * (s * v_bar)
         t += f32(alpha * dot_after) * v_bar
-        after["v"][piece] = before["v"][piece] + f32(step) * t
-        d = before["D"][piece]
-        after["D"][piece] = d + d * np.maximum(s, _LEAST)
+        after["v"][piece] = f32(step) * t
+        after["D"][piece] = s
+    share = f32(_share_of_step(update))
+    for piece in pieces(size):
+        v, d = before["v"][piece], before["D"][piece]
+        after["v"][piece] = v + share * after["v"][piece]
+        after["D"][piece] = d + d * np.maximum(share * after["D"][piece], _LEAST)
     return _normalized(update)
+
+
+def _share_of_step(update: Update) -> float:
+    """How much of the step that ``after`` holds is made: all of it, but where it would leave what it is valid for.
+
+    Not in the papers: where the covariance that is needed is far from this form, a rare step makes v a hundred times
+    longer or D negative, and nothing is ever right again. Steps on functions that it is made for stay below.
+    """
+    longest = max(_LONGEST, math.sqrt(update.scalars["v_square"]))
+    length = update.whole.norm(update.after["v"])
+    most = update.whole.largest(update.after["D"])
+    return min(1.0, longest / max(length, longest), _MOST / max(most, _MOST))
 
 
 def _normalized(update: Update) -> Evolved:

@@ -92,7 +92,7 @@ class Whole:
         return float(self.sums(block_dots(x, y)[None])[0])
 
     def largest(self, x: Float32s) -> float:
-        """Max |x| from the slice x; it is rounded nowhere, so any blocks will do."""
+        """Max |x| from the slice x."""
         starts = np.arange(0, x.size, REDUCTION_BLOCK)
         most = np.maximum.reduceat(np.abs(x), starts) if x.size else x
         return float(self.gather(most.astype(np.float64)[None]).max())
@@ -102,8 +102,3 @@ class Whole:
         logs, least, most = self.gather(block_spreads(x))
         mean = strict_math.exp(float(in_order(logs)) / self.size)
         return Spread(mean, float(least.min()), float(most.max()))
-
-
-def alone(size: int) -> Whole:
-    """Reductions of somebody who has all of the vector."""
-    return Whole(size, lambda partials: partials)

@@ -40,6 +40,13 @@ CASES = {
         f"pendulum, {noise}": small("pendulum", f"es.noise={noise}")
         for noise in ("rademacher", "binomial")
     },
+    **{
+        f"pendulum, {algorithm}": small(
+            "pendulum", f"es.algorithm={algorithm}", "es.fitness_penalty=0.01"
+        )
+        for algorithm in ("pgpe", "snes", "cr_fm_nes")
+    },
+    "pendulum, signs": small("pendulum", "es.shaping=sign"),
     **{f"{p}, compiled": remembering(p) for p in REMEMBERING},
     **{
         f"{p}, step by step": remembering(p, *PENDULUM, "env.normalize_observations=true")
