@@ -63,7 +63,7 @@ BREAKS = (
     Break(
         1,
         "numpy's global generator is not seeded",
-        "esd/episodes/environments.py",
+        "esd/evolution/global_generators.py",
         "    np.random.seed(seed)",
         "    pass",
         "tests/episodes/test_rollout.py -k first_last_twice",

@@ -105,6 +105,9 @@ def evaluate(
             if trace is not None and (trace.is_dir() or not trace.parent.is_dir()):
                 raise UsageError(f"--trace {trace}: expected a file in a folder that exists")
             config, state, which = _load(folder, checkpoint, comm.rank == 0)
+            if config.objective.named and (trace is not None or rules is Rules.RANDOM):
+                option = f"--rules {rules}" if trace is None else f"--trace {trace}"
+                raise UsageError(f"{option}: {run} is the run of an objective, which has no policy")
             subject = choose(config, env, settings or [], variant or [])
         with agreement(comm, "recording an episode"):
             if comm.rank == 0 and trace is not None:
@@ -116,7 +119,7 @@ def evaluate(
                 conditions = evaluations.Conditions(
                     str(which),
                     seed,
-                    episodes,
+                    results[0].returns.size,  # one where nothing is random
                     str(rules),
                     json.dumps(subject.settings, sort_keys=True),
                 )
@@ -125,7 +128,11 @@ def evaluate(
                     evaluations.store(folder, found)
                 finally:  # where it can't be kept it is told all the same: episodes are dear
                     with reader_may_leave():
-                        _report(found, conditions.described(), trace, as_json)
+                        described = conditions.described(subject.config.objective.named)
+                        if subject.config.objective.named:
+                            _report_values(found, described, as_json)
+                        else:
+                            _report(found, described, trace, as_json)
         return 0
 
     on_ranks(body)
@@ -150,6 +157,34 @@ def _load(
     if path is not None:
         folder.load_checkpoint(path, config)
     return config, folder.last_state(config, print_error if loud else lambda text: None), wanted
+
+
+def _report_values(found: dict[str, Any], conditions: str, as_json: bool) -> None:
+    """Print an evaluation of an objective."""
+    from esd.commands.console import print_json, print_table
+    from esd.evaluation.stored import summary
+
+    if as_json:
+        print_json(summary(found))
+        return
+    print(f"{found['run']}, generation {found['generation']}, {found['env']}: {conditions}")
+    noisy = found["episodes"] > 1
+    head = ["value", "mean", "std", "95 % interval of the mean"]
+    rows = [head if noisy else head[:2]]
+    for value in found["variants"]:
+        low, high = value["interval_95"]
+        row = [
+            value["name"],
+            f"{value['mean']:.6g}",
+            f"{value['std']:.3g}",
+            f"{low:.6g} to {high:.6g}",
+        ]
+        rows.append(row if noisy else row[:2])
+    print_table(rows, right=range(1, len(rows[0])))
+    if noisy:
+        print(
+            "deviations and intervals: evaluation noise of this one run, not the spread over runs"
+        )
 
 
 def _report(found: dict[str, Any], conditions: str, trace: Path | None, as_json: bool) -> None:

@@ -21,6 +21,7 @@ class Topic(enum.StrEnum):
     SHAPINGS = "shapings"
     NOISE = "noise"
     ENVIRONMENTS = "environments"
+    OBJECTIVES = "objectives"
     SETTINGS = "settings"
 
 
@@ -50,7 +51,7 @@ def _names(topic: Topic) -> dict[str, str]:
     from esd.config import policies as config_policies
     from esd.config.descriptions import describe_settings
     from esd.config.experiment_files import experiment_names
-    from esd.config.kinds import ALGORITHMS
+    from esd.config.kinds import ALGORITHMS, OBJECTIVES
     from esd.config.settings import NOISE_NAMES
     from esd.evolution.optimizers import OPTIMIZERS
     from esd.evolution.shaping import SHAPINGS
@@ -67,6 +68,8 @@ def _names(topic: Topic) -> dict[str, str]:
         gymnasium.register_envs(esd_envs)  # importing it has registered them
 
         return {name: "" for name in sorted(gymnasium.registry)}
+    if topic is Topic.OBJECTIVES:
+        return {name: _first_line(OBJECTIVES.find(name)) for name in OBJECTIVES.names()}
     names = {
         Topic.POLICIES: (*config_policies.POLICY_KINDS, "module:Class"),
         Topic.RULES: config_policies.RULES,
@@ -76,6 +79,11 @@ def _names(topic: Topic) -> dict[str, str]:
         Topic.NOISE: NOISE_NAMES,
     }[topic]
     return dict.fromkeys(names, "")
+
+
+def _first_line(function: object) -> str:
+    """The first line of a function's documentation."""
+    return (function.__doc__ or "").strip().partition("\n")[0]
 
 
 def _first_comment(experiment: str) -> str:
