@@ -77,9 +77,14 @@ class ParameterConfig:
         strictly = self.bounds == TRANSFORM
         for a, x, b in zip(low, _numbers(self.initial, count), high, strict=True):
             if not (a < x < b if strictly else a <= x <= b):
-                where = "between" if strictly else "within"
-                because = ", not at them (bounds = 'transform')" if strictly else ""
-                yield f"initial = {x:g}: expected {where} low = {a:g} and high = {b:g}{because}"
+                range_ = f"{a:g} (low) to {b:g} (high)"
+                if strictly:
+                    range_ = f"more than {a:g} (low) and less than {b:g} (high), with bounds = {self.bounds!r}"
+                elif self.high is None:
+                    range_ = f"{a:g} (low) or more"
+                elif self.low is None:
+                    range_ = f"{b:g} (high) or less"
+                yield f"initial = {x:g}: expected {range_}"
                 return
 
 
