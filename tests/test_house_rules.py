@@ -117,6 +117,7 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "docs/attention.md",
         "docs/devices.md",
         "docs/evaluation.md",
+        "docs/objectives.md",
         "docs/performance.md",
         "docs/policies.md",
         "docs/worlds.md",

@@ -69,7 +69,7 @@ def _names(topic: Topic) -> dict[str, str]:
 
         return {name: "" for name in sorted(gymnasium.registry)}
     if topic is Topic.OBJECTIVES:
-        return {name: _first_line(OBJECTIVES.find(name)) for name in OBJECTIVES.names()}
+        return {name: _first_line_of(name) for name in OBJECTIVES.names()}
     names = {
         Topic.POLICIES: (*config_policies.POLICY_KINDS, "module:Class"),
         Topic.RULES: config_policies.RULES,
@@ -81,9 +81,16 @@ def _names(topic: Topic) -> dict[str, str]:
     return dict.fromkeys(names, "")
 
 
-def _first_line(function: object) -> str:
-    """The first line of a function's documentation."""
-    return (function.__doc__ or "").strip().partition("\n")[0]
+def _first_line_of(objective: str) -> str:
+    """The first line of a function's documentation, or what is wrong with an installed one."""
+    from esd.config.kinds import OBJECTIVES
+    from esd.errors import UsageError
+
+    try:
+        documentation = OBJECTIVES.find(objective).__doc__
+    except UsageError as error:
+        return str(error)
+    return (documentation or "").strip().partition("\n")[0]
 
 
 def _first_comment(experiment: str) -> str:

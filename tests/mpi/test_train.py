@@ -48,7 +48,9 @@ CASES = {
         'variants.reduce="mean_of_ranks"',
         x={"shape": [3], "initial": "uniform", "low": -1, "high": 1.5, "bounds": "transform"},
     ),
-    "objective, failing": objective("tests.helpers.user_functions:fails_above", "es.sigma=0.05"),
+    "objective, failing": objective(
+        "tests.helpers.user_functions:fails_above", "es.sigma=0.05", "es.learning_rate=0.01"
+    ),
     **{
         f"{p}, step by step": remembering(p, *PENDULUM, "env.normalize_observations=true")
         for p in REMEMBERING
