@@ -97,7 +97,7 @@ BREAKS = (
     Break(
         1,
         "numpy's global generator is not seeded",
-        "esd/episodes/environments.py",
+        "esd/evolution/global_generators.py",
         "    np.random.seed(seed)",
         "    pass",
         "tests/episodes/test_rollout.py -k first_last_twice",
@@ -167,6 +167,31 @@ BREAKS = (
         "tests/episodes/test_rollout.py -k first_last_twice and learns",
     ),
     Break(
+        1,
+        "an objective keeps what an evaluation did to its array",
+        "esd/objectives/function.py",
+        "array.copy() if array.shape",
+        "array if array.shape",
+        "tests/objectives/test_function.py -k changes_a_copy",
+    ),
+    Break(
+        1,
+        "global generators are not seeded before an objective is called",
+        "esd/objectives/function.py",
+        "        seed_global_generators(seed)",
+        "        pass",
+        "tests/objectives/test_problem.py -k first_last_twice",
+    ),
+    Break(
+        1,
+        "the seed of an objective's evaluation is drawn and not named",
+        "esd/objectives/problem.py",
+        "    return int(words(seed, purpose, evaluation, owner, generation)[0] >> 1)",
+        "    global CALLS\n    CALLS = globals().get('CALLS', 0) + 1\n"
+        "    return int(words(seed, purpose, CALLS)[0] >> 1)",
+        "tests/objectives/test_problem.py -k first_last_twice",
+    ),
+    Break(
         2,
         "a device contracts multiplication and addition",
         "esd/lockstep/noise.py",
@@ -227,6 +252,25 @@ BREAKS = (
         "        seed, count = int(__import__('os').environ.get('OMPI_COMM_WORLD_RANK', 0)), "
         "self.config.env.episodes_per_member",
         "tests/mpi/test_train.py -k one_and_on_all",
+        2,
+    ),
+    Break(
+        4,
+        "the seed of an objective's evaluation depends on the rank",
+        "esd/objectives/problem.py",
+        "        seed = self._config.seed",
+        "        seed = self._config.seed + int(__import__('os').environ.get('OMPI_COMM_WORLD_RANK', 0))",
+        "tests/mpi/test_train.py -k one_and_on_all and objective",
+        2,
+    ),
+    Break(
+        4,
+        "an objective's transformation is the library's tanh on some ranks",
+        "esd/objectives/parameters.py",
+        "        tanh_of(h, squashed)",
+        "        rank = int(__import__('os').environ.get('OMPI_COMM_WORLD_RANK', 0))\n"
+        "        tanh_of(h, squashed) if rank == 0 else np.tanh(h, out=squashed)",
+        "tests/mpi/test_train.py -k one_and_on_all and several",
         2,
     ),
     Break(

@@ -71,6 +71,7 @@ FORBIDDEN = {
     "attention": ("mpi4py", "gymnasium"),
     "policies": ("mpi4py", "gymnasium"),
     "episodes": ("mpi4py", "torch"),
+    "objectives": ("mpi4py", "torch", "gymnasium"),
     "run": ("mpi4py", "torch", "gymnasium"),
     "mpi": ("torch", "gymnasium", "esd.evolution", "esd.problems"),
 }
@@ -185,6 +186,7 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "docs/attention.md",
         "docs/devices.md",
         "docs/evaluation.md",
+        "docs/objectives.md",
         "docs/performance.md",
         "docs/policies.md",
         "docs/python.md",
@@ -244,12 +246,3 @@ def test_every_test_and_file_that_the_attention_page_names_exists() -> None:
     paths = re.findall(r"`(tests/[\w/.]+)`", page)
     assert paths
     assert all((REPOSITORY / path).exists() for path in paths)
-
-
-def test_the_kernels_of_environments_are_compiled_as_strictly_as_those_of_esd() -> None:
-    """Their decorators stand twice, since neither package may need the other for them."""
-    import esd.kernels
-    import esd_envs.kernels
-
-    assert esd.kernels._STRICT == esd_envs.kernels._STRICT
-    assert esd.kernels._STRICT["fastmath"] is False

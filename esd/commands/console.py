@@ -151,14 +151,22 @@ def _numbers(report: GenerationReport) -> str:
         for name, value in (
             ("center", report.center_return),
             ("mean", report.return_mean),
-            ("best", report.return_max),
+            ("best", report.return_best),
         )
         if value is not None
     ]
-    parts += [f"{report.steps_per_second:,.0f} steps/s", f"idle {report.idle_share:.0%}"]
+    parts += [
+        f"{_rate(report.steps_per_second)} {report.counts}/s",
+        f"idle {report.idle_share:.0%}",
+    ]
     if report.failed_members:
         parts.append(f"{report.failed_members} members without a finite fitness")
     return "  ".join(parts)
+
+
+def _rate(per_second: float) -> str:
+    """Of slow evaluations more digits."""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
 
 
 def _of_variants(report: GenerationReport) -> str:
@@ -167,7 +175,8 @@ def _of_variants(report: GenerationReport) -> str:
     if not centers:
         return ""
     if len(centers) > VARIANTS_SHOWN:
-        name = min(centers, key=lambda variant: centers[variant])
+        worst = max if report.minimizes else min
+        name = worst(centers, key=lambda variant: centers[variant])
         return f" (worst: {name} {_short(centers[name])})"
     return f" ({', '.join(f'{name} {_short(value)}' for name, value in centers.items())})"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from esd.commands.running import on_ranks
 if TYPE_CHECKING:
     from esd.config.settings import Config
     from esd.doctor.machine import Check
+    from esd.evolution.canary import Canary
     from esd.mpi.comm import Communicator
 
 
@@ -21,7 +23,8 @@ def doctor(
     subject: Annotated[
         str | None,
         typer.Argument(
-            help="A shipped experiment, a TOML file or a run's folder, whose environment and policy to examine.",
+            help="A shipped experiment, a TOML file or a run's folder, whose environment and policy (or objective) "
+            "to examine.",
             metavar="[EXPERIMENT|FILE.toml|RUN]",
             show_default=False,
         ),
@@ -58,10 +61,12 @@ def doctor(
                 report.take("", doctors.machine())
         _compare(comm, report, "", "versions on all ranks", str(doctors.versions()))
         before = gather(comm, report.failures, "asking rank 0")[0]
-        if config is not None:
+        if config is not None and config.objective.named:
+            _examine_problem(comm, report, config, subject or "")
+        elif config is not None:
             _examine(comm, report, config, steps)
             if subject is not None and gather(comm, report.failures, "asking rank 0")[0] == before:
-                _examine_policy(comm, report, config, subject)
+                _examine_problem(comm, report, config, subject)
         if comm.rank == 0:
             report.end(comm.size, as_json)
         return 1 if gather(comm, report.failures, "asking rank 0")[0] else 0
@@ -154,45 +159,56 @@ def _examine(comm: Communicator, report: _Report, config: Config, steps: int) ->
             _compare(comm, report, name, "an episode on all ranks", digest)
 
 
-def _examine_policy(comm: Communicator, report: _Report, config: Config, subject: str) -> None:
-    """What training compares at its start: environment and policy together, on all ranks, and with the run's own."""
+def _examine_problem(comm: Communicator, report: _Report, config: Config, subject: str) -> None:
+    """What training checks and compares at its start, on all ranks, and with the run's own.
+
+    That is environment and policy together, or two evaluations of an objective at its initial parameters.
+    """
     from esd.config.identity import identity
     from esd.doctor.machine import failed, told
-    from esd.errors import RunError
+    from esd.errors import EsdError
     from esd.evolution.state import make_strategy
     from esd.mpi.comm import agreement
     from esd.problems.make import make_problem
     from esd.run.folder import RunFolder
     from esd.run.journal import VERSION, version_of
 
-    section = f"{config.policy.kind} policy on {config.env.id}"
+    section, check = f"{config.policy.kind} policy on {config.env.id}", "canary"
+    if config.objective.named:
+        section, check = f"objective {config.objective.function}", "at its initial parameters"
+        examined = dataclasses.replace(config.objective, check_at_start=True)
+        config = dataclasses.replace(config, objective=examined)
 
-    def computed(journal_version: int) -> str:
+    def computed(journal_version: int) -> Canary:
         with contextlib.closing(make_problem(config)) as problem:
             evaluator = problem.evaluator(make_strategy(config), 1, 0)
-            return evaluator.canary(problem.initial_parameters(config.seed), journal_version).cpu
+            return evaluator.canary(problem.initial_parameters(config.seed), journal_version)
 
+    found: Canary | None = None
     with agreement(comm, f"examining the {section}"):
         try:
-            own = computed(VERSION)
-        except RunError as error:
-            report.take(section, [failed("canary", str(error))])
+            found = computed(VERSION)
+        except EsdError as error:
+            report.take(section, [failed(check, str(error))])
             own = str(error)
         else:
-            report.take(section, [told(True, "canary", "")])
+            report.take(section, [told(True, check, "")])
+            own = found.cpu
     _compare(comm, report, section, "canary on all ranks", own)
     with agreement(comm, "reading the run"):
         folder = RunFolder(Path(subject))
         if comm.rank == 0 and folder.is_run and identity(folder.config()) == identity(config):
             begun = folder.journal(config).header.canary
             version = version_of(folder.journal_file.read_bytes())
-            if version != VERSION:
-                own = computed(version)
+            if version != VERSION and found is not None:
+                found = computed(version)
+                own = found.cpu
             text = (
                 f"this machine computes other bits than the one the run was started on (canary {own}, not {begun}): "
                 "compare versions with its provenance.json, or resume it with --set run.allow_drift=true"
             )
-            report.take(section, [told(begun == own, "canary of the run", text)])
+            same = found is not None and found.agrees_with(begun)
+            report.take(section, [told(same, "canary of the run", text)])
 
 
 def _compare(comm: Communicator, report: _Report, section: str, name: str, found: str) -> None:

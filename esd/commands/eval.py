@@ -94,10 +94,6 @@ def evaluate(
     from esd.mpi.comm import agreement
     from esd.run.folder import RunFolder
 
-    def report(found: dict[str, Any], conditions: Conditions) -> None:
-        with reader_may_leave():
-            _report(found, conditions.described(), trace, as_json)
-
     def body(comm: Communicator) -> int:
         folder = RunFolder(run)
         with agreement(comm, "reading the run"):
@@ -105,15 +101,56 @@ def evaluate(
                 raise UsageError(f"--trace {trace}: expected a file in a folder that exists")
             warn = print_error if comm.rank == 0 else lambda text: None
             config, state, which = load(folder, str(checkpoint), warn)
+            if config.objective.named and (trace is not None or rules is Rules.RANDOM):
+                option = f"--rules {rules}" if trace is None else f"--trace {trace}"
+                raise UsageError(f"{option}: {run} is the run of an objective, which has no policy")
             subject = choose(config, env, settings or [], variant or [])
         with agreement(comm, "recording an episode"):
             if comm.rank == 0 and trace is not None:
                 arrays, words = traces.record(subject, state, seed, rules, trace_every)
                 traces.save(trace, arrays, {"run": str(folder.path), **words})
+
+        def report(found: dict[str, Any], conditions: Conditions) -> None:
+            objective = subject.config.objective.named
+            described = conditions.described(objective)
+            with reader_may_leave():
+                if objective:
+                    _report_values(found, described, as_json)
+                else:
+                    _report(found, described, trace, as_json)
+
         evaluate_and_store(comm, folder, subject, state, which, episodes, seed, str(rules), report)
         return 0
 
     on_ranks(body)
+
+
+def _report_values(found: dict[str, Any], conditions: str, as_json: bool) -> None:
+    """Print an evaluation of an objective."""
+    from esd.commands.console import print_json, print_table
+    from esd.evaluation.stored import summary
+
+    if as_json:
+        print_json(summary(found))
+        return
+    print(f"{found['run']}, generation {found['generation']}, {found['env']}: {conditions}")
+    noisy = found["episodes"] > 1
+    head = ["value", "mean", "std", "95 % interval of the mean"]
+    rows = [head if noisy else head[:2]]
+    for value in found["variants"]:
+        low, high = value["interval_95"]
+        row = [
+            value["name"],
+            f"{value['mean']:.6g}",
+            f"{value['std']:.3g}",
+            f"{low:.6g} to {high:.6g}",
+        ]
+        rows.append(row if noisy else row[:2])
+    print_table(rows, right=range(1, len(rows[0])))
+    if noisy:
+        print(
+            "deviations and intervals: evaluation noise of this one run, not the spread over runs"
+        )
 
 
 def _report(found: dict[str, Any], conditions: str, trace: Path | None, as_json: bool) -> None:

@@ -21,6 +21,7 @@ class Topic(enum.StrEnum):
     SHAPINGS = "shapings"
     NOISE = "noise"
     ENVIRONMENTS = "environments"
+    OBJECTIVES = "objectives"
     SETTINGS = "settings"
 
 
@@ -49,7 +50,7 @@ def _names(topic: Topic) -> dict[str, str]:
     """Names and what is to be said of each."""
     from esd.config.descriptions import describe_settings
     from esd.config.experiment_files import experiment_names
-    from esd.config.kinds import ALGORITHMS, OPTIMIZERS, POLICIES
+    from esd.config.kinds import ALGORITHMS, OBJECTIVES, OPTIMIZERS, POLICIES
     from esd.config.policies import YOUR_OWN
     from esd.config.settings import NOISE_NAMES
     from esd.evolution.shaping import SHAPINGS
@@ -67,6 +68,8 @@ def _names(topic: Topic) -> dict[str, str]:
         gymnasium.register_envs(esd_envs)  # importing it has registered them
 
         return {name: "" for name in sorted(gymnasium.registry)}
+    if topic is Topic.OBJECTIVES:
+        return {name: _first_line_of(name) for name in OBJECTIVES.names()}
     names = {
         Topic.POLICIES: (*POLICIES.names(), YOUR_OWN),
         Topic.RULES: tuple(RULE_COEFFICIENTS),
@@ -76,6 +79,18 @@ def _names(topic: Topic) -> dict[str, str]:
         Topic.NOISE: NOISE_NAMES,
     }[topic]
     return dict.fromkeys(names, "")
+
+
+def _first_line_of(objective: str) -> str:
+    """The first line of a function's documentation, or what is wrong with an installed one."""
+    from esd.config.kinds import OBJECTIVES
+    from esd.errors import UsageError
+
+    try:
+        documentation = OBJECTIVES.find(objective).__doc__
+    except UsageError as error:
+        return str(error)
+    return (documentation or "").strip().partition("\n")[0]
 
 
 def _first_comment(experiment: str) -> str:

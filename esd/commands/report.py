@@ -76,7 +76,7 @@ def as_json_table(found: Comparison) -> dict[str, Any]:
         "conditions": {
             "key": found.conditions.key,
             "options": found.conditions.options(),
-            "described": found.conditions.described(),
+            "described": found.conditions.described(found.groups[0].objective),
         },
         "groups": [
             {
@@ -126,23 +126,26 @@ def _print(found: Comparison) -> None:
     from esd.commands.console import print_table
     from esd.evaluation.significance import MOST_RELABELINGS, deviation
 
-    print(f"evaluated: {found.conditions.described()}")
+    objective = found.groups[0].objective
+    digits = ".5g" if objective else ".2f"  # values of a function can be of any size
+    print(f"evaluated: {found.conditions.described(objective)}")
     print()
-    head = ["group", "runs", "generations × population", "environment steps", "wall hours"]
+    steps = "evaluations" if objective else "environment steps"
+    head = ["group", "runs", "generations × population", steps, "wall hours"]
     print_table([head, *map(_training, found.groups)], right=range(1, 5))
     print()
     first, *others = (group.name for group in found.groups)
-    head = ["variant", "", first]
+    head = ["value" if objective else "variant", "", first]
     for name in others:
         head += [name, f"− {first}", "p", "p (Holm)"]
     rows = [head]
     for row in found.rows:
         seen = {True: "seen", False: "unseen", None: "mixed"}[row.seen]
-        shown = {n: f"{m.mean():.2f} ± {deviation(m):.2f}" for n, m in row.means.items()}
-        cells = [row.name, seen, shown[first]]
+        shown = {n: f"{m.mean():{digits}} ± {deviation(m):{digits}}" for n, m in row.means.items()}
+        cells = [row.name, "" if objective else seen, shown[first]]
         for name in others:
             test = row.tests[name]
-            cells += [shown[name], f"{test.difference:+.2f}"]
+            cells += [shown[name], f"{test.difference:+{digits}}"]
             cells += [f"{test.p:.2g}", f"{row.corrected[name]:.2g}"]
         rows.append(cells)
     print_table(rows, right=range(2, len(head)))
@@ -156,7 +159,8 @@ def _print(found: Comparison) -> None:
     )
     count = sum(len(row.tests) for row in found.rows)
     print(
-        "mean ± standard deviation over training runs (of each run's mean over its test episodes)"
+        "mean ± standard deviation over training runs (of each run's mean over its test "
+        f"{'evaluations' if objective else 'episodes'})"
     )
     print(
         f"p: permutation test over runs, two-sided, {tried}; Holm over the {count} tests of this table"

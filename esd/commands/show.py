@@ -76,6 +76,7 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     members = next((line for line in reversed(lines) if line["return_mean"] is not None), {})
     with_center = [line for line in lines if line["center_return"] is not None]
     centers = [line["center_return"] for line in with_center]
+    best = min if config.sign < 0 else max
     done = folder.done()
     return {
         "run": str(folder.path),
@@ -89,11 +90,12 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
         "sigma": state.evolution.sigma,
         "sigma_min": state.evolution.sigma_range[0],
         "sigma_max": state.evolution.sigma_range[1],
-        "best_center_return": max(centers, default=None),
+        "best_center_return": best(centers, default=None),
         "last_center_return": centers[-1] if centers else None,
         "last_center_returns": _by_variant(with_center[-1]) if with_center else {},
         "last_return_mean": members.get("return_mean"),
         "last_return_max": members.get("return_max"),
+        "last_return_min": members.get("return_min"),
         "env_steps": last.get("env_steps", 0),
         "episodes": last.get("episodes", 0),
         "seconds": last.get("seconds", 0.0),
@@ -117,6 +119,9 @@ def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> No
         print_json(description)
         return
     of_variants = description.pop("last_center_returns")
+    if "objective" in description["config"]:  # a step and an episode of one are an evaluation
+        description["evaluations"] = description.pop("episodes")
+        del description["env_steps"]
     rows = {key.replace("_", " "): value for key, value in description.items() if key != "config"}
     rows |= {f"last center return, {name}": mean for name, mean in of_variants.items()}
     rows |= flatten(description["config"])
@@ -145,6 +150,7 @@ def _follow(folder: RunFolder) -> None:
     from esd.run import metrics
 
     shown = 0
+    counted = "evaluations" if folder.config().objective.named else "steps"
     while True:
         done = folder.done() is not None
         lines = metrics.read(folder.metrics_file)
@@ -155,7 +161,7 @@ def _follow(folder: RunFolder) -> None:
             )
             mean = "" if line["return_mean"] is None else f"  mean {line['return_mean']:.2f}"
             print(
-                f"generation {line['generation']}{center}{mean}  steps {line['env_steps']:,}",
+                f"generation {line['generation']}{center}{mean}  {counted} {line['env_steps']:,}",
                 flush=True,
             )
         shown = len(lines)

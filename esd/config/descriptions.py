@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from esd.config.kinds import ALGORITHMS, POLICIES
+from esd.config.objective import ObjectiveConfig, ParameterConfig
 from esd.config.policies import YOUR_OWN, ModuleSettings, settings_of_kind
 from esd.config.settings import (
     Config,
@@ -35,6 +36,8 @@ def describe_settings() -> dict[str, str]:
 
     describe(Config, "")
     for section, cls in (
+        ("objective", ObjectiveConfig),
+        ("objective.parameters.<name>", ParameterConfig),
         ("env", EnvironmentConfig),
         ("variants", VariantsConfig),
         ("run", RunConfig),

@@ -12,13 +12,20 @@ from esd.config.settings import (
 from esd.config.tables import flatten, shown, to_table
 
 # a device has the bits of the CPU, but for a torch module, whose last bits may differ (docs/devices.md)
-NOT_OF_H = ("generations", "device", "batch_members")
+NOT_OF_H = (
+    "generations",
+    "device",
+    "batch_members",
+    "objective.max_seconds",  # what the clock decided about a member is in the journal
+    "objective.check_at_start",
+)
 
 
 def settings_of_h(config: Config) -> dict[str, Any]:
     """The flat settings that h depends on: everything but ``generations``, the device, [run] and unseen variants."""
     flat = flatten(to_table(config, version=1))
-    flat["env.variants"] = [v for v in flat["env.variants"] if not v["unseen"]]
+    if "env.variants" in flat:
+        flat["env.variants"] = [v for v in flat["env.variants"] if not v["unseen"]]
     return {k: v for k, v in flat.items() if k not in NOT_OF_H and not k.startswith("run.")}
 
 
@@ -30,7 +37,7 @@ def identity(config: Config) -> str:
 def differences_that_matter(stored: Config, asked: Config) -> list[str]:
     """Where two configs would give a different h, one text per key."""
     old, new = settings_of_h(stored), settings_of_h(asked)
-    before, now = old.pop("env.variants"), new.pop("env.variants")
+    before, now = old.pop("env.variants", []), new.pop("env.variants", [])
     return _differences_of_variants(before, now) + [
         f"{key} = {shown(new.get(key, 'unset'))}, but the run has {shown(old.get(key, 'unset'))}"
         for key in sorted({*old, *new})

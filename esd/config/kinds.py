@@ -62,6 +62,17 @@ class Kinds:
         raise UsageError(f"{self.setting} = {name!r}: {nearest(name, self.names())}")
 
 
+OBJECTIVES = Kinds(
+    "objective.function",
+    "esd.objectives",
+    {
+        "sphere": "esd.objectives.test_functions:sphere",
+        "rosenbrock": "esd.objectives.test_functions:rosenbrock",
+        "rastrigin": "esd.objectives.test_functions:rastrigin",
+        "rotated_ellipsoid": "esd.objectives.test_functions:rotated_ellipsoid",
+        "noisy_sphere": "esd.objectives.test_functions:noisy_sphere",
+    },
+)
 ALGORITHMS = Kinds(
     "es.algorithm",
     "esd.algorithms",

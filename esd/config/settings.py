@@ -12,6 +12,7 @@ from typing import Any
 
 from esd.config.fields import NOT_NEGATIVE, POSITIVE, SECOND_VERSION, SHARE, setting
 from esd.config.kinds import ALGORITHMS
+from esd.config.objective import MINIMIZE, ObjectiveConfig
 from esd.config.policies import PolicyConfig
 
 NOISE_NAMES = ("gaussian", "rademacher", "binomial")
@@ -20,6 +21,7 @@ REBUILD = ("auto", "always", "never")
 REDUCTION_NAMES = ("mean", "min", "mean_of_ranks")
 DEVICES = ("cpu", "cuda", "auto")
 DEFAULT_EXPERIMENT = "cartpole"
+NOT_OF_OBJECTIVES = ("device", "batch_members", "env", "policy")
 
 
 @dataclass(frozen=True)
@@ -206,8 +208,30 @@ class Config:
         "kernels, on cuda 256",
         **NOT_NEGATIVE,
     )
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     env: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)
     variants: VariantsConfig = dataclasses.field(default_factory=VariantsConfig)
     policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
     es: EvolutionSettings = dataclasses.field(default_factory=_default_algorithm)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The names of the values that one evaluation gives: trained variants, or an objective's; () without names."""
+        if self.objective.named:
+            return self.objective.values
+        return tuple(variant.name for variant in self.env.trained if variant.name)
+
+    @property
+    def sign(self) -> float:
+        """What turns the user's values into those that evolution maximizes, and back: 1.0, or −1.0 to minimize.
+
+        Records, the journal and checkpoints hold maximized values; whatever a user reads or writes is in the user's
+        own sign.
+        """
+        return -1.0 if self.objective.direction == MINIMIZE else 1.0
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The fields that such a run doesn't have: it evaluates an objective, or plays episodes."""
+        return NOT_OF_OBJECTIVES if self.objective.named else ("objective",)

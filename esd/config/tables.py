@@ -5,18 +5,20 @@ All problems of a config are found before any is reported.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from esd.config.kinds import ALGORITHMS, OPTIMIZERS
 from esd.config.policies import DEFAULT_KIND, ModuleSettings, PolicyConfig, settings_of_kind
 from esd.config.settings import (
+    NOT_OF_OBJECTIVES,
     Config,
     EvolutionSettings,
     VariantsConfig,
@@ -37,11 +39,20 @@ def parse(table: Mapping[str, Any], source: str) -> Config:
     """
     problems: list[str] = []
     config: Config = _build(Config, table, "", problems)
+    if config.objective.named:
+        problems += _of_episodes(table)
     if not problems:
         problems = _cross_checks(config)
     if problems:
         raise UsageError(f"{source}: " + "; ".join(problems))
     return config
+
+
+def _of_episodes(table: Mapping[str, Any]) -> Iterator[str]:
+    """A line if settings of policies and environments stand beside an objective."""
+    named = [key for key in table if key in NOT_OF_OBJECTIVES]
+    if named:
+        yield f"{', '.join(named)}: not in the run of an objective, which has no policy and no environment; remove them"
 
 
 def _cross_checks(config: Config) -> list[str]:
@@ -53,7 +64,7 @@ def _cross_checks(config: Config) -> list[str]:
     ]
     if names and all(variant.unseen for variant in config.env.variants):
         problems.append("env.variants: all are unseen, nothing is left to train on")
-    return [*problems, *config.es.problems()]
+    return [*problems, *config.objective.problems(), *config.es.problems()]
 
 
 def parse_settings(
@@ -238,8 +249,16 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
             return None
         if origin is not dict:
             return _build(typing.cast(Any, hint), value, f"{path}.", problems)
+        if dataclasses.is_dataclass(arguments[1]):
+            return {
+                key: _convert(item, arguments[1], f"{path}.{key}", problems)
+                for key, item in value.items()
+            }
         _refuse_what_no_hash_takes(value, path, problems)
         return dict(value)
+    if hint is Any:
+        _refuse_what_no_hash_takes(value, path, problems)
+        return _with_floats(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
@@ -263,6 +282,15 @@ def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> No
         problems.append(f"{path} = {value}: expected text, a number, true or false")
 
 
+def _with_floats(value: Any) -> Any:
+    """Nested lists with every integer as a float: 1 and 1.0 are the same setting."""
+    if isinstance(value, list | tuple):
+        return [_with_floats(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if abs(value) < 2**1000 else math.inf
+    return value
+
+
 def to_table(config: Any, version: int | None = None) -> dict[str, Any]:
     """The nested tables of a config, every field written out, unset ones left away; ``parse`` reads them back.
 
@@ -271,7 +299,10 @@ def to_table(config: Any, version: int | None = None) -> dict[str, Any]:
         version: leave out what came later and is at its default.
     """
     table: dict[str, Any] = {}
+    absent = config.absent if isinstance(config, Config) else ()
     for field in dataclasses.fields(config):
+        if field.name in absent:
+            continue
         value = getattr(config, field.name)
         later = version is not None and field.metadata.get("since", 1) > version
         if later and value == field.default:
@@ -287,6 +318,11 @@ def to_table(config: Any, version: int | None = None) -> dict[str, Any]:
                 to_table(item, version) if dataclasses.is_dataclass(item) else item
                 for item in value
             ]
+        elif isinstance(value, dict):
+            table[field.name] = {
+                key: to_table(item, version) if dataclasses.is_dataclass(item) else item
+                for key, item in value.items()
+            }
         elif value is not None:
             table[field.name] = value
     return table

@@ -28,8 +28,9 @@ def _conditions(config: Config) -> Iterator[tuple[tuple[str, ...], bool, str]]:
     es, run = config.es, config.run
     unused = tuple(f"es.{name}" for name in es.unused())
     yield unused, False, f"with es.optimizer = {getattr(es, 'optimizer', '')!r}"
-    several = len(config.env.trained) > 1
+    several = len(config.value_names) > 1
     reduces = several or config.variants.reduce == "mean_of_ranks"  # ranks differ from returns
-    yield ("variants.reduce",), reduces, "with less than two [[env.variants]] to train on"
+    what = "objective.values" if config.objective.named else "[[env.variants]] to train on"
+    yield ("variants.reduce",), reduces, f"with less than two {what}"
     center = ("run.center_episodes", "run.target_return")
     yield center, run.center_every > 0, "with run.center_every = 0"

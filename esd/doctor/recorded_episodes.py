@@ -20,7 +20,8 @@ import numpy as np
 from gymnasium import spaces
 
 from esd.config.settings import EnvironmentConfig, Wrapper
-from esd.episodes.environments import EpisodeSeeds, World, global_generators, seed_global_generators
+from esd.episodes.environments import EpisodeSeeds, World, global_generators
+from esd.evolution.global_generators import seed_global_generators
 
 
 @dataclasses.dataclass(frozen=True)

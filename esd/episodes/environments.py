@@ -97,12 +97,6 @@ def keeps_box2d_world(env: Environment) -> bool:
     return type(world).__name__ == "b2World" and not env.unwrapped.metadata.get("rebuilds_world")
 
 
-def seed_global_generators(seed: int) -> None:
-    """Seed Python's and numpy's global generators with 32 bits, for environments that still use them."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-
-
 def global_generators() -> tuple[Any, ...]:
     """Where Python's and numpy's global generators stand."""
     _, key, *rest = np.random.get_state()  # noqa: NPY002  # whether an environment has used it

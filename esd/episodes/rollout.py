@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from esd.config.settings import Config
 from esd.episodes.compiled_episodes import is_its_network
-from esd.episodes.environments import EpisodeSeeds, Outcome, World, seed_global_generators
+from esd.episodes.environments import EpisodeSeeds, Outcome, World
+from esd.evolution.global_generators import seed_global_generators
 from esd.evolution.noise import Purpose
 from esd.evolution.observations import ObservationStatistics
 from esd.policies.base import LoadsPieces

@@ -223,14 +223,15 @@ def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
             )
         here, there = group.env_steps, first.env_steps
         if there and abs(here / there - 1.0) > UNLIKE:
+            steps = "evaluations" if first.objective else "environment steps"
             yield (
-                f"{group.name} was trained with {here / there:.2f} × the environment steps of {first.name}: "
+                f"{group.name} was trained with {here / there:.2f} × the {steps} of {first.name}: "
                 "arms are fair with the same"
             )
         mine, its = group.runs[0].settings, first.runs[0].settings
         differing = sorted(k for k in {*mine, *its} if mine.get(k) != its.get(k))
-        if (
-            mine["policy.kind"] != its["policy.kind"]
+        if mine.get("policy.kind") != its.get(
+            "policy.kind"
         ):  # what only one kind has is no difference of its own
             differing = [k for k in differing if k in mine and k in its]
         yield f"{group.name} differs from {first.name} in {', '.join(differing) or 'no setting'}"

@@ -68,6 +68,11 @@ class Group:
     runs: list[TrainedRun]
 
     @property
+    def objective(self) -> bool:
+        """Whether its runs evolve the parameters of an objective."""
+        return "objective.function" in self.runs[0].settings
+
+    @property
     def env_steps(self) -> float:
         """Environment steps that training one of them took, on average."""
         return float(np.mean([run.env_steps for run in self.runs]))

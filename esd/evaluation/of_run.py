@@ -8,8 +8,8 @@ from typing import Any
 
 from esd.config.settings import Config
 from esd.errors import UsageError
-from esd.evaluation import stored
-from esd.evaluation.test_episodes import Subject, evaluate
+from esd.evaluation import stored, test_episodes, test_evaluations
+from esd.evaluation.test_episodes import Subject
 from esd.evolution.state import RunState
 from esd.mpi.comm import Communicator, agreement
 from esd.run.folder import RunFolder, Warn
@@ -75,9 +75,13 @@ def evaluate_and_store(
     Raises:
         JobFailedError: on all ranks, if any failed.
     """
-    results = evaluate(comm, subject, state, episodes, seed, rules)
+    if subject.config.objective.named:
+        results = test_evaluations.evaluate(comm, subject, state, episodes, seed)
+    else:
+        results = test_episodes.evaluate(comm, subject, state, episodes, seed, rules)
     settings = json.dumps(subject.settings, sort_keys=True)
-    conditions = stored.Conditions(checkpoint, seed, episodes, rules, settings)
+    played = results[0].returns.size  # one where nothing is random
+    conditions = stored.Conditions(checkpoint, seed, played, rules, settings)
     found = stored.describe(folder, subject, state, conditions, results)
     with agreement(comm, "writing the evaluation"):
         if comm.rank == 0:

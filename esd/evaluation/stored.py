@@ -61,11 +61,12 @@ class Conditions:
                 words += ["--set", f"{key}={_toml(value)}"]
         return words
 
-    def described(self) -> str:
-        """In words."""
+    def described(self, objective: bool = False) -> str:
+        """In words; those of an objective were no episodes."""
+        evaluations = f"{self.episodes} test evaluation{'s' * (self.episodes != 1)}"
         parts = [
             f"{self.checkpoint} checkpoint",
-            f"{self.episodes} test episodes per variant",
+            evaluations if objective else f"{self.episodes} test episodes per variant",
             f"seed {self.seed}",
         ]
         if self.rules != "evolved":
@@ -112,13 +113,13 @@ def describe(
         "h_sha256": state.h_sha256(),
         "seed": conditions.seed,
         "episodes": conditions.episodes,
-        "env": subject.config.env.id,
+        "env": subject.title,
         "settings": json.loads(conditions.settings),
         "rules": conditions.rules,
         "variants": [_variant(result) for result in results],
         **_mean_and_std(returns),
         "interval_95": student_interval(returns),
-        "interval_is": "episode noise of one run",
+        "interval_is": f"{subject.noise} noise of one run",
         "steps": sum(result.steps for result in results),
     }
 

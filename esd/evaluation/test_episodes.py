@@ -51,6 +51,22 @@ class Subject:
         """The chosen ones; without variants one, without a name."""
         return self.config.env.trained
 
+    @property
+    def title(self) -> str:
+        """What was evolved for: the environment's id, or the objective's function."""
+        return self.config.objective.function or self.config.env.id
+
+    @property
+    def noise(self) -> str:
+        """What differs between two results of the same h."""
+        return "evaluation" if self.config.objective.named else "episode"
+
+    @property
+    def objective(self) -> dict[str, Any]:
+        """What an objective is, in place of a world."""
+        table = to_table(self.config.objective)
+        return {name: table[name] for name in ("function", "direction", "kwargs")}
+
     def name(self, variant: Variant) -> str:
         """What a variant is called in results."""
         return variant.name or self.config.env.id
@@ -93,6 +109,14 @@ def choose(
     Raises:
         UsageError: if a setting has no place in an evaluation or no effect, or there is no such variant.
     """
+    if trained.objective.named:
+        named = [*([env] if env is not None else []), *settings, *variants]
+        if named:
+            raise UsageError(
+                f"{', '.join(named)}: the run of an objective is evaluated as it is; --env, --set and --variant are "
+                "for policies in environments"
+            )
+        return Subject(trained, trained, {})
     if env is not None:
         settings = [f"env.id={env}", *settings]
     for setting in settings:
@@ -238,7 +262,7 @@ def evaluate(
     Raises:
         JobFailedError: on all ranks, if any failed, or if they don't have the same state.
     """
-    _check_same(comm, state)
+    check_same(comm, state)
     count = len(subject.variants)
     with (
         Team(comm) as team,
@@ -275,7 +299,7 @@ def evaluate(
     ]
 
 
-def _check_same(comm: Communicator, state: RunState) -> None:
+def check_same(comm: Communicator, state: RunState) -> None:
     """End on all ranks if they have read different states: training may have saved one between two of them."""
     marks = gather(comm, int(state.sha256()[:16], 16), "comparing what is evaluated")
     if (marks != marks[0]).any():  # every rank comes to the same conclusion

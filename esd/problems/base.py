@@ -51,6 +51,7 @@ class Problem(Protocol):
         interface: what the journal keeps so that h_0 can be rebuilt without the problem: the sizes of an environment.
         variants: the names of the values that an evaluation gives, one per variant; one empty name without variants.
         observation_size: numbers per observation whose statistics travel in the records; 0 without.
+        center_episodes: evaluations of the center, where it is evaluated.
     """
 
     @property
@@ -68,6 +69,10 @@ class Problem(Protocol):
     @property
     def observation_size(self) -> int:
         """Numbers per observation whose statistics travel in the records."""
+
+    @property
+    def center_episodes(self) -> int:
+        """Evaluations of the center, where it is evaluated."""
 
     def initial_parameters(self, seed: int) -> Float32s:
         """h_0, float32 [layout.size], a pure function of the seed."""

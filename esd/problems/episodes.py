@@ -57,6 +57,11 @@ class EpisodesProblem:
         """Numbers in an observation, if observations are normalized; otherwise 0."""
         return self.rollout.observation_size
 
+    @property
+    def center_episodes(self) -> int:
+        """As many as ``run.center_episodes`` says."""
+        return self.rollout.config.run.center_episodes
+
     def initial_parameters(self, seed: int) -> Float32s:
         """The policy's h_0."""
         return self.rollout.policy.initial_parameters(seed)

@@ -19,6 +19,10 @@ def make_problem(config: Config) -> Problem:
     Raises:
         UsageError: if the config asks for what doesn't exist or doesn't fit together.
     """
+    if config.objective.named:
+        from esd.objectives.problem import ObjectiveProblem
+
+        return ObjectiveProblem(config)
     from esd.problems.episodes import EpisodesProblem
 
     return EpisodesProblem(config)
@@ -26,6 +30,11 @@ def make_problem(config: Config) -> Problem:
 
 def layout_and_h0(config: Config, interface: Interface) -> tuple[Layout, Float32s]:
     """The named arrays in h and h_0 from the settings alone: nothing of the problem's world is built."""
+    if config.objective.named:
+        from esd.objectives.parameters import initial_h, layout_of
+
+        parameters = config.objective.parameters
+        return layout_of(parameters), initial_h(parameters, config.seed)
     from esd.policies.registry import make_policy
 
     policy = make_policy(config.policy, interface)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from esd.config.identity import identity
 from esd.config.settings import Config
@@ -22,6 +23,8 @@ from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader, JournalWriter
 from esd.training.node_state import Step
 
+Float64s = npt.NDArray[np.float64]
+
 CHECKPOINTS_KEPT = 2
 
 
@@ -29,6 +32,7 @@ CHECKPOINTS_KEPT = 2
 class GenerationReport:
     """One generation in numbers: a line of metrics.jsonl. Returns are per episode, before any penalty.
 
+    Of an objective they are its values, in the user's own sign, and steps and episodes are its evaluations.
     With variants a member's return, and the center's, is the mean or the worst of those on each, by variants.reduce.
 
     Attributes:
@@ -55,6 +59,8 @@ class GenerationReport:
         core_seconds: wall time × ranks so far.
         variant_returns: by variant, the mean over members; None of a variant on which none is finite.
         variant_centers: by variant, the mean of the center's episodes; None in generations without.
+        minimizes: small returns are good; not in the line.
+        counts: what the steps are, for the console: "steps" or "evaluations"; not in the line.
     """
 
     generation: int
@@ -80,10 +86,18 @@ class GenerationReport:
     core_seconds: float
     variant_returns: dict[str, float | None]
     variant_centers: dict[str, float | None]
+    minimizes: bool = False
+    counts: str = "steps"
+
+    @property
+    def return_best(self) -> float | None:
+        """Of the best member."""
+        return self.return_min if self.minimizes else self.return_max
 
     def line(self) -> metrics.Line:
         """As a line of metrics.jsonl, the variants' returns as ``return_mean.NAME`` and ``center_return.NAME``."""
         line = asdict(self)
+        del line["minimizes"], line["counts"]
         for field, name in (
             ("variant_returns", "return_mean"),
             ("variant_centers", "center_return"),
@@ -134,7 +148,10 @@ class Commit:
         lines: list[metrics.Line],
         best: float,
     ) -> None:
-        """Go on after ``lines`` of metrics, with the best center's return so far (−∞ without one)."""
+        """Go on after ``lines`` of metrics, with the best center's return so far (−∞ without one).
+
+        It is, like those in records, of the sign that is maximized.
+        """
         self._folder, self._config, self._writer, self._reporter = folder, config, writer, reporter
         self._identity = identity(config)
         self._best = best
@@ -217,16 +234,20 @@ class Commit:
         self._episodes += records.episodes
         self._seconds += elapsed
         self._core_seconds += elapsed * timing.ranks
-        returns = reduced_return(self._config.variants.reduce, records.returns)
+        config, sign = self._config, self._config.sign  # what is reported has the user's own sign
+        returns = sign * reduced_return(config.variants.reduce, records.returns)
         returns = returns[np.isfinite(returns)]
-        names = [variant.name for variant in self._config.env.trained if variant.name]
+        by_name = dict(zip(config.value_names, sign * records.returns.T, strict=False))
+        centers_by_name = dict(
+            zip(config.value_names, sign * records.center_returns.T, strict=False)
+        )
         return GenerationReport(
             generation=state.generation,
             return_mean=_mean(returns),
             return_std=float(returns.std()) if returns.size else None,
             return_min=float(returns.min()) if returns.size else None,
             return_max=float(returns.max()) if returns.size else None,
-            center_return=center,
+            center_return=None if center is None else sign * center,
             failed_members=int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
             sigma=state.evolution.sigma,
             sigma_min=state.evolution.sigma_range[0],
@@ -242,8 +263,10 @@ class Commit:
             episodes=self._episodes,
             seconds=self._seconds,
             core_seconds=self._core_seconds,
-            variant_returns=dict(zip(names, map(_mean, records.returns.T), strict=False)),
-            variant_centers=dict(zip(names, _centers(records), strict=False)),
+            variant_returns={name: _mean(column) for name, column in by_name.items()},
+            variant_centers={name: _center_of(column) for name, column in centers_by_name.items()},
+            minimizes=sign < 0,
+            counts="evaluations" if config.objective.named else "steps",
         )
 
     def _checkpoint(self, state: RunState) -> None:
@@ -265,7 +288,9 @@ class Commit:
                 "reason": reason,
                 "generation": state.generation,
                 "h_sha256": state.h_sha256(),
-                "best_center_return": self._best if math.isfinite(self._best) else None,
+                "best_center_return": (
+                    self._config.sign * self._best if math.isfinite(self._best) else None
+                ),
                 "env_steps": self._env_steps,
                 "seconds": self._seconds,
             }
@@ -285,14 +310,13 @@ def _center(config: Config, records: Records) -> float | None:
     return center if math.isfinite(center) else None
 
 
-def _centers(records: Records) -> list[float | None]:
-    """The center's mean on each variant; None without one, or of something not finite."""
-    columns = records.center_returns.T
-    means = [float(column.mean()) if column.size else math.nan for column in columns]
-    return [mean if math.isfinite(mean) else None for mean in means]
+def _center_of(values: Float64s) -> float | None:
+    """The center's mean on a variant; None without one, or of something not finite."""
+    mean = float(values.mean()) if values.size else math.nan
+    return mean if math.isfinite(mean) else None
 
 
-def _mean(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:
+def _mean(values: Float64s) -> float | None:
     """The mean of what is finite, or None."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else None

@@ -112,7 +112,7 @@ def _prepare_state(
         state = start(algorithm, h0, problem.observation_size)
         own_canary = evaluator.canary(h0, journal.version_of(plan.journal))
         if plan.start_from is not None:
-            state = _start_from(plan.start_from, state, problem)
+            state = _start_from(plan.start_from, config, state, problem)
         header = JournalHeader(
             identity(config),
             state.h_sha256(),
@@ -128,7 +128,7 @@ def _prepare_state(
         return state, header, None
     with agreement(comm, "resuming"):
         contents = journal.decode(plan.journal, str(folder.journal_file))
-        if contents.header.canary != own_canary.cpu and not config.run.allow_drift:
+        if not own_canary.agrees_with(contents.header.canary) and not config.run.allow_drift:
             raise UsageError(
                 f"{folder.path}: this machine computes other bits than the one the run was started on (canary "
                 f"{own_canary.cpu}, not {contents.header.canary}): compare versions with provenance.json, or accept it "
@@ -150,7 +150,7 @@ def _replay(memory: NodeState, contents: JournalContents) -> None:
             raise failure.reason from None
 
 
-def _start_from(path: Path, state: RunState, problem: Problem) -> RunState:
+def _start_from(path: Path, child: Config, state: RunState, problem: Problem) -> RunState:
     """Put the last h of another run in place of h_0.
 
     Raises:
@@ -159,9 +159,18 @@ def _start_from(path: Path, state: RunState, problem: Problem) -> RunState:
     parent = RunFolder(path)
     config = parent.config()
     h = parent.state_at(None, config, parent.journal(config)).h
+    if child.objective.named != config.objective.named:
+        kinds = {True: "an objective", False: "a policy"}
+        raise UsageError(
+            f"--from {path}: its h belongs to {kinds[config.objective.named]}, this run evolves "
+            f"{kinds[child.objective.named]}"
+        )
+    what, keys = "policy", "policy.kind, rule, hidden and order"
+    if child.objective.named:
+        what, keys = "objective", "objective.parameters"
     if h.shape != state.h.shape:
         raise UsageError(
-            f"--from {path}: its h has {h.size} coordinates, this policy has {state.h.size}; without an experiment "
+            f"--from {path}: its h has {h.size} coordinates, this {what} has {state.h.size}; without an experiment "
             f"the new run takes the settings of {parent.config_file}"
         )
     # the same size may still be another network: order = "F", other hidden layers
@@ -169,8 +178,13 @@ def _start_from(path: Path, state: RunState, problem: Problem) -> RunState:
     theirs, _ = layout_and_h0(config, problem.interface)
     if (dict(theirs.shapes), theirs.order) != (dict(layout.shapes), layout.order):
         raise UsageError(
-            f"--from {path}: its h was evolved for another network, whose coordinates mean other things: compare "
-            f"policy.kind, rule, hidden and order with {parent.config_file}"
+            f"--from {path}: its h was evolved for another {'network' if what == 'policy' else what}, whose "
+            f"coordinates mean other things: compare {keys} with {parent.config_file}"
+        )
+    if child.objective.meanings() != config.objective.meanings():
+        raise UsageError(
+            f"--from {path}: its parameters are transformed to other bounds, so the same h means other values: "
+            f"compare low, high and bounds in {keys} with {parent.config_file}"
         )
     return RunState(dataclasses.replace(state.evolution, h=h), state.observations)
 
@@ -278,7 +292,7 @@ class Generations:
         center = run.center_every and (last or generation % run.center_every == 0)
         return Records(
             0 if last else self._config.population,
-            run.center_episodes if center else 0,
+            self._problem.center_episodes if center else 0,
             self._problem.observation_size,
             len(self._problem.variants),
         )
@@ -319,11 +333,21 @@ class Generations:
                 "one rank; nothing of this generation was kept"
             )
         elif failed > self._config.run.max_failed_share * records.members:
+            fitness = "a NaN or infinite fitness"
+            advice = (
+                "The policy's outputs or the environment's rewards overflow: look at policy.normalization, es.sigma "
+                "and es.learning_rate"
+            )
+            if self._config.objective.named:
+                fitness = "no fitness"
+                advice = (
+                    f"Calls of {self._config.objective.function} failed, the first one as reported above: fix it, "
+                    "give its parameters bounds (low, high), or lower es.sigma"
+                )
             error = RunError(
-                f"generation {generation}: {failed} of {records.members} members have a NaN or infinite fitness"
+                f"generation {generation}: {failed} of {records.members} members have {fitness}"
                 f"{_failing_variants(self._problem.variants, records)}, more than run.max_failed_share = "
-                f"{self._config.run.max_failed_share} allows. The policy's outputs or the environment's rewards "
-                "overflow: look at policy.normalization, es.sigma and es.learning_rate"
+                f"{self._config.run.max_failed_share} allows. {advice}"
             )
         if error is not None:  # every rank has come to the same conclusion
             raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
@@ -354,7 +378,8 @@ class Generations:
         reached = (
             target is not None
             and records.center_episodes
-            and center_return(self._config.variants.reduce, records.center_returns) >= target
+            and center_return(self._config.variants.reduce, records.center_returns)
+            >= self._config.sign * target
         )
         reasons = {
             "generations": last,

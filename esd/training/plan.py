@@ -128,10 +128,12 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     stored = folder.config()
     differences = differences_that_matter(stored, config)
     if differences:
+        may_change = "generations, device, batch_members, [run] and unseen variants"
+        if config.objective.named:
+            may_change = "generations, [run], objective.max_seconds and check_at_start"
         raise UsageError(
             f"{folder.path}: holds a run of experiment {name!r} with other settings: {'; '.join(differences)}. Only "
-            "generations, device, batch_members, [run] and unseen variants may change on resume; name another folder "
-            "with --run, or overwrite with --fresh"
+            f"{may_change} may change on resume; name another folder with --run, or overwrite with --fresh"
         )
     _tell_change_of_device(stored, config, warn)
     paths = folder.checkpoint_files()
@@ -175,11 +177,12 @@ def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
         done["reason"] == "target_return"
         and target is not None
         and best is not None
-        and best >= target
+        and config.sign * best >= config.sign * target
     ):
+        further = "raise" if config.sign > 0 else "lower"
         return (
             f"{folder.path} is finished: its center reached {best:g} of run.target_return = {target:g} after "
-            f"{generations} generations; to go on, raise run.target_return with --set"
+            f"{generations} generations; to go on, {further} run.target_return with --set"
         )
     return ""
 

@@ -11,10 +11,12 @@ from esd.config.tables import apply_settings, parse
 
 # a quick version is the same world and policy for fewer steps; «medium» and «hard» are «easy» with other keywords, and
 # pay nothing before step 31 and 63
+OBJECTIVES = [name for name in experiment_names() if "objective" in read_experiment(name)[1]]
 PRESETS = [
     name
     for name in experiment_names()
-    if ("-quick" not in name or name.replace("-quick", "") not in experiment_names())
+    if name not in OBJECTIVES
+    and ("-quick" not in name or name.replace("-quick", "") not in experiment_names())
     and not name.startswith(("repeat-previous-medium", "repeat-previous-hard"))
 ]
 # a twin is the same world with another policy; two of them stand for all where each costs seconds on many ranks
@@ -67,6 +69,13 @@ def remembering(policy: str, *settings: str) -> Config:
     """One of ``REMEMBERING`` in a compiled world of memory, with 14 members and 5 generations."""
     table = {"env": {**RECALL, "episodes_per_member": 2}, "policy": REMEMBERING[policy]}
     return parse(apply_settings(table, [*SMALL, *settings]), policy)
+
+
+def objective(function: str = "sphere", *settings: str, **parameters: dict[str, Any]) -> Config:
+    """A function to be minimized, with 14 members and 5 generations; of four numbers unless parameters are given."""
+    parameters = parameters or {"x": {"shape": [4], "initial": 0.5}}
+    table = {"objective": {"function": function, "direction": "minimize", "parameters": parameters}}
+    return parse(apply_settings(table, [*SMALL, *settings]), function)
 
 
 def of_table(**table: Any) -> Config:

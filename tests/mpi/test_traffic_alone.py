@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from esd.mpi.comm import Alone
-from tests.helpers.configs import small
+from tests.helpers.configs import objective, small
 from tests.helpers.training import trained
 
 
@@ -46,3 +46,13 @@ def test_traffic_grows_with_the_population_alone(tmp_path: Path) -> None:
     sizes = [max(traffic(tmp_path / str(n), f"population={n}")) for n in (20, 120)]
     bytes_per_member = (sizes[1] - sizes[0]) / 100
     assert bytes_per_member == 6 * 8
+
+
+def test_traffic_of_an_objective_does_not_depend_on_the_size_of_h(tmp_path: Path) -> None:
+    bytes_of = {}
+    for size in (3, 30_000):
+        comm = Counting()
+        trained(objective("sphere", x={"shape": [size]}), tmp_path / str(size), comm)
+        bytes_of[size] = comm.bytes
+    assert bytes_of[3] == bytes_of[30_000]
+    assert max(bytes_of[3]) < 2_000

@@ -18,7 +18,7 @@ from esd.evolution.records import Records
 from esd.mpi.comm import Alone, Communicator, JobFailedError, Ranks, agreement
 from esd.training.node_state import NodeState, Step, UpdateFailedError
 from esd.training.stop import StopRequest
-from tests.helpers.configs import REMEMBERING, WORLDS, remembering, small
+from tests.helpers.configs import REMEMBERING, WORLDS, objective, remembering, small
 from tests.helpers.training import from_journal, trained
 
 PENDULUM = ('env.id="Pendulum-v1"', "env.kwargs={}", "env.max_steps=60")
@@ -48,6 +48,16 @@ CASES = {
     },
     "pendulum, signs": small("pendulum", "es.shaping=sign"),
     **{f"{p}, compiled": remembering(p) for p in REMEMBERING},
+    "objective": objective("noisy_sphere", "objective.evaluations_per_member=2"),
+    "objective, several": objective(
+        "tests.helpers.user_functions:several",
+        'objective.values=["a", "b"]',
+        'variants.reduce="mean_of_ranks"',
+        x={"shape": [3], "initial": "uniform", "low": -1, "high": 1.5, "bounds": "transform"},
+    ),
+    "objective, failing": objective(
+        "tests.helpers.user_functions:fails_above", "es.sigma=0.05", "es.learning_rate=0.01"
+    ),
     **{
         f"{p}, step by step": remembering(p, *PENDULUM, "env.normalize_observations=true")
         for p in REMEMBERING
@@ -94,7 +104,13 @@ def test_h_is_the_same_bits_on_one_and_on_all_ranks(
 @pytest.mark.mpi
 @pytest.mark.parametrize(
     "case",
-    ["pendulum, adam, true", "halfcheetah, false", "reformer, compiled", "gru, step by step"],
+    [
+        "pendulum, adam, true",
+        "halfcheetah, false",
+        "reformer, compiled",
+        "gru, step by step",
+        "objective",
+    ],
 )
 @pytest.mark.parametrize("wider", [True, False], ids=["then on more ranks", "then on fewer ranks"])
 def test_a_stop_and_resume_on_another_number_of_ranks_changes_no_bit(

@@ -1,0 +1,213 @@
+"""A user's function as a problem: h → values within bounds → one record per member.
+
+A fitness is a pure function of (config, state_t, generation, member) (law 1): the function gets new arrays and a seed
+that is named by the run's seed, the generation, the member and the evaluation, in every call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.identity import identity
+from esd.config.settings import Config
+from esd.errors import UsageError
+from esd.evolution.algorithm import Algorithm
+from esd.evolution.canary import Canary
+from esd.evolution.layout import Layout
+from esd.evolution.noise import Purpose, words
+from esd.evolution.records import Records, Status
+from esd.evolution.state import RunState, start
+from esd.evolution.vectors import mean_square
+from esd.objectives.function import EvaluationError, Function
+from esd.objectives.parameters import initial_h, layout_of, values_of
+from esd.policies.base import Interface
+
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+
+
+def evaluation_seed(
+    seed: int, purpose: Purpose, generation: int, owner: int, evaluation: int
+) -> int:
+    """The seed of one call by its coordinates, 31 bits: programs in any language take it."""
+    return int(words(seed, purpose, evaluation, owner, generation)[0] >> 1)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What evaluations of one vector gave.
+
+    Attributes:
+        values: float64 [values], their mean in the user's own sign; NaN if any call failed.
+        evaluations: calls made.
+        failure: why a call failed; empty if none did.
+    """
+
+    values: Float64s
+    evaluations: int
+    failure: str = ""
+
+
+class ObjectiveProblem:
+    """See ``esd.problems.base.Problem``.
+
+    Attributes:
+        config: of the run.
+        layout: the parameters in h.
+        function: the user's.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Import the function.
+
+        Raises:
+            UsageError: if that isn't possible.
+        """
+        self.config = config
+        self.layout: Layout = layout_of(config.objective.parameters)
+        self.function = Function(config.objective)
+
+    @property
+    def interface(self) -> Interface:
+        """There is no environment: h_0 depends on the settings alone."""
+        return Interface(0, self.layout.size, False)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names of the values that a call gives."""
+        return self.config.value_names or ("",)
+
+    @property
+    def observation_size(self) -> int:
+        """There are no observations."""
+        return 0
+
+    @property
+    def center_episodes(self) -> int:
+        """Evaluations of the center: one is enough for a function that takes no seed."""
+        return self.config.run.center_episodes if self.function.takes_seed else 1
+
+    def initial_parameters(self, seed: int) -> Float32s:
+        """h_0, whose values are ``initial``."""
+        return initial_h(self.config.objective.parameters, seed)
+
+    def values(self, h: Float32s) -> dict[str, Float64s]:
+        """What the function gets for h, float32 [|h|], by name."""
+        return values_of(self.config.objective.parameters, self.layout, h)
+
+    def measure(self, h: Float32s, seeds: Sequence[int]) -> Measured:
+        """Evaluate h, float32 [|h|], once per seed; the first call that fails is the last."""
+        values = self.values(h)
+        total = np.zeros(len(self.variants))
+        for number, seed in enumerate(seeds):
+            try:
+                total += self.function(values, seed)
+            except EvaluationError as error:
+                return Measured(np.full_like(total, np.nan), number + 1, str(error))
+        return Measured(total / len(seeds), len(seeds))
+
+    def evaluator(self, algorithm: Algorithm, ranks: int, node_rank: int) -> ObjectiveEvaluator:
+        """See ``Problem.evaluator``."""
+        return ObjectiveEvaluator(self, algorithm)
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+class ObjectiveEvaluator:
+    """See ``esd.problems.base.Evaluator``."""
+
+    def __init__(self, problem: ObjectiveProblem, algorithm: Algorithm) -> None:
+        """Evaluate an algorithm's members."""
+        self._problem, self._algorithm = problem, algorithm
+        self._config = problem.config
+
+    def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
+        """See ``Evaluator.fill``; a member whose call fails is reported once per generation, and ranks worst."""
+        reported = False
+        h = np.empty_like(state.h)
+        for row in rows:
+            member = row if row < records.members else None
+            for first, piece in self._algorithm.ask_pieces(state.evolution, member):
+                h[first : first + piece.size] = piece
+            measured = self._problem.measure(h, self._seeds(state.generation, row, records))
+            penalty = self._config.es.fitness_penalty if member is not None else 0.0
+            records.write(
+                row,
+                returns=(self._config.sign * measured.values).tolist(),
+                steps=measured.evaluations,
+                episodes=measured.evaluations,
+                status=Status.NOT_FINITE if measured.failure else Status.DONE,
+                penalty=penalty * mean_square([h]) if penalty else 0.0,
+            )
+            if measured.failure and not reported:
+                reported = True
+                who = "the center" if member is None else f"member {member} counts as failed"
+                self._report(f"generation {state.generation}, {who}: {measured.failure}")
+
+    def _seeds(self, generation: int, row: int, records: Records) -> list[int]:
+        """The seeds of a row: of a member's evaluations, or of one of the center."""
+        seed = self._config.seed
+        if row >= records.members:
+            # the same evaluations in every generation: centers are compared, not their luck
+            evaluation = row - records.members
+            return [evaluation_seed(seed, Purpose.SELECT_EPISODE, 0, 0, evaluation)]
+        owners = {"none": row, "pair": row // 2, "generation": 0}
+        owner = owners[self._config.es.common_random_numbers]
+        return [
+            evaluation_seed(seed, Purpose.TRAIN_EPISODE, generation, owner, evaluation)
+            for evaluation in range(self._config.objective.evaluations_per_member)
+        ]
+
+    def _report(self, text: str) -> None:
+        function = self._config.objective.function
+        print(f"esd: objective.function = {function!r}, {text}", file=sys.stderr, flush=True)
+
+    def canary(self, h0: Float32s, journal_version: int) -> Canary:
+        """See ``Evaluator.canary``: h_0 is evaluated twice, unless ``objective.check_at_start`` is off.
+
+        Raises:
+            UsageError: if that fails, or gives two results.
+        """
+        config = self._config
+        perturbed = self._algorithm.ask(
+            start(self._algorithm, h0, 0).evolution, 1, np.empty_like(h0)
+        )
+        digest = hashlib.sha256(identity(config).encode())
+        for h in (h0, perturbed):
+            digest.update(h.astype("<f4", copy=False).data)
+            for values in self._problem.values(h).values():
+                digest.update(values.astype("<f8").tobytes())
+        arithmetic = digest.hexdigest()[:16]
+        if not config.objective.check_at_start:
+            return Canary(arithmetic, arithmetic, arithmetic)
+        digest.update(self._checked(h0).astype("<f8").tobytes())
+        evaluated = digest.hexdigest()[:16]
+        return Canary(evaluated, evaluated, arithmetic)
+
+    def _checked(self, h0: Float32s) -> Float64s:
+        """The values of h_0, if two calls agree on them."""
+        config = self._config
+        seed = evaluation_seed(config.seed, Purpose.TRAIN_EPISODE, 0, 0, 0)
+        first, second = (self._problem.measure(h0, [seed]) for _ in range(2))
+        name = f"objective.function = {config.objective.function!r}"
+        for measured in (first, second):
+            if measured.failure:
+                raise UsageError(f"{name}, at the initial parameters: {measured.failure}")
+        if first.values.tobytes() != second.values.tobytes() and not config.run.allow_drift:
+            one, other = (", ".join(map(repr, m.values.tolist())) for m in (first, second))
+            raise UsageError(
+                f"{name}: gave {one} and then {other} for the same parameters and the same seed, so nothing about the "
+                "run could be reproduced. Take its randomness from a parameter called seed, keep nothing between "
+                "calls, or accept it with run.allow_drift = true"
+            )
+        return first.values
+
+    def close(self) -> None:
+        """Nothing was opened."""
