@@ -458,6 +458,28 @@ def reversible_memory(result: Result) -> str:
     return f"{table(heads, rows)}\n\n{source(result)}"
 
 
+def algorithms(result: Result) -> str:
+    """Evaluations to the target by function and contender, or the best value; and against pycma's."""
+    names = list(next(iter(result["functions"].values())))
+    rows = []
+    for function, found in result["functions"].items():
+        cells = []
+        for name in names:
+            told = found[name]
+            if told["evaluations"] is None:
+                cells.append(f"best {told['best']:.1e}")
+                continue
+            text = f"{told['evaluations']:,}"
+            reference = found.get("pycma", {}).get("evaluations")
+            if name != "pycma" and reference:
+                text += f" ({told['evaluations'] / reference:.2f} ×)"
+            if told["reached"] < result["seeds"]:
+                text += f", {told['reached']} of {result['seeds']} runs"
+            cells.append(text)
+        rows.append([function, *cells])
+    return f"{table(['function', *names], rows)}\n\n{source(result)}"
+
+
 Parts = dict[str, tuple[str, Callable[[Result], str]]]
 # page → marker → the result's file and what makes its text
 PERFORMANCE: Parts = {
@@ -489,11 +511,13 @@ PERFORMANCE: Parts = {
 
 
 WORLDS: Parts = {"brainless": ("bodies", brainless), "rates": ("bodies", rates)}
+ALGORITHMS: Parts = {"test functions": ("algorithms", algorithms)}
 ATTENTION: Parts = {"recall": ("attention", attention_recall)}
 PAGES = {
     DOCS / "performance.md": PERFORMANCE,
     DOCS / "worlds.md": WORLDS,
     DOCS / "attention.md": ATTENTION,
+    DOCS / "algorithms.md": ALGORITHMS,
 }
 
 

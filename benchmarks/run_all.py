@@ -25,6 +25,7 @@ BENCHMARKS = (
     "reversible",
     "cartpole",
     "bodies",
+    "algorithms",
 )
 
 

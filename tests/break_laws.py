@@ -312,10 +312,10 @@ BREAKS = (
     Break(
         6,
         "the canary of an older journal is not drawn as it was",
-        "esd/training/canary.py",
+        "esd/episodes/canary.py",
         "if journal_version < 3 else",
         "if False else",
-        "tests/training/test_canary.py -k first_version",
+        "tests/episodes/test_canary.py -k first_version",
     ),
     Break(
         6,

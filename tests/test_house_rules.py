@@ -183,6 +183,7 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "launch/README.md",
+        "docs/algorithms.md",
         "docs/attention.md",
         "docs/devices.md",
         "docs/evaluation.md",

@@ -50,6 +50,14 @@ def test_damaged_bodies_are_played_without_a_brain(tmp_path: Path) -> None:
     assert all(figure["median"] > 0 for figure in found["tables"][0]["figures"])
 
 
+def test_algorithms_are_counted_on_test_functions(tmp_path: Path) -> None:
+    found = result_of(tmp_path, "algorithms")
+    assert len(found["functions"]) == 5
+    for contenders in found["functions"].values():
+        assert {"cr_fm_nes", "snes", "pgpe", "openai_es"} <= set(contenders)
+        assert all(math.isfinite(told["best"]) for told in contenders.values())
+
+
 def test_the_update_is_measured_over_population_and_size(tmp_path: Path) -> None:
     found = result_of(tmp_path, "scaling")
     assert [p["population"] for p in found["over_population"]] == [64, 128]

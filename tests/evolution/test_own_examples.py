@@ -1,0 +1,72 @@
+"""The optimizer and the algorithm of docs/algorithms.md work as the page says, from a file of one's own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from esd.config.experiment_files import experiment_names
+from esd.run.folder import RunFolder
+from tests.commands.shell import esd
+from tests.helpers.training import from_journal
+
+PAGE = (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text("utf-8")
+TINY = (
+    "--set", "population=8", "--set", "env.max_steps=30", "--set", "run.checkpoint_every=2",
+    "--set", "run.center_every=0",
+)  # fmt: skip
+
+
+def written(folder: Path) -> None:
+    """The page's Python files."""
+    examples = re.findall(r'```python\n("""(\w+\.py): .*?)```', PAGE, re.DOTALL)
+    assert [name for _, name in examples] == ["my_optimizer.py", "my_algorithm.py"]
+    for text, name in examples:
+        (folder / name).write_text(text)
+
+
+def command(containing: str) -> list[str]:
+    """The words of the page's command that contains this."""
+    (line,) = [
+        line for line in PAGE.splitlines() if line.startswith("esd train") and containing in line
+    ]
+    return line.split()[1:]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["my_optimizer:Lion", "my_algorithm:KIND", "es.algorithm=snes"])
+def test_the_pages_commands_train_and_resume(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = [*command(name), *TINY]
+    assert words[1] in experiment_names()
+    hashes = []
+    for run, generations in (("whole", 4), ("parts", 2), ("parts", 4)):
+        result = esd(
+            *words, "--run", run, "--set", f"generations={generations}", "--json", cwd=tmp_path
+        )
+        assert result.returncode == 0, result.stderr
+        hashes.append(json.loads(result.stdout)["h_sha256"])
+    assert hashes[0] == hashes[2] != hashes[1]
+    assert from_journal(Path("whole")).h_sha256() == hashes[0]
+
+
+def test_an_optimizers_own_settings_are_read_checked_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = [*command("Lion"), *TINY, "--set", "generations=1", "--run", "run"]
+    assert esd(*words, cwd=tmp_path).returncode == 0
+    es = RunFolder(Path("run")).config().es
+    assert (es.optimizer, es.lion_beta2) == ("my_optimizer:Lion", 0.95)  # type: ignore[attr-defined]
+    wrong = esd(*words, "--set", "es.lion_beta2=1.5", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "es.lion_beta2 = 1.5: expected 0 or more and below 1" in wrong.stderr
+    unknown = esd(*words, "--set", "es.lion_beta3=0.5", cwd=tmp_path)
+    assert "es.lion_beta3: unknown key" in unknown.stderr
+    assert "lion_beta2" in unknown.stderr
