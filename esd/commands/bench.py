@@ -47,11 +47,17 @@ def bench(
     from esd.config.experiment_files import read_experiment
     from esd.config.tables import parse
     from esd.doctor import bench as benches
+    from esd.errors import UsageError
     from esd.mpi.comm import agreement
 
     def body(comm: Communicator) -> int:
         with agreement(comm, "reading the experiment"):
             config = parse(read_experiment(experiment)[1], experiment)
+            if config.objective.named:
+                raise UsageError(
+                    f"--experiment {experiment}: an objective, which has no environment and no policy to measure; name "
+                    "another experiment"
+                )
         found: list[Measurement] = []
         parts: dict[Part, Callable[[], Iterator[Measurement]]] = {
             Part.KERNEL: lambda: benches.kernel(rounds),

@@ -21,6 +21,6 @@ def compare(comm: Communicator, canary: Canary, allow_drift: bool) -> None:
         ranks = ", ".join(str(rank) for rank in different[:8])
         raise RunError(
             f"{different.size} of {comm.size} ranks compute other bits than rank 0 (ranks {ranks}): their versions of "
-            "the environment, the policy or a library differ, or the physics engine depends on the processor. Use "
-            "machines of one kind, or accept it with run.allow_drift = true"
+            "the environment, the policy, the objective or a library differ, or the physics engine depends on the "
+            "processor. Use machines of one kind, or accept it with run.allow_drift = true"
         )
