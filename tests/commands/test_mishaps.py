@@ -65,7 +65,7 @@ def spoil_the_config(run: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "arguments", "words"),
     [
-        (lambda run: None, ["--set", "es.sigma=0.3"], ["es.sigma = 0.3", "0.1", "--fresh"]),
+        (lambda run: None, ["--set", "es.sigma=0.3"], ["es.sigma = 0.3", "0.2", "--fresh"]),
         (
             lambda run: None,
             ["--set", "env.kwargs.sutton_barto_reward=true"],

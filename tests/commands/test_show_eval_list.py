@@ -58,10 +58,10 @@ def test_show_prints_a_table_csv_and_follows_to_the_end(folder: Path) -> None:
         line.split(maxsplit=1) for line in table.replace("h sha256", "h_sha256").splitlines()
     )
     assert shown["h_sha256"] == json.loads((folder / "run" / "DONE.json").read_text())["h_sha256"]
-    assert shown["es.sigma"] == "0.1"
+    assert shown["es.sigma"] == "0.2"
     rows = list(csv.DictReader(io.StringIO(esd("show", "run", "--csv", cwd=folder).stdout)))
     assert [row["generation"] for row in rows] == ["0", "1", "2", "3"]
-    assert float(rows[0]["sigma"]) == 0.1
+    assert float(rows[0]["sigma"]) == 0.2
     followed = esd("show", "run", "--follow", cwd=folder, timeout=30).stdout
     assert [line.split()[1] for line in followed.splitlines()] == ["0", "1", "2", "3"]
 
