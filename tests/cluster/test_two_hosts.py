@@ -13,6 +13,8 @@ import pytest
 from tests.cluster.hosts import Cluster
 from tests.commands.shell import TINY, command, esd
 
+pytestmark = pytest.mark.xdist_group("hosts")
+
 NODES = """
 import os
 from esd.mpi.comm import connect, gather

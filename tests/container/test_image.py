@@ -23,7 +23,7 @@ TOOLS = ("buildah", "debootstrap")
 
 Run = Callable[..., str]
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("container")]
 
 
 def run(*command: str | Path, **variables: str) -> str:
