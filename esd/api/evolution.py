@@ -87,11 +87,10 @@ class Evolution:
         self.population = population
         with failures_raised(), contextlib.ExitStack() as opened:
             self._comm = ranks()
-            team = opened.enter_context(Team(self._comm))
+            self._team = opened.enter_context(Team(self._comm))
             with agreement(self._comm, "sharing the parameters"):
                 state = start(self._algorithm, self._layout.pack(arrays), 0)
-                self._memory = NodeState(team.node, self._algorithm, state)
-            self._node = team.node
+                self._memory = NodeState(self._team, self._algorithm, state)
             self._opened = opened.pop_all()
         self.members = list(range(self._comm.rank, population, self._comm.size))
 
@@ -185,7 +184,7 @@ class Evolution:
                 raise UsageError(
                     f"{path}: was saved with other settings; build esd.Evolution with the same arguments"
                 )
-            self._memory = NodeState(self._node, self._algorithm, loaded.state)
+            self._memory = NodeState(self._team, self._algorithm, loaded.state)
 
     def close(self) -> None:
         """Free what the ranks of a node share; every rank has to call it. Also at the end of a ``with`` block."""

@@ -30,6 +30,7 @@ from esd.evolution.state import start
 from esd.kernels import bandwidth
 from esd.kernels.lanes import aligned_zeros
 from esd.mpi.comm import Alone, Communicator
+from esd.mpi.team import Team
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 from esd.training.node_state import NodeState
@@ -262,8 +263,8 @@ def _update(comm: Communicator, rounds: int) -> Iterator[Measurement]:
     for row in range(records.members):
         records.write(row, returns=[row**1.5], steps=1, episodes=1, status=Status.DONE)
     with comm.node() as node:
-        shared = NodeState(node, strategy, start(strategy, h, 0))
-        own = NodeState(Alone(), strategy, start(strategy, h, 0)) if comm.rank == 0 else None
+        shared = NodeState(Team(node), strategy, start(strategy, h, 0))
+        own = NodeState(Team(Alone()), strategy, start(strategy, h, 0)) if comm.rank == 0 else None
 
         def together() -> float:
             comm.sum(np.zeros(1, np.uint64), "getting in step")

@@ -11,11 +11,13 @@ Neither MPI's shared windows nor Python's shared_memory survive the death of a p
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from esd.errors import RunError
 from esd.mpi.comm import Communicator, gather
 
 
@@ -31,6 +33,35 @@ def open_together(node: Communicator, size: int) -> int | None:
     """
     descriptor = _share(node, size, _anonymous_file)
     return _share(node, size, _named_file) if descriptor is None else descriptor
+
+
+def allocate(node: Communicator, size: int, what: str) -> mmap.mmap:
+    """Zeros that all ranks of a node see; every rank of it has to call.
+
+    Args:
+        node: the ranks of one machine.
+        size: in bytes.
+        what: needs them, for messages.
+
+    Raises:
+        RunError: on all of them, if that isn't possible.
+    """
+    memory = None
+    descriptor = open_together(node, size) if node.size > 1 else -1  # -1: of this process alone
+    if descriptor is not None:
+        with contextlib.suppress(OSError):
+            memory = mmap.mmap(descriptor, size)
+        if descriptor != -1:
+            os.close(descriptor)
+    mapped = gather(node, int(memory is not None), "mapping the node's memory").all()
+    if memory is None or not mapped:
+        shared = f"that the {node.size} ranks of a node share, " if node.size > 1 else ""
+        hint = ", or look whether ranks of one node can't see each other's processes in /proc"
+        raise RunError(
+            f"{what} need {size / 1e6:,.1f} MB of memory {shared}and it can't be had. "
+            f"Give the job or the container more memory{hint if node.size > 1 else ''}"
+        )
+    return memory
 
 
 def _share(node: Communicator, size: int, create: Callable[[], tuple[int, str]]) -> int | None:

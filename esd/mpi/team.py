@@ -1,4 +1,4 @@
-"""The ranks of a job as one object: all of them, those of this node, and the queue that the node's ranks draw from.
+"""The ranks of a job as one object: all of them, those of this node, their memory, and the queue that they draw from.
 
 It is made from a communicator alone, so after the loss of a rank a team of the survivors is ``Team(smaller)``.
 """
@@ -6,11 +6,13 @@ It is made from a communicator alone, so after the loss of a rank a team of the 
 from __future__ import annotations
 
 import contextlib
+import mmap
 from collections.abc import Iterator
 from types import TracebackType
 
 from esd.mpi.comm import Communicator
 from esd.mpi.schedule import Schedule
+from esd.mpi.shared import allocate
 
 
 class Team:
@@ -21,7 +23,7 @@ class Team:
 
     Attributes:
         ranks: all of them.
-        node: those of this machine; valid inside of the ``with`` block.
+        node: those of this machine. Before the ``with`` block: all of them, as if they were on one.
     """
 
     def __init__(self, ranks: Communicator) -> None:
@@ -42,6 +44,18 @@ class Team:
     def rows(self, generation: int, rows: int) -> Iterator[int]:
         """Draw rows of a generation until those of the node are gone."""
         return self._schedule.rows(generation, rows)
+
+    def memory(self, size: int, what: str) -> mmap.mmap:
+        """Memory that all ranks of this node see, filled with zeros; every rank of it has to call.
+
+        Args:
+            size: in bytes.
+            what: needs it, for messages.
+
+        Raises:
+            RunError: on all ranks of the node, if there is not enough.
+        """
+        return allocate(self.node, size, what)
 
     def __exit__(
         self,

@@ -85,7 +85,7 @@ def prepared(
             closing.callback(evaluator.close)
         state, header, contents = _prepare_state(comm, plan, problem, evaluator, algorithm)
         with agreement(comm, "sharing h"):
-            memory = NodeState(team.node, algorithm, state)
+            memory = NodeState(team, algorithm, state)
             del state  # it was this rank's own; from here on there is the node's
             if contents is not None:
                 _replay(memory, contents)

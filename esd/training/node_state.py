@@ -8,25 +8,21 @@ Every node repeats the same arithmetic, because sending h would break law 3.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import mmap
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from esd.errors import RunError
 from esd.evolution.algorithm import Algorithm, EvolutionState
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Records
 from esd.evolution.state import RunState, observed
 from esd.evolution.vectors import Whole, pieces
 from esd.kernels.reduce import REDUCTION_BLOCK, block_sums_of_squares, in_order
-from esd.mpi.comm import Communicator, exit_code_of, gather
-from esd.mpi.shared import open_together
+from esd.mpi.comm import exit_code_of, gather
+from esd.mpi.team import Team
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -68,17 +64,18 @@ class NodeState:
     """The state of a run in the memory of a node.
 
     Args:
-        node: the ranks of this machine.
+        team: whose node has the memory.
         algorithm: makes the updates.
         state: to start from, the same on all of them; its arrays are copied.
 
     Raises:
-        RunError: on all ranks of the node, if its memory can't be had.
+        RunError: on all ranks of the node, if there is not enough memory.
     """
 
-    def __init__(self, node: Communicator, algorithm: Algorithm, state: RunState) -> None:
+    def __init__(self, team: Team, algorithm: Algorithm, state: RunState) -> None:
         """Reserve memory and put the state into it."""
-        self._node, self._algorithm = node, algorithm
+        node = self._node = team.node
+        self._algorithm = algorithm
         size, names = state.h.size, list(state.evolution.named())
         blocks = -(-size // REDUCTION_BLOCK)
         own = (blocks * node.rank // node.size, blocks * (node.rank + 1) // node.size)
@@ -87,7 +84,9 @@ class NodeState:
         vectors = 2 * len(names)
         stamps, partials_at = 2 * node.size, 8 * 2 * node.size
         floats_at = partials_at + 8 * _AREAS * ROWS * blocks
-        self._memory = _allocate(node, floats_at + 4 * vectors * size)
+        self._memory = team.memory(
+            floats_at + 4 * vectors * size, "h and the algorithm's other vectors"
+        )
         self._stamps = np.frombuffer(self._memory, np.int64, stamps).reshape(2, node.size)
         partials = np.frombuffer(self._memory, np.float64, _AREAS * ROWS * blocks, partials_at)
         floats = np.frombuffer(self._memory, np.float32, vectors * size, floats_at)
@@ -204,27 +203,3 @@ def _pieces_of(part: slice) -> Iterator[slice]:
     """A slice of h in pieces that fit the cache; they start on blocks."""
     for piece in pieces(part.stop - part.start):
         yield slice(part.start + piece.start, min(part.start + piece.stop, part.stop))
-
-
-def _allocate(node: Communicator, size: int) -> mmap.mmap:
-    """Zeros that all ranks of the node see.
-
-    Raises:
-        RunError: on all of them, if that isn't possible.
-    """
-    memory = None
-    descriptor = open_together(node, size) if node.size > 1 else -1  # -1: of this process alone
-    if descriptor is not None:
-        with contextlib.suppress(OSError):
-            memory = mmap.mmap(descriptor, size)
-        if descriptor != -1:
-            os.close(descriptor)
-    mapped = gather(node, int(memory is not None), "mapping the node's memory").all()
-    if memory is None or not mapped:
-        shared = f"that the {node.size} ranks of a node share, " if node.size > 1 else ""
-        hint = ", or look whether ranks of one node can't see each other's processes in /proc"
-        raise RunError(
-            f"h and the algorithm's other vectors need {size / 1e6:,.1f} MB of memory {shared}and it can't be had. "
-            f"Give the job or the container more memory{hint if node.size > 1 else ''}"
-        )
-    return memory

@@ -15,7 +15,10 @@ import pytest
 from tests.cluster.hosts import Cluster, Host
 from tests.commands.shell import command, wait_for_generations
 
-pytestmark = pytest.mark.usefixtures("hosts_can_be_made")
+pytestmark = [
+    pytest.mark.usefixtures("hosts_can_be_made"),
+    pytest.mark.xdist_group("hosts"),
+]
 
 
 @contextlib.contextmanager

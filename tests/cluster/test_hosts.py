@@ -15,7 +15,10 @@ import pytest
 from tests.cluster.hosts import Cluster, missing
 from tests.commands.shell import environment
 
-pytestmark = pytest.mark.usefixtures("hosts_can_be_made")
+pytestmark = [
+    pytest.mark.usefixtures("hosts_can_be_made"),
+    pytest.mark.xdist_group("hosts"),
+]
 
 HOSTS_OF_A_SESSION = """
 import json, sys, time

@@ -25,7 +25,9 @@ from esd.evolution.schedules import Decay
 from esd.evolution.snes import SNES
 from esd.evolution.state import RunState, advance, start
 from esd.evolution.vectors import euclidean_norm
+from esd.mpi import shared
 from esd.mpi.comm import Alone, Communicator, Ranks, agreement
+from esd.mpi.team import Team
 from esd.training import node_state as update
 from esd.training.node_state import NodeState, UpdateFailedError
 
@@ -94,7 +96,7 @@ def test_states_and_norms_are_those_of_one_rank_alone(
     """Also with more ranks than blocks of 4,096 coordinates, and with slices of several pieces."""
     strategy = make_strategy(optimizer)
     expected = first_state(strategy, size)
-    memory = NodeState(node, strategy, first_state(strategy, size))
+    memory = NodeState(Team(node), strategy, first_state(strategy, size))
     for generation in range(4):
         records = records_of(generation)
         before, expected = expected, advance(strategy, expected, records)
@@ -110,7 +112,7 @@ def test_more_sums_than_ranks_show_each_other_at_once_are_gathered_in_order(
     node: Communicator,
 ) -> None:
     strategy = make_strategy("sgd")
-    memory = NodeState(node, strategy, first_state(strategy, 5 * 4096 + 1))
+    memory = NodeState(Team(node), strategy, first_state(strategy, 5 * 4096 + 1))
     blocks = memory._blocks
     rows = np.arange(update.ROWS * 2 + 3, dtype=np.float64)[:, None]
     expected = 1000.0 * rows + np.arange(6)
@@ -124,7 +126,7 @@ def test_more_sums_than_ranks_show_each_other_at_once_are_gathered_in_order(
 def test_the_state_before_is_still_there_after_an_update(node: Communicator) -> None:
     """Rank 0 keeps it as the best checkpoint, while the others may be in the next generation already."""
     strategy = make_strategy("adam")
-    memory = NodeState(node, strategy, first_state(strategy, 10_000))
+    memory = NodeState(Team(node), strategy, first_state(strategy, 10_000))
     memory.advance(records_of(0))
     before, digest = memory.state, memory.state.sha256()
     memory.advance(records_of(1))
@@ -135,7 +137,7 @@ def test_the_state_before_is_still_there_after_an_update(node: Communicator) -> 
 @pytest.mark.mpi
 def test_a_generation_without_members_changes_nothing(node: Communicator) -> None:
     strategy = make_strategy("clipup")
-    memory = NodeState(node, strategy, first_state(strategy, 10_000))
+    memory = NodeState(Team(node), strategy, first_state(strategy, 10_000))
     digest = memory.state.sha256()
     step = memory.advance(Records(0, 3, 2))
     with agreement(node, "comparing"):
@@ -149,10 +151,10 @@ def test_a_replay_goes_on_from_any_state_by_what_followed_it(
     optimizer: str, node: Communicator
 ) -> None:
     strategy = make_strategy(optimizer)
-    whole = NodeState(node, strategy, first_state(strategy, 9_000))
+    whole = NodeState(Team(node), strategy, first_state(strategy, 9_000))
     entries = [(t, records_of(t)) for t in range(5)]
     whole.replay(entries[:2])
-    later = NodeState(node, strategy, whole.state)
+    later = NodeState(Team(node), strategy, whole.state)
     whole.replay(entries)
     later.replay(entries)
     with agreement(node, "comparing"):
@@ -167,7 +169,7 @@ def test_a_replay_waits_for_no_rank_that_is_late_to_leave_an_update(
 ) -> None:
     """Nothing but the update's own meetings keeps the ranks together in a replay, and some wake up late from them."""
     strategy = make_strategy(optimizer)
-    memory = NodeState(node, strategy, first_state(strategy, 20_000))
+    memory = NodeState(Team(node), strategy, first_state(strategy, 20_000))
     if node.rank == 0:
         meet = memory._meet
 
@@ -188,7 +190,7 @@ def test_a_failure_on_one_rank_is_known_to_all_of_the_node(
 ) -> None:
     """Also with an optimizer in whose norms the others wait."""
     strategy = make_strategy(optimizer)
-    memory = NodeState(node, strategy, first_state(strategy, 50_000))
+    memory = NodeState(Team(node), strategy, first_state(strategy, 50_000))
     records = records_of(0)
     if node.rank == node.size - 1:  # one that tell_slice refuses
         records = Records.of_table(np.ones((4, 11), np.uint64), 4)
@@ -208,7 +210,7 @@ def test_a_norm_that_is_not_finite_tells_of_such_an_h_on_all_ranks(
     )
     state = first_state(strategy, 20_000)
     state.h[-1] = value
-    step = NodeState(node, strategy, state).advance(records_of(0))
+    step = NodeState(Team(node), strategy, state).advance(records_of(0))
     with agreement(node, "looking"):
         assert not math.isfinite(step.h_norm)
 
@@ -219,10 +221,10 @@ def test_memory_that_cannot_be_had_is_an_error_with_its_size(
 ) -> None:
     if node.size == 1:
         pytest.skip("one rank needs no shared memory")
-    monkeypatch.setattr(update, "open_together", lambda node, size: None)
+    monkeypatch.setattr(shared, "open_together", lambda node, size: None)
     strategy = make_strategy("adam")
     with pytest.raises(RunError, match=r"need 6\d\.\d MB"):  # 2 buffers of 3 vectors, 4 bytes each
-        NodeState(node, strategy, first_state(strategy, 2_600_000))
+        NodeState(Team(node), strategy, first_state(strategy, 2_600_000))
 
 
 @pytest.mark.mpi
@@ -239,14 +241,14 @@ def test_memory_that_one_rank_cannot_map_is_an_error_on_all(
     if node.rank == node.size - 1:
         monkeypatch.setattr(mmap, "mmap", full)
     with pytest.raises(RunError, match=r"need 0\.2 MB of memory .*and it can't be had"):
-        NodeState(node, strategy, state)
+        NodeState(Team(node), strategy, state)
 
 
 @pytest.mark.mpi
 def test_an_update_allocates_no_vector_of_the_size_of_h() -> None:
     strategy = make_strategy("adam")
     size = 4_000_000
-    memory = NodeState(Alone(), strategy, first_state(strategy, size))
+    memory = NodeState(Team(Alone()), strategy, first_state(strategy, size))
     memory.advance(records_of(0))
     tracemalloc.start()
     memory.advance(records_of(1))
@@ -263,7 +265,7 @@ def test_a_long_replay_on_ranks_of_unequal_speed_is_the_run(
     """Nothing but the update itself keeps the ranks in step: a fast one must not spoil what a slow one reads."""
     strategy = make_strategy(optimizer)
     expected = first_state(strategy, 3 * 4096)
-    memory = NodeState(node, strategy, first_state(strategy, 3 * 4096))
+    memory = NodeState(Team(node), strategy, first_state(strategy, 3 * 4096))
     meet = NodeState._meet
 
     def limp(self: NodeState, error: Exception | None) -> None:
