@@ -3,7 +3,7 @@
 A run ends at 200,000 evaluations, or when the distribution is too small to move anything; then its best value is what
 counts. There are 15 seeds, but only 5 where none of the first 5 reaches the target. Start, sigma and population of a
 function are the same for all: (3, …, 3) and 2, Rosenbrock's (0, …, 0) and 0.5; 12 members, pycma's default, and 100 on
-Rastrigin's function. openai_es begins with a tenth of that sigma and pgpe with a quarter. Their learning rates (for Adam
+Rastrigin's function. openai_es begins with a tenth of that sigma, pgpe with a quarter. Their learning rates (for Adam
 and ClipUp) fall by a factor of 0.9 per 1,000 evaluations, the best of four schedules tried on the sphere; the others'
 are constant.
 """
