@@ -1,9 +1,11 @@
 """Evaluations until a test function of 20 coordinates is down to 1e-6, by every algorithm and by pycma.
 
 A run ends at 200,000 evaluations, or when the distribution is too small to move anything; then its best value is what
-counts. Start, sigma and population of a function are the same for all: (3, …, 3) and 2, Rosenbrock's (0, …, 0) and 0.5;
-12 members, pycma's default, and 100 on Rastrigin's function. The learning rates of openai_es (Adam) and pgpe (ClipUp)
-fall by a factor of 0.9 per 1,000 evaluations, the best of four schedules tried on the sphere; the others' are constant.
+counts. There are 15 seeds, but only 5 where none of the first 5 reaches the target. Start, sigma and population of a
+function are the same for all: (3, …, 3) and 2, Rosenbrock's (0, …, 0) and 0.5; 12 members, pycma's default, and 100 on
+Rastrigin's function. openai_es begins with a tenth of that sigma, pgpe with a quarter. Their learning rates (for Adam
+and ClipUp) fall by a factor of 0.9 per 1,000 evaluations, the best of four schedules tried on the sphere; the others'
+are constant.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ DIMENSION = 20
 TARGET = 1e-6
 EVALUATIONS = 200_000
 SEEDS = 15
+FIRST = 5  # seeds; if none of them reaches the target, the others are not tried
 TOO_SMALL = (
     1e-7  # a standard deviation, or a learning rate, that hardly moves a float32 of the order of 1
 )
@@ -195,16 +198,16 @@ def main() -> None:
     pycma = ["pycma"] if importlib.util.find_spec("cma") is not None else []
     tables: dict[str, dict[str, Any]] = {}
     with ProcessPoolExecutor() as pool:
-        running = [
-            (name, who, [pool.submit(play, who, name, seed, limit) for seed in range(seeds)])
-            for name in FUNCTIONS
-            for who in [*pycma, *ALGORITHMS]
-        ]
-        for name, who, futures in running:
-            found = summary([future.result() for future in futures])
-            tables.setdefault(name, {})[who] = found
+        for name, who in ((name, who) for name in FUNCTIONS for who in [*pycma, *ALGORITHMS]):
+            outcomes: list[Outcome] = []
+            for some in (range(min(FIRST, seeds)), range(FIRST, seeds)):
+                if outcomes and all(o.evaluations is None for o in outcomes):
+                    break
+                futures = [pool.submit(play, who, name, seed, limit) for seed in some]
+                outcomes += [future.result() for future in futures]
+            tables.setdefault(name, {})[who] = found = summary(outcomes)
             print(
-                f"{name}, {who}: {found['evaluations']} evaluations, reached {found['reached']} of {seeds}, "
+                f"{name}, {who}: {found['evaluations']} evaluations, reached {found['reached']} of {len(outcomes)}, "
                 f"best {found['best']:.2g}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip

@@ -71,10 +71,13 @@ def test_a_member_has_the_same_bits_in_pieces_of_any_size(monkeypatch: pytest.Mo
     algorithm = make()
     state = algorithm.tell(algorithm.start(shared.initial_h(5 * 4096 + 1)), np.arange(20.0) ** 2)
     whole = shared.asked(algorithm, state)
+    sums = [algorithm.summed_first(state, member).tobytes() for member in range(POPULATION)]
     for piece in (4096, 2 * 4096):
         monkeypatch.setattr(vectors, "PIECE", piece)
         monkeypatch.setattr("esd.evolution.cr_fm_nes.PIECE", piece)
         assert shared.asked(algorithm, state).tobytes() == whole.tobytes()
+        again = [algorithm.summed_first(state, member).tobytes() for member in range(POPULATION)]
+        assert again == sums
         shared.assert_members_are_the_same_piece_by_piece(algorithm, state)
 
 
