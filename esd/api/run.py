@@ -22,11 +22,12 @@ from esd.evaluation.test_episodes import choose
 from esd.evolution.state import RunState
 from esd.mpi.comm import agreement
 from esd.policies.base import Interface
-from esd.problems.make import layout_and_h0
+from esd.problems.make import parameters_of
 from esd.run import metrics
 from esd.run.folder import RunFolder
 
 Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
 
 
 class Run:
@@ -87,13 +88,17 @@ class Run:
         config = self.config
         return self._folder.state_at(generation, config, self._folder.journal(config)).h
 
-    def parameters(self, generation: int | None = None) -> dict[str, Float32s]:
-        """The same as named arrays, such as ``layer0.A`` [inputs, outputs] of a Hebbian network."""
+    def parameters(
+        self, generation: int | None = None
+    ) -> dict[str, Float32s] | dict[str, Float64s]:
+        """The same as named arrays, such as ``layer0.A`` [inputs, outputs] of a Hebbian network.
+
+        Of the run of an objective they are what its function gets: float64, within their bounds.
+        """
         config = self.config
         header = self._folder.journal(config).header
         interface = Interface(header.observation_size, header.action_size, header.bounded)
-        layout, _ = layout_and_h0(config, interface)
-        return layout.unpack(self.h(generation))
+        return parameters_of(config, interface, self.h(generation))
 
     def evaluate(
         self,
@@ -128,6 +133,8 @@ class Run:
                 _check(checkpoint, CHECKPOINTS, "checkpoint")
                 _check(rules, ("evolved", "random"), "rules")
                 config, state, which = load(self._folder, checkpoint, lambda text: None)
+                if config.objective.named and rules == "random":
+                    raise UsageError(f"rules = {rules!r}: {self.path} is the run of an objective")
                 subject = choose(config, None, as_texts(flatten(settings or {})), variants)
             found = evaluate_and_store(
                 comm, self._folder, subject, state, which, episodes, seed, rules, lambda *_: None
@@ -148,6 +155,10 @@ class Run:
             UsageError: if the run has no such checkpoint or variant, or evolves no policy.
         """
         _check(checkpoint, CHECKPOINTS, "checkpoint")
+        if self.config.objective.named:
+            raise UsageError(
+                f"{self.path}: the run of an objective, which has no policy; Run.parameters() gives what it evolved"
+            )
         return Policy(self.config, self._state(checkpoint), variant)
 
     def _state(self, checkpoint: str) -> RunState:

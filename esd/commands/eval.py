@@ -147,6 +147,9 @@ def _report_values(found: dict[str, Any], conditions: str, as_json: bool) -> Non
         ]
         rows.append(row if noisy else row[:2])
     print_table(rows, right=range(1, len(rows[0])))
+    for name, values in found.get("parameters", {}).items():
+        text = str(values)
+        print(f"{name} = {text if len(text) <= 200 else f'{text[:199]}… (all of them: --json)'}")
     if noisy:
         print(
             "deviations and intervals: evaluation noise of this one run, not the spread over runs"

@@ -16,10 +16,13 @@ from esd.errors import RunError, UsageError
 from esd.evaluation.significance import deviation, student_interval
 from esd.evaluation.test_episodes import Subject, VariantResult
 from esd.evolution.state import RunState
+from esd.policies.base import Interface
+from esd.problems.make import parameters_of
 from esd.run.files import json_text, write_atomically
 from esd.run.folder import RunFolder
 
 FORMAT = "esd-evaluation-2"
+PARAMETERS_KEPT = 10_000  # numbers; more are for Run.parameters(), not for a text file
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,16 @@ def describe(
         "interval_95": student_interval(returns),
         "interval_is": f"{subject.noise} noise of one run",
         "steps": sum(result.steps for result in results),
+        **_parameters(subject, state),
     }
+
+
+def _parameters(subject: Subject, state: RunState) -> dict[str, Any]:
+    """What an objective's function was given, by name: the answer that its run has found; of too many nothing."""
+    if not subject.config.objective.named or state.h.size > PARAMETERS_KEPT:
+        return {}
+    values = parameters_of(subject.config, Interface(0, state.h.size, False), state.h)
+    return {"parameters": {name: array.tolist() for name, array in values.items()}}
 
 
 def _mean_and_std(values: npt.NDArray[np.float64]) -> dict[str, float]:

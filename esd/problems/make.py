@@ -11,6 +11,7 @@ from esd.policies.base import Interface
 from esd.problems.base import Problem
 
 Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
 
 
 def make_problem(config: Config) -> Problem:
@@ -39,3 +40,15 @@ def layout_and_h0(config: Config, interface: Interface) -> tuple[Layout, Float32
 
     policy = make_policy(config.policy, interface)
     return policy.layout, policy.initial_parameters(config.seed)
+
+
+def parameters_of(
+    config: Config, interface: Interface, h: Float32s
+) -> dict[str, Float32s] | dict[str, Float64s]:
+    """What h, float32 [|h|], stands for, by name: a policy's arrays, or what an objective's function gets."""
+    layout, _ = layout_and_h0(config, interface)
+    if config.objective.named:
+        from esd.objectives.parameters import values_of
+
+        return values_of(config.objective.parameters, layout, h)
+    return layout.unpack(h)

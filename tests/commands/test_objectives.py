@@ -114,6 +114,11 @@ def test_a_function_is_minimized_and_every_output_says_so_in_its_own_sign(place:
     assert found["variants"][1]["std"] == pytest.approx(0.0, abs=1e-12)
     assert found["mean"] == pytest.approx(best, abs=0.02)
     assert len(list((run / "evaluations").iterdir())) == 1
+    wing, angle = (found["parameters"][name] for name in ("wing", "angle"))
+    assert len(wing) == 3
+    assert all(0.0 <= number <= 2.0 for number in [*wing, abs(angle)])
+    weight = next(value for value in found["variants"] if value["name"] == "weight")
+    assert sum(wing) == pytest.approx(weight["mean"], rel=1e-12), "what was evaluated"
     followed = esd("show", run, "--follow", cwd=place).stdout
     assert "evaluations" in followed
     assert "steps" not in followed

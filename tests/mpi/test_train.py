@@ -55,6 +55,9 @@ CASES = {
         'variants.reduce="mean_of_ranks"',
         x={"shape": [3], "initial": "uniform", "low": -1, "high": 1.5, "bounds": "transform"},
     ),
+    "objective, cr_fm_nes": objective(
+        "rosenbrock", 'es.algorithm="cr_fm_nes"', x={"shape": [5000], "initial": 0.5}
+    ),
     "objective, failing": objective(
         "tests.helpers.user_functions:fails_above", "es.sigma=0.05", "es.learning_rate=0.01"
     ),

@@ -49,7 +49,8 @@ def test_every_command_of_the_page_works(line: str, place: Path) -> None:
 def test_the_first_run_finds_the_minimum(place: Path) -> None:
     assert esd("train", "wing.toml", "--run", "found", cwd=place).returncode == 0
     shown = esd("eval", "found", cwd=place).stdout.splitlines()
-    assert 0.0 <= float(shown[-1].split()[1]) < 0.01  # 0.28 at the start
+    assert 0.0 <= float(shown[2].split()[1]) < 0.01  # 0.37 at the start
+    assert shown[3].startswith("x = [")
 
 
 def test_an_objective_of_an_installed_package_has_a_name(tmp_path: Path) -> None:

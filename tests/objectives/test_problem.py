@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import esd
 from esd.config.identity import identity
 from esd.config.settings import Config
 from esd.config.tables import apply_settings, parse, to_table
@@ -328,6 +329,21 @@ def test_the_penalty_is_of_h_and_only_for_members() -> None:
     config = objective("sphere", "es.fitness_penalty=2.0", "es.sigma=1e-9")
     records, _ = filled(config, list(range(16)))
     np.testing.assert_allclose(records.fitness("mean") - records.returns[:, 0], -0.5, rtol=1e-6)
+
+
+def test_the_python_interface_gives_what_the_function_gets_and_no_policy(tmp_path: Path) -> None:
+    bounds = {"initial": 0.25, "low": 0.0, "high": 1.0, "bounds": "transform"}
+    trained(objective("sphere", x={"shape": [2, 2], **bounds}), tmp_path / "run")
+    run = esd.Run(tmp_path / "run")
+    assert run.parameters(0)["x"].shape == (2, 2)
+    np.testing.assert_allclose(run.parameters(0)["x"], 0.25, atol=1e-6)
+    best = run.evaluate()
+    x = np.array(best["parameters"]["x"])
+    assert best["mean"] == float(np.sum(np.square(x)))
+    with pytest.raises(UsageError, match="the run of an objective, which has no policy"):
+        run.policy()
+    with pytest.raises(UsageError, match="is the run of an objective"):
+        run.evaluate(rules="random")
 
 
 # ---- settings
