@@ -92,7 +92,7 @@ def whole_sequences(length: int, rounds: int) -> dict[str, Any]:
 @kernel
 def _remember(keys, values, buckets, memory):  # type: ignore[no-untyped-def]
     """Insert keys without looking anything up; buckets int64 [n, rounds]."""
-    settings, rows, rings, filled, _, _ = memory
+    settings, rows, rings, filled, _ = memory
     for t in range(keys.shape[0]):
         insert(keys[t], values[t], buckets[t], settings[0], rows, rings, filled)
 

@@ -77,12 +77,12 @@ def check_shapes(
 
 def allocate(
     hashes: Sequence[Hash], value_size: int, limits: Limits
-) -> tuple[Records, Float32s, Int64s, Int64s, Int64s, Float32s, Int64s]:
+) -> tuple[Records, Float32s, Int64s, Int64s, Int64s, Float32s]:
     """Make memories, one per hash; all hashes have the same size, rounds and factors.
 
     Returns:
-        settings, rows, rings, filled, stamps and projections, all [hashes, …], and the factors: what
-        ``attention_stream.insert``, ``attention_stream.look_up`` and ``hashing.hash_one`` work on.
+        settings, rows, rings, filled, stamps and projections, all [hashes, …]: what ``attention_stream.insert``,
+        ``attention_stream.look_up`` and ``hashing.hash_one`` work on.
 
     Raises:
         UsageError: there is no room for them.
@@ -93,7 +93,8 @@ def allocate(
     settings["size"], settings["value_size"] = first.size, value_size
     settings["rounds"], settings["buckets"] = first.rounds, first.buckets
     settings["cap"], settings["capacity"] = cap, limits.capacity
-    settings["columns"] = first.columns
+    settings["columns"], settings["digits"] = first.columns, len(first.factors)
+    settings["factors"][:, : len(first.factors)] = first.factors
     lists = first.rounds * first.buckets
     floats = limits.capacity * (padded(first.size) + padded(value_size))
     projections = aligned_zeros(n * first.size * first.columns).reshape(n, -1)
@@ -107,7 +108,6 @@ def allocate(
             np.zeros((n, lists), np.int64),
             np.zeros((n, limits.capacity), np.int64),
             projections,
-            np.array(first.factors, np.int64),
         )
     except (MemoryError, ValueError) as error:  # ValueError: more than an array can be large
         gigabytes = n * (4 * floats + 8 * (lists * (cap + 1) + limits.capacity)) / 1e9
@@ -153,9 +153,9 @@ class Stream:
         self.shared = shared
         self._scale = scale_of(hashed.size, shared)
         self._size, self._value_size = hashed.size, value_size
-        settings, *of_all, factors = allocate([hashed], value_size, self.limits)
+        settings, *of_all = allocate([hashed], value_size, self.limits)
         rows, rings, filled, stamps, self.projections = (array[0] for array in of_all)
-        self.memory = (settings, rows, rings, filled, stamps, factors)
+        self.memory = (settings, rows, rings, filled, stamps)
         candidates, found, sums, buckets = scratch(hashed, self.limits)
         self.work = (
             candidates,
@@ -271,6 +271,6 @@ class Stream:
 
     def occupancy(self) -> Int64s:
         """How many keys each bucket has got so far, int64 [rounds, buckets]; of these it holds at most the cap."""
-        settings, _, _, filled, *_ = self.memory
+        settings, _, _, filled, _ = self.memory
         of_rounds: Int64s = filled.reshape(settings["rounds"][0], -1)
         return of_rounds.copy()

@@ -21,6 +21,7 @@ from esd.kernels.elementary import exp
 from esd.kernels.hashing import hash_one
 from esd.kernels.lanes import LANES, load, padded, prefetch, splat, store, total
 
+MOST_DIGITS = 62  # of even factors, whose product is an int64
 SETTINGS = np.dtype(
     [
         ("tokens", np.int64),  # keys remembered since the episode began
@@ -33,6 +34,8 @@ SETTINGS = np.dtype(
         ("cap", np.int64),  # newest keys of a bucket that are found
         ("capacity", np.int64),  # newest keys that are remembered
         ("columns", np.int64),  # of the projections, see ``hashing.hash_one``
+        ("digits", np.int64),  # of a bucket; the factors that there are
+        ("factors", np.int64, MOST_DIGITS),
     ],
     align=True,
 )
@@ -231,17 +234,17 @@ def step(query, key, value, scale, shared, inclusive, write, projections, memory
         inclusive: remember first, so that the query may find this step's own key.
         write: whether the key is remembered at all.
         projections: see ``hashing.hash_one``.
-        memory: settings, ``SETTINGS`` [1], rows, rings, filled, stamps, see ``insert`` and ``look_up``; factors, see
-            ``hashing.hash_one``.
+        memory: ``SETTINGS`` [1], rows, rings, filled, stamps, see ``insert`` and ``look_up``.
         work: scratch: candidates and found, see ``look_up``; scaled query, float32 [padded size], zero at first; key,
             float32 [size]; sums, float32 [columns]; buckets of query and key, int64 [2, rounds].
         out: float32 [padded value size]; written.
     """
-    settings_of, rows, rings, filled, stamps, factors = memory
-    settings = settings_of[0]
+    records, rows, rings, filled, stamps = memory
+    settings = records[0]
     candidates, found, scaled, own_key, sums, buckets = work
     columns = settings.columns
     rounds = settings.rounds
+    factors = settings.factors[: settings.digits]
     hash_one(query, projections, columns, factors, rounds, sums, buckets[0])
     for i in range(query.size):
         scaled[i] = query[i] * scale
@@ -284,5 +287,5 @@ def steps(
 @kernel
 def begin(memory):
     """Begin an episode, see ``forget``."""
-    settings, _, _, filled, _, _ = memory
+    settings, _, _, filled, _ = memory
     forget(settings[0], filled)

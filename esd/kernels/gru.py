@@ -21,6 +21,7 @@ SETTINGS = np.dtype(
     [
         ("step", np.int64),  # since the episode began
         ("seen", np.int64),  # numbers of an observation
+        ("features", np.int64),  # the observation, the clock, and a one
         ("units", np.int64),
     ],
     align=True,
@@ -31,7 +32,6 @@ _HALF = f32(0.5)
 _ONE = f32(1.0)
 
 Float32s = npt.NDArray[np.float32]
-Int64s = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
 
 
@@ -40,17 +40,15 @@ class Gru(NamedTuple):
 
     Attributes:
         settings: ``SETTINGS`` [1]; the step's number in it is advanced.
-        periods: int64 [periods], of the clock.
         weights: float32; W [features, 3 · units] and U [units, 3 · units], the columns of r, z and n side by side,
             padded to whole vectors.
-        face: float32 [Σ periods, 2], see ``clock``.
+        face: ``clock.FACE`` [Σ periods].
         scratch: float32 [scratch_size]; h is in its first entries, and a one behind it.
     """
 
     settings: Records
-    periods: Int64s
     weights: Float32s
-    face: Float32s
+    face: Records
     scratch: Float32s
 
 
@@ -67,11 +65,11 @@ def _sigmoid(x):
 @inlined
 def recur(observation, gru):
     """Make a step; h is in the scratch, see ``Gru``."""
-    records, periods, weights, face, scratch = gru
+    records, weights, face, scratch = gru
     settings = records[0]
     units = settings.units
     seen = settings.seen
-    features = seen + 2 * periods.size + 1
+    features = settings.features
     columns = padded(3 * units)
     at = padded(units + 1)
     now = scratch[at : at + features]
@@ -79,7 +77,7 @@ def recur(observation, gru):
     inputs = scratch[at : at + columns]
     recurrent = scratch[at + columns : at + 2 * columns]
     now[:seen] = observation[:seen]
-    clock.read(settings.step, periods, face, now[seen : features - 1])
+    clock.read(settings.step, face, now[seen : features - 1])
     now[features - 1] = _ONE
     settings.step += 1
     h = scratch[:units]

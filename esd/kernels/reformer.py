@@ -29,6 +29,7 @@ SETTINGS = np.dtype(
     [
         ("step", np.int64),  # since the episode began
         ("seen", np.int64),  # numbers of an observation
+        ("features", np.int64),  # the observation and the clock
         ("width", np.int64),  # of both streams
         ("blocks", np.int64),
         ("heads", np.int64),  # of a block
@@ -54,22 +55,19 @@ class Reformer(NamedTuple):
 
     Attributes:
         settings: ``SETTINGS`` [1]; the step's number in it is advanced.
-        periods: int64 [periods], of the clock.
         weights: float32, see above.
-        face: float32 [Σ periods, 2], see ``clock``.
+        face: ``clock.FACE`` [Σ periods].
         scratch: float32 [scratch_size]; what a step gives is in its first 2 · width + 1: both streams, and a one.
         streams: settings, rows, rings, filled, stamps and projections of each head of each block, all [blocks · heads,
-            …], and the factors of all; see ``attention_stream.insert``, ``attention_stream.look_up`` and
-            ``hashing.hash_one``.
+            …]; see ``attention_stream.insert``, ``attention_stream.look_up`` and ``hashing.hash_one``.
         work: candidates, found, sums, and buckets of query and key; see ``attention_stream.step``.
     """
 
     settings: Records
-    periods: Int64s
     weights: Float32s
-    face: Float32s
+    face: Records
     scratch: Float32s
-    streams: tuple[Records, Float32s, Int64s, Int64s, Int64s, Float32s, Int64s]
+    streams: tuple[Records, Float32s, Int64s, Int64s, Int64s, Float32s]
     work: tuple[Int64s, Float32s, Float32s, Int64s]
 
 
@@ -106,15 +104,16 @@ def _attend(query, key, value, logit_scale, shared, writes, stream, work, scaled
         logit_scale: float32.
         shared: the key is the query divided by its length, in the query's buckets.
         writes: whether the key is remembered.
-        stream: this head's of ``Reformer.streams``, and the factors.
+        stream: this head's of ``Reformer.streams``.
         work: see ``Reformer``.
         scaled: float32 [padded head size]; scratch, zero in the padding.
         own_key: float32 [head size]; scratch.
         found: float32 [padded head size]; written.
     """
-    settings, rows, rings, filled, stamps, projections, factors = stream
+    settings, rows, rings, filled, stamps, projections = stream
     candidates, weights, sums, buckets = work
     columns = settings.columns
+    factors = settings.factors[: settings.digits]
     rounds = settings.rounds
     hash_one(query, projections, columns, factors, rounds, sums, buckets[0])
     for i in range(query.size):
@@ -133,9 +132,8 @@ def _attend(query, key, value, logit_scale, shared, writes, stream, work, scaled
 @inlined
 def _block(number, x1, x2, start, reformer, rest):
     """Change both streams by a block whose matrices begin at ``start``; returns where the next one's do."""
-    settings = reformer.settings[0]
-    weights = reformer.weights
-    streams = reformer.streams
+    records, weights, _, _, streams, work = reformer
+    settings = records[0]
     width = settings.width
     heads = settings.heads
     size = settings.head_size
@@ -189,7 +187,6 @@ def _block(number, x1, x2, start, reformer, rest):
             streams[3][s],
             streams[4][s],
             streams[5][s],
-            streams[6],
         )
         _attend(
             query[own : own + size],
@@ -199,7 +196,7 @@ def _block(number, x1, x2, start, reformer, rest):
             shared,
             writes,
             stream,
-            reformer.work,
+            work,
             scaled,
             own_key,
             found,
@@ -232,18 +229,16 @@ def think(observation, reformer):
         observation: float32 [seen].
         reformer: what is worked on.
     """
-    settings = reformer.settings[0]
-    periods = reformer.periods
-    weights = reformer.weights
-    scratch = reformer.scratch
+    records, weights, face, scratch, _, _ = reformer
+    settings = records[0]
     width = settings.width
     seen = settings.seen
-    features = seen + 2 * periods.size
+    features = settings.features
     result = padded(2 * width + 1)
     now = scratch[result : result + features]
     rest = scratch[result + padded(features) :]
     now[:seen] = observation[:seen]
-    clock.read(settings.step, periods, reformer.face, now[seen:])
+    clock.read(settings.step, face, now[seen:])
     settings.step += 1
     wide = padded(width)
     embedded = rest[:wide]

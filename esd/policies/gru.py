@@ -49,10 +49,10 @@ class GruPolicy(RememberingPolicy):
         shapes = {"input": (features, 3 * units), "recurrent": (units, 3 * units)}
         super().__init__(interface, settings, shapes, units + 1)
         numbers = np.zeros(1, gru.SETTINGS)
-        numbers["seen"], numbers["units"] = interface.observation_size, units
+        numbers["seen"], numbers["features"] = interface.observation_size, features
+        numbers["units"] = units
         self._memory: gru.Gru = gru.Gru(
             numbers,
-            np.array(settings.clock, np.int64),
             self._matrices.flat,
             clock_face(settings.clock),
             aligned_zeros(gru.scratch_size(features, units)),

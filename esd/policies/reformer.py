@@ -128,15 +128,15 @@ class ReformerPolicy(RememberingPolicy):
         cap = settings.cap if settings.attention == "lsh" else settings.capacity
         limits = Limits(cap, settings.capacity)
         numbers = np.zeros(1, reformer.SETTINGS)
-        numbers["seen"], numbers["width"] = interface.observation_size, width
-        numbers["blocks"], numbers["heads"] = settings.blocks, settings.heads
+        numbers["seen"], numbers["features"] = interface.observation_size, features
+        numbers["width"], numbers["blocks"] = width, settings.blocks
+        numbers["heads"] = settings.heads
         numbers["head_size"], numbers["units"] = settings.head_size, settings.units
         numbers["shared"], numbers["gated"] = shared, settings.gate
         numbers["normalized"] = settings.normalize
         size = reformer.scratch_size(features, width, all_heads, settings.head_size, settings.units)
         self._memory: reformer.Reformer = reformer.Reformer(
             numbers,
-            np.array(settings.clock, np.int64),
             self._matrices.flat,
             clock_face(settings.clock),
             aligned_zeros(size),
