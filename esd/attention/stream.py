@@ -153,9 +153,11 @@ class Stream:
         self.shared = shared
         self._scale = scale_of(hashed.size, shared)
         self._size, self._value_size = hashed.size, value_size
-        settings, *of_all = allocate([hashed], value_size, self.limits)
-        rows, rings, filled, stamps, self.projections = (array[0] for array in of_all)
-        self.memory = (settings, rows, rings, filled, stamps)
+        settings, rows, rings, filled, stamps, projections = allocate(
+            [hashed], value_size, self.limits
+        )
+        self.memory = (settings, rows[0], rings[0], filled[0], stamps[0])
+        self.projections = projections[0]
         candidates, found, sums, buckets = scratch(hashed, self.limits)
         self.work = (
             candidates,

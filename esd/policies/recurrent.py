@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -144,7 +145,7 @@ class RememberingPolicy:
         """The head's; see ``Traceable``."""
         return self._head.weights()
 
-    @property
+    @functools.cached_property
     def network(self) -> networks.Network:
         """What the compiled step, which is all of ``act``, works on."""
         return self._memory, self._head.network
