@@ -16,6 +16,7 @@ from esd.kernels import clock, inlined, kernel
 from esd.kernels.dense import multiply
 from esd.kernels.elementary import tanh
 from esd.kernels.lanes import padded
+from esd.kernels.networks import step_of
 
 SETTINGS = np.dtype(
     [
@@ -62,6 +63,7 @@ def _sigmoid(x):
     return _HALF + _HALF * tanh(_HALF * x)
 
 
+@step_of(Gru)
 @inlined
 def recur(observation, gru):
     """Make a step; h is in the scratch, see ``Gru``."""

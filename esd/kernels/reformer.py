@@ -24,6 +24,7 @@ from esd.kernels.dense import multiply
 from esd.kernels.elementary import exp, tanh
 from esd.kernels.hashing import hash_one
 from esd.kernels.lanes import LANES, padded
+from esd.kernels.networks import step_of
 
 SETTINGS = np.dtype(
     [
@@ -221,6 +222,7 @@ def _block(number, x1, x2, start, reformer, rest):
     return start
 
 
+@step_of(Reformer)
 @inlined
 def think(observation, reformer):
     """Make a step: both streams after the last block are in the scratch, see ``Reformer``.
