@@ -125,7 +125,8 @@ BREAKS = (
         1,
         "an environment's statistics are not frozen anew in lock-step",
         "esd/lockstep/evaluator.py",
-        "        for world in self._worlds.values():\n            world.use_statistics(state.observations)",
+        "        for environments in self._environments.values():\n"
+        "            environments.use_statistics(state.observations)",
         "",
         "tests/lockstep/test_evaluator.py -k forgets",
     ),

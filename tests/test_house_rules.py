@@ -225,15 +225,16 @@ def test_the_python_examples_of_the_attention_page_run() -> None:
         exec(compile(example, "docs/attention.md", "exec"), {})
 
 
-def test_the_python_examples_of_the_python_page_run_one_after_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "count"), [("docs/python.md", 6), ("README.md", 1)])
+def test_the_python_examples_of_a_page_run_one_after_the_other(
+    name: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    page = (REPOSITORY / "docs/python.md").read_text("utf-8")
+    page = (REPOSITORY / name).read_text("utf-8")
     examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(examples) == 6
+    assert len(examples) == count
     for example in examples:
-        exec(compile(example, "docs/python.md", "exec"), {})
+        exec(compile(example, name, "exec"), {})
 
 
 def test_every_test_and_file_that_the_attention_page_names_exists() -> None:

@@ -23,8 +23,9 @@ from esd.config.settings import Config, EnvironmentConfig
 from esd.config.tables import parse, to_table
 from esd.doctor.machine import Check, Verdict, failed, note, ok, told
 from esd.doctor.recorded_episodes import EpisodeHash, Watch, WatchedEnvironment
-from esd.episodes.environments import EpisodeSeeds, keeps_box2d_world, make_environment, step_limit
+from esd.episodes.environments import keeps_box2d_world, make_environment, step_limit
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.errors import UsageError
 from esd.evolution.observations import ObservationStatistics

@@ -1,6 +1,6 @@
 """An environment under watch: episodes of random outputs, and a hash of all that they gave.
 
-A ``WatchedEnvironment`` plays an environment as members meet it, through ``World``. A ``Probe``, its outermost
+A ``WatchedEnvironment`` plays an environment as members meet it, through ``Environments``. A ``Probe``, its outermost
 wrapper, shows all that passes to a ``Watch``, which hashes it. Episodes can also be abandoned, or made to crash.
 """
 
@@ -20,7 +20,8 @@ import numpy as np
 from gymnasium import spaces
 
 from esd.config.settings import EnvironmentConfig, Wrapper
-from esd.episodes.environments import EpisodeSeeds, World, global_generators
+from esd.episodes.environments import Environments, global_generators
+from esd.episodes.seeds import EpisodeSeeds
 from esd.evolution.global_generators import seed_global_generators
 
 
@@ -163,11 +164,11 @@ class WatchedEnvironment:
         """Make the environment, for episodes of at most so many steps.
 
         Raises:
-            UsageError: as ``World`` does.
+            UsageError: as ``Environments`` does.
         """
         self.watch = Watch()
         probe = Wrapper(f"{__name__}:{Probe.__name__}", {"watch": self.watch})
-        self._world = World(
+        self._environments = Environments(
             dataclasses.replace(
                 config,
                 wrappers=(*config.wrappers, probe),
@@ -175,7 +176,7 @@ class WatchedEnvironment:
                 normalize_observations=False,
             )
         )
-        self._world.outputs_are_squashed(True)
+        self._environments.outputs_are_squashed(True)
 
     def play(self, seed: int) -> EpisodeHash:
         """Play an episode to its end."""
@@ -186,9 +187,9 @@ class WatchedEnvironment:
     def steps(self, seed: int) -> Iterator[int]:
         """Play an episode, one step for each number that is asked for; what is left of it may be left."""
         outputs = np.random.default_rng(seed)
-        episode = self._world.play([EpisodeSeeds(seed, seed)], self._begin)
+        episode = self._environments.play([EpisodeSeeds(seed, seed)], self._begin)
         next(episode)
-        size, count = self._world.interface.action_size, 0
+        size, count = self._environments.interface.action_size, 0
         while True:
             try:
                 episode.send(outputs.uniform(-1.0, 1.0, size).astype(np.float32))
@@ -220,4 +221,4 @@ class WatchedEnvironment:
 
     def close(self) -> None:
         """Close the environment."""
-        self._world.close()
+        self._environments.close()

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.identity import identity
-from esd.episodes.environments import EpisodeSeeds
 from esd.episodes.evaluator import OneByOne, Player
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import RunError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.canary import Canary

@@ -125,7 +125,7 @@ class CompiledEpisodes:
         """Collect what the kernel works on."""
         self._reset: Callable[[int], None] = policy.reset
         self._addresses = np.array([environment.reset_address, environment.step_address], np.int64)
-        self._body = (environment.parameters, environment.state)
+        self._arrays = (environment.parameters, environment.state)
         self._seen = (
             np.zeros(observation_size, np.float32),
             np.zeros(decode.action_size, np.float32),
@@ -160,7 +160,7 @@ class CompiledEpisodes:
         total, steps = episode.play(
             self._addresses,
             self._bounds,
-            self._body,
+            self._arrays,
             self._seen,
             self._decode.tables,
             self._decode.squashed,

@@ -1,6 +1,6 @@
 """The environment's side of an episode: made, wrapped, seeded, and met by a policy as numbers in and numbers out.
 
-A ``World`` plays episodes as a generator that yields observations and is sent outputs. So one text serves both ways
+``Environments`` play episodes as a generator that yields observations and is sent outputs. So one text serves both ways
 of evaluating: ``Rollout`` lets one policy answer at once, ``esd.lockstep`` many in lock-step.
 """
 
@@ -20,9 +20,9 @@ import esd_envs
 from esd.config.plugins import import_name, make_working_directory_importable
 from esd.config.settings import EnvironmentConfig, Variant
 from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
+from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.errors import MissingPackageError, UsageError, missing_module, nearest
-from esd.evolution.noise import Purpose, consecutive_words, words
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Status
 from esd.kernels import actions
@@ -104,47 +104,6 @@ def global_generators() -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
-class EpisodeSeeds:
-    """What makes one episode the one it is.
-
-    Attributes:
-        environment: for ``reset`` and the global generators, 31 bits.
-        policy: for the initial weights, 64 bits.
-        variant: which of the trained variants it is played on.
-    """
-
-    environment: int
-    policy: int
-    variant: int = 0
-
-    @classmethod
-    def named(
-        cls,
-        seed: int,
-        purpose: Purpose,
-        generation: int,
-        owner: int,
-        episode: int,
-        variant: int = 0,
-    ) -> EpisodeSeeds:
-        """The seeds of an episode by its coordinates; two purposes never share any, the variants do."""
-        return cls._of_words(words(seed, purpose, episode, owner, generation).tolist(), variant)
-
-    @classmethod
-    def consecutive(
-        cls, seed: int, purpose: Purpose, generation: int, owner: int, variants: Sequence[int]
-    ) -> list[EpisodeSeeds]:
-        """The seeds of the episodes 0, 1, …, each on its variant: what ``named`` gives one by one."""
-        w = consecutive_words(seed, purpose, len(variants), 0, owner, generation)
-        of_episodes = zip(w.T.tolist(), variants, strict=True)
-        return [cls._of_words(w, variant) for w, variant in of_episodes]
-
-    @classmethod
-    def _of_words(cls, w: list[int], variant: int) -> EpisodeSeeds:
-        return cls(w[0] & 0x7FFFFFFF, w[2] | w[3] << 32, variant)
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What evaluating something gave.
 
@@ -153,7 +112,7 @@ class Outcome:
         steps: environment steps of all episodes.
         episodes: how many.
         status: the worst of them.
-        observations: how many are in the sums that ``World.observed`` gives.
+        observations: how many are in the sums that ``Environments.observed`` gives.
     """
 
     returns: tuple[float, ...]
@@ -166,7 +125,7 @@ class Outcome:
 Episodes = Generator[Float32s, Float32s, Outcome]
 
 
-class _Body:
+class VariantEnvironment:
     """One variant's environment, and what lies between it and a network.
 
     Attributes:
@@ -178,6 +137,7 @@ class _Body:
     """
 
     def __init__(self, config: EnvironmentConfig) -> None:
+        """Make the environment of one variant."""
         self._config = config
         self._environment = make_environment(config)
         self._rebuild = config.rebuild == "always" or (
@@ -216,7 +176,7 @@ class _Body:
 UNSCALED: tuple[Float64s, Float64s] = (np.empty(0), np.empty(0))
 
 
-class World:
+class Environments:
     """The trained variants as a policy meets them: flat observations in, outputs of the network back.
 
     Attributes:
@@ -233,12 +193,12 @@ class World:
         """
         self._config = config
         self.variants = tuple(variant.name for variant in config.trained)
-        self._bodies = [_body(config, variant) for variant in config.trained]
-        self.interface = self._bodies[0].interface
-        for name, body in zip(self.variants, self._bodies, strict=True):
-            if body.interface != self.interface:
+        self._all = [_variant_environment(config, variant) for variant in config.trained]
+        self.interface = self._all[0].interface
+        for name, one in zip(self.variants, self._all, strict=True):
+            if one.interface != self.interface:
                 raise UsageError(
-                    f"env.variants: {name!r} has {body.interface.described()}, but {self.variants[0]!r} has "
+                    f"env.variants: {name!r} has {one.interface.described()}, but {self.variants[0]!r} has "
                     f"{self.interface.described()}; one network has to fit all"
                 )
         self._scale: tuple[Float64s, Float64s] | None = None
@@ -247,29 +207,29 @@ class World:
 
     def step_limit(self, variant: int) -> int:
         """Steps after which an episode on a variant ends at the latest."""
-        return self._bodies[variant].limit
+        return self._all[variant].limit
 
     def units(self, variant: int) -> dict[str, str]:
         """The results that a variant's environment tells at the end of an episode, by name with their units.
 
         They are what its ``metadata["results"]`` lists, such as {"distance": "m"}; their values are in ``info``.
         """
-        return self._bodies[variant].units
+        return self._all[variant].units
 
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""
-        for body in self._bodies:
-            body.decode.outputs_are_squashed(squashed)
+        for one in self._all:
+            one.decode.outputs_are_squashed(squashed)
 
     def compile_with(self, policy: HasNetwork) -> None:
         """Play whole episodes with a policy, without asking for outputs, wherever that is possible."""
-        for body in self._bodies:
-            body.compile_with(policy)
+        for one in self._all:
+            one.compile_with(policy)
 
     @property
     def compiled(self) -> bool:
         """Whether any of the bodies plays compiled episodes."""
-        return any(body.compiled is not None for body in self._bodies)
+        return any(one.compiled is not None for one in self._all)
 
     def use_statistics(self, statistics: ObservationStatistics) -> None:
         """Freeze the observation statistics that all following episodes are normalized by."""
@@ -306,20 +266,20 @@ class World:
             What the episodes gave.
         """
         self._sums[...] = 0.0
-        totals, counts = [0.0] * len(self._bodies), [0] * len(self._bodies)
+        totals, counts = [0.0] * len(self._all), [0] * len(self._all)
         steps = observations = 0
         for episode in seeds:
-            body = self._bodies[episode.variant]
+            one = self._all[episode.variant]
             sums = self._sums.copy() if self._scale is not None else self._sums
-            if body.compiled is None or stepwise:
+            if one.compiled is None or stepwise:
                 begin(episode)
-                episode_return, episode_steps = yield from self._episode(body, episode, limit)
+                episode_return, episode_steps = yield from self._episode(one, episode, limit)
             else:
                 self.info = {}
-                episode_return, episode_steps = body.compiled.play(
+                episode_return, episode_steps = one.compiled.play(
                     episode.environment,
                     episode.policy,
-                    (min(body.limit, limit or body.limit), self._config.stop_after_negative),
+                    (min(one.limit, limit or one.limit), self._config.stop_after_negative),
                     self._scale or UNSCALED,
                     self._sums,
                 )
@@ -339,12 +299,12 @@ class World:
         return Outcome(returns, steps, len(seeds), status, observations)
 
     def _episode(
-        self, body: _Body, seeds: EpisodeSeeds, limit: int | None
+        self, one: VariantEnvironment, seeds: EpisodeSeeds, limit: int | None
     ) -> Generator[Float32s, Float32s, tuple[float, int]]:
         """Play one episode; returns its return (NaN if an action was not finite) and its steps."""
-        environment = body.begin()
-        step, observe, decode = environment.step, body.observe, body.decode
-        limit = min(body.limit, limit or body.limit)
+        environment = one.begin()
+        step, observe, decode = environment.step, one.observe, one.decode
+        limit = min(one.limit, limit or one.limit)
         observation, _ = environment.reset(seed=seeds.environment)
         patience = self._config.stop_after_negative
         total, steps, negative = 0.0, 0, 0
@@ -371,14 +331,14 @@ class World:
 
     def close(self) -> None:
         """Close the environments."""
-        for body in self._bodies:
-            body.close()
+        for one in self._all:
+            one.close()
 
 
-def _body(config: EnvironmentConfig, variant: Variant) -> _Body:
-    """One variant's body; its name is in every error."""
+def _variant_environment(config: EnvironmentConfig, variant: Variant) -> VariantEnvironment:
+    """One variant's environment; its name is in every error."""
     try:
-        return _Body(config.of_variant(variant))
+        return VariantEnvironment(config.of_variant(variant))
     except MissingPackageError:  # whichever the variant
         raise
     except UsageError as error:

@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from esd.episodes.environments import EpisodeSeeds, Outcome
+from esd.episodes.environments import Outcome
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.noise import Purpose
 from esd.evolution.records import Records

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from esd.config.settings import Config
 from esd.episodes.compiled_episodes import is_its_network
-from esd.episodes.environments import EpisodeSeeds, Outcome, World
+from esd.episodes.environments import Environments, Outcome
+from esd.episodes.seeds import EpisodeSeeds
 from esd.evolution.global_generators import seed_global_generators
 from esd.evolution.noise import Purpose
 from esd.evolution.observations import ObservationStatistics
@@ -26,10 +27,10 @@ Float64s = npt.NDArray[np.float64]
 
 
 class Rollout:
-    """A world and a policy, and the episodes that they play.
+    """Environments and a policy, and the episodes that they play.
 
     Attributes:
-        world: the environment's side.
+        environments: the trained variants.
         policy: the policy, built for the environment.
         interface: what the policy meets.
         config: of the run.
@@ -42,12 +43,12 @@ class Rollout:
             UsageError: if the config asks for what doesn't exist or doesn't fit together.
         """
         self.config = config
-        self.world = World(config.env)
-        self.interface = self.world.interface
+        self.environments = Environments(config.env)
+        self.interface = self.environments.interface
         self.policy = make_policy(config.policy, self.interface)
-        self.world.outputs_are_squashed(self.policy.squashed)
+        self.environments.outputs_are_squashed(self.policy.squashed)
         if is_its_network(self.policy):
-            self.world.compile_with(self.policy)
+            self.environments.compile_with(self.policy)
         self._load_piece = (  # asking a protocol takes as long as thirty steps of a cart pole
             self.policy.load_piece if isinstance(self.policy, LoadsPieces) else None
         )
@@ -62,16 +63,16 @@ class Rollout:
     @property
     def variants(self) -> tuple[str, ...]:
         """The names of the bodies that a member is evaluated on; one empty name without variants."""
-        return self.world.variants
+        return self.environments.variants
 
     @property
     def compiled(self) -> bool:
         """Whether any of them plays compiled episodes."""
-        return self.world.compiled
+        return self.environments.compiled
 
     def use_statistics(self, statistics: ObservationStatistics) -> None:
         """Freeze the observation statistics that all following episodes are normalized by."""
-        self.world.use_statistics(statistics)
+        self.environments.use_statistics(statistics)
 
     def load(self, pieces: Iterable[tuple[int, Float32s]]) -> None:
         """Give the policy its parameters: first coordinates and pieces, in order.
@@ -111,7 +112,7 @@ class Rollout:
             told: is called with the bits of everything that ``policy.act`` answers.
         """
         act = self.policy.act if told is None else _overheard(self.policy.act, told)
-        episodes = self.world.play(seeds, self._begin, limit, stepwise)
+        episodes = self.environments.play(seeds, self._begin, limit, stepwise)
         answer = cast(Callable[[Float32s | None], Float32s], episodes.send)
         outputs = None  # which starts it
         while True:
@@ -140,11 +141,11 @@ class Rollout:
 
     def observed(self, outcome: Outcome) -> Float64s | None:
         """Count, sums and squares of the last evaluation's observations, or None without normalization."""
-        return self.world.observed(outcome)
+        return self.environments.observed(outcome)
 
     def close(self) -> None:
         """Close the environment."""
-        self.world.close()
+        self.environments.close()
 
 
 def _overheard(

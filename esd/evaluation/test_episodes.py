@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from esd.config.settings import Config, EnvironmentConfig, Variant
 from esd.config.tables import apply_settings, flatten, parse, to_table
-from esd.episodes.environments import EpisodeSeeds
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import RunError, UsageError, nearest
 from esd.evolution.noise import Purpose
 from esd.evolution.state import RunState
@@ -73,22 +73,22 @@ class Subject:
 
     def world(self, variant: Variant) -> dict[str, Any]:
         """What a variant is, whatever it is called: id, kwargs, wrappers, and what ends an episode."""
-        return _world(self.config.env.of_variant(variant))
+        return _described(self.config.env.of_variant(variant))
 
     def seen(self, variant: Variant) -> bool:
         """Whether training used the same body."""
         env = self.trained.env
-        trained = [_body(_world(env.of_variant(v))) for v in env.trained]
-        return _body(self.world(variant)) in trained
+        trained = [_without_its_end(_described(env.of_variant(v))) for v in env.trained]
+        return _without_its_end(self.world(variant)) in trained
 
 
-def _world(env: EnvironmentConfig) -> dict[str, Any]:
+def _described(env: EnvironmentConfig) -> dict[str, Any]:
     names = ("id", "kwargs", "wrappers", "max_steps", "stop_after_negative")
     table = to_table(env)
     return {name: table[name] for name in names}
 
 
-def _body(world: dict[str, Any]) -> dict[str, Any]:
+def _without_its_end(world: dict[str, Any]) -> dict[str, Any]:
     """A world without what ends an episode, and whoever acts in it."""
     acting = "esd_envs:ZeroAction"
     wrappers = [wrapper for wrapper in world["wrappers"] if wrapper["id"] != acting]
@@ -269,8 +269,8 @@ def evaluate(
         agreement(comm, "evaluating"),
         contextlib.closing(make_rollout(subject, state)) as rollout,
     ):
-        world = rollout.world
-        units = [world.units(variant) for variant in range(count)]
+        environments = rollout.environments
+        units = [environments.units(variant) for variant in range(count)]
         # return, steps and results of each episode, as bits: every slot has one writer, so sums are exact
         table = np.zeros((count, episodes, 2 + max(map(len, units))), np.uint64)
         floats = table.view(np.float64)
@@ -280,7 +280,7 @@ def evaluate(
                 rules_of(rollout, state.h, rules, seed, episode),
                 [episode_seeds(seed, episode, variant)],
             )
-            told = _told(world.info, units[variant], subject.name(subject.variants[variant]))
+            told = _told(environments.info, units[variant], subject.name(subject.variants[variant]))
             slot = floats[variant, episode]
             slot[0], slot[2 : 2 + len(told)] = outcome.returns[variant], told
             table[variant, episode, 1] = outcome.steps

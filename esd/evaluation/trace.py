@@ -107,7 +107,7 @@ def record(
                 "out --trace"
             )
         _check_memory(
-            policy, rollout.interface.observation_size, rollout.world.step_limit(0), every
+            policy, rollout.interface.observation_size, rollout.environments.step_limit(0), every
         )
         rollout.load([(0, rules_of(rollout, state.h, rules, seed, 0))])
         rollout.policy = watched = Watched(policy, policy, every)

@@ -3,7 +3,7 @@
 The functions are called by their addresses, so one kernel, compiled once and kept on disk, serves every environment
 that has them, in whatever language it was written. ``esd.episodes.compiled_episodes`` says what they take and give.
 
-The loop is that of ``rollout.World``, step by step, with the same arithmetic and so the same bits.
+The loop is that of ``rollout.Environments``, step by step, with the same arithmetic and so the same bits.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esd.episodes.environments import Episodes, EpisodeSeeds, Outcome, World, global_generators
+from esd.episodes.environments import Environments, Episodes, Outcome, global_generators
 from esd.episodes.evaluator import Rows, Task, note_row
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.records import Records
@@ -69,7 +70,7 @@ class Lockstep:
         interface = rollout.interface
         self._policy: BatchPolicy = make_batch_policy(config, rollout.policy, interface, device)
         self.same_bits = self._policy.same_bits
-        self._worlds: dict[int, World] = {}  # a slot's is made when it is first needed
+        self._environments: dict[int, Environments] = {}  # a slot's is made when it is first needed
         self._observations = np.zeros((self._slots, interface.observation_size), np.float32)
 
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
@@ -109,8 +110,8 @@ class Lockstep:
         """Play tasks as they are drawn, at most ``room`` at a time; ``keep`` is told of each when it is done."""
         room = min(room, self._slots)
         h = torch.tensor(state.h, device=self._device)
-        for world in self._worlds.values():
-            world.use_statistics(state.observations)
+        for environments in self._environments.values():
+            environments.use_statistics(state.observations)
         generators = global_generators()
         running: dict[int, _Running] = {}
         waiting: list[Task] = []
@@ -133,7 +134,7 @@ class Lockstep:
                     self._observations[slot] = now.episodes.send(outputs[slot])
                 except StopIteration as end:
                     del running[slot]
-                    keep(now.task, end.value, self._worlds[slot].observed(end.value))
+                    keep(now.task, end.value, self._environments[slot].observed(end.value))
                 except Exception as error:
                     note_row(error, state, now.task.row)
                     raise
@@ -195,16 +196,16 @@ class Lockstep:
         limit: int | None,
     ) -> None:
         """Reset a slot's environment and network, and take its first observation."""
-        if slot not in self._worlds:
-            world = World(self._config.env)
-            world.outputs_are_squashed(self._rollout.policy.squashed)
-            world.use_statistics(state.observations)
-            self._worlds[slot] = world
+        if slot not in self._environments:
+            environments = Environments(self._config.env)
+            environments.outputs_are_squashed(self._rollout.policy.squashed)
+            environments.use_statistics(state.observations)
+            self._environments[slot] = environments
 
         def begin(seeds: EpisodeSeeds) -> None:
             self._policy.reset(slot, seeds.policy)
 
-        episodes = self._worlds[slot].play(task.seeds, begin, limit)
+        episodes = self._environments[slot].play(task.seeds, begin, limit)
         try:
             self._observations[slot] = next(episodes)
         except Exception as error:
@@ -214,5 +215,5 @@ class Lockstep:
 
     def close(self) -> None:
         """Close the environments."""
-        for world in self._worlds.values():
-            world.close()
+        for environments in self._environments.values():
+            environments.close()

@@ -20,7 +20,7 @@ def test_an_exception_is_raised_between_the_lines_of_step() -> None:
     crashing = player("exception")
     crashing.play(1)
     crashing.crash(2, 3)
-    unwrapped = crashing._world._bodies[0]._environment.unwrapped  # type: ignore[attr-defined]
+    unwrapped = crashing._environments._all[0]._environment.unwrapped  # type: ignore[attr-defined]
     assert unwrapped.steps == 4
     assert unwrapped.within == 1.0
     crashing.close()

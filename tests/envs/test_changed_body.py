@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from esd.config.tables import parse
-from esd.episodes.environments import EpisodeSeeds
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd_envs import ChangedBody
 from esd_envs.damaged_ant import DamagedAnt
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esd.episodes.environments import EpisodeSeeds
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError
 from esd.evolution.noise import Purpose
 from esd.evolution.observations import ObservationStatistics

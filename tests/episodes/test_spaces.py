@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from esd.episodes.environments import EpisodeSeeds
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.errors import UsageError
 from tests.helpers.configs import of_table, with_objects

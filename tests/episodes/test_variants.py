@@ -12,9 +12,9 @@ import pytest
 from esd.config.identity import differences_that_matter, identity
 from esd.config.settings import Config
 from esd.config.tables import parse, to_table
-from esd.episodes.environments import EpisodeSeeds
 from esd.episodes.evaluator import OneByOne
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError
 from esd.evolution.records import Records
 from esd.evolution.state import make_strategy, start

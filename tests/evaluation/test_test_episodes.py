@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from esd.config.settings import Config
-from esd.episodes.environments import EpisodeSeeds
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError
 from esd.evaluation import test_episodes
 from esd.evaluation.stored import Conditions, conditions_of, describe, read, store, summary

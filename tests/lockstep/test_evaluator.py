@@ -12,9 +12,9 @@ import torch
 
 from esd.config.settings import Config
 from esd.episodes import canary
-from esd.episodes.environments import EpisodeSeeds
 from esd.episodes.evaluator import OneByOne, Task
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import RunError, UsageError
 from esd.evolution.canary import Canary
 from esd.evolution.observations import ObservationStatistics
