@@ -18,8 +18,8 @@ from esd.config.tables import flatten
 from esd.mpi.comm import Communicator, agreement
 from esd.mpi.launch import launched
 from esd.training.commit import GenerationReport
-from esd.training.loop import prepared
 from esd.training.plan import Plan, TrainRequest, make_plan
+from esd.training.prepare import prepared
 from esd.training.stop import StopRequest
 
 Settings = Mapping[str, Any]

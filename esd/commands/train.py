@@ -61,8 +61,8 @@ def train(
     from esd.mpi.comm import agreement
     from esd.mpi.launch import launched
     from esd.run.folder import RunFolder
-    from esd.training.loop import train as train_plan
     from esd.training.plan import Plan, TrainRequest, make_plan
+    from esd.training.prepare import train as train_plan
     from esd.training.stop import StopRequest
 
     request = TrainRequest(experiment, run, settings or (), fresh, yes, start_from)

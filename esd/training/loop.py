@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from esd.config.identity import identity
 from esd.config.settings import Config
-from esd.errors import RunError, UsageError
-from esd.evolution.algorithm import Algorithm
+from esd.errors import RunError
 from esd.evolution.records import Records, Status
 from esd.evolution.reduction import center_return
-from esd.evolution.state import RunState, make_strategy, start
-from esd.mpi.comm import Communicator, agreement, raise_if_any_failed, sum_or_fail
+from esd.evolution.state import RunState
+from esd.mpi.comm import agreement, raise_if_any_failed, sum_or_fail
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
-from esd.problems.make import layout_and_h0, make_problem
-from esd.run import checkpoint, journal
-from esd.run.checkpoint import Checkpoint
-from esd.run.folder import RunFolder
-from esd.run.journal import JournalContents, JournalHeader
-from esd.run.provenance import collect
-from esd.training import canary
-from esd.training.commit import Commit, GenerationReport, Reporter, Timing
+from esd.training.commit import Commit, GenerationReport, Timing
 from esd.training.node_state import NodeState, Step, UpdateFailedError
-from esd.training.plan import Plan
 from esd.training.stop import StopRequest
 
 
@@ -51,161 +38,6 @@ class Ending:
     def finished(self) -> bool:
         """Whether the run is done, not just stopped."""
         return self.reason in ("generations", "target_return")
-
-
-def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter) -> Ending:
-    """Carry out a plan, on every rank alike.
-
-    Raises:
-        JobFailedError: on all ranks, if any failed.
-    """
-    with prepared(comm, plan, stop, reporter) as generations:
-        for _ in generations:
-            pass
-    assert generations.ending is not None
-    return generations.ending
-
-
-@contextlib.contextmanager
-def prepared(
-    comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter
-) -> Iterator[Generations]:
-    """Everything that a plan needs, built once, and its generations; what was opened is closed with the block.
-
-    Raises:
-        JobFailedError: on all ranks, if any failed.
-    """
-    config = plan.config
-    comm.deadline_seconds = 60.0 * config.run.deadline_minutes
-    with Team(comm) as team, contextlib.ExitStack() as closing:
-        with agreement(comm, "building the problem"):
-            algorithm = make_strategy(config)
-            problem = closing.enter_context(contextlib.closing(make_problem(config)))
-            evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)
-            closing.callback(evaluator.close)
-        state, header, contents = _prepare_state(comm, plan, problem, evaluator, algorithm)
-        with agreement(comm, "sharing h"):
-            memory = NodeState(team, algorithm, state)
-            del state  # it was this rank's own; from here on there is the node's
-            if contents is not None:
-                _replay(memory, contents)
-        commit: Commit | None = None
-        with agreement(comm, "opening the run's folder"):
-            if comm.rank == 0:
-                commit = _open_folder(plan, memory.state, header, contents, comm.size, reporter)
-                closing.callback(commit.close)
-        yield Generations(team, config, problem, evaluator, memory, stop, commit)
-
-
-def _prepare_state(
-    comm: Communicator,
-    plan: Plan,
-    problem: Problem,
-    evaluator: Evaluator,
-    algorithm: Algorithm,
-) -> tuple[RunState, JournalHeader, JournalContents | None]:
-    """A state to go on from, the same on every rank, and the journal with what followed it."""
-    config, folder = plan.config, RunFolder(plan.folder)
-    with agreement(comm, "computing h_0"):
-        h0 = problem.initial_parameters(config.seed)
-        interface = problem.interface
-        state = start(algorithm, h0, problem.observation_size)
-        own_canary = evaluator.canary(h0, journal.version_of(plan.journal))
-        if plan.start_from is not None:
-            state = _start_from(plan.start_from, config, state, problem)
-        header = JournalHeader(
-            identity(config),
-            state.h_sha256(),
-            own_canary.cpu,
-            interface.observation_size,
-            interface.action_size,
-            interface.bounded,
-            len(problem.variants),
-        )
-    with agreement(comm, "comparing canaries"):
-        canary.compare(comm, own_canary, config.run.allow_drift)
-    if not plan.resumes:
-        return state, header, None
-    with agreement(comm, "resuming"):
-        contents = journal.decode(plan.journal, str(folder.journal_file))
-        if not own_canary.agrees_with(contents.header.canary) and not config.run.allow_drift:
-            raise UsageError(
-                f"{folder.path}: this machine computes other bits than the one the run was started on (canary "
-                f"{own_canary.cpu}, not {contents.header.canary}): compare versions with provenance.json, or accept it "
-                "with --set run.allow_drift=true"
-            )
-        if plan.checkpoint is not None and plan.checkpoint.exists():
-            state = folder.load_checkpoint(plan.checkpoint, config).state
-        else:  # none yet, or no shared file system: the journal came from rank 0
-            state = folder.initial_state(config, contents)
-    return state, contents.header, contents
-
-
-def _replay(memory: NodeState, contents: JournalContents) -> None:
-    """Go on to where the journal ends; a failure is raised where it happened, for the others to hear of."""
-    try:
-        memory.replay(contents.entries)
-    except UpdateFailedError as failure:
-        if failure.reason is not None:
-            raise failure.reason from None
-
-
-def _start_from(path: Path, child: Config, state: RunState, problem: Problem) -> RunState:
-    """Put the last h of another run in place of h_0.
-
-    Raises:
-        UsageError: if it is of another size, or its coordinates are other things.
-    """
-    parent = RunFolder(path)
-    config = parent.config()
-    h = parent.state_at(None, config, parent.journal(config)).h
-    if child.objective.named != config.objective.named:
-        kinds = {True: "an objective", False: "a policy"}
-        raise UsageError(
-            f"--from {path}: its h belongs to {kinds[config.objective.named]}, this run evolves "
-            f"{kinds[child.objective.named]}"
-        )
-    what, keys = "policy", "policy.kind, rule, hidden and order"
-    if child.objective.named:
-        what, keys = "objective", "objective.parameters"
-    if h.shape != state.h.shape:
-        raise UsageError(
-            f"--from {path}: its h has {h.size} coordinates, this {what} has {state.h.size}; without an experiment "
-            f"the new run takes the settings of {parent.config_file}"
-        )
-    # the same size may still be another network: order = "F", other hidden layers
-    layout = problem.layout
-    theirs, _ = layout_and_h0(config, problem.interface)
-    if (dict(theirs.shapes), theirs.order) != (dict(layout.shapes), layout.order):
-        raise UsageError(
-            f"--from {path}: its h was evolved for another {'network' if what == 'policy' else what}, whose "
-            f"coordinates mean other things: compare {keys} with {parent.config_file}"
-        )
-    if child.objective.meanings() != config.objective.meanings():
-        raise UsageError(
-            f"--from {path}: its parameters are transformed to other bounds, so the same h means other values: "
-            f"compare low, high and bounds in {keys} with {parent.config_file}"
-        )
-    return RunState(dataclasses.replace(state.evolution, h=h), state.observations)
-
-
-def _open_folder(
-    plan: Plan,
-    state: RunState,
-    header: JournalHeader,
-    contents: JournalContents | None,
-    ranks: int,
-    reporter: Reporter,
-) -> Commit:
-    """Rank 0: make the run's folder, or make an old one ready to be gone on with."""
-    folder = RunFolder(plan.folder)
-    if contents is not None:
-        folder.reopen(plan.config, collect(ranks), plan.journal)
-        return Commit.resume(folder, plan.config, contents, reporter)
-    folder.create(plan.config, collect(ranks), plan.erase)
-    if plan.start_from is not None:
-        checkpoint.save(folder.initial_file, Checkpoint(header.identity, state))
-    return Commit.begin(folder, plan.config, header, reporter)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from esd.config.settings import Config
 from esd.evolution.state import RunState
 from esd.mpi.comm import Alone, Communicator
 from esd.run.folder import RunFolder
-from esd.training.loop import Ending, train
+from esd.training.loop import Ending
 from esd.training.plan import Plan, TrainRequest, make_plan
+from esd.training.prepare import train
 from esd.training.stop import StopRequest
 
 
