@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from esd.config import kinds
 from tests.break_laws import BREAKS, Break
 
 REPOSITORY = Path(__file__).parent.parent
@@ -108,6 +109,32 @@ def test_rooms_import_only_what_stands_below_them() -> None:
     order = {room: number for number, room in enumerate((*ROOMS, *ABOVE))}
     wrong = [(a, b) for a, b in arrows() if order[room_of(b)] > order[room_of(a)]]
     assert not wrong
+
+
+def test_contributing_lists_the_rooms_in_their_order_and_files_that_exist() -> None:
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+    table = page[page.index("| room |") : page.index("| beside")]
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    listed = [
+        name.removesuffix(".py").strip("/") for name in re.findall(r"`(.*?)`", " ".join(cells))
+    ]
+    here = [
+        room for room in ROOMS if list((REPOSITORY / "esd").glob(f"{room}*")) and room != "__main__"
+    ]
+    assert listed == ["esd/__init__", "api", *reversed(here)]
+    named = re.findall(r"`((?:esd|envs|tests)/[\w/]+(?:\.\w+)?)", page)
+    assert len(named) > 20
+    for name in named:
+        assert "NAME" in name or (REPOSITORY / name).exists(), name
+
+
+def test_contributing_names_the_entry_points_that_there_are() -> None:
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+    tables = {table.group for table in vars(kinds).values() if isinstance(table, kinds.Kinds)}
+    assert {*re.findall(r"`(esd\.[a-z]+)`", page)} == tables
+    for group in tables:
+        pages = (REPOSITORY / "docs").glob("*.md")
+        assert any(f'"{group}"]' in text.read_text("utf-8") for text in pages), group
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:

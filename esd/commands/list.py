@@ -63,11 +63,10 @@ def _names(topic: Topic) -> dict[str, str]:
     if topic is Topic.ENVIRONMENTS:
         import gymnasium
 
-        import esd_envs
+        from esd.episodes.registration import register_installed
 
-        gymnasium.register_envs(esd_envs)  # importing it has registered them
-
-        return {name: "" for name in sorted(gymnasium.registry)}
+        broken = register_installed()
+        return {**dict.fromkeys(sorted(gymnasium.registry), ""), **broken}
     if topic is Topic.OBJECTIVES:
         return {name: _first_line_of(name) for name in OBJECTIVES.names()}
     names = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from esd.config.kinds import ALGORITHMS, POLICIES
+from esd.config.kinds import ALGORITHMS, OPTIMIZERS, POLICIES
 from esd.config.objective import ObjectiveConfig, ParameterConfig
 from esd.config.policies import YOUR_OWN, ModuleSettings, settings_of_kind
 from esd.config.settings import (
@@ -46,6 +46,9 @@ def describe_settings() -> dict[str, str]:
     describe(EvolutionSettings, "es.")
     for algorithm in ALGORITHMS.names():
         describe(ALGORITHMS.find(algorithm).settings, f"es.<{algorithm}>.")
+    for optimizer in OPTIMIZERS.names():
+        if dataclasses.is_dataclass(cls := OPTIMIZERS.find(optimizer)):
+            describe(cls, f"es.<{optimizer}>.")  # what is not a setting of the algorithm already
     for kind in POLICIES.names():
         describe(settings_of_kind(kind), f"policy.<{kind}>.")
     describe(ModuleSettings, f"policy.<{YOUR_OWN}>.")

@@ -94,6 +94,8 @@ OPTIMIZERS = Kinds(
     },
 )
 
+# what is not built in is a module that registers environments; ``esd_envs`` registers the built-in ones
+ENVIRONMENTS = Kinds("env.id", "esd.environments", {})
 POLICIES = Kinds(
     "policy.kind",
     "esd.policies",

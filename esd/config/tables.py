@@ -185,7 +185,7 @@ def settings_of_algorithm(table: Mapping[str, Any]) -> type[EvolutionSettings]:
         )
     default = next((f.default for f in dataclasses.fields(settings) if f.name == "optimizer"), None)
     optimizer = table.get("optimizer", default)
-    if default is None or optimizer in OPTIMIZERS.built_in:
+    if default is None:
         return settings
     kind = OPTIMIZERS.find(_text(optimizer))
     has_fields = isinstance(kind, type) and dataclasses.is_dataclass(kind)
@@ -195,9 +195,11 @@ def settings_of_algorithm(table: Mapping[str, Any]) -> type[EvolutionSettings]:
 
 @functools.cache
 def _with_fields(settings: type[Any], optimizer: type[Any]) -> type[EvolutionSettings]:
-    """Settings of an algorithm with those of an optimizer that is not built in; what both have is one setting."""
+    """Settings of an algorithm with those of an optimizer; what both have is one setting."""
     known = {field.name for field in dataclasses.fields(settings)}
     fields = [field for field in dataclasses.fields(optimizer) if field.name not in known]
+    if not fields:
+        return settings
     without = [field.name for field in fields if field.default is dataclasses.MISSING]
     if without:
         raise UsageError(

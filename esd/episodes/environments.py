@@ -16,10 +16,10 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-import esd_envs
 from esd.config.plugins import import_name, make_working_directory_importable
 from esd.config.settings import EnvironmentConfig, Variant
 from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
+from esd.episodes.registration import register_for
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.errors import MissingPackageError, UsageError, missing_module, nearest
@@ -32,8 +32,6 @@ Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Environment = gymnasium.Env[Any, Any]
 
-gymnasium.register_envs(esd_envs)  # importing it has registered them
-
 
 def make_environment(config: EnvironmentConfig) -> Environment:
     """Make the environment with its wrappers.
@@ -43,6 +41,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
             ``MissingPackageError`` if that is an optional package.
     """
     make_working_directory_importable()
+    broken = register_for(config.id)
     try:
         env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
     except (gymnasium.error.Error, ImportError) as error:
@@ -53,6 +52,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
             hint = f" ({nearest(config.id, list(gymnasium.registry))})"
             if len(hint) > 200:
                 hint = " (esd list environments shows those installed)"
+            hint += "".join(f"; {reason}" for reason in broken.values())
         raise UsageError(f"env.id = {config.id!r}: {_one_line(error)}{hint}") from error
     except (TypeError, ValueError) as error:
         raise UsageError(

@@ -33,7 +33,7 @@ SHORTEST = 1e-30  # a gradient below this has no direction that float32 could ho
 class GradientSettings(EvolutionSettings):
     """[es] of an algorithm that follows a gradient by an optimizer.
 
-    An optimizer that is not built in adds its own fields (``config.tables.settings_of_algorithm``).
+    An optimizer adds what it has beside these (``config.tables.settings_of_algorithm``).
     """
 
     learning_rate: float = setting(0.2, "α in the update", **POSITIVE)
@@ -70,12 +70,13 @@ class GradientSettings(EvolutionSettings):
     def unused(self) -> Iterator[str]:
         """See ``EvolutionSettings.unused``."""
         used = {field.name for field in own_fields(OPTIMIZERS.find(self.optimizer))}
+        here = {field.name for field in dataclasses.fields(self)}
         every = {
             field.name: None
             for name in OPTIMIZERS.built_in
             for field in own_fields(OPTIMIZERS.find(name))
         }
-        yield from (name for name in every if name not in used)
+        yield from (name for name in every if name in here - used)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ SIZE = 4096 + 300
 INVARIANT = ("centered_rank", "centered_rank_unit", "standardize")
 
 shapings = pytest.mark.parametrize("shaping", SHAPINGS)
-optimizers = pytest.mark.parametrize("optimizer", OPTIMIZERS.built_in)
+# what one of them makes of a gradient, test_optimizers.py holds for all
+optimizers = pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "clipup"])
 
 
 def make(

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from esd.config.descriptions import describe_settings
 from esd.config.experiment_files import experiment_names
+from esd.config.kinds import ALGORITHMS, OPTIMIZERS
+from esd.config.tables import parse, to_table
+from esd.config.unused_settings import without_effect
+from esd.errors import UsageError
+from esd.evolution.state import make_strategy
 from esd.run.folder import RunFolder
 from tests.commands.shell import esd
-from tests.helpers.training import from_journal
+from tests.helpers.configs import small
+from tests.helpers.training import from_journal, trained
 
 PAGE = (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text("utf-8")
 TINY = (
@@ -70,3 +79,42 @@ def test_an_optimizers_own_settings_are_read_checked_and_kept(
     unknown = esd(*words, "--set", "es.lion_beta3=0.5", cwd=tmp_path)
     assert "es.lion_beta3: unknown key" in unknown.stderr
     assert "lion_beta2" in unknown.stderr
+
+
+@pytest.fixture
+def built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The examples as the page says that they become a part of esd: their files, and a line each in the tables."""
+    written(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lines = dict(re.findall(r'`"(lion|best_quarter)": "esd\.evolution\.\w+:(\w+)"`', PAGE))
+    for table, name, module in (
+        (OPTIMIZERS, "lion", "my_optimizer"),
+        (ALGORITHMS, "best_quarter", "my_algorithm"),
+    ):
+        monkeypatch.setitem(table.built_in, name, f"{module}:{lines[name]}")  # type: ignore[misc]
+    yield
+    for module in ("my_optimizer", "my_algorithm"):
+        sys.modules.pop(module, None)
+
+
+@pytest.mark.usefixtures("built_in")
+def test_both_are_parts_of_esd_by_one_line_with_settings_of_their_own(tmp_path: Path) -> None:
+    plain = to_table(parse({"es": {"optimizer": "sgd"}}, "plain"))
+    described = describe_settings()
+    assert "Decay rate of Lion's momentum" in described["es.<lion>.lion_beta2"]
+    assert "Factor on sigma" in described["es.<best_quarter>.sigma_decay"]
+    config = small("pendulum", "es.optimizer=lion", "es.lion_beta2=0.5", "generations=2")
+    assert make_strategy(config).optimizer.lion_beta2 == 0.5  # type: ignore[attr-defined]
+    ending = trained(config, tmp_path / "run")
+    assert from_journal(tmp_path / "run").sha256() == ending.state.sha256()
+    assert make_strategy(small("pendulum", "es.algorithm=best_quarter")).sigma_decay == 0.99  # type: ignore[attr-defined]
+    assert list(
+        without_effect({"es.beta2": 0.5}, parse({"es": {"optimizer": "lion", "beta2": 0.5}}, "x"))
+    )
+    # and who does not use it sees nothing of it
+    assert "lion_beta2" not in plain["es"]
+    assert list(without_effect({"es.beta1": 0.5}, parse({"es": {"beta1": 0.5}}, "x"))) == [
+        "es.beta1: no effect with es.optimizer = 'sgd'"
+    ]
+    with pytest.raises(UsageError, match=r"es.lion_beta2: unknown key"):
+        parse({"es": {"optimizer": "adam", "lion_beta2": 0.5}}, "x")

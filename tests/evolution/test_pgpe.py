@@ -22,7 +22,7 @@ optimizers = pytest.mark.parametrize("optimizer", OPTIMIZERS.built_in)
 
 
 def make(optimizer: str, noise: str = "gaussian", weight_decay: float = 0.0) -> PGPE:
-    rate = Decay(RATES[optimizer], 0.95)
+    rate = Decay(RATES.get(optimizer, 0.02), 0.95)
     made = make_optimizer(optimizer)
     return PGPE(
         Noise(noise, shared.SEED), POPULATION, 0.1, rate, made, weight_decay=weight_decay,
@@ -30,7 +30,7 @@ def make(optimizer: str, noise: str = "gaussian", weight_decay: float = 0.0) -> 
     )  # fmt: skip
 
 
-@optimizers
+@pytest.mark.parametrize("optimizer", RATES)
 def test_updates_equal_the_formulas_in_float64(optimizer: str) -> None:
     """Twenty generations with weight decay and a decaying α; σ moves, also as far as its limit.
 

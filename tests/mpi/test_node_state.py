@@ -12,17 +12,15 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from esd.config.kinds import OPTIMIZERS
+from esd.config.kinds import ALGORITHMS, OPTIMIZERS
 from esd.errors import RunError
-from esd.evolution.algorithm import Algorithm
-from esd.evolution.cr_fm_nes import CRFMNES
+from esd.evolution.algorithm import Algorithm, AlgorithmKind
 from esd.evolution.noise import Noise, Purpose, normals
 from esd.evolution.openai_es import Strategy
 from esd.evolution.optimizers import make_optimizer
 from esd.evolution.pgpe import PGPE
 from esd.evolution.records import Records, Status
 from esd.evolution.schedules import Decay
-from esd.evolution.snes import SNES
 from esd.evolution.state import RunState, advance, start
 from esd.evolution.vectors import euclidean_norm
 from esd.mpi import shared
@@ -35,18 +33,16 @@ POPULATION = 6
 ALL = (
     *OPTIMIZERS.built_in,
     *(f"pgpe, {name}" for name in OPTIMIZERS.built_in),
-    "snes",
-    "cr_fm_nes",
+    *(name for name in ALGORITHMS.built_in if name not in ("openai_es", "pgpe")),
 )
 
 
 def make_strategy(optimizer: str) -> Algorithm:
     """An algorithm by its name, or OpenAI-ES, or PGPE ("pgpe, adam"), with an optimizer."""
     noise = Noise("gaussian", 3)
-    if optimizer == "snes":
-        return SNES(noise, POPULATION, 0.1)
-    if optimizer == "cr_fm_nes":
-        return CRFMNES(noise, POPULATION, 0.1)
+    if optimizer in ALGORITHMS.built_in:
+        kind: AlgorithmKind = ALGORITHMS.find(optimizer)
+        return kind.build(kind.settings(sigma=0.1), 3, POPULATION, "mean")
     if optimizer.startswith("pgpe, "):
         made = make_optimizer(optimizer.removeprefix("pgpe, "))
         return PGPE(noise, POPULATION, 0.1, Decay(0.05, 0.9), made, weight_decay=0.1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mpi4py import MPI
 
-from esd.config.kinds import OPTIMIZERS
+from esd.config.kinds import ALGORITHMS, OPTIMIZERS
 from esd.config.settings import Config
 from esd.evolution.openai_es import Strategy
 from esd.evolution.records import Records
@@ -44,7 +44,8 @@ CASES = {
         f"pendulum, {algorithm}": small(
             "pendulum", f"es.algorithm={algorithm}", "es.fitness_penalty=0.01"
         )
-        for algorithm in ("pgpe", "snes", "cr_fm_nes")
+        for algorithm in ALGORITHMS.built_in
+        if algorithm != "openai_es"
     },
     "pendulum, signs": small("pendulum", "es.shaping=sign"),
     **{f"{p}, compiled": remembering(p) for p in REMEMBERING},
