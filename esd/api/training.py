@@ -12,9 +12,8 @@ from typing import Any
 
 from esd.api.ranks import failures_raised, ranks
 from esd.api.run import Run
-from esd.api.settings import as_texts
+from esd.api.settings import as_texts, by_dotted_name
 from esd.commands.console import ConsoleReporter, Quiet
-from esd.config.tables import flatten
 from esd.mpi.comm import Communicator, agreement
 from esd.mpi.launch import launched
 from esd.training.commit import GenerationReport
@@ -197,7 +196,7 @@ def _carry_out(
 
 def _texts(settings: Settings | None, seed: int | None, generations: int | None) -> list[str]:
     """The settings of a call as the command line has them."""
-    flat = flatten(settings or {})
+    flat = by_dotted_name(settings)
     flat |= {} if seed is None else {"seed": seed}
     flat |= {} if generations is None else {"generations": generations}
     return as_texts(flat)
