@@ -6,6 +6,7 @@ values or in ``EvaluationError``, whose text says what came and what was expecte
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import traceback
 from collections.abc import Callable, Mapping
@@ -44,7 +45,10 @@ class Function:
             UsageError: if it can't be imported or called with the arguments that it will get.
         """
         self._config = config
-        self._function = _found(config.function)
+        # a function may change the working directory, under which the run's folder lies: it gets one of its own
+        with contextlib.chdir("."):
+            self._function = _found(config.function)
+            self._directory = Path.cwd()
         self.takes_seed = self._check_signature()
 
     def _check_signature(self) -> bool:
@@ -91,7 +95,7 @@ class Function:
         seed_global_generators(seed)
         limit = self._config.max_seconds
         try:
-            with time_limit(limit):
+            with contextlib.chdir(self._directory), time_limit(limit):
                 returned = self._function(argument, **keywords)
         except TimeLimitError:
             raise EvaluationError(f"took longer than objective.max_seconds = {limit:g}") from None
@@ -138,6 +142,8 @@ def _checked(returned: Any, names: tuple[str, ...]) -> Float64s:
     Raises:
         EvaluationError: if it isn't one finite number, or one for each name.
     """
+    if inspect.iscoroutine(returned):
+        returned.close()  # or Python warns that it was never awaited
     if names and isinstance(returned, Mapping):
         if {*returned} != {*names}:
             keys = [str(key) for key in returned]
@@ -147,7 +153,8 @@ def _checked(returned: Any, names: tuple[str, ...]) -> Float64s:
         returned = [returned[name] for name in names]
     numbers = _numbers(returned)
     if numbers is None or (names and numbers.shape != (len(names),)):
-        expected = f"{len(names)} numbers: objective.values = {[*names]}" if names else "a number"
+        count = "a list of 1 number" if len(names) == 1 else f"{len(names)} numbers"
+        expected = f"{count}: objective.values = {[*names]}" if names else "a number"
         raise EvaluationError(f"returned {_described(returned)}, expected {expected}")
     if not names and numbers.shape:
         raise EvaluationError(

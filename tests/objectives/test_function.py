@@ -71,6 +71,38 @@ def test_a_function_that_changes_its_array_changes_a_copy() -> None:
     assert scribbles(parameters, 0).tolist() == scribbles(parameters, 0).tolist() == [5.0]
 
 
+def test_a_function_that_changes_the_working_directory_leaves_ours(tmp_path: Path) -> None:
+    here = Path.cwd()
+    wanders = function("changes_directory", kwargs={"to": str(tmp_path)})
+    assert wanders(ONE, 0).tolist() == wanders(ONE, 0).tolist() == [0.0]  # each call begins alike
+    assert Path.cwd() == here
+
+
+def test_a_module_that_changes_the_working_directory_stays_there_and_we_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, theirs = tmp_path, tmp_path / "data"
+    theirs.mkdir()
+    (theirs / "value").write_text("7")
+    source = (
+        "import os, pathlib\n"
+        f"os.chdir({str(theirs)!r})\n"
+        "def read(x): return float(pathlib.Path('value').read_text())\n"
+    )
+    (here / "wandering_module.py").write_text(source)
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(here)
+    read = Function(ObjectiveConfig("wandering_module:read", "minimize"))
+    assert Path.cwd() == here
+    assert read(ONE, 0).tolist() == [7.0]
+    assert Path.cwd() == here
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_coroutine_is_no_number_and_nothing_else_is_said() -> None:
+    assert refused("asynchronous").startswith("returned <coroutine object asynchronous")
+
+
 @pytest.mark.parametrize(
     ("what", "value"),
     [
