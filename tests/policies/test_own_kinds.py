@@ -19,15 +19,17 @@ from esd.config.kinds import POLICIES
 from esd.config.policies import PolicyConfig
 from esd.config.settings import Config
 from esd.config.tables import apply_settings, parse, to_table
-from esd.episodes.evaluator import make_evaluator
+from esd.episodes.canary import compute
 from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
+from esd.evolution.state import make_strategy
 from esd.lockstep.policies import make_batch_policy
 from esd.policies.base import Interface
 from esd.policies.compiled_step import c_step
 from esd.policies.registry import find_kind, make_policy
+from esd.problems.episodes import make_player
 from esd.run.folder import RunFolder
-from esd.training.canary import compute
+from esd.run.journal import VERSION
 from tests.helpers.configs import SMALL
 from tests.helpers.own_policies import LEAKY, CompiledLeaky, Leaky, LeakySettings, LeakyTogether
 from tests.helpers.training import from_journal, trained
@@ -149,9 +151,10 @@ def test_members_in_lock_step_by_a_builder_of_ones_own_are_those_evaluated_alone
     table = {"env": CART_POLE, "policy": {"kind": f"{OWN}:Leaky"}, "batch_members": 3}
     found = parse(table, "test")
     rollout = Rollout(found)
-    evaluator = make_evaluator(found, rollout, 1, 0)
-    assert evaluator.same_bits
-    compute(found, rollout, evaluator, rollout.policy.initial_parameters(0))
+    algorithm = make_strategy(found)
+    player = make_player(rollout, algorithm, 1, 0)
+    assert player.same_bits
+    compute(rollout, algorithm, player, rollout.policy.initial_parameters(0), VERSION)
 
 
 def test_a_lock_step_builder_that_is_not_there_is_named() -> None:
