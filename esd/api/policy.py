@@ -85,9 +85,15 @@ class Policy:
             An element of ``action_space``.
 
         Raises:
+            UsageError: if the observation does not fit ``observation_space``.
             RunError: if the policy's outputs are not finite.
         """
-        flat = self._observe(observation)
+        try:
+            flat = self._observe(observation)
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise UsageError(
+                f"observation: expected an element of {self.observation_space} ({error})"
+            ) from error
         if self._scale is not None:
             actions.observe(flat, *self._scale, *self._unused_sums)
         action = self._decode(self._policy.act(flat))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from esd.config.kinds import OBJECTIVES
 from esd.config.objective import ObjectiveConfig
+from esd.config.plugins import in_one_line
 from esd.errors import EsdError, UsageError
 from esd.evolution.global_generators import seed_global_generators
 from esd.objectives.time_limit import TimeLimitError, time_limit
@@ -102,7 +102,7 @@ class Function:
         except EsdError:
             raise
         except (Exception, SystemExit) as error:
-            raise EvaluationError(f"raised {_told(error)}") from error
+            raise EvaluationError(f"raised {in_one_line(error)}") from error
         return _checked(returned, self._config.values)
 
 
@@ -112,28 +112,13 @@ def _found(reference: str) -> Callable[..., Any]:
     Raises:
         UsageError: if that isn't possible, or it is none.
     """
-    try:
-        function = OBJECTIVES.find(reference)
-    except EsdError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UsageError(
-            f"objective.function = {reference!r}: importing it raised {_told(error)}"
-        ) from error
+    function = OBJECTIVES.find(reference)
     if not callable(function):
         raise UsageError(
             f"objective.function = {reference!r}: is {_described(function)}, expected a function"
         )
     found: Callable[..., Any] = function
     return found
-
-
-def _told(error: BaseException) -> str:
-    """An error in one line, with the place in the user's code."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{text if len(text) <= 300 else f'{text[:299]}…'}{where}"
 
 
 def _checked(returned: Any, names: tuple[str, ...]) -> Float64s:

@@ -186,3 +186,9 @@ def test_wrong_arguments_get_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(esd.UsageError, match="variants = 'abc': expected a list"):
         run.evaluate(variants="abc")
     assert not (run.path / "evaluations").exists()
+    for observation in (np.zeros(3), np.zeros((2, 4)), "abc"):
+        with pytest.raises(esd.UsageError, match="observation: expected an element of Box"):
+            run.policy().act(observation)
+    for argument in ("run", "start_from"):
+        with pytest.raises(esd.UsageError, match=f"{argument} = 3: expected the path"):
+            esd.train("cartpole", **{argument: 3})  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -176,6 +177,12 @@ def test_an_exception_is_told_in_one_line_with_its_place() -> None:
     line = next(i for i, text in enumerate(lines, 1) if "raise ZeroDivisionError" in text)
     place = f"(user_functions.py, line {line})"
     assert refused("raises") == f"raised ZeroDivisionError: the wing broke {place}"
+
+
+def test_a_compiled_function_that_raises_has_no_place_of_ours() -> None:
+    with pytest.raises(EvaluationError) as caught:
+        Function(ObjectiveConfig("math:sqrt", "maximize"))({"x": np.array(-1.0)}, 0)
+    assert re.fullmatch("raised ValueError: [^()]*", str(caught.value))
 
 
 def test_a_function_that_exits_ends_a_call_and_not_the_process() -> None:
