@@ -1,18 +1,19 @@
 """Print the extra of esd-mpi that a call of ``esd train`` needs and this environment lacks; nothing if all is there.
 
-quickstart.sh asks with its own arguments before it starts the ranks. The environment and the policy are built as the
-ranks would build them, so there is no list to keep up. Whatever else is wrong, ``esd train`` will say.
+quickstart.sh asks with its own arguments before it starts the ranks. The environment and the policy, or the objective,
+are built as the ranks would build them, so there is no list to keep up. Whatever else is wrong, ``esd train`` will say.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from typer.main import get_command
 
 from esd.cli import app
-from esd.episodes.rollout import Rollout
 from esd.errors import MissingPackageError
+from esd.problems.make import make_problem
 from esd.training.plan import TrainRequest, make_plan
 
 
@@ -29,7 +30,7 @@ def missing_extra(arguments: list[str]) -> str:
             given["yes"],
             given["start_from"],
         )
-        Rollout(make_plan(request, lambda line: None).config).close()
+        make_problem(make_plan(request, lambda line: None).config).close()
     except MissingPackageError as error:
         return error.extra
     except Exception:
@@ -38,4 +39,6 @@ def missing_extra(arguments: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    print(missing_extra(sys.argv[1:]))
+    with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints is no extra
+        extra = missing_extra(sys.argv[1:])
+    print(extra)

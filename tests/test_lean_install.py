@@ -172,6 +172,22 @@ def test_the_quickstart_finds_which_extra_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_quickstart_finds_the_extra_of_an_objective(hidden: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        '[objective]\nfunction = "mine:loss"\ndirection = "minimize"\nparameters.x.shape = [2]\n'
+    )
+    (tmp_path / "mine.py").write_text('print("imported")\nimport torch\n')
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "launch" / "missing_extra.py"), "mine.toml"],
+        env={**os.environ, "PYTHONPATH": hidden},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "torch\n"), done.stderr
+
+
 def project() -> dict[str, Any]:
     """The project's metadata."""
     table: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))

@@ -100,6 +100,7 @@ class Evolution:
                 state = start(self._algorithm, self._layout.pack(arrays), 0)
                 self._memory = NodeState(self._team, self._algorithm, state)
             self._opened = opened.pop_all()
+        self._closed = False
         self.members = list(range(self._comm.rank, self.population, self._comm.size))
 
     @property
@@ -134,9 +135,10 @@ class Evolution:
             values: of this rank's members, in the order of ``members``. NaN or infinite: that member ranks worst.
 
         Raises:
-            UsageError: if there is not one number per member.
+            UsageError: if there is not one number per member, or this was closed.
             RunError: if the update made the parameters NaN or infinite.
         """
+        self._require_open()
         with failures_raised():
             records = Records(self.population, 0, 0)
             error: Exception | None = None
@@ -209,8 +211,9 @@ class Evolution:
         """Go on from a state that ``save`` has written with the same settings.
 
         Raises:
-            UsageError: if there is no such file, or it belongs to other settings.
+            UsageError: if there is no such file, it belongs to other settings, or this was closed.
         """
+        self._require_open()
         with failures_raised(), agreement(self._comm, "loading"):
             loaded = checkpoint.load(Path(path))
             if loaded.identity != self._identity:
@@ -220,8 +223,18 @@ class Evolution:
             self._memory = NodeState(self._team, self._algorithm, loaded.state)
 
     def close(self) -> None:
-        """Free what the ranks of a node share; every rank has to call it. Also at the end of a ``with`` block."""
+        """Free what the ranks of a node share; every rank has to call it. Also at the end of a ``with`` block.
+
+        Parameters can still be read; ``tell`` and ``load`` are refused.
+        """
+        self._closed = True
         self._opened.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UsageError(
+                "this esd.Evolution was closed; build another one, and load what was saved"
+            )
 
     def __enter__(self) -> Evolution:
         """Close at the end of the block."""

@@ -157,3 +157,16 @@ def test_a_member_that_is_not_there_is_refused(member: Any) -> None:
 def test_parameters_that_cannot_evolve_are_refused(initial: Any, message: str) -> None:
     with pytest.raises(esd.UsageError, match=message):
         esd.Evolution(initial, direction="minimize")
+
+
+def test_a_closed_evolution_is_read_but_does_not_go_on(tmp_path: Path) -> None:
+    evolution = evolved(1)
+    evolution.save(tmp_path / "state.safetensors")
+    center = evolution.center
+    evolution.close()
+    np.testing.assert_array_equal(evolution.center, center)
+    with pytest.raises(esd.UsageError, match="was closed"):
+        evolution.tell([0.0] * 16)
+    with pytest.raises(esd.UsageError, match="was closed"):
+        evolution.load(tmp_path / "state.safetensors")
+    assert evolution.generation == 1
