@@ -94,7 +94,7 @@ def _remember(keys, values, buckets, memory):  # type: ignore[no-untyped-def]
     """Insert keys without looking anything up; buckets int64 [n, rounds]."""
     settings, rows, rings, filled, _ = memory
     for t in range(keys.shape[0]):
-        insert(keys[t], values[t], buckets[t], settings, rows, rings, filled)
+        insert(keys[t], values[t], buckets[t], settings[0], rows, rings, filled)
 
 
 def filled(hashed: Hash, keys: Float32s, values: Float32s, cap: int) -> Stream:

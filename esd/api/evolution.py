@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.api.ranks import failures_raised, ranks
+from esd.api.settings import plain, whole_number
 from esd.config.identity import identity
 from esd.config.tables import parse
 from esd.errors import RunError, UsageError
 from esd.evolution.layout import Layout
 from esd.evolution.records import Records, Status
 from esd.evolution.state import make_strategy, start
+from esd.evolution.vectors import mean_square
 from esd.mpi.comm import agreement, sum_or_fail
 from esd.mpi.team import Team
 from esd.run import checkpoint
@@ -69,14 +73,18 @@ class Evolution:
         **settings: Any,
     ) -> None:
         """Share the initial parameters among the ranks of each node."""
-        if direction not in SIGNS:
+        if direction not in tuple(SIGNS):
             raise UsageError(f"direction = {direction!r}: expected 'maximize' or 'minimize'")
         self._sign = SIGNS[direction]
+        if "common_random_numbers" in settings:
+            raise UsageError(
+                "common_random_numbers: has no effect in a loop of your own, which draws the episodes' seeds; remove it"
+            )
         self._config = parse(
             {
-                "seed": seed,
-                "population": population,
-                "es": {"algorithm": algorithm, **settings},
+                "seed": plain(seed),
+                "population": plain(population),
+                "es": {"algorithm": algorithm, **plain(settings)},
             },
             "esd.Evolution",
         )
@@ -84,7 +92,7 @@ class Evolution:
         self._single = not isinstance(initial, Mapping)
         self._layout = Layout({name: array.shape for name, array in arrays.items()})
         self._algorithm = make_strategy(self._config)
-        self.population = population
+        self.population = self._config.population
         with failures_raised(), contextlib.ExitStack() as opened:
             self._comm = ranks()
             self._team = opened.enter_context(Team(self._comm))
@@ -92,7 +100,7 @@ class Evolution:
                 state = start(self._algorithm, self._layout.pack(arrays), 0)
                 self._memory = NodeState(self._team, self._algorithm, state)
             self._opened = opened.pop_all()
-        self.members = list(range(self._comm.rank, population, self._comm.size))
+        self.members = list(range(self._comm.rank, self.population, self._comm.size))
 
     @property
     def generation(self) -> int:
@@ -109,7 +117,12 @@ class Evolution:
         return [self.parameters(member) for member in self.members]
 
     def parameters(self, member: int) -> Parameters:
-        """The parameters of one member, where all of a rank's together are too much memory."""
+        """The parameters of one member, where all of a rank's together are too much memory.
+
+        Raises:
+            UsageError: if there is no such member.
+        """
+        member = whole_number("member", member, 0, self.population - 1)
         h = self._memory.state.h
         evolution = self._memory.state.evolution
         return self._shaped(self._algorithm.ask(evolution, member, np.empty_like(h)))
@@ -156,7 +169,30 @@ class Evolution:
             )
         for member, value in zip(self.members, told.tolist(), strict=True):
             status = Status.DONE if np.isfinite(value) else Status.NOT_FINITE
-            records.write(member, returns=[self._sign * value], steps=1, episodes=1, status=status)
+            records.write(
+                member,
+                returns=[self._sign * value],
+                steps=1,
+                episodes=1,
+                status=status,
+                penalty=self._penalty(member),
+            )
+
+    def _penalty(self, member: int) -> float:
+        """What is subtracted from a member's fitness: its parameters' mean square, weighted by ``fitness_penalty``."""
+        weight = self._config.es.fitness_penalty
+        if not weight:
+            return 0.0
+        evolution = self._memory.state.evolution
+        pieces = self._algorithm.ask_pieces(evolution, member)
+        return weight * mean_square(piece for _, piece in pieces)
+
+    @property
+    def _identity(self) -> str:
+        """What a saved state belongs to: the settings, the direction, and what each coordinate of h is."""
+        shapes = [[name, list(shape)] for name, shape in self._layout.shapes.items()]
+        text = json.dumps([identity(self._config), self._sign, shapes])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the whole state (parameters, moments, generation) as a safetensors file; rank 0 writes.
@@ -167,7 +203,7 @@ class Evolution:
         with failures_raised(), agreement(self._comm, "saving"):
             if self._comm.rank == 0:
                 state = self._memory.state
-                checkpoint.save(Path(path), Checkpoint(identity(self._config), state))
+                checkpoint.save(Path(path), Checkpoint(self._identity, state))
 
     def load(self, path: str | PathLike[str]) -> None:
         """Go on from a state that ``save`` has written with the same settings.
@@ -177,10 +213,7 @@ class Evolution:
         """
         with failures_raised(), agreement(self._comm, "loading"):
             loaded = checkpoint.load(Path(path))
-            if (
-                loaded.identity != identity(self._config)
-                or loaded.state.h.size != self._layout.size
-            ):
+            if loaded.identity != self._identity:
                 raise UsageError(
                     f"{path}: was saved with other settings; build esd.Evolution with the same arguments"
                 )
@@ -207,13 +240,20 @@ class Evolution:
 
 def _named(initial: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> Mapping[str, npt.ArrayLike]:
     """Named arrays; a single one has an empty name."""
-    return initial if isinstance(initial, Mapping) else {"": initial}
+    if not isinstance(initial, Mapping):
+        return {"": initial}
+    if not initial or not all(isinstance(name, str) for name in initial):
+        raise UsageError(
+            f"initial has the keys {[*initial]}: expected names of arrays, at least one"
+        )
+    return initial
 
 
 def _float32s(name: str, value: npt.ArrayLike) -> Float32s:
     """An array of finite float32 numbers."""
     try:
-        array = np.asarray(value, np.float32)
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused below
+            array = np.asarray(value, np.float32)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"initial{name and f' {name!r}'}: expected an array of numbers ({error})"

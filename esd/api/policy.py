@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from esd.api.settings import LARGEST_SEED, whole_number
 from esd.config.settings import Config
 from esd.episodes.environments import make_environment
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
@@ -68,8 +69,11 @@ class Policy:
 
         Args:
             seed: 0 to 2⁶⁴ − 1; the same seed gives the same weights.
+
+        Raises:
+            UsageError: if it is not.
         """
-        self._policy.reset(seed)
+        self._policy.reset(whole_number("seed", seed, 0, LARGEST_SEED))
 
     def act(self, observation: Any) -> Any:
         """Map an observation to an action; a policy that learns also learns from it.
@@ -81,9 +85,15 @@ class Policy:
             An element of ``action_space``.
 
         Raises:
+            UsageError: if the observation does not fit ``observation_space``.
             RunError: if the policy's outputs are not finite.
         """
-        flat = self._observe(observation)
+        try:
+            flat = self._observe(observation)
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise UsageError(
+                f"observation: expected an element of {self.observation_space} ({error})"
+            ) from error
         if self._scale is not None:
             actions.observe(flat, *self._scale, *self._unused_sums)
         action = self._decode(self._policy.act(flat))

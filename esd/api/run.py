@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from esd.api.policy import Policy
 from esd.api.ranks import failures_raised, ranks
-from esd.api.settings import as_texts
+from esd.api.settings import LARGEST_SEED, as_texts, by_dotted_name, whole_number
 from esd.config.settings import Config
-from esd.config.tables import flatten
 from esd.errors import UsageError
 from esd.evaluation.of_run import CHECKPOINTS, evaluate_and_store, load
 from esd.evaluation.stored import summary
@@ -85,6 +84,7 @@ class Run:
         """
         if generation is None:
             return self._state("last").h
+        generation = whole_number("generation", generation, 0)
         config = self.config
         return self._folder.state_at(generation, config, self._folder.journal(config)).h
 
@@ -130,12 +130,16 @@ class Run:
         with failures_raised():
             comm = ranks()
             with agreement(comm, "reading the run"):
+                episodes = whole_number("episodes", episodes, 1)
+                seed = whole_number("seed", seed, 0, LARGEST_SEED)
+                if isinstance(variants, str):
+                    raise UsageError(f"variants = {variants!r}: expected a list of names")
                 _check(checkpoint, CHECKPOINTS, "checkpoint")
                 _check(rules, ("evolved", "random"), "rules")
                 config, state, which = load(self._folder, checkpoint, lambda text: None)
                 if config.objective.named and rules == "random":
                     raise UsageError(f"rules = {rules!r}: {self.path} is the run of an objective")
-                subject = choose(config, None, as_texts(flatten(settings or {})), variants)
+                subject = choose(config, None, as_texts(by_dotted_name(settings)), variants)
             found = evaluate_and_store(
                 comm, self._folder, subject, state, which, episodes, seed, rules, lambda *_: None
             )

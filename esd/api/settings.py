@@ -5,9 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tomli_w
 
+from esd.config.tables import flatten
 from esd.errors import UsageError
+
+LARGEST_SEED = 2**64 - 1
+
+
+def by_dotted_name(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings, nested or by dotted name, as one table: ``es.sigma`` and so on.
+
+    Raises:
+        UsageError: if they are not a table.
+    """
+    if settings is not None and not isinstance(settings, Mapping):
+        raise UsageError(f"settings = {settings!r}: expected a dict, such as {{'es.sigma': 0.1}}")
+    return flatten(settings or {})
+
+
+def plain(value: Any) -> Any:
+    """The Python values of numpy's: seeds and settings often come out of arrays."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def whole_number(name: str, value: Any, lowest: int, highest: int | None = None) -> int:
+    """An argument that has to be a whole number within limits.
+
+    Raises:
+        UsageError: if it is not.
+    """
+    number = plain(value)
+    fits = isinstance(number, int) and not isinstance(number, bool)
+    if not fits or number < lowest or (highest is not None and number > highest):
+        limits = f"of {lowest} or more" if highest is None else f"from {lowest} to {highest}"
+        raise UsageError(f"{name} = {value!r}: expected a whole number {limits}")
+    return int(number)
 
 
 def as_texts(flat: Mapping[str, Any]) -> list[str]:
@@ -24,7 +62,7 @@ def as_texts(flat: Mapping[str, Any]) -> list[str]:
 
 def _toml(key: str, value: Any) -> str:
     try:
-        return tomli_w.dumps({"value": value}).partition("=")[2].strip()
+        return tomli_w.dumps({"value": plain(value)}).partition("=")[2].strip()
     except TypeError as error:
         raise UsageError(
             f"{key} = {value!r}: expected text, a number, true or false, or a list or dict of these"

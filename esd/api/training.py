@@ -12,9 +12,9 @@ from typing import Any
 
 from esd.api.ranks import failures_raised, ranks
 from esd.api.run import Run
-from esd.api.settings import as_texts
+from esd.api.settings import as_texts, by_dotted_name
 from esd.commands.console import ConsoleReporter, Quiet
-from esd.config.tables import flatten
+from esd.errors import UsageError
 from esd.mpi.comm import Communicator, agreement
 from esd.mpi.launch import launched
 from esd.training.commit import GenerationReport
@@ -179,12 +179,20 @@ def _plan(
         if comm.rank == 0:
             request = TrainRequest(
                 None if experiment is None else str(experiment),
-                None if run is None else Path(run),
+                _path("run", run),
                 settings,
-                start_from=None if start_from is None else Path(start_from),
+                start_from=_path("start_from", start_from),
             )
             encoded = make_plan(request, reporter.note).encode()
     return Plan.decode(comm.broadcast(encoded, "planning")), reporter
+
+
+def _path(name: str, value: str | PathLike[str] | None) -> Path | None:
+    """A folder that an argument names."""
+    try:
+        return None if value is None else Path(value)
+    except TypeError as error:
+        raise UsageError(f"{name} = {value!r}: expected the path of a folder") from error
 
 
 def _carry_out(
@@ -197,7 +205,7 @@ def _carry_out(
 
 def _texts(settings: Settings | None, seed: int | None, generations: int | None) -> list[str]:
     """The settings of a call as the command line has them."""
-    flat = flatten(settings or {})
+    flat = by_dotted_name(settings)
     flat |= {} if seed is None else {"seed": seed}
     flat |= {} if generations is None else {"generations": generations}
     return as_texts(flat)

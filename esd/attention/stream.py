@@ -16,6 +16,7 @@ from esd.kernels.lanes import aligned_zeros, padded
 
 Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
+Records = npt.NDArray[np.void]
 
 CAP, CAPACITY = 64, 16384
 
@@ -76,7 +77,7 @@ def check_shapes(
 
 def allocate(
     hashes: Sequence[Hash], value_size: int, limits: Limits
-) -> tuple[Int64s, Float32s, Int64s, Int64s, Int64s, Float32s]:
+) -> tuple[Records, Float32s, Int64s, Int64s, Int64s, Float32s]:
     """Make memories, one per hash; all hashes have the same size, rounds and factors.
 
     Returns:
@@ -88,14 +89,12 @@ def allocate(
     """
     n, first = len(hashes), hashes[0]
     cap = min(limits.cap, limits.capacity)  # older keys than the capacity has are never found
-    settings = [0] * attention_stream.FACTORS
-    settings[attention_stream.SIZE], settings[attention_stream.VALUE_SIZE] = first.size, value_size
-    settings[attention_stream.ROUNDS], settings[attention_stream.BUCKETS] = (
-        first.rounds,
-        first.buckets,
-    )
-    settings[attention_stream.CAP], settings[attention_stream.CAPACITY] = cap, limits.capacity
-    settings[attention_stream.COLUMNS] = first.columns
+    settings = np.zeros(n, attention_stream.SETTINGS)
+    settings["size"], settings["value_size"] = first.size, value_size
+    settings["rounds"], settings["buckets"] = first.rounds, first.buckets
+    settings["cap"], settings["capacity"] = cap, limits.capacity
+    settings["columns"], settings["digits"] = first.columns, len(first.factors)
+    settings["factors"][:, : len(first.factors)] = first.factors
     lists = first.rounds * first.buckets
     floats = limits.capacity * (padded(first.size) + padded(value_size))
     projections = aligned_zeros(n * first.size * first.columns).reshape(n, -1)
@@ -103,7 +102,7 @@ def allocate(
         row[:] = hashed.projections
     try:
         return (
-            np.array([[*settings, *first.factors]] * n, np.int64),
+            settings,
             aligned_zeros(n * floats).reshape(n, floats),
             np.zeros((n, lists * cap), np.int64),
             np.zeros((n, lists), np.int64),
@@ -154,9 +153,11 @@ class Stream:
         self.shared = shared
         self._scale = scale_of(hashed.size, shared)
         self._size, self._value_size = hashed.size, value_size
-        of_all = allocate([hashed], value_size, self.limits)
-        settings, rows, rings, filled, stamps, self.projections = (array[0] for array in of_all)
-        self.memory = (settings, rows, rings, filled, stamps)
+        settings, rows, rings, filled, stamps, projections = allocate(
+            [hashed], value_size, self.limits
+        )
+        self.memory = (settings, rows[0], rings[0], filled[0], stamps[0])
+        self.projections = projections[0]
         candidates, found, sums, buckets = scratch(hashed, self.limits)
         self.work = (
             candidates,
@@ -171,8 +172,7 @@ class Stream:
 
     def reset(self) -> None:
         """Forget everything."""
-        settings, _, _, filled, _ = self.memory
-        attention_stream.begin(settings, filled)
+        attention_stream.begin(self.memory)
 
     def step(
         self, query: Float32s, value: Float32s, key: Float32s | None = None, write: bool = True
@@ -261,7 +261,7 @@ class Stream:
     @property
     def candidates(self) -> int:
         """How many keys the last query found."""
-        return int(self.memory[0][attention_stream.FOUND])
+        return int(self.memory[0]["found"][0])
 
     @property
     def log_mass(self) -> float:
@@ -274,5 +274,5 @@ class Stream:
     def occupancy(self) -> Int64s:
         """How many keys each bucket has got so far, int64 [rounds, buckets]; of these it holds at most the cap."""
         settings, _, _, filled, _ = self.memory
-        of_rounds: Int64s = filled.reshape(settings[attention_stream.ROUNDS], -1)
+        of_rounds: Int64s = filled.reshape(settings["rounds"][0], -1)
         return of_rounds.copy()

@@ -75,7 +75,7 @@ def bench(
             print_json({"ranks": comm.size, "measurements": [m.as_json() for m in found]})
         return 0
 
-    on_ranks(body)
+    on_ranks(body, as_json)
 
 
 def _told(measured: Iterator[Measurement], quietly: bool) -> list[Measurement]:

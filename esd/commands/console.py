@@ -50,8 +50,37 @@ def _write_nowhere() -> None:
     os.close(nowhere)
 
 
+@contextlib.contextmanager
+def stdout_is_for_json(as_json: bool) -> Iterator[None]:
+    """Beside ``--json``, what a user's code and its programs print goes to stderr; ``print_json`` alone to stdout."""
+    if not as_json or sys.stdout is None or sys.stderr is None:  # closed by >&-
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    _kept_stdout.append(kept)
+    try:
+        yield
+    finally:
+        _back_to_stdout()
+
+
+def _back_to_stdout() -> None:
+    """What was printed until now has gone to stderr; from here on it goes to stdout again."""
+    if _kept_stdout:
+        sys.stdout.flush()
+        kept = _kept_stdout.pop()
+        os.dup2(kept, sys.stdout.fileno())
+        os.close(kept)
+
+
+_kept_stdout: list[int] = []  # the file descriptor of stdout, while stdout is stderr
+
+
 def print_json(data: dict[str, Any]) -> None:
-    """One JSON object on stdout; NaN, which JSON lacks, becomes null."""
+    """One JSON object on stdout, the last that a command prints; NaN, which JSON lacks, becomes null."""
+    _back_to_stdout()
     print(json_text(data), flush=True)
 
 

@@ -71,7 +71,7 @@ def doctor(
             report.end(comm.size, as_json)
         return 1 if gather(comm, report.failures, "asking rank 0")[0] else 0
 
-    on_ranks(body)
+    on_ranks(body, as_json)
 
 
 def _config(subject: str | None, env: str | None, settings: Iterable[str]) -> Config | None:

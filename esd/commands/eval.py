@@ -122,7 +122,7 @@ def evaluate(
         evaluate_and_store(comm, folder, subject, state, which, episodes, seed, str(rules), report)
         return 0
 
-    on_ranks(body)
+    on_ranks(body, as_json)
 
 
 def _report_values(found: dict[str, Any], conditions: str, as_json: bool) -> None:

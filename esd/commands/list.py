@@ -43,7 +43,7 @@ def list_names(
                 print(f"{name:{width}}  {text}".rstrip())
         return 0
 
-    alone(body)
+    alone(body, as_json)
 
 
 def _names(topic: Topic) -> dict[str, str]:

@@ -65,7 +65,7 @@ def compare(
             _print(found)
         return 0
 
-    alone(body)
+    alone(body, as_json)
 
 
 def as_json_table(found: Comparison) -> dict[str, Any]:

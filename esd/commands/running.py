@@ -42,14 +42,14 @@ def silence() -> Iterator[None]:
         yield
 
 
-def on_ranks(body: Callable[[Communicator], int]) -> NoReturn:
-    """Run a command's body on every rank and exit with its code.
+def on_ranks(body: Callable[[Communicator], int], as_json: bool = False) -> NoReturn:
+    """Run a command's body on every rank and exit with its code; ``as_json``: it prints one JSON object.
 
     A failure that all ranks know of is reported by one of them, and all leave through MPI_Finalize. Anything else
     (a rank that missed a deadline, a bug) aborts the job; ranks report staggered, so that the first is heard and the
     others are usually gone before they repeat it.
     """
-    from esd.commands.console import print_error
+    from esd.commands.console import print_error, stdout_is_for_json
     from esd.mpi.comm import JobFailedError, connect, exit_code_of
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
@@ -59,7 +59,8 @@ def on_ranks(body: Callable[[Communicator], int]) -> NoReturn:
         print_error(str(error))
         raise typer.Exit(error.exit_code) from None
     try:
-        code = body(comm)
+        with stdout_is_for_json(as_json):
+            code = body(comm)
     except JobFailedError as failure:
         code = failure.exit_code
         if failure.__cause__ is not None:
@@ -72,10 +73,13 @@ def on_ranks(body: Callable[[Communicator], int]) -> NoReturn:
     raise typer.Exit(code)
 
 
-def alone(body: Callable[[], int]) -> NoReturn:
-    """Run a command that needs no ranks, and exit with its code."""
+def alone(body: Callable[[], int], as_json: bool = False) -> NoReturn:
+    """Run a command that needs no ranks, and exit with its code; ``as_json``: it prints one JSON object."""
+    from esd.commands.console import stdout_is_for_json
+
     try:
-        code = body()
+        with stdout_is_for_json(as_json):
+            code = body()
     except EsdError as error:
         report(error)
         code = error.exit_code

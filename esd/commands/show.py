@@ -56,7 +56,7 @@ def show(
             _print_state(folder, generation, as_json)
         return 0
 
-    alone(body)
+    alone(body, as_json)
 
 
 def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:

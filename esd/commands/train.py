@@ -95,7 +95,7 @@ def train(
             _summary(plan, ending, reporter, as_json)
         return 0 if ending.finished else EXIT_STOPPED_EARLY
 
-    on_ranks(body)
+    on_ranks(body, as_json)
 
 
 def _summary(plan: Plan, ending: Ending, reporter: ConsoleReporter | Quiet, as_json: bool) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from esd.config.plugins import import_name
-from esd.errors import UsageError, nearest
+from esd.config.plugins import import_failed, import_name
+from esd.errors import EsdError, UsageError, nearest
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class Kinds:
                 raise UsageError(
                     f"{self.setting} = {name!r}: {self.installed[name].value} can't be imported ({error})"
                 ) from error
+            except EsdError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise import_failed(self.setting, name, error) from error
         if ":" in name:
             return import_name(name, self.setting)
         raise UsageError(f"{self.setting} = {name!r}: {nearest(name, self.names())}")

@@ -16,13 +16,13 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.plugins import import_name, make_working_directory_importable
+from esd.config.plugins import import_name, in_one_line, make_working_directory_importable
 from esd.config.settings import EnvironmentConfig, Variant
 from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
 from esd.episodes.registration import register_for
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
-from esd.errors import MissingPackageError, UsageError, missing_module, nearest
+from esd.errors import EsdError, MissingPackageError, UsageError, missing_module, nearest
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Status
 from esd.kernels import actions
@@ -57,6 +57,12 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"env.id = {config.id!r} with env.kwargs = {config.kwargs}: {_one_line(error)}"
+        ) from error
+    except EsdError:
+        raise
+    except (Exception, SystemExit) as error:  # of the environment's own code
+        raise UsageError(
+            f"env.id = {config.id!r}: making it raised {in_one_line(error)}"
         ) from error
     for wrapper in config.wrappers:
         wrapper_class = import_name(wrapper.id, "env.wrappers")

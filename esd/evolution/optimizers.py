@@ -20,6 +20,7 @@ import numpy as np
 from esd.config.fields import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, setting
 from esd.config.kinds import OPTIMIZERS
 from esd.config.settings import EvolutionSettings
+from esd.errors import UsageError
 from esd.evolution.schedules import Decay
 from esd.evolution.vectors import Float32s, Norm, pieces
 
@@ -230,9 +231,17 @@ def make_optimizer(name: str, **settings: Any) -> Optimizer:
     """Build an optimizer by its name in ``config.kinds.OPTIMIZERS``; settings that it doesn't have are not used.
 
     Raises:
-        UsageError: for an unknown name.
+        UsageError: for an unknown name, or what is no optimizer.
     """
     kind = OPTIMIZERS.find(name)
+    missing = [
+        part for part in ("moment_names", "initial_scalars", "step") if not hasattr(kind, part)
+    ]
+    if not isinstance(kind, type) or missing:
+        lacks = f", which lacks {', '.join(missing)}" if isinstance(kind, type) else ""
+        raise UsageError(
+            f"es.optimizer = {name!r}: is {kind!r}{lacks}; expected a class as in docs/algorithms.md"
+        )
     own = {field.name for field in own_fields(kind)}
     optimizer: Optimizer = kind(**{key: value for key, value in settings.items() if key in own})
     return optimizer

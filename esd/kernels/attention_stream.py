@@ -21,9 +21,23 @@ from esd.kernels.elementary import exp
 from esd.kernels.hashing import hash_one
 from esd.kernels.lanes import LANES, load, padded, prefetch, splat, store, total
 
-# meaning of the first entries of ``settings``; what follows them are the factors of the hash
-TOKENS, LOOKUPS, FOUND, SIZE, VALUE_SIZE, ROUNDS, BUCKETS, CAP, CAPACITY, COLUMNS, FACTORS = range(
-    11
+MOST_DIGITS = 62  # of even factors, whose product is an int64
+SETTINGS = np.dtype(
+    [
+        ("tokens", np.int64),  # keys remembered since the episode began
+        ("lookups", np.int64),  # ever
+        ("found", np.int64),  # keys that the last lookup found
+        ("size", np.int64),  # of a key
+        ("value_size", np.int64),
+        ("rounds", np.int64),  # of hashing
+        ("buckets", np.int64),  # of a round
+        ("cap", np.int64),  # newest keys of a bucket that are found
+        ("capacity", np.int64),  # newest keys that are remembered
+        ("columns", np.int64),  # of the projections, see ``hashing.hash_one``
+        ("digits", np.int64),  # of a bucket; the factors that there are
+        ("factors", np.int64, MOST_DIGITS),
+    ],
+    align=True,
 )
 # of ``found``: the largest logit, Σ exp(logit − largest), and where the logits begin
 LARGEST, MASS, LOGITS = range(3)
@@ -35,8 +49,8 @@ f32 = np.float32
 @inlined
 def forget(settings, filled):
     """Begin an episode: an empty history. Rows and stamps may stay, since nothing leads to them."""
-    settings[TOKENS] = 0
-    settings[FOUND] = 0
+    settings.tokens = 0
+    settings.found = 0
     filled[:] = 0
 
 
@@ -48,42 +62,42 @@ def insert(key, value, key_buckets, settings, rows, rings, filled):
         key: float32 [size].
         value: float32 [value size].
         key_buckets: int64 [rounds].
-        settings: int64, see above; changed.
+        settings: one of ``SETTINGS``; changed.
         rows: float32 [capacity · (padded size + padded value size)]; changed, zero at first.
         rings: int64 [rounds · buckets · cap], numbers of keys; changed.
         filled: int64 [rounds · buckets], keys that a bucket has ever got; changed.
     """
-    number = settings[TOKENS]
-    cap = settings[CAP]
-    width = padded(settings[SIZE])
-    start = number % settings[CAPACITY] * (width + padded(settings[VALUE_SIZE]))
-    for i in range(settings[SIZE]):
+    number = settings.tokens
+    cap = settings.cap
+    width = padded(settings.size)
+    start = number % settings.capacity * (width + padded(settings.value_size))
+    for i in range(settings.size):
         rows[start + i] = key[i]
-    for i in range(settings[VALUE_SIZE]):
+    for i in range(settings.value_size):
         rows[start + width + i] = value[i]
-    for r in range(settings[ROUNDS]):
-        bucket = r * settings[BUCKETS] + key_buckets[r]
+    for r in range(settings.rounds):
+        bucket = r * settings.buckets + key_buckets[r]
         rings[bucket * cap + filled[bucket] % cap] = number
         filled[bucket] += 1
-    settings[TOKENS] = number + 1
+    settings.tokens = number + 1
 
 
 @inlined
 def _collect(query_buckets, settings, rows, rings, filled, stamps, candidates):
     """Starts of the rows of all candidates, each once, newest first, round after round; returns how many."""
-    lookup = settings[LOOKUPS] + 1
-    settings[LOOKUPS] = lookup
-    cap = settings[CAP]
-    capacity = settings[CAPACITY]
-    tokens = settings[TOKENS]
+    lookup = settings.lookups + 1
+    settings.lookups = lookup
+    cap = settings.cap
+    capacity = settings.capacity
+    tokens = settings.tokens
     oldest = tokens - capacity
     turn = (
         tokens // capacity * capacity
     )  # the number of the key in row 0, unless that is yet to come
-    stride = padded(settings[SIZE]) + padded(settings[VALUE_SIZE])
+    stride = padded(settings.size) + padded(settings.value_size)
     count = 0
-    for r in range(settings[ROUNDS]):
-        bucket = r * settings[BUCKETS] + query_buckets[r]
+    for r in range(settings.rounds):
+        bucket = r * settings.buckets + query_buckets[r]
         held = min(filled[bucket], cap)
         at = filled[bucket] % cap
         for _ in range(held):
@@ -167,7 +181,7 @@ def look_up(query, query_buckets, settings, rows, rings, filled, stamps, candida
     Args:
         query: float32 [padded size], scaled already, zero in the padding.
         query_buckets: int64 [rounds].
-        settings: int64, see above; changed.
+        settings: one of ``SETTINGS``; changed.
         rows: see ``insert``.
         rings: see ``insert``.
         filled: see ``insert``.
@@ -177,14 +191,14 @@ def look_up(query, query_buckets, settings, rows, rings, filled, stamps, candida
         out: float32 [padded value size]; written.
     """
     count = _collect(query_buckets, settings, rows, rings, filled, stamps, candidates)
-    settings[FOUND] = count
-    width = padded(settings[VALUE_SIZE])
+    settings.found = count
+    width = padded(settings.value_size)
     if count == 0:
         out[:width] = f32(0.0)
         found[LARGEST] = f32(-np.inf)
         found[MASS] = f32(0.0)
         return
-    size = padded(settings[SIZE])
+    size = padded(settings.size)
     _weigh(query, size, rows, candidates, count, found)
     _average(rows, size, width, candidates, count, found, out)
 
@@ -220,16 +234,17 @@ def step(query, key, value, scale, shared, inclusive, write, projections, memory
         inclusive: remember first, so that the query may find this step's own key.
         write: whether the key is remembered at all.
         projections: see ``hashing.hash_one``.
-        memory: settings, rows, rings, filled, stamps, see ``insert`` and ``look_up``.
+        memory: ``SETTINGS`` [1], rows, rings, filled, stamps, see ``insert`` and ``look_up``.
         work: scratch: candidates and found, see ``look_up``; scaled query, float32 [padded size], zero at first; key,
             float32 [size]; sums, float32 [columns]; buckets of query and key, int64 [2, rounds].
         out: float32 [padded value size]; written.
     """
-    settings, rows, rings, filled, stamps = memory
+    records, rows, rings, filled, stamps = memory
+    settings = records[0]
     candidates, found, scaled, own_key, sums, buckets = work
-    columns = settings[COLUMNS]
-    rounds = settings[ROUNDS]
-    factors = settings[FACTORS:]
+    columns = settings.columns
+    rounds = settings.rounds
+    factors = settings.factors[: settings.digits]
     hash_one(query, projections, columns, factors, rounds, sums, buckets[0])
     for i in range(query.size):
         scaled[i] = query[i] * scale
@@ -266,10 +281,11 @@ def steps(
             work,
             out[t],
         )
-        counts[t] = memory[0][FOUND]
+        counts[t] = memory[0][0].found
 
 
 @kernel
-def begin(settings, filled):
+def begin(memory):
     """Begin an episode, see ``forget``."""
-    forget(settings, filled)
+    settings, _, _, filled, _ = memory
+    forget(settings[0], filled)

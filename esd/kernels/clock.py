@@ -7,13 +7,16 @@ import numpy as np
 from esd.kernels import inlined, kernel
 from esd.kernels.elementary import cosine, sine
 
+# a row for every step of every period, period after period
+FACE = np.dtype([("sine", np.float32), ("cosine", np.float32), ("period", np.int64)], align=True)
+
 f32 = np.float32
 _FULL_TURN = 2.0 * np.pi
 
 
 @kernel
 def draw_face(periods, face):
-    """Set face[k], float32 [Σ periods, 2], to sine and cosine of 2πk/p, for k < p, period after period.
+    """Set the face, ``FACE`` [Σ periods], to sine and cosine of 2πk/p, for k < p, period after period.
 
     By whole quarter turns and what is left of them, at most an eighth, so that they are the same on every machine.
     """
@@ -25,16 +28,17 @@ def draw_face(periods, face):
             s, c = sine(rest), cosine(rest)
             for _ in range(quarters & 3):
                 s, c = c, -s
-            face[at, 0], face[at, 1] = s, c
+            face[at].sine, face[at].cosine, face[at].period = s, c, period
             at += 1
 
 
 @inlined
-def read(step, periods, face, features):
+def read(step, face, features):
     """Set features, float32 [2 · periods], to sine and cosine of a step for each period."""
     start = 0
-    for i in range(periods.size):
-        at = start + step % periods[i]
-        features[2 * i] = face[at, 0]
-        features[2 * i + 1] = face[at, 1]
-        start += periods[i]
+    for i in range(0, features.size, 2):
+        period = face[start].period
+        now = face[start + step % period]
+        features[i] = now.sine
+        features[i + 1] = now.cosine
+        start += period

@@ -16,32 +16,40 @@ from esd.kernels import clock, inlined, kernel
 from esd.kernels.dense import multiply
 from esd.kernels.elementary import tanh
 from esd.kernels.lanes import padded
+from esd.kernels.networks import step_of
 
-# meaning of the first entries of ``settings``; what follows them are the periods of the clock
-STEP, SEEN, UNITS, PERIODS = range(4)
+SETTINGS = np.dtype(
+    [
+        ("step", np.int64),  # since the episode began
+        ("seen", np.int64),  # numbers of an observation
+        ("features", np.int64),  # the observation, the clock, and a one
+        ("units", np.int64),
+    ],
+    align=True,
+)
 
 f32 = np.float32
 _HALF = f32(0.5)
 _ONE = f32(1.0)
 
 Float32s = npt.NDArray[np.float32]
-Int64s = npt.NDArray[np.int64]
+Records = npt.NDArray[np.void]
 
 
 class Gru(NamedTuple):
     """What a step works on.
 
     Attributes:
-        settings: int64, see above; the step's number in it is advanced.
+        settings: ``SETTINGS`` [1]; the step's number in it is advanced.
         weights: float32; W [features, 3 · units] and U [units, 3 · units], the columns of r, z and n side by side,
             padded to whole vectors.
-        face: float32 [Σ periods, 2], see ``clock``.
+        face: ``clock.FACE`` [Σ periods].
         scratch: float32 [scratch_size]; h is in its first entries, and a one behind it.
     """
 
-    settings: Int64s
+    settings: Records
     weights: Float32s
-    face: Float32s
+    face: Records
     scratch: Float32s
 
 
@@ -55,14 +63,15 @@ def _sigmoid(x):
     return _HALF + _HALF * tanh(_HALF * x)
 
 
+@step_of(Gru)
 @inlined
 def recur(observation, gru):
     """Make a step; h is in the scratch, see ``Gru``."""
-    settings, weights, face, scratch = gru
-    units = settings[UNITS]
-    seen = settings[SEEN]
-    periods = settings[PERIODS:]
-    features = seen + 2 * periods.size + 1
+    records, weights, face, scratch = gru
+    settings = records[0]
+    units = settings.units
+    seen = settings.seen
+    features = settings.features
     columns = padded(3 * units)
     at = padded(units + 1)
     now = scratch[at : at + features]
@@ -70,9 +79,9 @@ def recur(observation, gru):
     inputs = scratch[at : at + columns]
     recurrent = scratch[at + columns : at + 2 * columns]
     now[:seen] = observation[:seen]
-    clock.read(settings[STEP], periods, face, now[seen : features - 1])
+    clock.read(settings.step, face, now[seen : features - 1])
     now[features - 1] = _ONE
-    settings[STEP] += 1
+    settings.step += 1
     h = scratch[:units]
     scratch[units] = _ONE
     multiply(now, weights, 0, columns, columns, inputs)
@@ -93,5 +102,6 @@ def step(observation, gru):
 @kernel
 def begin(gru):
     """Begin an episode: h is zero."""
-    gru.settings[STEP] = 0
-    gru.scratch[: gru.settings[UNITS]] = f32(0.0)
+    settings = gru.settings[0]
+    settings.step = 0
+    gru.scratch[: settings.units] = f32(0.0)

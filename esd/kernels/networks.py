@@ -1,20 +1,22 @@
 """The compiled steps of all policies under one name, so that one kernel plays the episodes of any of them.
 
 What a policy works on is a named tuple, or a memory of the episode and the network that reads from it; its type says
-which step it is. A policy of a user's own gives the address of its step: what is called by its address is no part of
-the kernels, which are compiled once and kept on disk.
+which step it is. A kind with a memory of its own has a file here, in which ``step_of`` marks the memory's step. A
+policy of a user's own gives the address of its step: what is called by its address is no part of the kernels, which are
+compiled once and kept on disk.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from esd.kernels import gru, kernel, plastic, reformer
+from esd.kernels import Kernel, kernel, plastic
 from esd.kernels.c_calls import call
 
 Float32s = npt.NDArray[np.float32]
@@ -39,7 +41,14 @@ class CStep(NamedTuple):
     outputs: Float32s
 
 
-Memory = reformer.Reformer | gru.Gru
+class Memory(Protocol):
+    """A named tuple that a memory's step works on."""
+
+    @property
+    def scratch(self) -> Float32s:
+        """Begins with what the step gives to the head."""
+
+
 Network = plastic.Network | CStep | tuple[Memory, plastic.Network]
 
 
@@ -92,12 +101,24 @@ def _with_head(think):
 
 
 # by the type of what a policy works on, or of its memory
-_STEPS: dict[Any, Any] = {
-    plastic.Network: _perceptron,
-    reformer.Reformer: _with_head(reformer.think),
-    gru.Gru: _with_head(gru.recur),
-    CStep: _c_step,
-}
+_STEPS: dict[Any, Any] = {plastic.Network: _perceptron, CStep: _c_step}
+
+
+def step_of(memory: type[Memory]) -> Callable[[Kernel], Kernel]:
+    """Mark the inlined function (observation, memory) that is a memory's step.
+
+    Only in files beside this one: a change of any of them makes the kernels on disk stale, and of no others.
+
+    Args:
+        memory: the named tuple that it works on.
+    """
+    assert memory.__module__.startswith("esd.kernels."), memory
+
+    def mark(think: Kernel) -> Kernel:
+        _STEPS[memory] = _with_head(think)
+        return think
+
+    return mark
 
 
 @kernel

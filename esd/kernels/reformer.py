@@ -19,48 +19,56 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.kernels import clock, inlined, kernel
-from esd.kernels.attention_stream import (
-    COLUMNS,
-    FACTORS,
-    ROUNDS,
-    forget,
-    insert,
-    look_up,
-    normalize,
-)
+from esd.kernels.attention_stream import forget, insert, look_up, normalize
 from esd.kernels.dense import multiply
 from esd.kernels.elementary import exp, tanh
 from esd.kernels.hashing import hash_one
 from esd.kernels.lanes import LANES, padded
+from esd.kernels.networks import step_of
 
-# meaning of the first entries of ``settings``; what follows them are the periods of the clock
-STEP, SEEN, WIDTH, BLOCKS, HEADS, HEAD_SIZE, UNITS, SHARED, GATED, NORMALIZED, PERIODS = range(11)
+SETTINGS = np.dtype(
+    [
+        ("step", np.int64),  # since the episode began
+        ("seen", np.int64),  # numbers of an observation
+        ("features", np.int64),  # the observation and the clock
+        ("width", np.int64),  # of both streams
+        ("blocks", np.int64),
+        ("heads", np.int64),  # of a block
+        ("head_size", np.int64),
+        ("units", np.int64),  # of a block's perceptron; 0: it has none
+        ("shared", np.bool_),  # keys are queries
+        ("gated", np.bool_),  # a gate decides what is remembered
+        ("normalized", np.bool_),  # what a block reads
+    ],
+    align=True,
+)
 
 f32 = np.float32
 _SMALLEST_SQUARE = f32(1e-12)  # what is below this on average is left alone
 
 Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
+Records = npt.NDArray[np.void]
 
 
 class Reformer(NamedTuple):
     """What a step works on.
 
     Attributes:
-        settings: int64, see above; the step's number in it is advanced.
+        settings: ``SETTINGS`` [1]; the step's number in it is advanced.
         weights: float32, see above.
-        face: float32 [Σ periods, 2], see ``clock``.
+        face: ``clock.FACE`` [Σ periods].
         scratch: float32 [scratch_size]; what a step gives is in its first 2 · width + 1: both streams, and a one.
         streams: settings, rows, rings, filled, stamps and projections of each head of each block, all [blocks · heads,
             …]; see ``attention_stream.insert``, ``attention_stream.look_up`` and ``hashing.hash_one``.
         work: candidates, found, sums, and buckets of query and key; see ``attention_stream.step``.
     """
 
-    settings: Int64s
+    settings: Records
     weights: Float32s
-    face: Float32s
+    face: Records
     scratch: Float32s
-    streams: tuple[Int64s, Float32s, Int64s, Int64s, Int64s, Float32s]
+    streams: tuple[Records, Float32s, Int64s, Int64s, Int64s, Float32s]
     work: tuple[Int64s, Float32s, Float32s, Int64s]
 
 
@@ -105,9 +113,9 @@ def _attend(query, key, value, logit_scale, shared, writes, stream, work, scaled
     """
     settings, rows, rings, filled, stamps, projections = stream
     candidates, weights, sums, buckets = work
-    columns = settings[COLUMNS]
-    factors = settings[FACTORS:]
-    rounds = settings[ROUNDS]
+    columns = settings.columns
+    factors = settings.factors[: settings.digits]
+    rounds = settings.rounds
     hash_one(query, projections, columns, factors, rounds, sums, buckets[0])
     for i in range(query.size):
         scaled[i] = query[i] * logit_scale
@@ -125,12 +133,13 @@ def _attend(query, key, value, logit_scale, shared, writes, stream, work, scaled
 @inlined
 def _block(number, x1, x2, start, reformer, rest):
     """Change both streams by a block whose matrices begin at ``start``; returns where the next one's do."""
-    settings, weights, _, _, streams, work = reformer
-    width = settings[WIDTH]
-    heads = settings[HEADS]
-    size = settings[HEAD_SIZE]
-    units = settings[UNITS]
-    shared = settings[SHARED] != 0
+    records, weights, _, _, streams, work = reformer
+    settings = records[0]
+    width = settings.width
+    heads = settings.heads
+    size = settings.head_size
+    units = settings.units
+    shared = settings.shared
     wide = padded(width)
     all_heads = padded(heads * size)
     read = rest[: width + 1]
@@ -147,7 +156,7 @@ def _block(number, x1, x2, start, reformer, rest):
     found = rest[at + 2 * padded(size) : at + 3 * padded(size)]
     hidden = rest[at + 3 * padded(size) :]
 
-    _read(x2, settings[NORMALIZED] != 0, read)
+    _read(x2, settings.normalized, read)
     multiply(read, weights, start, all_heads, all_heads, query)
     start += (width + 1) * all_heads
     if not shared:
@@ -160,7 +169,7 @@ def _block(number, x1, x2, start, reformer, rest):
     mix = start
     start += heads * size * wide
     writes = True
-    if settings[GATED] != 0:
+    if settings.gated:
         gate = f32(0.0)
         for i in range(width + 1):
             gate += read[i] * weights[start + i * LANES]
@@ -199,7 +208,7 @@ def _block(number, x1, x2, start, reformer, rest):
     for i in range(width):
         x1[i] += change[i]
     if units:
-        _read(x1, settings[NORMALIZED] != 0, read)
+        _read(x1, settings.normalized, read)
         columns = padded(units)
         multiply(read, weights, start, columns, columns, hidden)
         start += (width + 1) * columns
@@ -213,6 +222,7 @@ def _block(number, x1, x2, start, reformer, rest):
     return start
 
 
+@step_of(Reformer)
 @inlined
 def think(observation, reformer):
     """Make a step: both streams after the last block are in the scratch, see ``Reformer``.
@@ -221,17 +231,17 @@ def think(observation, reformer):
         observation: float32 [seen].
         reformer: what is worked on.
     """
-    settings, weights, face, scratch, _, _ = reformer
-    width = settings[WIDTH]
-    seen = settings[SEEN]
-    periods = settings[PERIODS:]
-    features = seen + 2 * periods.size
+    records, weights, face, scratch, _, _ = reformer
+    settings = records[0]
+    width = settings.width
+    seen = settings.seen
+    features = settings.features
     result = padded(2 * width + 1)
     now = scratch[result : result + features]
     rest = scratch[result + padded(features) :]
     now[:seen] = observation[:seen]
-    clock.read(settings[STEP], periods, face, now[seen:])
-    settings[STEP] += 1
+    clock.read(settings.step, face, now[seen:])
+    settings.step += 1
     wide = padded(width)
     embedded = rest[:wide]
     multiply(now, weights, 0, wide, wide, embedded)
@@ -242,7 +252,7 @@ def think(observation, reformer):
         x2[i] = embedded[i]
     scratch[2 * width] = f32(1.0)
     start = features * wide
-    for number in range(settings[BLOCKS]):
+    for number in range(settings.blocks):
         start = _block(number, x1, x2, start, reformer, rest)
 
 
@@ -255,7 +265,8 @@ def step(observation, reformer):
 @kernel
 def begin(reformer):
     """Begin an episode: forget everything."""
-    reformer.settings[STEP] = 0
-    settings, _, _, filled, _, _ = reformer.streams
+    reformer.settings[0].step = 0
+    settings = reformer.streams[0]
+    filled = reformer.streams[3]
     for s in range(settings.shape[0]):
         forget(settings[s], filled[s])

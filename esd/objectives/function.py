@@ -6,8 +6,8 @@ values or in ``EvaluationError``, whose text says what came and what was expecte
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from esd.config.kinds import OBJECTIVES
 from esd.config.objective import ObjectiveConfig
+from esd.config.plugins import in_one_line
 from esd.errors import EsdError, UsageError
 from esd.evolution.global_generators import seed_global_generators
 from esd.objectives.time_limit import TimeLimitError, time_limit
@@ -44,7 +45,10 @@ class Function:
             UsageError: if it can't be imported or called with the arguments that it will get.
         """
         self._config = config
-        self._function = _found(config.function)
+        # a function may change the working directory, under which the run's folder lies: it gets one of its own
+        with contextlib.chdir("."):
+            self._function = _found(config.function)
+            self._directory = Path.cwd()
         self.takes_seed = self._check_signature()
 
     def _check_signature(self) -> bool:
@@ -91,14 +95,14 @@ class Function:
         seed_global_generators(seed)
         limit = self._config.max_seconds
         try:
-            with time_limit(limit):
+            with contextlib.chdir(self._directory), time_limit(limit):
                 returned = self._function(argument, **keywords)
         except TimeLimitError:
             raise EvaluationError(f"took longer than objective.max_seconds = {limit:g}") from None
         except EsdError:
             raise
         except (Exception, SystemExit) as error:
-            raise EvaluationError(f"raised {_told(error)}") from error
+            raise EvaluationError(f"raised {in_one_line(error)}") from error
         return _checked(returned, self._config.values)
 
 
@@ -108,14 +112,7 @@ def _found(reference: str) -> Callable[..., Any]:
     Raises:
         UsageError: if that isn't possible, or it is none.
     """
-    try:
-        function = OBJECTIVES.find(reference)
-    except EsdError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UsageError(
-            f"objective.function = {reference!r}: importing it raised {_told(error)}"
-        ) from error
+    function = OBJECTIVES.find(reference)
     if not callable(function):
         raise UsageError(
             f"objective.function = {reference!r}: is {_described(function)}, expected a function"
@@ -124,20 +121,14 @@ def _found(reference: str) -> Callable[..., Any]:
     return found
 
 
-def _told(error: BaseException) -> str:
-    """An error in one line, with the place in the user's code."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{text if len(text) <= 300 else f'{text[:299]}…'}{where}"
-
-
 def _checked(returned: Any, names: tuple[str, ...]) -> Float64s:
     """What was returned as float64 [values].
 
     Raises:
         EvaluationError: if it isn't one finite number, or one for each name.
     """
+    if inspect.iscoroutine(returned):
+        returned.close()  # or Python warns that it was never awaited
     if names and isinstance(returned, Mapping):
         if {*returned} != {*names}:
             keys = [str(key) for key in returned]
@@ -147,7 +138,8 @@ def _checked(returned: Any, names: tuple[str, ...]) -> Float64s:
         returned = [returned[name] for name in names]
     numbers = _numbers(returned)
     if numbers is None or (names and numbers.shape != (len(names),)):
-        expected = f"{len(names)} numbers: objective.values = {[*names]}" if names else "a number"
+        count = "a list of 1 number" if len(names) == 1 else f"{len(names)} numbers"
+        expected = f"{count}: objective.values = {[*names]}" if names else "a number"
         raise EvaluationError(f"returned {_described(returned)}, expected {expected}")
     if not names and numbers.shape:
         raise EvaluationError(

@@ -48,10 +48,11 @@ class GruPolicy(RememberingPolicy):
         units = settings.units
         shapes = {"input": (features, 3 * units), "recurrent": (units, 3 * units)}
         super().__init__(interface, settings, shapes, units + 1)
-        numbers = [0] * gru.PERIODS
-        numbers[gru.SEEN], numbers[gru.UNITS] = interface.observation_size, units
+        numbers = np.zeros(1, gru.SETTINGS)
+        numbers["seen"], numbers["features"] = interface.observation_size, features
+        numbers["units"] = units
         self._memory: gru.Gru = gru.Gru(
-            np.array([*numbers, *settings.clock], np.int64),
+            numbers,
             self._matrices.flat,
             clock_face(settings.clock),
             aligned_zeros(gru.scratch_size(features, units)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianPolicy, HebbianSettin
 from esd.policies.static import StaticPolicy, StaticSettings
 
 Float32s = npt.NDArray[np.float32]
+Records = npt.NDArray[np.void]
 
 HEADS = ("linear", *RULE_COEFFICIENTS)
 
@@ -69,9 +71,9 @@ class Matrices:
             self._views[name][...] = array
 
 
-def clock_face(periods: Sequence[int]) -> Float32s:
-    """Sine and cosine of all steps of all periods, float32 [Σ periods, 2]."""
-    face = np.zeros((sum(periods), 2), np.float32)
+def clock_face(periods: Sequence[int]) -> Records:
+    """Sine and cosine of all steps of all periods, ``clock.FACE`` [Σ periods]."""
+    face = np.zeros(sum(periods), clock.FACE)
     clock.draw_face(np.array(periods, np.int64), face)
     return face
 
@@ -143,7 +145,7 @@ class RememberingPolicy:
         """The head's; see ``Traceable``."""
         return self._head.weights()
 
-    @property
+    @functools.cached_property
     def network(self) -> networks.Network:
         """What the compiled step, which is all of ``act``, works on."""
         return self._memory, self._head.network

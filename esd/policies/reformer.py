@@ -127,15 +127,16 @@ class ReformerPolicy(RememberingPolicy):
         hashes = [_hash(settings, layer) for layer in range(settings.blocks * settings.heads)]
         cap = settings.cap if settings.attention == "lsh" else settings.capacity
         limits = Limits(cap, settings.capacity)
-        numbers = [0] * reformer.PERIODS
-        numbers[reformer.SEEN], numbers[reformer.WIDTH] = interface.observation_size, width
-        numbers[reformer.BLOCKS], numbers[reformer.HEADS] = settings.blocks, settings.heads
-        numbers[reformer.HEAD_SIZE], numbers[reformer.UNITS] = settings.head_size, settings.units
-        numbers[reformer.SHARED], numbers[reformer.GATED] = shared, settings.gate
-        numbers[reformer.NORMALIZED] = settings.normalize
+        numbers = np.zeros(1, reformer.SETTINGS)
+        numbers["seen"], numbers["features"] = interface.observation_size, features
+        numbers["width"], numbers["blocks"] = width, settings.blocks
+        numbers["heads"] = settings.heads
+        numbers["head_size"], numbers["units"] = settings.head_size, settings.units
+        numbers["shared"], numbers["gated"] = shared, settings.gate
+        numbers["normalized"] = settings.normalize
         size = reformer.scratch_size(features, width, all_heads, settings.head_size, settings.units)
         self._memory: reformer.Reformer = reformer.Reformer(
-            np.array([*numbers, *settings.clock], np.int64),
+            numbers,
             self._matrices.flat,
             clock_face(settings.clock),
             aligned_zeros(size),

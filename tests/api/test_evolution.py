@@ -100,3 +100,60 @@ def test_a_saved_state_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 def test_a_mistake_is_named_with_what_is_expected(call: Any, message: str) -> None:
     with pytest.raises(esd.UsageError, match=message):
         call()
+
+
+def test_fitness_penalty_is_subtracted_as_in_training() -> None:
+    def center(values: Any, **settings: Any) -> Any:
+        evolution = esd.Evolution([3.0, 1.0], direction="minimize", population=8, **settings)
+        for _ in range(2):
+            evolution.tell([values(x) for x in evolution.ask()])
+        return evolution.center
+
+    penalized = center(lambda x: 0.0, fitness_penalty=2.0)
+    oracle = center(lambda x: 2.0 * np.mean(np.square(x, dtype=np.float64)))
+    assert not np.array_equal(penalized, [3.0, 1.0])
+    np.testing.assert_array_equal(penalized, oracle)
+
+
+def test_a_setting_without_effect_in_a_loop_of_ones_own_is_refused() -> None:
+    with pytest.raises(esd.UsageError, match="common_random_numbers: has no effect"):
+        evolved(0, common_random_numbers="none")
+
+
+@pytest.mark.parametrize(
+    ("initial", "direction"),
+    [
+        (np.zeros((2, 2)), "minimize"),
+        (np.zeros(4), "maximize"),
+        ({"x": np.zeros(4)}, "minimize"),
+    ],
+)
+def test_a_state_of_other_parameters_or_direction_is_not_loaded(
+    tmp_path: Path, initial: Any, direction: str
+) -> None:
+    saved = tmp_path / "state.safetensors"
+    esd.Evolution(np.zeros(4), direction="minimize", population=4).save(saved)
+    with pytest.raises(esd.UsageError, match="was saved with other settings"):
+        esd.Evolution(initial, direction=direction, population=4).load(saved)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    ours = evolved(2, population=16, seed=3, sigma=0.25)
+    numpys = evolved(2, population=np.int64(16), seed=np.uint8(3), sigma=np.float32(0.25))
+    np.testing.assert_array_equal(ours.center, numpys.center)
+
+
+@pytest.mark.parametrize("member", [-1, 16, 1.0, "a", True])
+def test_a_member_that_is_not_there_is_refused(member: Any) -> None:
+    with pytest.raises(esd.UsageError, match=r"member = .* whole number from 0 to 15"):
+        evolved(0).parameters(member)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("initial", "message"),
+    [({}, "has the keys \\[\\]"), ({1: [0.0]}, "expected names"), ([1e300], "expected finite")],
+)
+def test_parameters_that_cannot_evolve_are_refused(initial: Any, message: str) -> None:
+    with pytest.raises(esd.UsageError, match=message):
+        esd.Evolution(initial, direction="minimize")

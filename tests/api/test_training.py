@@ -155,3 +155,40 @@ def test_wrong_words_of_a_run_are_named(tmp_path: Path) -> None:
         run.policy(variant="x")
     with pytest.raises(esd.UsageError, match="generation 9: the journal"):
         run.h(9)
+
+
+def test_settings_may_hold_numpy_values(tmp_path: Path) -> None:
+    given = {**SETTINGS, "es.sigma": np.float64(0.125), "policy.hidden": np.array([4, 4])}
+    numpys = trained(tmp_path / "a", seed=np.int64(4), generations=np.int32(1), settings=given)
+    given |= {"es.sigma": 0.125, "policy.hidden": [4, 4]}
+    ours = trained(tmp_path / "b", seed=4, generations=1, settings=given)
+    assert numpys.config == ours.config
+    np.testing.assert_array_equal(numpys.h(), ours.h())
+
+
+def test_wrong_arguments_get_one_clear_line(tmp_path: Path) -> None:
+    wrong: Any = ["es.sigma=1"]
+    with pytest.raises(esd.UsageError, match=r"settings = .*expected a dict"):
+        esd.train("cartpole", run=tmp_path / "new", settings=wrong)
+    assert not (tmp_path / "new").exists()
+    run = trained(tmp_path / "run", generations=1)
+    for generation in ("a", 1.0, True, -1):
+        with pytest.raises(esd.UsageError, match=r"generation = .*whole number"):
+            run.h(generation)  # type: ignore[arg-type]
+    for episodes in (0, -1, "5", 2.5):
+        with pytest.raises(esd.UsageError, match=r"episodes = .*whole number of 1 or more"):
+            run.evaluate(episodes=episodes)  # type: ignore[arg-type]
+    for seed in (-1, 2**64):
+        with pytest.raises(esd.UsageError, match=r"seed = .*whole number from 0"):
+            run.evaluate(seed=seed)
+        with pytest.raises(esd.UsageError, match=r"seed = .*whole number from 0"):
+            run.policy().reset(seed)
+    with pytest.raises(esd.UsageError, match="variants = 'abc': expected a list"):
+        run.evaluate(variants="abc")
+    assert not (run.path / "evaluations").exists()
+    for observation in (np.zeros(3), np.zeros((2, 4)), "abc"):
+        with pytest.raises(esd.UsageError, match="observation: expected an element of Box"):
+            run.policy().act(observation)
+    for argument in ("run", "start_from"):
+        with pytest.raises(esd.UsageError, match=f"{argument} = 3: expected the path"):
+            esd.train("cartpole", **{argument: 3})  # type: ignore[arg-type]

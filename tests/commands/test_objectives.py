@@ -359,3 +359,35 @@ def test_a_shipped_objective_trains_by_its_name(tmp_path: Path) -> None:
     result = esd("train", "rosenbrock", *words, cwd=tmp_path, ranks=2)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "runs" / "rosenbrock-s0" / "DONE.json").exists()
+
+
+TALKATIVE = """
+import os
+import subprocess
+
+print("imported")
+
+def drag(x, seed):
+    print("called")
+    subprocess.run(["echo", "from a program"])
+    os.chdir("/")
+    return {"drag": x["angle"] ** 2, "weight": 1.0}
+"""
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_json_is_alone_on_stdout_and_the_run_in_its_folder_whatever_the_function_does(
+    tmp_path: Path, ranks: int
+) -> None:
+    furnished(tmp_path)
+    (tmp_path / "my_sim.py").write_text(TALKATIVE)
+    for words in (
+        ("train", "mine.toml", "--run", "run", "--set=generations=2"),
+        ("eval", "run", "--episodes", "2"),
+        ("doctor", "mine.toml"),
+    ):
+        result = esd(*words, "--json", cwd=tmp_path, ranks=ranks)
+        assert isinstance(json.loads(result.stdout), dict), result.stdout
+        for text in ("imported", "called", "from a program"):
+            assert text in result.stderr
+    assert (tmp_path / "run" / "DONE.json").exists()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from esd.config.settings import EnvironmentConfig
+from esd.episodes.environments import make_environment
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError
@@ -150,3 +153,22 @@ def test_an_environment_that_cannot_be_made_is_a_clear_error(
         Rollout(of_table(env=env))
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero (broken_environments.py, line 1)"),
+        ("def (", "SyntaxError: invalid syntax (broken_environments.py, line 1)"),
+        ("raise SystemExit(5)", "SystemExit: 5 (broken_environments.py, line 1)"),
+    ],
+)
+def test_an_environments_module_that_raises_gets_one_line(
+    source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_environments.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        make_environment(EnvironmentConfig(id="broken_environments:Mine-v0"))
+    expected = f"env.id = 'broken_environments:Mine-v0': making it raised {message}"
+    assert str(caught.value) == expected

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,6 +141,17 @@ def program(x: np.ndarray) -> float:
 
 def hangs_in_a_program(x: Any) -> float:
     subprocess.run([sys.executable, "-S", "-c", "import time; time.sleep(60)"], check=True)
+    return 0.0
+
+
+def changes_directory(x: Any, to: str) -> float:
+    """Goes elsewhere, and says whether it was there before."""
+    came_from = Path.cwd()
+    os.chdir(to)
+    return float(came_from == Path(to))
+
+
+async def asynchronous(x: Any) -> float:
     return 0.0
 
 

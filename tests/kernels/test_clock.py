@@ -11,10 +11,12 @@ def test_its_face_is_sine_and_cosine_to_the_last_bits() -> None:
     periods = (2, 3, 4, 7, 8, 256, 1000)
     face = clock_face(periods)
     angles = np.concatenate([2.0 * np.pi * np.arange(period) / period for period in periods])
-    np.testing.assert_allclose(face[:, 0], np.sin(angles), atol=1.2e-7)
-    np.testing.assert_allclose(face[:, 1], np.cos(angles), atol=1.2e-7)
-    assert face.dtype == np.float32
+    np.testing.assert_allclose(face["sine"], np.sin(angles), atol=1.2e-7)
+    np.testing.assert_allclose(face["cosine"], np.cos(angles), atol=1.2e-7)
+    assert face["sine"].dtype == face["cosine"].dtype == np.float32
 
 
 def test_whole_quarters_are_exact() -> None:
-    np.testing.assert_array_equal(clock_face((4,)), [[0, 1], [1, 0], [0, -1], [-1, 0]])
+    face = clock_face((4,))
+    np.testing.assert_array_equal(face["sine"], [0, 1, 0, -1])
+    np.testing.assert_array_equal(face["cosine"], [1, 0, -1, 0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -69,6 +70,38 @@ def test_a_function_that_changes_its_array_changes_a_copy() -> None:
     scribbles = function("scribbles")
     parameters = {"x": np.array([1.0, 2.0])}
     assert scribbles(parameters, 0).tolist() == scribbles(parameters, 0).tolist() == [5.0]
+
+
+def test_a_function_that_changes_the_working_directory_leaves_ours(tmp_path: Path) -> None:
+    here = Path.cwd()
+    wanders = function("changes_directory", kwargs={"to": str(tmp_path)})
+    assert wanders(ONE, 0).tolist() == wanders(ONE, 0).tolist() == [0.0]  # each call begins alike
+    assert Path.cwd() == here
+
+
+def test_a_module_that_changes_the_working_directory_stays_there_and_we_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, theirs = tmp_path, tmp_path / "data"
+    theirs.mkdir()
+    (theirs / "value").write_text("7")
+    source = (
+        "import os, pathlib\n"
+        f"os.chdir({str(theirs)!r})\n"
+        "def read(x): return float(pathlib.Path('value').read_text())\n"
+    )
+    (here / "wandering_module.py").write_text(source)
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(here)
+    read = Function(ObjectiveConfig("wandering_module:read", "minimize"))
+    assert Path.cwd() == here
+    assert read(ONE, 0).tolist() == [7.0]
+    assert Path.cwd() == here
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_coroutine_is_no_number_and_nothing_else_is_said() -> None:
+    assert refused("asynchronous").startswith("returned <coroutine object asynchronous")
 
 
 @pytest.mark.parametrize(
@@ -144,6 +177,12 @@ def test_an_exception_is_told_in_one_line_with_its_place() -> None:
     line = next(i for i, text in enumerate(lines, 1) if "raise ZeroDivisionError" in text)
     place = f"(user_functions.py, line {line})"
     assert refused("raises") == f"raised ZeroDivisionError: the wing broke {place}"
+
+
+def test_a_compiled_function_that_raises_has_no_place_of_ours() -> None:
+    with pytest.raises(EvaluationError) as caught:
+        Function(ObjectiveConfig("math:sqrt", "maximize"))({"x": np.array(-1.0)}, 0)
+    assert re.fullmatch("raised ValueError: [^()]*", str(caught.value))
 
 
 def test_a_function_that_exits_ends_a_call_and_not_the_process() -> None:
