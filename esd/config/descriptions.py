@@ -15,6 +15,8 @@ from esd.config.settings import (
     RunConfig,
     VariantsConfig,
 )
+from esd.config.tables import settings_of_algorithm
+from esd.errors import UsageError
 
 
 def describe_settings() -> dict[str, str]:
@@ -44,15 +46,35 @@ def describe_settings() -> dict[str, str]:
     ):
         describe(cls, f"{section}.")
     describe(EvolutionSettings, "es.")
-    for algorithm in ALGORITHMS.names():
-        describe(ALGORITHMS.find(algorithm).settings, f"es.<{algorithm}>.")
-    for optimizer in OPTIMIZERS.names():
-        if dataclasses.is_dataclass(cls := OPTIMIZERS.find(optimizer)):
-            describe(cls, f"es.<{optimizer}>.")  # what is not a setting of the algorithm already
-    for kind in POLICIES.names():
-        describe(settings_of_kind(kind), f"policy.<{kind}>.")
+    for prefix, kinds, settings_of in (
+        ("es", ALGORITHMS, _of_algorithm),
+        ("es", OPTIMIZERS, _of_optimizer),
+        ("policy", POLICIES, settings_of_kind),
+    ):
+        for name in kinds.names():
+            try:
+                describe(settings_of(name), f"{prefix}.<{name}>.")
+            except UsageError as error:  # an installed package is broken; the others are not
+                described[f"{prefix}.<{name}>"] = str(error)
     describe(ModuleSettings, f"policy.<{YOUR_OWN}>.")
     return described
+
+
+def _of_algorithm(name: str) -> type[Any]:
+    return settings_of_algorithm({"algorithm": name})
+
+
+def _of_optimizer(name: str) -> type[Any]:
+    """Only what is not a setting of the algorithms already has a text."""
+    optimizer: Any = OPTIMIZERS.find(name)
+    if isinstance(optimizer, type) and dataclasses.is_dataclass(optimizer):
+        return optimizer
+    return _NoSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class _NoSettings:
+    """Of an optimizer that has none."""
 
 
 def _default(value: Any) -> str:

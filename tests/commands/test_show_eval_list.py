@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import safetensors
 
 from tests.commands.shell import TINY, command, environment, esd
+from tests.helpers.installed_package import install
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +212,19 @@ def test_one_episode_has_no_interval_and_json_stays_valid(folder: Path) -> None:
 def test_list_names_what_there_is(topic: str, name: str, tmp_path: Path) -> None:
     assert name in json.loads(esd("list", topic, "--json", cwd=tmp_path).stdout)[topic]
     assert name in esd("list", topic, cwd=tmp_path).stdout
+
+
+def test_a_broken_package_is_named_in_the_list_of_settings_and_ends_nothing(tmp_path: Path) -> None:
+    groups = ("algorithms", "optimizers", "policies")
+    install(tmp_path, "b", {}, {f"esd.{group}": {"broken": "nowhere:X"} for group in groups})
+    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
+    result = esd("list", "settings", "--json", cwd=tmp_path, PYTHONPATH=path)
+    assert result.returncode == 0, result.stderr
+    settings = json.loads(result.stdout)["settings"]
+    assert "nowhere:X can't be imported" in settings["es.<broken>"]
+    assert "nowhere:X can't be imported" in settings["policy.<broken>"]
+    assert "es.<snes>.sigma_learning_rate" in settings
+    assert "policy.<gru>.units" in settings
 
 
 def test_an_evaluation_that_cannot_be_kept_is_told_all_the_same(
