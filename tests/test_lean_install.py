@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from esd.errors import EXTRAS, MissingPackageError, missing_module
-from tests.commands.shell import REPOSITORY, TINY, esd
+from tests.helpers.shell import REPOSITORY, TINY, esd
 
 BLOCKED = ("torch", "mujoco", "Box2D", "pygame")
 # Python imports it at its start; then a hidden module fails as one that is not installed does

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +13,6 @@ from esd.commands.running import on_ranks
 if TYPE_CHECKING:
     from esd.config.settings import Config
     from esd.doctor.machine import Check
-    from esd.evolution.canary import Canary
     from esd.mpi.comm import Communicator
 
 
@@ -49,27 +46,17 @@ def doctor(
     Every check is a line: ok, a note, or FAILED with what to do; exit code 1 if one failed. Start it under mpirun to
     see whether all ranks find the same. Each variant of an environment is examined, the unseen ones too.
     """
-    from esd.doctor import machine as doctors
-    from esd.mpi.comm import agreement, gather
+    from esd.doctor.examination import examine
+    from esd.mpi.comm import agreement
 
     def body(comm: Communicator) -> int:
         with agreement(comm, "reading the settings"):
             config = _config(subject, env, settings or ())
         report = _Report(quiet=as_json or comm.rank > 0)
-        with agreement(comm, "examining the machine"):
-            if comm.rank == 0:
-                report.take("", doctors.machine())
-        _compare(comm, report, "", "versions on all ranks", str(doctors.versions()))
-        before = gather(comm, report.failures, "asking rank 0")[0]
-        if config is not None and config.objective.named:
-            _examine_problem(comm, report, config, subject or "")
-        elif config is not None:
-            _examine(comm, report, config, steps)
-            if subject is not None and gather(comm, report.failures, "asking rank 0")[0] == before:
-                _examine_problem(comm, report, config, subject)
+        failures = examine(comm, config, subject, steps, report)
         if comm.rank == 0:
             report.end(comm.size, as_json)
-        return 1 if gather(comm, report.failures, "asking rank 0")[0] else 0
+        return 1 if failures else 0
 
     on_ranks(body, as_json)
 
@@ -135,99 +122,3 @@ class _Report:
             count = self.failures
             told = f"{count} check{'s' * (count != 1)} FAILED" if count else "all is fine"
             print(f"\n{told}", flush=True)
-
-
-def _examine(comm: Communicator, report: _Report, config: Config, steps: int) -> None:
-    """Examine each variant on rank 0; then all ranks play one episode of it and compare."""
-    from esd.doctor import purity
-    from esd.mpi.comm import agreement
-
-    lockstep = bool(config.batch_members) or config.device != "cpu"
-    environments = {
-        f"{config.env.id}, variant {variant.name!r}": config.env.of_variant(variant)
-        for variant in config.env.variants
-    } or {config.env.id: config.env}
-    for name, environment in environments.items():
-        with agreement(comm, f"examining {name}"):
-            if comm.rank == 0:
-                report.take(name, purity.examine(environment, steps, lockstep))
-        if comm.size > 1:  # one rank has compared all that it can
-            try:
-                digest = str(purity.hash_of_episode(environment, steps))
-            except Exception as error:  # rank 0 has told of it, unless it is this rank's alone
-                digest = f"{type(error).__name__} on rank {comm.rank}"
-            _compare(comm, report, name, "an episode on all ranks", digest)
-
-
-def _examine_problem(comm: Communicator, report: _Report, config: Config, subject: str) -> None:
-    """What training checks and compares at its start, on all ranks, and with the run's own.
-
-    That is environment and policy together, or two evaluations of an objective at its initial parameters.
-    """
-    from esd.config.identity import identity
-    from esd.doctor.machine import failed, told
-    from esd.errors import EsdError
-    from esd.evolution.state import make_strategy
-    from esd.mpi.comm import agreement
-    from esd.problems.make import make_problem
-    from esd.run.folder import RunFolder
-    from esd.run.journal import VERSION, version_of
-
-    section, check = f"{config.policy.kind} policy on {config.env.id}", "canary"
-    if config.objective.named:
-        section, check = f"objective {config.objective.function}", "at its initial parameters"
-        examined = dataclasses.replace(config.objective, check_at_start=True)
-        config = dataclasses.replace(config, objective=examined)
-
-    def computed(journal_version: int) -> Canary:
-        with contextlib.closing(make_problem(config)) as problem:
-            evaluator = problem.evaluator(make_strategy(config), 1, 0)
-            return evaluator.canary(problem.initial_parameters(config.seed), journal_version)
-
-    found: Canary | None = None
-    with agreement(comm, f"examining the {section}"):
-        try:
-            found = computed(VERSION)
-        except EsdError as error:
-            report.take(section, [failed(check, str(error))])
-            own = str(error)
-        else:
-            report.take(section, [told(True, check, "")])
-            own = found.cpu
-    _compare(comm, report, section, "canary on all ranks", own)
-    with agreement(comm, "reading the run"):
-        folder = RunFolder(Path(subject))
-        if comm.rank == 0 and folder.is_run and identity(folder.config()) == identity(config):
-            begun = folder.journal(config).header.canary
-            version = version_of(folder.journal_file.read_bytes())
-            if version != VERSION and found is not None:
-                found = computed(version)
-                own = found.cpu
-            text = (
-                f"this machine computes other bits than the one the run was started on (canary {own}, not {begun}): "
-                "compare versions with its provenance.json, or resume it with --set run.allow_drift=true"
-            )
-            same = found is not None and found.agrees_with(begun)
-            report.take(section, [told(same, "canary of the run", text)])
-
-
-def _compare(comm: Communicator, report: _Report, section: str, name: str, found: str) -> None:
-    """Tell which ranks have found something else than rank 0."""
-    import hashlib
-
-    import numpy as np
-
-    from esd.doctor.machine import told
-    from esd.mpi.comm import gather
-
-    if comm.size == 1:
-        return
-    number = int.from_bytes(hashlib.sha256(found.encode()).digest()[:8])
-    numbers = gather(comm, number, f"comparing {name}")
-    different = np.flatnonzero(numbers != numbers[0])
-    ranks = ", ".join(str(rank) for rank in different[:8])
-    text = (
-        f"{different.size} of {comm.size} ranks find something else than rank 0 (ranks {ranks}): their packages, the "
-        "environment's files or, with a physics engine, their processors differ"
-    )
-    report.take(section, [told(not different.size, name, text)])

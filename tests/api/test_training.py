@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import esd
-from tests.commands.shell import TINY
-from tests.commands.shell import esd as command
+from tests.helpers.shell import TINY
+from tests.helpers.shell import esd as command
 
 SETTINGS: dict[str, Any] = {"population": 6, "env": {"max_steps": 60}}
 NORMALIZED = {**SETTINGS, "env.normalize_observations": True}

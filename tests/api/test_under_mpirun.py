@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.shell import MPIRUN, environment
+from tests.helpers.shell import MPIRUN, environment
 
 SCRIPT = """
 import sys

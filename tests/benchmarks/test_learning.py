@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import learning
 from benchmarks.report import filled
-from tests.commands.shell import TINY, esd
+from tests.helpers.shell import TINY, esd
 
 VARIANTS = 'env.variants=[{name="light",kwargs={g=2.0}},{name="moon",kwargs={g=1.6},unseen=true}]'
 

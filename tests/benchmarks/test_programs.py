@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.measuring import RESULTS, ROOT, child_environment, in_turns
-from tests.commands.shell import MPIRUN
+from tests.helpers.shell import MPIRUN
 
 
 def result_of(tmp_path: Path, name: str, *words: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.commands.shell import MPIRUN, environment, own_processes
+from tests.helpers.shell import MPIRUN, environment, own_processes
 
 # sshd is called by its whole path, and may be outside of a user's PATH
 SEARCH = f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.hosts import Cluster, Host
-from tests.commands.shell import command, wait_for_generations
+from tests.helpers.shell import command, wait_for_generations
 
 pytestmark = [
     pytest.mark.usefixtures("hosts_can_be_made"),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.hosts import Cluster, missing
-from tests.commands.shell import environment
+from tests.helpers.shell import environment
 
 pytestmark = [
     pytest.mark.usefixtures("hosts_can_be_made"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.hosts import Cluster
-from tests.commands.shell import TINY, command, esd
+from tests.helpers.shell import TINY, command, esd
 
 pytestmark = pytest.mark.xdist_group("hosts")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.shell import MPIRUN, esd
+from tests.helpers.shell import MPIRUN, esd
 
 QUICK = ("--seconds", "0.05", "--rounds", "2")
 

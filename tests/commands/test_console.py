@@ -13,7 +13,7 @@ import pytest
 
 from esd.commands.console import ConsoleReporter
 from esd.training.commit import GenerationReport
-from tests.commands.shell import TINY, command, environment
+from tests.helpers.shell import TINY, command, environment
 
 REPORT = GenerationReport(
     generation=0, return_mean=12.3456, return_std=1.0, return_min=1.0, return_max=98.76, center_return=None,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.shell import MPIRUN, TINY, esd
+from tests.helpers.shell import MPIRUN, TINY, esd
 
 IMPURE = "tests.helpers.impure:Impure-v0"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.shell import TINY, command, contents, environment, esd, wait_for_generations
+from tests.helpers.shell import TINY, command, contents, environment, esd, wait_for_generations
 
 
 def cut_the_newest_checkpoint(run: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import safetensors.numpy
 
-from tests.commands.shell import (
+from tests.helpers.shell import (
     MPIRUN,
     TINY,
     command,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.shell import command, environment, esd, wait_for_generations
+from tests.helpers.shell import command, environment, esd, wait_for_generations
 
 FILE = """
 generations = 6

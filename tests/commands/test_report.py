@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.shell import TINY, esd
+from tests.helpers.shell import TINY, esd
 
 BODIES = 'env.variants=[{name = "a"}, {name = "up", id = "esd/HiddenCartPole-v0", unseen = true}]'
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import safetensors
 
-from tests.commands.shell import TINY, command, environment, esd
 from tests.helpers.installed_package import install
+from tests.helpers.shell import TINY, command, environment, esd
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.shell import TINY, command, contents, environment, esd
+from tests.helpers.shell import TINY, command, contents, environment, esd
 
 
 def test_training_ends_with_0_and_leaves_a_whole_run(finished: Path) -> None:

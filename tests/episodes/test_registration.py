@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.shell import REPOSITORY, environment, esd
 from tests.helpers.installed_package import install
+from tests.helpers.shell import REPOSITORY, environment, esd
 
 PAGE = (REPOSITORY / "docs/worlds.md").read_text("utf-8")
 SECTION = PAGE[PAGE.index("## Add an environment of your own") : PAGE.index("## Is an environment")]

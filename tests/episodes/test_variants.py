@@ -18,8 +18,8 @@ from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError
 from esd.evolution.records import Records
 from esd.evolution.state import make_strategy, start
-from tests.commands.shell import TINY, esd
 from tests.helpers.configs import of_table
+from tests.helpers.shell import TINY, esd
 
 PENDULUM = {"id": "Pendulum-v1", "max_steps": 30}
 BODIES: list[dict[str, Any]] = [

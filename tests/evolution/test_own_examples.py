@@ -18,8 +18,8 @@ from esd.config.unused_settings import without_effect
 from esd.errors import UsageError
 from esd.evolution.state import make_strategy
 from esd.run.folder import RunFolder
-from tests.commands.shell import esd
 from tests.helpers.configs import small
+from tests.helpers.shell import esd
 from tests.helpers.training import from_journal, trained
 
 PAGE = (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text("utf-8")

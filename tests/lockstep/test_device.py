@@ -19,8 +19,8 @@ from esd.lockstep.device import MEMBERS_ON_CUDA, device_of, resolved
 from esd.problems.episodes import make_player
 from esd.run.folder import RunFolder
 from esd.training.plan import TrainRequest, make_plan
-from tests.commands.shell import TINY, esd
 from tests.helpers.configs import of_table, small
+from tests.helpers.shell import TINY, esd
 from tests.helpers.training import trained
 
 

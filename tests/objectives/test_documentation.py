@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.shell import REPOSITORY, environment, esd
+from tests.helpers.shell import REPOSITORY, environment, esd
 
 PAGE = (REPOSITORY / "docs/objectives.md").read_text("utf-8")
 FILES = dict(re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))

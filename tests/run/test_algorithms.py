@@ -14,8 +14,8 @@ from esd.config.settings import Config
 from esd.config.tables import apply_settings, parse, to_table
 from esd.errors import UsageError
 from esd.run.folder import RunFolder
-from tests.commands.shell import esd
 from tests.helpers.configs import small
+from tests.helpers.shell import esd
 from tests.helpers.training import from_journal, trained
 
 algorithms = pytest.mark.parametrize("algorithm", ALGORITHMS.built_in)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from esd.run.folder import RunFolder
-from tests.commands.shell import esd
+from tests.helpers.shell import esd
 from tests.helpers.training import from_journal
 
 RUNS = Path(__file__).parents[1] / "data" / "runs_of_version_1"
