@@ -10,7 +10,7 @@ import pytest
 from esd.evolution import vectors
 from esd.evolution.cr_fm_nes import CRFMNES, Constants
 from esd.evolution.noise import Noise
-from tests.evolution import distributions as shared
+from tests.helpers import distributions as shared
 from tests.helpers.oracles.distributions import PlainCRFMNES
 
 POPULATION = 20

@@ -11,7 +11,7 @@ from esd.evolution.noise import Noise
 from esd.evolution.optimizers import make_optimizer
 from esd.evolution.pgpe import PGPE
 from esd.evolution.schedules import Decay
-from tests.evolution import distributions as shared
+from tests.helpers import distributions as shared
 from tests.helpers.oracles.distributions import PlainPGPE
 
 POPULATION = 20

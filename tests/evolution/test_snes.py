@@ -8,7 +8,7 @@ import pytest
 from esd.evolution import vectors
 from esd.evolution.noise import Noise
 from esd.evolution.snes import SNES
-from tests.evolution import distributions as shared
+from tests.helpers import distributions as shared
 from tests.helpers.oracles.distributions import PlainSNES
 
 SIZE = 4096 + 300
