@@ -226,7 +226,7 @@ BREAKS = (
         "                self._check_update(step)",
         '                self._comm.sum(np.zeros(state.h.size, np.uint64), "h")\n'
         "                self._check_update(step)",
-        "tests/mpi/test_traffic_alone.py",
+        "tests/training/test_traffic.py",
     ),
     Break(
         4,
