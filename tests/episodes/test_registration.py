@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.installed_package import install
-from tests.helpers.shell import REPOSITORY, environment, esd
+from tests.helpers.shell import REPOSITORY, environment, esd, every_line_works
 
 PAGE = (REPOSITORY / "docs/worlds.md").read_text("utf-8")
 SECTION = PAGE[PAGE.index("## Add an environment of your own") : PAGE.index("## Is an environment")]
@@ -52,14 +51,7 @@ def test_the_section_has_its_examples() -> None:
 
 
 def test_every_command_of_the_section_works(place: Path) -> None:
-    for line in COMMANDS:  # a run is trained before it is evaluated
-        words = shlex.split(line)
-        ranks = 0
-        if words[0] == "mpirun":
-            ranks, words = int(words[2]), words[3:]
-        assert words.pop(0) == "esd"
-        result = esd(*words, cwd=place, ranks=ranks)
-        assert result.returncode == 0, line + result.stdout + result.stderr
+    every_line_works(COMMANDS, place)
 
 
 def test_the_example_learns(place: Path) -> None:

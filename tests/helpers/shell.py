@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -52,6 +54,19 @@ def esd(
         timeout=timeout,
         check=False,
     )
+
+
+def every_line_works(lines: Iterable[str], cwd: Path) -> None:
+    """Run the commands of a page in their order: a run is trained before it is shown."""
+    for line in lines:
+        words = shlex.split(line)
+        ranks = 0
+        if words[0] == "mpirun":
+            ranks, words = int(words[2]), words[3:]
+        assert words.pop(0) == "esd", line
+        result = esd(*words, cwd=cwd, ranks=ranks)
+        assert result.returncode == 0, line + result.stdout + result.stderr
+        assert result.stdout, line
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:

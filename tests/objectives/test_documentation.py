@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.shell import REPOSITORY, environment, esd
+from tests.helpers.shell import REPOSITORY, environment, esd, every_line_works
 
 PAGE = (REPOSITORY / "docs/objectives.md").read_text("utf-8")
 FILES = dict(re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
@@ -35,15 +34,7 @@ def test_the_page_has_its_examples() -> None:
 
 
 def test_every_command_of_the_page_works(place: Path) -> None:
-    for line in COMMANDS:  # a run is trained before it is shown
-        words = shlex.split(line)
-        ranks = 0
-        if words[0] == "mpirun":
-            ranks, words = int(words[2]), words[3:]
-        assert words.pop(0) == "esd"
-        result = esd(*words, cwd=place, ranks=ranks)
-        assert result.returncode == 0, (line, result.stderr)
-        assert result.stdout, line
+    every_line_works(COMMANDS, place)
 
 
 def test_the_first_run_finds_the_minimum(place: Path) -> None:
