@@ -44,14 +44,15 @@ on_ranks() {
   local reports code=0
   reports=$(mktemp -d)
   # Without the cache, which all ranks would write at once, and without colors, which Open MPI's terminals would turn
-  # on even in a log. A run in which no MPI test passed is a failure.
+  # on even in a log. In folders of their own, since ranks that clean up old ones together get in each other's way. A
+  # run in which no MPI test passed is a failure.
   # shellcheck disable=SC2016 # for the ranks' shells
   ESD_REQUIRE_MPI_TESTS=1 limit 600 "$mpirun" -n "$1" bash -c '
     rank=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-0}}
     [ "$rank" = 0 ] || exec >"$0/rank-$rank" 2>&1
-    exec python -m pytest --with-mpi --color=no -p no:cacheprovider -q tests/mpi
+    exec python -m pytest --with-mpi --color=no -p no:cacheprovider --basetemp="$0/files-$rank" -q tests/mpi
   ' "$reports" || code=$?
-  [ "$code" = 0 ] || find "$reports" -type f -exec tail -n 100 -v {} +
+  [ "$code" = 0 ] || find "$reports" -maxdepth 1 -type f -exec tail -n 100 -v {} +
   rm -r -- "$reports"
   return "$code"
 }
