@@ -24,6 +24,8 @@ NOT_OF_H = (
 def settings_of_h(config: Config) -> dict[str, Any]:
     """The flat settings that h depends on: everything but ``generations``, the device, [run] and unseen variants."""
     flat = flatten(to_table(config, version=1))
+    if config.format == 1:  # those runs know of no formats
+        del flat["format"]
     if "env.variants" in flat:
         flat["env.variants"] = [v for v in flat["env.variants"] if not v["unseen"]]
     return {k: v for k, v in flat.items() if k not in NOT_OF_H and not k.startswith("run.")}

@@ -21,6 +21,7 @@ REBUILD = ("auto", "always", "never")
 REDUCTION_NAMES = ("mean", "min", "mean_of_ranks")
 DEVICES = ("cpu", "cuda", "auto")
 DEFAULT_EXPERIMENT = "cartpole"
+FORMAT = 2  # of new runs; a run whose config.toml names none has the first
 NOT_OF_OBJECTIVES = ("device", "batch_members", "env", "policy")
 
 
@@ -207,6 +208,12 @@ class Config:
         "members that a rank evaluates in lock-step through torch; 0: on the cpu one after the other through compiled "
         "kernels, on cuda 256",
         **NOT_NEGATIVE,
+    )
+    format: int = setting(
+        FORMAT,
+        "version of the rules by which a member is evaluated; a run keeps the one that it was started with",
+        expected=f"1 to {FORMAT}",
+        check=lambda v: 1 <= v <= FORMAT,
     )
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     env: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)

@@ -88,7 +88,7 @@ class RunFolder:
             table = tomllib.loads(self.config_file.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UsageError(f"{self.config_file}: can't be read ({error})") from error
-        return parse(table, str(self.config_file))
+        return parse({"format": 1} | table, str(self.config_file))
 
     def journal(self, config: Config) -> JournalContents:
         """The journal, checked to belong to the config.

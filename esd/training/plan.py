@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import shlex
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from esd.config.experiment_files import experiment_names, read_experiment
 from esd.config.identity import differences_that_matter
-from esd.config.settings import DEFAULT_EXPERIMENT, Config
+from esd.config.settings import DEFAULT_EXPERIMENT, FORMAT, Config
 from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.config.unused_settings import without_effect
 from esd.errors import UsageError
@@ -109,7 +110,8 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     if occupied and not folder.is_run and not folder.config_file.exists():
         raise UsageError(f"{folder.path}: exists and is not a run; name another folder with --run")
     check_writable(folder.path)
-    for line in without_effect(_named(request), config):
+    named = _named(request)
+    for line in without_effect(named, config):
         warn(line)
     if request.start_from is not None:
         RunFolder(request.start_from).require_run()
@@ -126,6 +128,8 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
             )
         return Plan(config, folder.path, start_from=request.start_from, erase=True)
     stored = folder.config()
+    if "format" not in named:
+        config = dataclasses.replace(config, format=stored.format)
     differences = differences_that_matter(stored, config)
     if differences:
         may_change = "generations, device, batch_members, [run] and unseen variants"
@@ -202,7 +206,8 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
             raise UsageError(
                 f"--from {parent.path}: starts a new run with the settings of this one; name its folder with --run"
             )
-        table = apply_settings(to_table(parent.config()), request.settings)
+        settings = {**to_table(parent.config()), "format": FORMAT}
+        table = apply_settings(settings, request.settings)
         config = _on_a_device(parse(table, str(parent.config_file)))
         return request.run.name, config, RunFolder(request.run)
     name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)

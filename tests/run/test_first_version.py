@@ -6,12 +6,17 @@ an optimizer of every sort. Their environments are compiled in strict arithmetic
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+import tomli_w
 
+from esd.config.identity import identity, settings_of_h
+from esd.config.settings import FORMAT, Config
+from esd.config.tables import to_table
 from esd.run.folder import RunFolder
 from tests.helpers.shell import esd
 from tests.helpers.training import from_journal
@@ -43,3 +48,17 @@ def test_the_journal_of_the_first_version_rebuilds_its_checkpoint(name: str) -> 
     config = folder.config()
     newest = folder.load_checkpoint(folder.checkpoint_files()[0], config).state
     assert from_journal(RUNS / name, newest.generation).sha256() == newest.sha256()
+
+
+def test_a_run_without_a_format_in_its_config_keeps_the_first_one(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    table = to_table(Config())
+    del table["format"]
+    folder.config_file.write_text(tomli_w.dumps(table))
+    assert folder.config().format == 1
+    assert "format" not in settings_of_h(folder.config())
+
+
+def test_a_new_run_has_the_newest_format_in_its_identity() -> None:
+    assert Config().format == FORMAT
+    assert identity(Config()) != identity(dataclasses.replace(Config(), format=1))
