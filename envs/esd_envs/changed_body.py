@@ -245,6 +245,11 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
         noise = self.env.unwrapped.np_random.normal(0.0, self._noise, observation.shape)
         return (observation + noise).astype(observation.dtype)
 
+    @property
+    def changes_only_at_reset(self) -> bool:
+        """Whether a step is the environment's own: nothing breaks in the middle, no noise is added."""
+        return self._at_step == 0 and self._noise == 0.0
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:

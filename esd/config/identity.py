@@ -16,6 +16,7 @@ NOT_OF_H = (
     "generations",
     "device",
     "batch_members",
+    "env.compiled",  # both ways have the same bits
     "objective.max_seconds",  # what the clock decided about a member is in the journal
     "objective.check_at_start",
 )

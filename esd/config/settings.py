@@ -84,6 +84,12 @@ class EnvironmentConfig:
         "world, as BipedalWalker and CarRacing do",
         choices=REBUILD,
     )
+    compiled: str = setting(
+        "auto",
+        "auto: play whole episodes in compiled code where that gives the same bits; never: call the environment's step",
+        choices=("auto", "never"),
+        since=SECOND_VERSION,
+    )
 
     @property
     def trained(self) -> tuple[Variant, ...]:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
+from esd.episodes.gymnasium_steps import SteppedEnvironment
 from esd.episodes.spaces import ActionDecoder
 from esd.errors import UsageError
 from esd.kernels import episode
@@ -117,17 +118,30 @@ class CompiledEpisodes:
 
     def __init__(
         self,
-        environment: CompiledEnvironment,
+        environment: CompiledEnvironment | SteppedEnvironment,
         policy: HasNetwork,
         observation_size: int,
         decode: ActionDecoder,
     ) -> None:
         """Collect what the kernel works on."""
         self._reset: Callable[[int], None] = policy.reset
-        self._addresses = np.array([environment.reset_address, environment.step_address], np.int64)
+        self._begin: Callable[[int], None] | None = None
+        self.info: Callable[[int], dict[str, Any]] = lambda steps: {}
+        observation = np.zeros(observation_size, np.float32)
+        shown: npt.NDArray[Any] = observation
+        if isinstance(environment, SteppedEnvironment):
+            self._begin, shown = environment.begin, environment.shown
+            self.info = environment.info
+            if shown.dtype == np.float32:
+                observation = shown
+            addresses = [0, environment.step_address]
+        else:
+            addresses = [environment.reset_address, environment.step_address]
+        self._addresses = np.array(addresses, np.int64)
         self._arrays = (environment.parameters, environment.state)
         self._seen = (
-            np.zeros(observation_size, np.float32),
+            shown,
+            observation,
             np.zeros(decode.action_size, np.float32),
             np.zeros(1),
         )
@@ -156,6 +170,8 @@ class CompiledEpisodes:
             Its return (NaN if an action was not finite) and its steps.
         """
         self._reset(policy_seed)
+        if self._begin is not None:
+            self._begin(environment_seed)
         self._bounds[:] = bounds
         total, steps = episode.play(
             self._addresses,

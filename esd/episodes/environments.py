@@ -18,7 +18,13 @@ import numpy.typing as npt
 
 from esd.config.plugins import import_name, in_one_line, make_working_directory_importable
 from esd.config.settings import EnvironmentConfig, Variant
-from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
+from esd.episodes.compiled_episodes import (
+    CompiledEnvironment,
+    CompiledEpisodes,
+    HasNetwork,
+    offered,
+)
+from esd.episodes.gymnasium_steps import SteppedEnvironment, known_step
 from esd.episodes.registration import register_for
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
@@ -156,14 +162,20 @@ class VariantEnvironment:
         results = self._environment.metadata.get("results")
         self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
         self.compiled: CompiledEpisodes | None = None
+        self.why_stepwise = ""
 
     def compile_with(self, policy: HasNetwork) -> None:
         """Play compiled episodes with a policy from now on, if the environment offers them."""
-        if (
-            self._rebuild or self._config.wrappers or self.units
-        ):  # an episode's results are told in Python
+        if self._rebuild or self._config.compiled == "never":
             return
-        environment = offered(self._environment, self._config.id)
+        own = not self._config.wrappers and not self.units  # whose results are told in Python
+        environment: CompiledEnvironment | SteppedEnvironment | None = None
+        if own:
+            environment = offered(self._environment, self._config.id)
+        if environment is None:
+            step, self.why_stepwise = known_step(self._environment)
+            if step is not None:
+                environment = SteppedEnvironment(self._environment, step, self.observe)
         if environment is not None:
             self.compiled = CompiledEpisodes(environment, policy, self.observe.size, self.decode)
 
@@ -281,7 +293,6 @@ class Environments:
                 begin(episode)
                 episode_return, episode_steps = yield from self._episode(one, episode, limit)
             else:
-                self.info = {}
                 episode_return, episode_steps = one.compiled.play(
                     episode.environment,
                     episode.policy,
@@ -289,6 +300,7 @@ class Environments:
                     self._scale or UNSCALED,
                     self._sums,
                 )
+                self.info = one.compiled.info(episode_steps)
             totals[episode.variant] += episode_return
             counts[episode.variant] += 1
             steps += episode_steps

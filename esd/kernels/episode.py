@@ -37,11 +37,12 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
     """Play one episode with a policy that has begun one.
 
     Args:
-        addresses: int64 [2], of reset and step.
+        addresses: int64 [2], of reset and step; a reset at 0: the episode has begun and shows its first observation.
         bounds: int64 [2]; steps after which the episode ends, and as many negative rewards in a row that end it (0:
             none do).
         body: parameters and state of the environment, float64.
-        seen: observation, action, both float32, and float64 [1] for the reward.
+        seen: the observation as the step writes it, float32 or float64, and as the network sees it, float32 (one array,
+            if both are); the action, float32; float64 [1] for the reward.
         decoder: sizes and first choices of the segments of a discrete action, int64 [segments]; bounds of a Box,
             float32 [action_size] (whichever the action is not has size 0).
         squashed: the outputs lie in [−1, 1] already.
@@ -54,7 +55,7 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
         The return, NaN if an output was none that an action could be made of, and the steps.
     """
     parameters, state = body
-    observation, action, reward = seen
+    shown, observation, action, reward = seen
     sizes, first, low, high = decoder
     mean, inverse_deviation = scale
     chosen = np.empty(sizes.size, np.int64)
@@ -64,8 +65,11 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
     total = 0.0
     steps = 0
     negative = 0
-    _reset(addresses[0], seed, parameters, state, observation)
+    if addresses[0] != 0:
+        _reset(addresses[0], seed, parameters, state, observation)
     while True:
+        for i in range(observation.size):
+            observation[i] = f32(shown[i])
         if mean.size:
             observe(observation, mean, inverse_deviation, sums[0], sums[1])
         output = forward(observation, network)[:outputs]
@@ -76,7 +80,7 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
                 action[segment] = f32(chosen[segment] + first[segment])
         elif not to_box(output, squashed, low, high, action):
             return np.nan, steps
-        over = _step(addresses[1], action, parameters, state, observation, reward)
+        over = _step(addresses[1], action, parameters, state, shown, reward)
         gain = reward[0]
         total += gain
         steps += 1

@@ -1,0 +1,93 @@
+"""Gymnasium's own environments, whose steps are compiled although the classes know nothing of it.
+
+``esd_envs.compiled_steps`` knows which. An episode begins with the environment's own reset, wrappers included; then the
+compiled step goes on in the same memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
+
+from esd_envs.compiled_steps import CompiledStep, NotCompiledError, compiled_step
+
+Float64s = npt.NDArray[np.float64]
+Reset = Callable[[int], Any]
+
+
+class SteppedEnvironment:
+    """An environment that resets itself, and whose steps are one C function.
+
+    Attributes:
+        step_address: of that function.
+        parameters: float64, the same in all episodes.
+        state: float64, an episode's own.
+        shown: the observation as the step writes it: flat, float32 or float64.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any],
+        step: CompiledStep,
+        observe: Callable[[Any], npt.NDArray[Any]],
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Play an environment.
+
+        Args:
+            env: with its wrappers.
+            step: of the environment inside of them.
+            observe: makes an observation flat, float32.
+            options: of every reset.
+        """
+        self._env, self._step, self._observe, self._options = env, step, observe, options
+        self.step_address, self.parameters, self.state = (
+            step.step_address,
+            step.parameters,
+            step.state,
+        )
+        self.shown = step.observation
+
+    def begin(self, seed: int) -> None:
+        """Begin the episode of a seed."""
+        observation, _ = self._env.reset(seed=seed, options=self._options)
+        wide = self.shown.dtype == np.float64
+        self.shown[:] = np.ravel(observation) if wide else self._observe(observation)
+        self._step.begin()
+
+    def info(self, steps: int) -> dict[str, Any]:
+        """What the environment says at the end of an episode of so many steps."""
+        return self._step.info(steps)
+
+
+def known_step(env: gymnasium.Env[Any, Any]) -> tuple[CompiledStep | None, str]:
+    """The compiled step of an environment inside of its wrappers.
+
+    Returns:
+        The step, or None and the reason in words; the reason is empty for an environment that is not known.
+    """
+    try:
+        while isinstance(env, gymnasium.Wrapper):
+            if not _keeps_steps(env):
+                inside = compiled_step(env.unwrapped) is not None
+                return None, f"the wrapper {type(env).__name__} changes its steps" if inside else ""
+            env = env.env
+        return compiled_step(env), ""
+    except NotCompiledError as error:
+        return None, str(error)
+
+
+def _keeps_steps(wrapper: gymnasium.Wrapper[Any, Any, Any, Any]) -> bool:
+    """Whether a wrapper does nothing to a step that the compiled loop doesn't do, too."""
+    if type(wrapper) in (OrderEnforcing, TimeLimit):  # the loop counts steps itself
+        return True
+    changed = f"{type(wrapper).__module__}:{type(wrapper).__name__}"
+    # imported only if somebody has: it needs MuJoCo
+    return changed == "esd_envs.changed_body:ChangedBody" and bool(
+        wrapper.changes_only_at_reset  # type: ignore[attr-defined]
+    )
