@@ -21,9 +21,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
-from esd.episodes.gymnasium_steps import SteppedEnvironment
+from esd.episodes.gymnasium_steps import SteppedEnvironment, keeps_steps
 from esd.episodes.spaces import ActionDecoder
 from esd.errors import UsageError
 from esd.kernels import episode
@@ -48,6 +47,27 @@ class CompiledEnvironment(Protocol):
     state: Float64s
 
 
+class CompiledStep(Protocol):
+    """What ``env.unwrapped.compiled`` has to have, without a ``reset_address``, if the reset is the environment's own.
+
+    If its ``metadata`` names results, it has a method ``info``, which gives them for an episode of so many steps.
+
+    Attributes:
+        step_address: of the C function that makes a step.
+        parameters: float64, the same in all episodes.
+        state: float64, an episode's own.
+        observation: flat, float64 if the observation space is, else float32; ``step`` writes it.
+    """
+
+    step_address: int
+    parameters: Float64s
+    state: Float64s
+    observation: npt.NDArray[Any]
+
+    def begin(self) -> None:
+        """Write what the step begins with; the environment has just been reset."""
+
+
 class HasNetwork(Protocol):
     """A policy all of whose ``act`` is a compiled step."""
 
@@ -67,43 +87,64 @@ def is_its_network(policy: object) -> TypeGuard[HasNetwork]:
     return has_step(getattr(policy, "network", None))
 
 
-def offered(env: gymnasium.Env[Any, Any], name: str) -> CompiledEnvironment | None:
-    """An environment's compiled physics, if it has some and no wrapper changes what they do.
+def offered(
+    env: gymnasium.Env[Any, Any], name: str, limit: int
+) -> CompiledEnvironment | CompiledStep | None:
+    """What an environment offers as ``compiled``, if it offers something and no wrapper changes what its steps do.
+
+    Args:
+        env: with its wrappers.
+        name: its id, for messages.
+        limit: of an episode's steps.
 
     Raises:
-        UsageError: if what it offers is not what ``CompiledEnvironment`` describes.
+        UsageError: if it is not what ``CompiledEnvironment`` or ``CompiledStep`` describes.
     """
-    while type(env) in (OrderEnforcing, TimeLimit):
-        env = env.env  # type: ignore[attr-defined]  # both are wrappers
+    while isinstance(env, gymnasium.Wrapper) and keeps_steps(env, limit):
+        env = env.env
     found = getattr(env, "compiled", None)
-    addresses = ("reset_address", "step_address")
     # what has neither is something else that happens to be called so
-    if isinstance(env, gymnasium.Wrapper) or not any(hasattr(found, key) for key in addresses):
+    addresses = [key for key in ("reset_address", "step_address") if hasattr(found, key)]
+    if isinstance(env, gymnasium.Wrapper) or not addresses:
         return None
-    for key in addresses:
+    resets_itself = "reset_address" not in addresses and callable(getattr(found, "begin", None))
+    for key in ("step_address",) if resets_itself else ("reset_address", "step_address"):
         address = getattr(found, key, None)
         if not isinstance(address, int | np.integer) or not 0 < address < 2**63:
             raise UsageError(
                 f"env.id = {name!r}: compiled.{key} is {address!r}, expected the address of a C function"
             )
-    for key in ("parameters", "state"):
-        array = getattr(found, key, None)
-        if not isinstance(array, np.ndarray) or array.dtype != np.float64 or array.ndim != 1:
-            what = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else array
-            raise UsageError(
-                f"env.id = {name!r}: compiled.{key} is {what}, expected a float64 vector"
-            )
-        if not array.flags.c_contiguous or (key == "state" and not array.flags.writeable):
-            raise UsageError(  # C is given its address alone
-                f"env.id = {name!r}: compiled.{key} has to be contiguous and writable; take a copy of it"
-            )
     space = env.observation_space
-    if not isinstance(space, spaces.Box) or space.dtype != np.float32:
+    if resets_itself:
+        size = int(spaces.flatdim(space))
+        wide = space.dtype == np.float64
+        _check_vector(found, "observation", name, np.float64 if wide else np.float32, size)
+    elif not isinstance(space, spaces.Box) or space.dtype != np.float32:
         raise UsageError(
             f"env.id = {name!r}: offers compiled episodes, so its observation space has to be a Box of float32, "
             f"not {space}"
         )
-    return cast(CompiledEnvironment, found)
+    for key in ("parameters", "state"):
+        _check_vector(found, key, name, np.float64)
+    return cast(CompiledEnvironment | CompiledStep, found)
+
+
+def _check_vector(
+    found: Any, key: str, name: str, kind: type[np.floating[Any]], size: int | None = None
+) -> None:
+    """Make sure that C can be given a vector's address."""
+    array: Any = getattr(found, key, None)
+    right = isinstance(array, np.ndarray) and array.dtype == kind and array.ndim == 1
+    if not right or size not in (None, array.size):
+        what = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else array
+        long = "" if size is None else f" of {size:,} numbers"
+        raise UsageError(
+            f"env.id = {name!r}: compiled.{key} is {what}, expected a {kind.__name__} vector{long}"
+        )
+    if not array.flags.c_contiguous or (key != "parameters" and not array.flags.writeable):
+        raise UsageError(
+            f"env.id = {name!r}: compiled.{key} has to be contiguous and writable; take a copy of it"
+        )
 
 
 class CompiledEpisodes:
@@ -132,8 +173,6 @@ class CompiledEpisodes:
         if isinstance(environment, SteppedEnvironment):
             self._begin, shown = environment.begin, environment.shown
             self.info = environment.info
-            if shown.dtype == np.float32:
-                observation = shown
             addresses = [0, environment.step_address]
         else:
             addresses = [environment.reset_address, environment.step_address]

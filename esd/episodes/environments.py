@@ -18,12 +18,7 @@ import numpy.typing as npt
 
 from esd.config.plugins import import_name, in_one_line, make_working_directory_importable
 from esd.config.settings import EnvironmentConfig, Variant
-from esd.episodes.compiled_episodes import (
-    CompiledEnvironment,
-    CompiledEpisodes,
-    HasNetwork,
-    offered,
-)
+from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
 from esd.episodes.gymnasium_steps import SteppedEnvironment, known_step
 from esd.episodes.registration import register_for
 from esd.episodes.seeds import EpisodeSeeds
@@ -168,16 +163,16 @@ class VariantEnvironment:
         """Play compiled episodes with a policy from now on, if the environment offers them."""
         if self._rebuild or self._config.compiled == "never":
             return
-        own = not self._config.wrappers and not self.units  # whose results are told in Python
-        environment: CompiledEnvironment | SteppedEnvironment | None = None
-        if own:
-            environment = offered(self._environment, self._config.id)
-        if environment is None:
-            step, self.why_stepwise = known_step(self._environment)
-            if step is not None:
-                environment = SteppedEnvironment(self._environment, step, self.observe)
-        if environment is not None:
-            self.compiled = CompiledEpisodes(environment, policy, self.observe.size, self.decode)
+        env, name, limit = self._environment, self._config.id, self.limit
+        found: Any = offered(env, name, limit)
+        if found is None:
+            found, self.why_stepwise = known_step(env, limit)
+        # an episode's results are told by the environment itself, or by what it offers
+        if found is None or (self.units and not hasattr(found, "info")):
+            return
+        if not hasattr(found, "reset_address"):
+            found = SteppedEnvironment(env, found, self.observe)
+        self.compiled = CompiledEpisodes(found, policy, self.observe.size, self.decode)
 
     def begin(self) -> Environment:
         """The environment, fit for an episode: made anew if the last one may have left something in it."""
@@ -233,6 +228,10 @@ class Environments:
         They are what its ``metadata["results"]`` lists, such as {"distance": "m"}; their values are in ``info``.
         """
         return self._all[variant].units
+
+    def why_stepwise(self, variant: int) -> str:
+        """Why a variant that could have been played compiled is played step by step; empty if it couldn't, or is."""
+        return self._all[variant].why_stepwise
 
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""

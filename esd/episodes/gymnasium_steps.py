@@ -33,7 +33,7 @@ class SteppedEnvironment:
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],
-        step: CompiledStep,
+        step: Any,
         observe: Callable[[Any], npt.NDArray[Any]],
         options: dict[str, Any] | None = None,
     ) -> None:
@@ -41,7 +41,7 @@ class SteppedEnvironment:
 
         Args:
             env: with its wrappers.
-            step: of the environment inside of them.
+            step: what the environment inside of them offers, a ``compiled_episodes.CompiledStep``.
             observe: makes an observation flat, float32.
             options: of every reset.
         """
@@ -62,18 +62,23 @@ class SteppedEnvironment:
 
     def info(self, steps: int) -> dict[str, Any]:
         """What the environment says at the end of an episode of so many steps."""
-        return self._step.info(steps)
+        told = getattr(self._step, "info", None)
+        return dict(told(steps)) if told is not None else {}
 
 
-def known_step(env: gymnasium.Env[Any, Any]) -> tuple[CompiledStep | None, str]:
+def known_step(env: gymnasium.Env[Any, Any], limit: int) -> tuple[CompiledStep | None, str]:
     """The compiled step of an environment inside of its wrappers.
+
+    Args:
+        env: with its wrappers.
+        limit: of an episode's steps.
 
     Returns:
         The step, or None and the reason in words; the reason is empty for an environment that is not known.
     """
     try:
         while isinstance(env, gymnasium.Wrapper):
-            if not _keeps_steps(env):
+            if not keeps_steps(env, limit):
                 inside = compiled_step(env.unwrapped) is not None
                 return None, f"the wrapper {type(env).__name__} changes its steps" if inside else ""
             env = env.env
@@ -82,12 +87,17 @@ def known_step(env: gymnasium.Env[Any, Any]) -> tuple[CompiledStep | None, str]:
         return None, str(error)
 
 
-def _keeps_steps(wrapper: gymnasium.Wrapper[Any, Any, Any, Any]) -> bool:
-    """Whether a wrapper does nothing to a step that the compiled loop doesn't do, too."""
-    if type(wrapper) in (OrderEnforcing, TimeLimit):  # the loop counts steps itself
-        return True
-    changed = f"{type(wrapper).__module__}:{type(wrapper).__name__}"
-    # imported only if somebody has: it needs MuJoCo
-    return changed == "esd_envs.changed_body:ChangedBody" and bool(
-        wrapper.changes_only_at_reset  # type: ignore[attr-defined]
-    )
+def keeps_steps(wrapper: gymnasium.Wrapper[Any, Any, Any, Any], limit: int) -> bool:
+    """Whether a wrapper does nothing to a step that the compiled loop doesn't do, too.
+
+    Args:
+        wrapper: any.
+        limit: after so many steps the loop ends an episode.
+    """
+    if type(wrapper) is TimeLimit:
+        return wrapper._max_episode_steps >= limit
+    # ChangedBody is imported only if somebody has: it needs MuJoCo
+    name = f"{type(wrapper).__module__}:{type(wrapper).__name__}"
+    if name == "esd_envs.changed_body:ChangedBody":
+        return bool(wrapper.changes_only_at_reset)  # type: ignore[attr-defined]
+    return type(wrapper) is OrderEnforcing

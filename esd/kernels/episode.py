@@ -41,8 +41,8 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
         bounds: int64 [2]; steps after which the episode ends, and as many negative rewards in a row that end it (0:
             none do).
         body: parameters and state of the environment, float64.
-        seen: the observation as the step writes it, float32 or float64, and as the network sees it, float32 (one array,
-            if both are); the action, float32; float64 [1] for the reward.
+        seen: the observation as the step writes it, float32 or float64, and as the network sees it, float32 (may be one
+            array); the action, float32; float64 [1] for the reward.
         decoder: sizes and first choices of the segments of a discrete action, int64 [segments]; bounds of a Box,
             float32 [action_size] (whichever the action is not has size 0).
         squashed: the outputs lie in [−1, 1] already.
