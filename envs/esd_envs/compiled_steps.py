@@ -31,6 +31,7 @@ class Known:
         parameters: gives what the step reads of an environment, as ``module:name``.
         state: how many numbers the step keeps, or needs to compute with.
         begin: writes parameters and state after a reset, as ``module:name``; empty: there is nothing to write.
+        has_lanes: see ``CompiledStep``.
         info: gives what ``info`` says after so many steps, as ``module:name``; empty: nothing that is asked for.
     """
 
@@ -39,6 +40,7 @@ class Known:
     state: int
     begin: str = ""
     info: str = ""
+    has_lanes: bool = False
 
 
 _CLASSIC = "gymnasium.envs.classic_control"
@@ -49,7 +51,10 @@ _MUJOCO = "gymnasium.envs.mujoco"
 def _classic(step: str, parameters: str, state: int, begin: str = "state") -> Known:
     module = "esd_envs.compiled_classic"
     kernels = "esd_envs.kernels.gymnasium_classic"
-    return Known(f"{kernels}:{step}", f"{module}:{parameters}", state, f"{module}:{begin}")
+    lanes = begin == "state"  # a table draws from a generator of its environment's
+    return Known(
+        f"{kernels}:{step}", f"{module}:{parameters}", state, f"{module}:{begin}", has_lanes=lanes
+    )
 
 
 def _mujoco(step: str, parameters: str, begin: str = "", info: str = "") -> Known:
@@ -114,6 +119,7 @@ class CompiledStep:
         parameters: float64, what it reads: the same in all episodes.
         state: float64, an episode's own.
         observation: of the type that the step writes, float32 or float64; flat.
+        has_lanes: the step reads nothing of the environment but parameters and state.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], known: Known) -> None:
@@ -126,6 +132,7 @@ class CompiledStep:
         self._begin, self._info = (_found(name) for name in (known.begin, known.info))
         self.parameters: Float64s = np.array(_found(known.parameters)(env), np.float64)
         self.state = np.zeros(known.state)
+        self.has_lanes = known.has_lanes
         space = env.observation_space
         size = int(gymnasium.spaces.flatdim(space))
         self.observation = np.zeros(size, np.float64 if space.dtype == np.float64 else np.float32)

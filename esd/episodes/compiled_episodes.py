@@ -25,7 +25,7 @@ from gymnasium import spaces
 from esd.episodes.gymnasium_steps import SteppedEnvironment, keeps_steps
 from esd.episodes.spaces import ActionDecoder
 from esd.errors import UsageError
-from esd.kernels import episode
+from esd.kernels import episode, members
 from esd.kernels.networks import Network, has_step
 
 Float64s = npt.NDArray[np.float64]
@@ -177,16 +177,38 @@ class CompiledEpisodes:
         else:
             addresses = [environment.reset_address, environment.step_address]
         self._addresses = np.array(addresses, np.int64)
-        self._arrays = (environment.parameters, environment.state)
+        self.arrays = (environment.parameters, environment.state)
         self._seen = (
             shown,
             observation,
             np.zeros(decode.action_size, np.float32),
             np.zeros(1),
         )
-        self._decode = decode
+        self.decode, self.shown = decode, shown
+        self.has_lanes = getattr(environment, "has_lanes", True)
+        self.step_address = int(environment.step_address)
         self._network = policy.network
         self._bounds = np.zeros(2, np.int64)
+
+    def begin_lane(
+        self, seed: int, parameters: Float64s, state: Float64s, shown: npt.NDArray[Any]
+    ) -> None:
+        """Begin an episode in memory that is not the environment's own; only if it ``has_lanes``.
+
+        Args:
+            seed: of the environment.
+            parameters: what its step reads, at least as long as its own; written.
+            state: what it keeps, the same.
+            shown: the first observation; written.
+        """
+        own_parameters, own_state = self.arrays
+        if self._begin is not None:
+            self._begin(seed)
+            state[: own_state.size] = own_state
+            shown[:] = self.shown
+        parameters[: own_parameters.size] = own_parameters
+        if self._begin is None:
+            members.begin(self._addresses[0], np.uint64(seed), parameters, state, shown)
 
     def play(
         self,
@@ -215,10 +237,10 @@ class CompiledEpisodes:
         total, steps = episode.play(
             self._addresses,
             self._bounds,
-            self._arrays,
+            self.arrays,
             self._seen,
-            self._decode.tables,
-            self._decode.squashed,
+            self.decode.tables,
+            self.decode.squashed,
             scale,
             sums,
             self._network,

@@ -248,6 +248,16 @@ class Environments:
         """Whether any of the bodies plays compiled episodes."""
         return any(one.compiled is not None for one in self._all)
 
+    def all_compiled(self) -> list[CompiledEpisodes] | None:
+        """What plays compiled episodes, by variant; None unless all do."""
+        found = [one.compiled for one in self._all if one.compiled is not None]
+        return found if len(found) == len(self._all) else None
+
+    @property
+    def scale(self) -> tuple[Float64s, Float64s] | None:
+        """Mean and inverse deviation of observations, frozen; None without normalization."""
+        return self._scale
+
     def use_statistics(self, statistics: ObservationStatistics) -> None:
         """Freeze the observation statistics that all following episodes are normalized by."""
         self._scale = statistics.scale() if statistics.size else None

@@ -28,6 +28,7 @@ class SteppedEnvironment:
         parameters: float64, the same in all episodes.
         state: float64, an episode's own.
         shown: the observation as the step writes it: flat, float32 or float64.
+        has_lanes: several episodes may be under way at once, each with a state of its own.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class SteppedEnvironment:
             step.state,
         )
         self.shown = step.observation
+        self.has_lanes = bool(getattr(step, "has_lanes", False))
 
     def begin(self, seed: int) -> None:
         """Begin the episode of a seed."""

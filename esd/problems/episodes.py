@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
-from esd.episodes import canary
+from esd.episodes import canary, side_by_side
 from esd.episodes.evaluator import OneByOne, Player
 from esd.episodes.rollout import Rollout
+from esd.episodes.side_by_side import SideBySide
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.canary import Canary
@@ -118,6 +119,8 @@ def make_player(rollout: Rollout, algorithm: Algorithm, ranks: int, node_rank: i
     """
     config = rollout.config
     if not config.batch_members:
+        if side_by_side.can_play(rollout):
+            return SideBySide(rollout, algorithm, ranks)
         return OneByOne(rollout, algorithm)
     from esd.lockstep import require_torch
 
