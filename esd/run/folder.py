@@ -26,7 +26,7 @@ from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
 from esd.run import checkpoint, journal
 from esd.run.checkpoint import Checkpoint
-from esd.run.files import write_atomically
+from esd.run.files import absolute, write_atomically
 from esd.run.journal import JournalContents
 
 OWN_NAMES = (
@@ -43,25 +43,27 @@ Warn = Callable[[str], None]
 
 
 class RunFolder:
-    """One run on disk.
+    """One run on disk. Make it before anything of the user's runs, which may change the working directory.
 
     Attributes:
-        path: the folder.
+        path: the folder, as the user wrote it: for messages.
+        place: the same from the root on: for files.
     """
 
     def __init__(self, path: Path) -> None:
         """Name a folder; it need not exist."""
         self.path = path
+        self.place = place = absolute(path)
         self._lock: int | None = None
-        self.config_file = path / "config.toml"
-        self.provenance_file = path / "provenance.json"
-        self.journal_file = path / "journal.bin"
-        self.metrics_file = path / "metrics.jsonl"
-        self.checkpoints = path / "checkpoints"
+        self.config_file = place / "config.toml"
+        self.provenance_file = place / "provenance.json"
+        self.journal_file = place / "journal.bin"
+        self.metrics_file = place / "metrics.jsonl"
+        self.checkpoints = place / "checkpoints"
         self.best_file = self.checkpoints / "best.safetensors"
-        self.initial_file = path / "initial.safetensors"
-        self.evaluations = path / "evaluations"
-        self.done_file = path / "DONE.json"
+        self.initial_file = place / "initial.safetensors"
+        self.evaluations = place / "evaluations"
+        self.done_file = place / "DONE.json"
 
     @property
     def is_run(self) -> bool:
@@ -75,7 +77,7 @@ class RunFolder:
             UsageError: if there isn't.
         """
         if not self.is_run:
-            what = "is not the folder of a run" if self.path.exists() else "does not exist"
+            what = "is not the folder of a run" if self.place.exists() else "does not exist"
             raise UsageError(f"{self.path}: {what} (a run's folder has a journal.bin)")
 
     def config(self) -> Config:
@@ -239,7 +241,7 @@ class RunFolder:
         Raises:
             UsageError: if another process trains in it.
         """
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self.place / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -268,7 +270,7 @@ class RunFolder:
             UsageError: if that isn't possible.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.path}: can't be created ({error.strerror})") from error
         self.lock()
@@ -308,7 +310,7 @@ class RunFolder:
     def _erase(self) -> None:
         """Remove what esd has written here, and nothing else."""
         for name in OWN_NAMES:
-            path = self.path / name
+            path = self.place / name
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -19,6 +19,7 @@ from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
 from esd.training.commit import Commit, GenerationReport, Timing
 from esd.training.node_state import NodeState, Step, UpdateFailedError
+from esd.training.process_state import kept_process_state
 from esd.training.stop import StopRequest
 
 
@@ -95,6 +96,7 @@ class Generations:
             generation = state.generation + self._halted  # where the other nodes are
             last = generation >= self._config.generations
             began = time.monotonic()
+            self._stop.renew()  # an environment may have installed handlers of its own
             records = self._empty_records(generation, last)
             self._evaluate_share(state, records)
             votes = self._exchange(generation, records, began)
@@ -134,7 +136,8 @@ class Generations:
         if self._error is None and not self._halted:
             try:
                 rows = self._team.rows(state.generation, len(records.table))
-                self._evaluator.fill(state, rows, records)
+                with kept_process_state():
+                    self._evaluator.fill(state, rows, records)
             except Exception as error:
                 self._error = error
 

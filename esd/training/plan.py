@@ -106,10 +106,11 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         UsageError: for anything that the user has to change first.
     """
     name, config, folder = _config_and_folder(request)
-    occupied = folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir()))
+    place = folder.place
+    occupied = place.exists() and (not place.is_dir() or any(place.iterdir()))
     if occupied and not folder.is_run and not folder.config_file.exists():
         raise UsageError(f"{folder.path}: exists and is not a run; name another folder with --run")
-    check_writable(folder.path)
+    check_writable(folder.place)
     named = _named(request)
     for line in without_effect(named, config):
         warn(line)
