@@ -96,7 +96,6 @@ class Generations:
             generation = state.generation + self._halted  # where the other nodes are
             last = generation >= self._config.generations
             began = time.monotonic()
-            self._stop.renew()  # an environment may have installed handlers of its own
             records = self._empty_records(generation, last)
             self._evaluate_share(state, records)
             votes = self._exchange(generation, records, began)
@@ -143,6 +142,7 @@ class Generations:
 
     def _exchange(self, generation: int, records: Records, began: float) -> _Votes:
         """One allreduce: everybody's records, exit codes and votes."""
+        self._stop.renew()  # an environment may have installed handlers of its own
         busy = time.monotonic() - began
         cells = records.table.size
         numbers = np.zeros(cells + 3, np.uint64)
