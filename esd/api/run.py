@@ -68,6 +68,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per generation, as in ``metrics.jsonl``: ready for ``pandas.DataFrame(run.metrics())``."""
+        self._folder.config()  # refuses one that was changed by hand
         return metrics.read(self._folder.metrics_file)
 
     def h(self, generation: int | None = None) -> Float32s:

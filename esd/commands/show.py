@@ -139,6 +139,7 @@ def _print_csv(folder: RunFolder) -> None:
 
     from esd.run import metrics
 
+    folder.config()  # refuses one that was changed by hand
     lines = metrics.read(folder.metrics_file)
     writer = csv.DictWriter(sys.stdout, fieldnames=list(lines[0]) if lines else ["generation"])
     writer.writeheader()

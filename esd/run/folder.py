@@ -25,6 +25,7 @@ from esd.evolution.state import RunState, advance, make_strategy, start
 from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
 from esd.run import checkpoint, journal
+from esd.run.changed_config import check_unchanged
 from esd.run.checkpoint import Checkpoint
 from esd.run.files import absolute, write_atomically
 from esd.run.journal import JournalContents
@@ -81,16 +82,18 @@ class RunFolder:
             raise UsageError(f"{self.path}: {what} (a run's folder has a journal.bin)")
 
     def config(self) -> Config:
-        """The stored config.
+        """The stored config. Whoever reads anything of a run reads this first.
 
         Raises:
-            UsageError: if it is missing or not valid.
+            UsageError: if it is missing, not valid, or not the one that the journal was begun with.
         """
         try:
             table = tomllib.loads(self.config_file.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UsageError(f"{self.config_file}: can't be read ({error})") from error
-        return parse({"format": 1} | table, str(self.config_file))
+        config = parse({"format": 1} | table, str(self.config_file))
+        check_unchanged(config, self.config_file, self.journal_file, self.provenance_file)
+        return config
 
     def journal(self, config: Config) -> JournalContents:
         """The journal, checked to belong to the config.

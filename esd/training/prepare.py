@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 
-from esd.config.identity import identity
+from esd.config.identity import identity, settings_of_h
 from esd.config.settings import Config
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
@@ -222,7 +222,8 @@ def _open_folder(
     if contents is not None:
         folder.reopen(plan.config, collect(ranks), plan.journal)
         return Commit.resume(folder, plan.config, contents, reporter)
-    folder.create(plan.config, collect(ranks), plan.erase)
+    provenance = {**collect(ranks), "settings_of_h": settings_of_h(plan.config)}
+    folder.create(plan.config, provenance, plan.erase)
     if plan.start_from is not None:
         checkpoint.save(folder.initial_file, Checkpoint(header.identity, state))
     return Commit.begin(folder, plan.config, header, reporter)
