@@ -141,12 +141,15 @@ def _summary(plan: Plan, ending: Ending, reporter: ConsoleReporter | Quiet, as_j
                 "finished": ending.finished,
                 "generation": state.generation,
                 "h_sha256": state.h_sha256(),
+                "findings": [finding.as_json() for finding in ending.findings],
             }
         )
     reporter.note(
         f"{plan.folder}: generation {state.generation}, ended by {ending.reason}, h {state.h_sha256()[:16]}"
     )
-    if ending.finished:
+    for finding in ending.findings:
+        reporter.note(f"warning: {finding.text}")
+    if ending.finished and not ending.findings:
         reporter.note(f"evaluate it: esd eval {folder}")
-    else:
+    if not ending.finished:
         reporter.note(f"not finished; to go on: esd train --run {folder}")

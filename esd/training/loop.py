@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from esd.mpi.comm import agreement, raise_if_any_failed, sum_or_fail
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
 from esd.training.commit import Commit, GenerationReport, Timing
+from esd.training.diagnosis import Finding
 from esd.training.node_state import NodeState, Step, UpdateFailedError
 from esd.training.process_state import kept_process_state
 from esd.training.stop import StopRequest
@@ -30,10 +32,12 @@ class Ending:
     Attributes:
         state: the last state.
         reason: ``generations``, ``target_return``, ``signal`` or ``max_hours``.
+        findings: what went wrong all the same; on rank 0 only.
     """
 
     state: RunState
     reason: str
+    findings: tuple[Finding, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -230,7 +234,8 @@ class Generations:
             if self._error is not None:
                 raise self._error
             if self._commit is not None and not self._halted:
-                self._commit.end(ending.state, ending.reason, ending.finished)
+                found = self._commit.end(ending.state, ending.reason, ending.finished)
+                ending = dataclasses.replace(ending, findings=tuple(found))
         return ending
 
 

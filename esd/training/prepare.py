@@ -222,6 +222,8 @@ def _open_folder(
     if contents is not None:
         folder.reopen(plan.config, collect(ranks), plan.journal)
         return Commit.resume(folder, plan.config, contents, reporter)
+    if plan.unbegun and journal.decode(folder.journal_file.read_bytes(), "").entries:
+        raise UsageError(f"{folder.path}: another esd has trained here meanwhile; start again")
     provenance = {**collect(ranks), "settings_of_h": settings_of_h(plan.config)}
     folder.create(plan.config, provenance, plan.erase)
     if plan.start_from is not None:
