@@ -27,7 +27,7 @@ def train(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="The run's folder. [default: runs/<experiment>-s<seed>, with what --set changes between them]",
+            help="The run's folder. [default: runs/<experiment>-s<seed>; what --set changes is part of the name]",
             show_default=False,
         ),
     ] = None,

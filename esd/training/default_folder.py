@@ -7,6 +7,7 @@ The same command finds the same folder again, and two points of a sweep never sh
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -26,12 +27,14 @@ HASH_DIGITS = 8
 UNSAFE = re.compile(r"[^A-Za-z0-9._+=-]+")
 
 
-def default_folder(name: str, before: Config, config: Config, settings: Sequence[str]) -> Path:
+def default_folder(
+    name: str, before: Config | None, config: Config, settings: Sequence[str]
+) -> Path:
     """The folder of a new run, or of the one that the same command has begun.
 
     Args:
         name: of the experiment.
-        before: the experiment's config.
+        before: the experiment's config; None if it is none without ``settings``.
         config: the same with ``settings``.
         settings: ``key=value`` texts, as given by ``--set``.
     """
@@ -42,17 +45,24 @@ def default_folder(name: str, before: Config, config: Config, settings: Sequence
     return Path("runs") / f"{name}-{described(changed)}-s{config.seed}"
 
 
-def changed_settings(before: Config, config: Config, settings: Sequence[str]) -> dict[str, Any]:
+def changed_settings(
+    before: Config | None, config: Config, settings: Sequence[str]
+) -> dict[str, Any]:
     """What ``--set`` changes of the settings that h depends on, but for the seed; by name, sorted."""
     named = flatten(apply_settings({}, settings))
-    old, new = settings_of_h(before), settings_of_h(config)
+    old = {} if before is None else settings_of_h(before)
+    new = settings_of_h(config)
     return {
         key: new[key]
-        for key in sorted({*old, *new} & {*new})
+        for key in sorted(new)
         if key != "seed"
-        and any(key == n or key.startswith(f"{n}.") or n.startswith(f"{key}.") for n in named)
         and old.get(key) != new[key]
+        and any(key == name or _is_part_of(key, name) or _is_part_of(name, key) for name in named)
     }
+
+
+def _is_part_of(key: str, table: str) -> bool:
+    return key.startswith(f"{table}.")
 
 
 def described(changed: dict[str, Any]) -> str:
@@ -85,15 +95,9 @@ def _holds(path: Path, config: Config) -> bool:
     """Whether a folder holds a run with the same settings."""
     folder = RunFolder(path)
     try:
-        return folder.is_run and not differences_that_matter(
-            *(settings_alike(each) for each in (folder.config(), config))
-        )
+        if not folder.is_run:
+            return False
+        stored = folder.config()
     except UsageError:  # damaged: what asks for that run by its name will say so
         return False
-
-
-def settings_alike(config: Config) -> Config:
-    """A config without the format, which a run keeps from its start."""
-    import dataclasses
-
-    return dataclasses.replace(config, format=1)
+    return not differences_that_matter(stored, dataclasses.replace(config, format=stored.format))

@@ -21,7 +21,9 @@ OFTEN = 0.5  # of the generations
 MANY_FAILED = 0.1  # of all members
 HUGE_NORM = 1e15  # ‖h‖ beyond which squares of float32 numbers come near to infinity
 NUMBERS = (int, float, type(None))
-ROUNDING = 2.0**-24  # half the distance between neighboring float32 numbers, as a share of the number
+ROUNDING = (
+    2.0**-24
+)  # half the distance between neighboring float32 numbers, as a share of the number
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def tied_returns(course: Course) -> Finding | None:
 
 
 def no_update(course: Course) -> Finding | None:
-    """h never changed."""
+    """No update changed h."""
     if any(line.get("update_norm") != 0.0 for line in course.generations):
         return None
     return Finding(

@@ -137,9 +137,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         return Plan(config, folder.path, start_from=request.start_from, erase=True)
     if unbegun and (request.start_from is not None or _is_another(folder, config, named)):
         warn(f"{folder.path}: holds a run that ended before its first generation; it is replaced")
-        return Plan(
-            config, folder.path, start_from=request.start_from, erase=True, unbegun=True
-        )
+        return Plan(config, folder.path, start_from=request.start_from, erase=True, unbegun=True)
     stored = folder.config()
     if "format" not in named:
         config = dataclasses.replace(config, format=stored.format)
@@ -227,7 +225,10 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
     config = _on_a_device(parse(apply_settings(table, request.settings), name))
     if request.run is not None:
         return name, config, RunFolder(request.run)
-    before = _on_a_device(parse(table, name))
+    try:
+        before = parse(table, name)
+    except UsageError:  # it needs what --set adds to it
+        before = None
     return name, config, RunFolder(default_folder(name, before, config, request.settings))
 
 

@@ -155,9 +155,7 @@ def _replay(memory: NodeState, contents: JournalContents) -> None:
             raise failure.reason from None
 
 
-def _start_from(
-    parent: RunFolder, child: Config, state: RunState, problem: Problem
-) -> RunState:
+def _start_from(parent: RunFolder, child: Config, state: RunState, problem: Problem) -> RunState:
     """Put the last h of another run in place of h_0, with the observation statistics that it was evolved with.
 
     Raises:

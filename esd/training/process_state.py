@@ -1,8 +1,9 @@
 """What a process has only one of, and a user's code may change: put back wherever that code has run.
 
 An environment, a wrapper, a policy or an optimizer runs in our process. One that calls ``os.chdir`` would move every
-relative path, ``np.seterr(all="raise")`` would let our own arithmetic raise, and so on. Environment variables, ``sys.path``
-and the seeds of global generators are left as they are: an environment may need its own, and nothing of ours reads them.
+relative path, ``np.seterr(all="raise")`` would let our own arithmetic raise, and so on. Environment variables,
+``sys.path`` and the seeds of global generators are left as they are: an environment may need its own, and nothing of
+ours reads them.
 """
 
 from __future__ import annotations

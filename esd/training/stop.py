@@ -100,7 +100,7 @@ _listening: list[StopRequest] = []
 
 
 def _leave_to_the_parent() -> None:
-    """In a child that an environment forks, SIGTERM is the child's own end again, and nothing is written to our pipe."""
+    """In a child that an environment forks SIGTERM is its own end again, and nothing is written to our pipe."""
     if _listening:
         with contextlib.suppress(ValueError):  # forked from another thread than the main one
             signal.set_wakeup_fd(-1)
