@@ -25,6 +25,8 @@ from esd.training.commit import CHECKPOINTS_KEPT, Reporter
 GIGA = 1e9
 TABLES_OF_A_RANK = 3  # records, what is exchanged, and the message
 TABLES_OF_RANK_0 = 3  # as written to the journal
+OF_A_POLICY = 8  # bytes per coordinate: h_0, and a member's parameters in the policy
+OF_A_FUNCTION = 40  # the same, and float64 draws, bounds and values
 NEW_CHECKPOINTS = CHECKPOINTS_KEPT + 2  # the best, and a new one before an old one goes
 TOO_BIG = ("array is too big", "Maximum allowed dimension", "too large", "cannot fit")
 
@@ -37,11 +39,13 @@ class Sizes:
         coordinates: |h|.
         vectors: of the state that are as long as h, itself included.
         records: bytes of one generation's table.
+        of_a_rank: bytes that each rank takes beside states and records.
     """
 
     coordinates: int
     vectors: int
     records: int
+    of_a_rank: int
 
     @property
     def state(self) -> int:
@@ -50,7 +54,7 @@ class Sizes:
 
     def memory(self, node_ranks: int) -> tuple[int, int]:
         """Bytes that the ranks of a node take for states, and for records; the environments' own are not counted."""
-        states = self.state * (2 + node_ranks) + 4 * self.coordinates * (node_ranks + 1)
+        states = self.state * (2 + node_ranks) + self.of_a_rank * node_ranks
         return states, self.records * (TABLES_OF_A_RANK * node_ranks + TABLES_OF_RANK_0)
 
 
@@ -78,7 +82,8 @@ def sizes_of(config: Config, problem: Problem, algorithm: Algorithm) -> Sizes:
     observed = 1 + 2 * problem.observation_size if problem.observation_size else 0
     width = RETURNS + len(problem.variants) + observed
     rows = config.population + problem.center_episodes * bool(config.run.center_every)
-    return Sizes(coordinates, len([*algorithm.start(few).named()]), 8 * rows * width)
+    of_a_rank = (OF_A_FUNCTION if config.objective.named else OF_A_POLICY) * coordinates
+    return Sizes(coordinates, len([*algorithm.start(few).named()]), 8 * rows * width, of_a_rank)
 
 
 def check(
