@@ -325,7 +325,7 @@ BREAKS = (
         6,
         "a checkpoint is written in place",
         "esd/run/files.py",
-        '    temporary = path.with_name(f".{path.name}.tmp")',
+        '    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")',
         "    temporary = path",
         "tests/run/test_checkpoint.py -k cannot_be_written",
     ),

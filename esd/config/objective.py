@@ -65,7 +65,8 @@ class ParameterConfig:
 
     def _out_of_order(self) -> Iterator[str]:
         """Whether low < high, with ``initial`` between them."""
-        count = math.prod(self.shape)
+        nested = any(isinstance(v, list) for v in (self.initial, self.low, self.high))
+        count = math.prod(self.shape) if nested else 1  # no more than a file can hold
         low = _numbers(-math.inf if self.low is None else self.low, count)
         high = _numbers(math.inf if self.high is None else self.high, count)
         for a, b in zip(low, high, strict=True):

@@ -17,7 +17,7 @@ from esd.errors import UsageError
 from esd.evaluation import stored as evaluations
 from esd.evaluation.stored import Conditions
 from esd.run import checkpoint, metrics
-from esd.run.folder import RunFolder
+from esd.run.folder import RunFolder, Warn
 
 # what decides, beside the settings that h depends on, which h a run ends with and which is its best
 ENDINGS = ("generations", "run.center_every", "run.center_episodes", "run.target_return")
@@ -78,13 +78,13 @@ class Group:
         return float(np.mean([run.env_steps for run in self.runs]))
 
 
-def read_groups(words: Sequence[str]) -> list[Group]:
-    """The groups of a comparison, ``name=pattern,pattern…`` each.
+def read_groups(words: Sequence[str], warn: Warn = lambda text: None) -> list[Group]:
+    """The groups of a comparison, ``name=pattern,pattern…`` each; ``warn`` is called with what is passed over.
 
     Raises:
         UsageError: if one of them is not to be found, or could not be tested, or would be tested wrongly.
     """
-    groups = [_group(word) for word in words]
+    groups = [_group(word, warn) for word in words]
     _check_groups(groups)
     return groups
 
@@ -111,23 +111,23 @@ def runs_of(word: str) -> tuple[str, list[Path]]:
     return name, paths
 
 
-def _group(word: str) -> Group:
+def _group(word: str, warn: Warn) -> Group:
     """Read the runs that a word names."""
     name, paths = runs_of(word)
-    return Group(name, [_read(path) for path in paths])
+    return Group(name, [_read(path, warn) for path in paths])
 
 
-def _read(path: Path) -> TrainedRun:
+def _read(path: Path, warn: Warn) -> TrainedRun:
     folder = RunFolder(path)
     config = folder.config()
     flat = flatten(to_table(config))
     settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}
     del settings["seed"]
-    lines = metrics.read(folder.metrics_file)
+    lines = metrics.read(folder.metrics_file, warn)
     last = lines[-1] if lines else {}
     found: dict[Conditions, dict[str, Table]] = {}
     newest: dict[Conditions, int] = {}
-    for stored in sorted(evaluations.read(folder), key=lambda e: int(e["generation"])):
+    for stored in sorted(evaluations.read(folder, warn), key=lambda e: int(e["generation"])):
         conditions, generation = evaluations.conditions_of(stored), int(stored["generation"])
         if newest.get(conditions, generation) < generation:
             found[conditions] = {}  # of an h that the run has left behind
@@ -138,7 +138,7 @@ def _read(path: Path) -> TrainedRun:
         config.seed,
         config.population,
         settings,
-        sum(line["return_mean"] is not None for line in lines),
+        sum(line.get("return_mean") is not None for line in lines),
         int(last.get("env_steps", 0)),
         float(last.get("seconds", 0.0)) / 3600.0,
         checkpoint.generation_of(folder.best_file),

@@ -19,6 +19,7 @@ import numpy as np
 
 from esd.errors import RunError, UsageError
 from esd.evolution.records import Records
+from esd.run.files import open_for_writing
 
 MAGIC = b"ESDJ"
 VERSION = 3
@@ -163,7 +164,7 @@ class JournalWriter:
     def __init__(self, path: Path, good_bytes: int) -> None:
         """Open a journal to append after ``good_bytes``; a torn rest is cut away."""
         self._path = path
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        self._descriptor = open_for_writing(path, os.O_WRONLY)
         os.ftruncate(self._descriptor, good_bytes)
         self._end = good_bytes
 

@@ -143,7 +143,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     paths = folder.checkpoint_files()
     contents = folder.journal(stored)
     checkpoint = folder.newest_checkpoint(paths, stored, contents, warn)
-    finished = _why_finished(folder, config, contents.next_generation)
+    finished = _why_finished(folder, config, contents.next_generation, warn)
     if finished and stored.env.variants != config.env.variants:
         warn(
             "unseen variants are kept only when the run goes on; to play others on a finished one: esd eval "
@@ -168,15 +168,15 @@ def _tell_change_of_device(stored: Config, config: Config, warn: Warn) -> None:
         warn(f"from here on {now}, before {before}: {bits}")
 
 
-def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
+def _why_finished(folder: RunFolder, config: Config, generations: int, warn: Warn) -> str:
     """Whether a run has nothing left to do under a config, and if so what to say."""
-    done = folder.done()
+    done = folder.done(warn)
     if done is None:
         return ""
     extend = f"to go on: esd train --run {shlex.quote(str(folder.path))} --set generations={2 * generations or 1}"
     if generations >= config.generations:
         return f"{folder.path} is finished: all {generations} generations are done; {extend}"
-    target, best = config.run.target_return, done["best_center_return"]
+    target, best = config.run.target_return, done.get("best_center_return")
     if (
         done["reason"] == "target_return"
         and target is not None

@@ -40,7 +40,8 @@ def written(path: Path, *evaluations: dict[str, Any], steps: int = 1000, **table
         {"return_mean": 1.0 if g < 2 else None, "env_steps": steps * g, "seconds": 1800.0 * g}
         for g in range(3)
     ]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    numbered = [{"generation": number, **line} for number, line in enumerate(lines)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in numbered))
     for number, stored in enumerate(evaluations):
         (path / "evaluations" / f"{number}.json").write_text(json.dumps(stored))
     return path
