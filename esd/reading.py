@@ -88,7 +88,8 @@ def read_bytes(path: Path, most: int, *, follow: bool = False) -> bytes:
     """
     with open_regular(path, most, follow=follow) as file:
         try:
-            data = file.read(most + 1)
+            # so many bytes are allocated at once, so not "most"
+            data = file.read(os.fstat(file.fileno()).st_size + 1)
         except OSError as error:
             raise UsageError(f"{path}: can't be read ({error.strerror})") from error
     if len(data) > most:  # it has grown since

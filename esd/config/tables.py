@@ -145,7 +145,7 @@ def _build(
             return EvolutionSettings()
         cls = chosen
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     values: dict[str, Any] = {}
     for key, value in table.items():
         path = f"{prefix}{key}"
@@ -163,6 +163,12 @@ def _build(
                     problems.append(f"{path} = {shown(value)}: expected {expected}")
                 values[key] = converted
     return cls(**values)
+
+
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """The types of a dataclass's fields; a config is read again and again."""
+    return typing.get_type_hints(cls)
 
 
 def _of_kind(cls: type[Any], table: Mapping[str, Any]) -> str:
