@@ -63,14 +63,13 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     """Everything about a run that has a number or a name."""
     from esd.commands.console import print_error
     from esd.config.tables import to_table
-    from esd.run import metrics
 
     config = folder.config()
     if generation is None:
         state = folder.last_state(config, print_error)
     else:
         state = folder.state_at(generation, config, folder.journal(config))
-    lines = metrics.read(folder.metrics_file)
+    lines = folder.metrics_lines(config, print_error)
     last = lines[-1] if lines else {}
     # the last line of a finished run is the center's alone
     members = next((line for line in reversed(lines) if line["return_mean"] is not None), {})
@@ -137,10 +136,11 @@ def _print_csv(folder: RunFolder) -> None:
     import csv
     import sys
 
-    from esd.run import metrics
+    from esd.commands.console import print_error
 
-    lines = metrics.read(folder.metrics_file)
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(lines[0]) if lines else ["generation"])
+    lines = folder.metrics_lines(folder.config(), print_error)
+    names = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(names) or ["generation"])
     writer.writeheader()
     writer.writerows(lines)
 
