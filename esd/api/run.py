@@ -22,7 +22,6 @@ from esd.evolution.state import RunState
 from esd.mpi.comm import agreement
 from esd.policies.base import Interface
 from esd.problems.make import parameters_of
-from esd.run import metrics
 from esd.run.folder import RunFolder
 
 Float32s = npt.NDArray[np.float32]
@@ -64,11 +63,14 @@ class Run:
     @property
     def generation(self) -> int:
         """How many updates of h are in the journal."""
-        return self._folder.journal(self.config).next_generation
+        return self._folder.journal(self.config, verify=False).next_generation
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One dict per generation, as in ``metrics.jsonl``: ready for ``pandas.DataFrame(run.metrics())``."""
-        return metrics.read(self._folder.metrics_file)
+        """One dict per generation, as in ``metrics.jsonl``: ready for ``pandas.DataFrame(run.metrics())``.
+
+        A line that is missing or damaged is rebuilt from the journal, with None for what only the clock knew.
+        """
+        return self._folder.metrics_lines(self.config, lambda text: None)
 
     def h(self, generation: int | None = None) -> Float32s:
         """The evolved vector before a generation.
@@ -96,7 +98,7 @@ class Run:
         Of the run of an objective they are what its function gets: float64, within their bounds.
         """
         config = self.config
-        header = self._folder.journal(config).header
+        header = self._folder.journal(config, verify=False).header
         interface = Interface(header.observation_size, header.action_size, header.bounded)
         return parameters_of(config, interface, self.h(generation))
 

@@ -63,19 +63,18 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     """Everything about a run that has a number or a name."""
     from esd.commands.console import print_error
     from esd.config.tables import to_table
-    from esd.run import metrics
 
     config = folder.config()
     if generation is None:
         state = folder.last_state(config, print_error)
     else:
         state = folder.state_at(generation, config, folder.journal(config))
-    lines = metrics.read(folder.metrics_file, print_error)
+    lines = folder.metrics_lines(config, print_error)
     last = lines[-1] if lines else {}
     # the last line of a finished run is the center's alone
-    members = next((line for line in reversed(lines) if line.get("return_mean") is not None), {})
-    with_center = [line for line in lines if line.get("center_return") is not None]
-    centers = [line.get("center_return") for line in with_center]
+    members = next((line for line in reversed(lines) if line["return_mean"] is not None), {})
+    with_center = [line for line in lines if line["center_return"] is not None]
+    centers = [line["center_return"] for line in with_center]
     best = min if config.sign < 0 else max
     done = folder.done(print_error)
     return {
@@ -138,9 +137,8 @@ def _print_csv(folder: RunFolder) -> None:
     import sys
 
     from esd.commands.console import print_error
-    from esd.run import metrics
 
-    lines = metrics.read(folder.metrics_file, print_error)
+    lines = folder.metrics_lines(folder.config(), print_error)
     names = dict.fromkeys(name for line in lines for name in line)
     writer = csv.DictWriter(sys.stdout, fieldnames=list(names) or ["generation"])
     writer.writeheader()
@@ -159,13 +157,11 @@ def _follow(folder: RunFolder) -> None:
         shown = min(shown, len(lines))
         for line in lines[shown:]:
             center = (
-                ""
-                if line.get("center_return") is None
-                else f"  center {line.get('center_return'):.2f}"
+                "" if line["center_return"] is None else f"  center {line['center_return']:.2f}"
             )
-            mean = "" if line.get("return_mean") is None else f"  mean {line['return_mean']:.2f}"
+            mean = "" if line["return_mean"] is None else f"  mean {line['return_mean']:.2f}"
             print(
-                f"generation {line['generation']}{center}{mean}  {counted} {line.get('env_steps', 0):,}",
+                f"generation {line['generation']}{center}{mean}  {counted} {line['env_steps']:,}",
                 flush=True,
             )
         shown = len(lines)

@@ -145,7 +145,8 @@ def _build(
             return EvolutionSettings()
         cls = chosen
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    hints = _hints(cls)
+    hashable: Any = cls  # which mypy doesn't know it to be
+    hints = _hints(hashable)
     values: dict[str, Any] = {}
     for key, value in table.items():
         path = f"{prefix}{key}"

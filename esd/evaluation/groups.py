@@ -16,7 +16,7 @@ from esd.config.tables import flatten, to_table
 from esd.errors import UsageError
 from esd.evaluation import stored as evaluations
 from esd.evaluation.stored import Conditions
-from esd.run import checkpoint, metrics
+from esd.run import checkpoint
 from esd.run.folder import RunFolder, Warn
 
 # what decides, beside the settings that h depends on, which h a run ends with and which is its best
@@ -103,6 +103,8 @@ def runs_of(word: str) -> tuple[str, list[Path]]:
     paths: list[Path] = []
     for pattern in patterns.split(","):
         found = sorted(Path(path) for path in glob.glob(pattern))  # noqa: PTH207  # it may be absolute
+        for path in found:
+            RunFolder(path).refuse_lost_journal()  # or the group would be smaller without a word
         runs = [path for path in found if RunFolder(path).is_run]
         if not runs:  # a folder's name may have brackets in it
             RunFolder(Path(pattern)).require_run()
@@ -123,11 +125,11 @@ def _read(path: Path, warn: Warn) -> TrainedRun:
     flat = flatten(to_table(config))
     settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}
     del settings["seed"]
-    lines = metrics.read(folder.metrics_file, warn)
+    lines = folder.metrics_lines(config, warn)
     last = lines[-1] if lines else {}
     found: dict[Conditions, dict[str, Table]] = {}
     newest: dict[Conditions, int] = {}
-    for stored in sorted(evaluations.read(folder, warn), key=lambda e: int(e["generation"])):
+    for stored in sorted(evaluations.read(folder), key=lambda e: int(e["generation"])):
         conditions, generation = evaluations.conditions_of(stored), int(stored["generation"])
         if newest.get(conditions, generation) < generation:
             found[conditions] = {}  # of an h that the run has left behind
@@ -138,7 +140,7 @@ def _read(path: Path, warn: Warn) -> TrainedRun:
         config.seed,
         config.population,
         settings,
-        sum(line.get("return_mean") is not None for line in lines),
+        sum(line["return_mean"] is not None for line in lines),
         int(last.get("env_steps", 0)),
         float(last.get("seconds", 0.0)) / 3600.0,
         checkpoint.generation_of(folder.best_file),

@@ -18,7 +18,8 @@ from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.config.unused_settings import without_effect
 from esd.errors import UsageError
 from esd.policies.registry import find_kind
-from esd.run.folder import RunFolder, Warn, check_writable
+from esd.run.folder import OWN_NAMES, RunFolder, Warn, check_writable
+from esd.run.recovery import Source, newest_state
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ class Plan:
     Attributes:
         config: of the run, with what was changed on this call.
         folder: the run's folder.
-        journal: the journal so far if the run is resumed; empty for a new run.
+        journal: the head of the journal if the run is resumed (``JournalContents.head``); empty for a new run.
         checkpoint: the checkpoint to resume from; None for h_0.
         start_from: the folder of the run that h_0 comes from, for a new run.
+        source: which of that run's states.
         erase: remove the run that is in the folder first.
         finished: why there is nothing left to do, and how to extend the run; empty otherwise.
     """
@@ -64,6 +66,7 @@ class Plan:
     start_from: Path | None = None
     erase: bool = False
     finished: str = ""
+    source: Source | None = None
 
     @property
     def resumes(self) -> bool:
@@ -71,7 +74,7 @@ class Plan:
         return bool(self.journal)
 
     def encode(self) -> bytes:
-        """As bytes, for the other ranks: scalars and names, a few kB per generation of the journal."""
+        """As bytes, for the other ranks: settings and names, whatever the journal's size."""
         return json.dumps(
             {
                 "config": to_table(self.config),
@@ -81,6 +84,11 @@ class Plan:
                 "start_from": self.start_from and str(self.start_from),
                 "erase": self.erase,
                 "finished": self.finished,
+                "source": self.source
+                and [
+                    self.source.generation,
+                    self.source.checkpoint and str(self.source.checkpoint),
+                ],
             }
         ).encode()
 
@@ -96,6 +104,8 @@ class Plan:
             plan["start_from"] and Path(plan["start_from"]),
             plan["erase"],
             plan["finished"],
+            plan["source"]
+            and Source(plan["source"][0], plan["source"][1] and Path(plan["source"][1])),
         )
 
 
@@ -106,27 +116,36 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         UsageError: for anything that the user has to change first.
     """
     name, config, folder = _config_and_folder(request)
-    occupied = folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir()))
-    if occupied and not folder.is_run and not folder.config_file.exists():
+    if not request.fresh:
+        folder.refuse_lost_journal()
+    here = {path.name for path in folder.path.iterdir()} if folder.path.is_dir() else set()
+    others = folder.path.exists() and (not folder.path.is_dir() or here - {"lock", *OWN_NAMES})
+    if others and not folder.is_run and not here & {*OWN_NAMES}:
         raise UsageError(f"{folder.path}: exists and is not a run; name another folder with --run")
     check_writable(folder.path)
     named = _named(request)
     for line in without_effect(named, config):
         warn(line)
+    source = None
     if request.start_from is not None:
-        RunFolder(request.start_from).require_run()
+        source = newest_state(RunFolder(request.start_from), warn)
         if folder.is_run and not request.fresh:
             raise UsageError(
                 f"{folder.path}: holds a run already; --from starts a new one, name its folder with --run"
             )
-    if not folder.is_run:
-        return Plan(config, folder.path, start_from=request.start_from)
-    if request.fresh:
+    new = Plan(config, folder.path, start_from=request.start_from, source=source)
+    if request.fresh and (folder.is_run or folder.remains):
         if not request.yes:
             raise UsageError(
                 f"{folder.path}: holds a run; --fresh would delete it. Add --yes to do that"
             )
-        return Plan(config, folder.path, start_from=request.start_from, erase=True)
+        return dataclasses.replace(new, erase=True)
+    if folder.is_cut_off_start:
+        if not request.fresh:
+            _check_same_start(folder, config, request)
+        return dataclasses.replace(new, erase=True)
+    if not folder.is_run:
+        return new
     stored = folder.config()
     if "format" not in named:
         config = dataclasses.replace(config, format=stored.format)
@@ -149,9 +168,25 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
             "unseen variants are kept only when the run goes on; to play others on a finished one: esd eval "
             f"{shlex.quote(str(folder.path))} --set 'env.variants=[…]'"
         )
-    return Plan(
-        config, folder.path, folder.journal_file.read_bytes(), checkpoint, finished=finished
-    )
+    return Plan(config, folder.path, contents.head, checkpoint, finished=finished)
+
+
+def _check_same_start(folder: RunFolder, config: Config, request: TrainRequest) -> None:
+    """Refuse to start another run than the one whose start was cut off in a folder.
+
+    Raises:
+        UsageError: if it is another.
+    """
+    differences = []
+    if folder.config_file.exists():
+        differences = differences_that_matter(folder.config(), config)
+        if folder.initial_file.exists() and request.start_from is None:
+            differences.append("it was to start --from another run")
+    if differences:
+        raise UsageError(
+            f"{folder.path}: another run was being started here when its process died: {'; '.join(differences)}. Start "
+            "that command again, or delete what is there with --fresh --yes"
+        )
 
 
 def _tell_change_of_device(stored: Config, config: Config, warn: Warn) -> None:
@@ -195,13 +230,15 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
     """The config asked for and where it runs; a run that is gone on with or started from brings its own along."""
     if request.run is not None and request.experiment is None and not request.fresh:
         folder = RunFolder(request.run)
+        folder.refuse_lost_journal()
         if folder.is_run:
             table = apply_settings(to_table(folder.config()), request.settings)
             config = _on_a_device(parse(table, str(folder.config_file)))
             return request.run.name, config, folder
     if request.start_from is not None and request.experiment is None:
         parent = RunFolder(request.start_from)
-        parent.require_run()
+        if not parent.remains:  # without its journal, too, it may have a checkpoint
+            parent.require_run()
         if request.run is None:
             raise UsageError(
                 f"--from {parent.path}: starts a new run with the settings of this one; name its folder with --run"

@@ -69,7 +69,9 @@ def make_originals(folder: Path) -> Originals:
         own = RunFolder(folder / name)
         config = own.config()
         contents = own.journal(config)
-        h[identity(config)] = [own.state_at(t, config, contents).h_sha256() for t in range(6) if t < 4]
+        h[identity(config)] = [
+            own.state_at(t, config, contents).h_sha256() for t in range(6) if t < 4
+        ]
     return Originals(folder / "run", folder / "other", h)
 
 
@@ -77,10 +79,10 @@ def make_originals(folder: Path) -> Originals:
 
 Mutation = Callable[[random.Random, Path, Originals], None]
 NASTY = (
-    b"1e400", b"-1e308", b"1" + b"0" * 30, b"9" * 5_000, b"9" * 200_000, b"null", b"true", b"nan", b"-0.0", b'"\\ud800"',
-    b"[]", b"{}", b'""', b'"' + b"x" * 5_000 + b'"', b"[" * 2_000, b"{a=" * 2_000, b"a." * 20_000 + b"a = 1", b"\xff\xfe",
-    b"\x00", b"[[1, [2, [3, {}]]]]", b"1979-05-27T07:32:00Z", b"18446744073709551616", b"1000000000", b"0x" + b"f" * 4_000,
-    b'"\\u001b[2J"', b"-1", b"0",
+    b"1e400", b"-1e308", b"1" + b"0" * 30, b"9" * 5_000, b"9" * 200_000, b"null", b"true", b"nan", b"-0.0",
+    b'"\\ud800"', b"[]", b"{}", b'""', b'"' + b"x" * 5_000 + b'"', b"[" * 2_000, b"{a=" * 2_000,
+    b"a." * 20_000 + b"a = 1", b"\xff\xfe", b"\x00", b"[[1, [2, [3, {}]]]]", b"1979-05-27T07:32:00Z",
+    b"18446744073709551616", b"1000000000", b"0x" + b"f" * 4_000, b'"\\u001b[2J"', b"-1", b"0",
 )  # fmt: skip
 
 
@@ -170,7 +172,8 @@ def from_the_other(rng: random.Random, path: Path, originals: Originals) -> None
 
 def a_link(rng: random.Random, path: Path, originals: Originals) -> None:
     path.unlink()
-    targets = ("/dev/zero", "/dev/null", "/etc/passwd", "/nowhere", path.name, str(originals.run / "journal.bin"), "/dev/fd/0")
+    own = str(originals.run / "journal.bin")
+    targets = ("/dev/zero", "/dev/null", "/etc/passwd", "/nowhere", path.name, own, "/dev/fd/0")
     path.symlink_to(rng.choice(targets))
 
 
@@ -191,7 +194,11 @@ def a_sparse_terabyte(rng: random.Random, path: Path, originals: Originals) -> N
 
 def a_folder_elsewhere(rng: random.Random, path: Path, originals: Originals) -> None:
     """A link in the place of a folder of the run."""
-    run = path.parent if path.parent.name not in ("checkpoints", "evaluations") else path.parent.parent
+    run = (
+        path.parent
+        if path.parent.name not in ("checkpoints", "evaluations")
+        else path.parent.parent
+    )
     folder = run / rng.choice(("checkpoints", "evaluations"))
     if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
@@ -199,15 +206,16 @@ def a_folder_elsewhere(rng: random.Random, path: Path, originals: Originals) -> 
 
 
 MUTATIONS: tuple[tuple[Mutation, int], ...] = (
-    (flip, 12), (cut, 8), (cut_out, 5), (insert, 8), (zero_a_page, 6), (repeat, 2), (another_value, 14), (another_head, 5),
-    (nasty, 5), (empty, 2), (remove, 2), (swap, 4), (from_the_other, 4), (a_link, 3), (a_pipe, 2), (a_folder, 2),
-    (a_sparse_terabyte, 2), (a_folder_elsewhere, 1),
+    (flip, 12), (cut, 8), (cut_out, 5), (insert, 8), (zero_a_page, 6), (repeat, 2), (another_value, 14),
+    (another_head, 5), (nasty, 5), (empty, 2), (remove, 2), (swap, 4), (from_the_other, 4), (a_link, 3), (a_pipe, 2),
+    (a_folder, 2), (a_sparse_terabyte, 2), (a_folder_elsewhere, 1),
 )  # fmt: skip
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The regular files of a run, in a fixed order."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and p.name != "lock")
+    """The regular files of a run, in a fixed order; those that were made sparse are left out."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sorted(path for path in found if path.name != "lock" and path.stat().st_size < 1e8)
 
 
 def mutate(seed: int, originals: Originals, folder: Path) -> list[str]:
@@ -228,7 +236,9 @@ def mutate(seed: int, originals: Originals, folder: Path) -> list[str]:
 # --- what reads it ----------------------------------------------------------------------------------------------------
 
 
-def readers(folder: Path, resume: bool) -> Iterator[tuple[str, Callable[[], tuple[str, int, str] | None]]]:
+def readers(
+    folder: Path, resume: bool
+) -> Iterator[tuple[str, Callable[[], tuple[str, int, str] | None]]]:
     """What reads a run, by name; each gives the identity of a run, t and the hash of h_t, if it has an h."""
     from esd.commands import doctor, show
     from esd.config.identity import identity
@@ -284,25 +294,28 @@ def readers(folder: Path, resume: bool) -> Iterator[tuple[str, Callable[[], tupl
         yield "resume", resumed
 
 
-class Finding(Exception):
+class FindingError(Exception):
     """Something that may not happen."""
 
 
 def check_line(text: str) -> None:
     """A message is one line of bounded length."""
     if len(text) > 1_000 or "\n" in text:
-        raise Finding(f"a message of {len(text)} characters: {text[:200]!r}")
+        raise FindingError(f"a message of {len(text)} characters: {text[:200]!r}")
 
 
 def _too_slow(number: int, frame: Any) -> None:
-    raise Finding(f"more than {MOST_SECONDS} s")
+    raise FindingError(f"more than {MOST_SECONDS} s")
 
 
 def outcomes(seed: int, originals: Originals, folder: Path) -> Iterator[tuple[str, str]]:
     """Damage a copy and read it: the outcomes by reader, and the findings as "finding: …"."""
     shutil.rmtree(folder, ignore_errors=True)
     mutate(seed, originals, folder)
-    outside = originals.other.stat().st_mtime_ns, [f.read_bytes() for f in files_of(originals.other)]
+    outside = (
+        originals.other.stat().st_mtime_ns,
+        [f.read_bytes() for f in files_of(originals.other)],
+    )
     signal.signal(signal.SIGALRM, _too_slow)
     for name, read in readers(folder, seed % RESUME_EVERY == 0):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -314,32 +327,38 @@ def outcomes(seed: int, originals: Originals, folder: Path) -> Iterator[tuple[st
             if found is not None:
                 run, generation, h = found
                 if run not in originals.h or originals.h[run][generation] != h:
-                    raise Finding(f"another h of generation {generation}: {h}")
+                    raise FindingError(f"another h of generation {generation}: {h}")
             outcome = "ok"
         except EsdError as error:
             outcome = "RunError" if isinstance(error, RunError) else "UsageError"
-            with contextlib.suppress(Finding):
+            with contextlib.suppress(FindingError):
                 check_line(str(error))
                 yield name, outcome
                 continue
             outcome = f"finding: {name}: a message of {len(str(error))} characters"
-        except Finding as finding:
+        except FindingError as finding:
             outcome = f"finding: {name}: {finding}"
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
             last = traceback.extract_tb(error.__traceback__)[-1]
-            outcome = f"finding: {name}: {type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
+            where = f"{Path(last.filename).name}, line {last.lineno}"
+            outcome = f"finding: {name}: {type(error).__name__}: {error} ({where})"
         finally:
             signal.alarm(0)
         if (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 > MOST_MEMORY:
             outcome = f"finding: {name}: more than {MOST_MEMORY / 1e6:.0f} MB of memory"
         yield name, outcome[:400]
-    if outside != (originals.other.stat().st_mtime_ns, [f.read_bytes() for f in files_of(originals.other)]):
+    if outside != (
+        originals.other.stat().st_mtime_ns,
+        [f.read_bytes() for f in files_of(originals.other)],
+    ):
         yield "links", "finding: something outside of the run was changed"
 
 
-def _many(work: tuple[int, int, int, Originals, Path]) -> tuple[Counter[tuple[str, str]], list[str]]:
+def _many(
+    work: tuple[int, int, int, Originals, Path],
+) -> tuple[Counter[tuple[str, str]], list[str]]:
     """Every n-th seed; in a process of its own."""
     first, count, step, originals, folder = work
     counts: Counter[tuple[str, str]] = Counter()
@@ -369,7 +388,9 @@ def examine(
 
 def main() -> None:
     """Run mutations and print how often each outcome came; exit code 1 with findings."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=1_000, help="how many mutations")
     parser.add_argument("--first", type=int, default=0, help="seed of the first")
     parser.add_argument("--processes", type=int, default=1)
@@ -384,7 +405,9 @@ def main() -> None:
             for reader, outcome in outcomes(options.seed, originals, Path(name) / "damaged"):
                 print(f"{reader:24} {outcome}")
             return
-        counts, findings = examine(options.first, options.first + options.count, options.processes, Path(name))
+        counts, findings = examine(
+            options.first, options.first + options.count, options.processes, Path(name)
+        )
     for (reader, outcome), number in sorted(counts.items()):
         print(f"{reader:24} {outcome:12} {number:>9,}")
     print(f"{options.count:,} mutations, {sum(counts.values()):,} readings, {len(findings)} findings, "
