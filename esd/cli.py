@@ -12,6 +12,7 @@ from esd.commands import list as list_command
 from esd.commands import report as report_command
 from esd.commands import show as show_command
 from esd.commands import train as train_command
+from esd.commands.output import guarded
 from esd.commands.running import silence, use_one_thread
 from esd.mpi.launch import launched_rank
 
@@ -53,8 +54,9 @@ def main() -> None:
 
     A wrong flag is told, and help is printed, by one rank only: the others are silent until their command begins.
     """
-    if launched_rank() == 0:
-        app()
-    else:
-        with silence():
+    with guarded():
+        if launched_rank() == 0:
             app()
+        else:
+            with silence():
+                app()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from esd.commands.output import progress_is_no_result
 from esd.commands.running import on_ranks
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def train(
     request = TrainRequest(experiment, run, settings or (), fresh, yes, start_from)
 
     def body(comm: Communicator) -> int:
+        if not as_json:
+            progress_is_no_result()
         reporter = ConsoleReporter(as_json, launched()) if comm.rank == 0 else Quiet()
         encoded = b""
         with agreement(comm, "planning"):
