@@ -12,6 +12,7 @@ from esd.commands import list as list_command
 from esd.commands import report as report_command
 from esd.commands import show as show_command
 from esd.commands import train as train_command
+from esd.commands.output import guarded
 from esd.commands.running import EXIT_INTERRUPTED, silence, use_one_thread
 from esd.mpi.launch import launched_rank
 
@@ -53,13 +54,16 @@ def main() -> None:
 
     A wrong flag is told, and help is printed, by one rank only: the others are silent until their command begins.
     """
-    try:
-        if launched_rank() == 0:
-            app()
-        else:
-            with silence():
+    with guarded():
+        try:
+            if launched_rank() == 0:
                 app()
-    except SystemExit as ending:
-        if isinstance(ending.__context__, typer.Abort):  # Ctrl-C before or after a command's body
-            raise SystemExit(EXIT_INTERRUPTED) from None
-        raise
+            else:
+                with silence():
+                    app()
+        except SystemExit as ending:
+            if isinstance(
+                ending.__context__, typer.Abort
+            ):  # Ctrl-C before or after a command's body
+                raise SystemExit(EXIT_INTERRUPTED) from None
+            raise

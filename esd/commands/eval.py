@@ -86,7 +86,7 @@ def evaluate(
     training runs, which is what esd report compare is for. The result is also written to the run's folder, under
     evaluations/.
     """
-    from esd.commands.console import print_error, reader_may_leave
+    from esd.commands.console import print_error
     from esd.errors import UsageError
     from esd.evaluation import trace as traces
     from esd.evaluation.of_run import evaluate_and_store, load
@@ -113,11 +113,10 @@ def evaluate(
         def report(found: dict[str, Any], conditions: Conditions) -> None:
             objective = subject.config.objective.named
             described = conditions.described(objective)
-            with reader_may_leave():
-                if objective:
-                    _report_values(found, described, as_json)
-                else:
-                    _report(found, described, trace, as_json)
+            if objective:
+                _report_values(found, described, as_json)
+            else:
+                _report(found, described, trace, as_json)
 
         evaluate_and_store(comm, folder, subject, state, which, episodes, seed, str(rules), report)
         return 0

@@ -9,9 +9,9 @@ import contextlib
 import dataclasses
 import functools
 import math
-import tomllib
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +24,11 @@ from esd.config.settings import (
     VariantsConfig,
     Wrapper,
 )
-from esd.errors import UsageError, nearest
+from esd.errors import LONGEST_VALUE, UsageError, nearest, one_line, shown
+from esd.reading import DEEPEST, LONGEST_KEY, depth_is_beyond, parse_toml
+
+HINTS = 8  # for so many unknown keys the nearest is looked for
+SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # TOML's, and a seed's
 
 
 def parse(table: Mapping[str, Any], source: str) -> Config:
@@ -37,15 +41,43 @@ def parse(table: Mapping[str, Any], source: str) -> Config:
     Raises:
         UsageError: naming every unknown key, wrong type and value out of range at once.
     """
-    problems: list[str] = []
-    config: Config = _build(Config, table, "", problems)
-    if config.objective.named:
-        problems += _of_episodes(table)
+    problems = list(_beyond_any_setting(table))
+    if not problems:
+        config: Config = _build(Config, table, "", problems)
+        if config.objective.named:
+            problems += _of_episodes(table)
     if not problems:
         problems = _cross_checks(config)
     if problems:
-        raise UsageError(f"{source}: " + "; ".join(problems))
+        raise UsageError(f"{one_line(source, 3 * LONGEST_VALUE)}: {_joined(problems)}")
     return config
+
+
+def _joined(problems: list[str]) -> str:
+    """Problems in a row; of many the first."""
+    text = ""
+    for number, problem in enumerate(problems):
+        shortened = one_line(problem, 3 * LONGEST_VALUE)
+        if number and len(text) + len(shortened) > 6 * LONGEST_VALUE:
+            return f"{text}; and {len(problems) - number} more"
+        text += f"; {shortened}" if number else shortened
+    return text
+
+
+def _beyond_any_setting(table: Mapping[str, Any]) -> Iterator[str]:
+    """A line for what no setting can be, and what nothing here could go through: depth and endless numbers."""
+    if depth_is_beyond(table, DEEPEST):
+        yield f"tables and lists are nested more than {DEEPEST} levels deep"
+        return
+    items: list[tuple[str, Any]] = [("", table)]
+    while items:
+        path, value = items.pop()
+        if isinstance(value, Mapping):
+            items += [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
+        elif isinstance(value, list | tuple):
+            items += [(path, item) for item in value]
+        elif isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+            yield f"{path} = {shown(value)}: expected a whole number of 64 bits"
 
 
 def _of_episodes(table: Mapping[str, Any]) -> Iterator[str]:
@@ -58,9 +90,9 @@ def _of_episodes(table: Mapping[str, Any]) -> Iterator[str]:
 def _cross_checks(config: Config) -> list[str]:
     names = [variant.name for variant in config.env.variants]
     problems = [
-        f"env.variants: {names.count(name)} are called {name!r}; every one needs a name of its own"
-        for name in sorted({*names})
-        if names.count(name) > 1 or not name
+        f"env.variants: {count} are called {name!r}; every one needs a name of its own"
+        for name, count in sorted(Counter(names).items())
+        if count > 1 or not name
     ]
     if names and all(variant.unseen for variant in config.env.variants):
         problems.append("env.variants: all are unseen, nothing is left to train on")
@@ -92,7 +124,7 @@ def parse_settings(
             "dataclass whose fields have defaults and are int, float, bool, str, tuple[…, ...] or dict"
         ) from error
     if problems:
-        raise UsageError("; ".join(problems))
+        raise UsageError(_joined(problems))
     return settings
 
 
@@ -113,12 +145,14 @@ def _build(
             return EvolutionSettings()
         cls = chosen
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hashable: Any = cls  # which mypy doesn't know it to be
+    hints = _hints(hashable)
     values: dict[str, Any] = {}
     for key, value in table.items():
         path = f"{prefix}{key}"
         if key not in fields:
-            hint = nearest(key, [*fields, *known])
+            path = one_line(path, LONGEST_VALUE)
+            hint = nearest(key, [*fields, *known]) if len(problems) < HINTS else ""
             problems.append(f"{path}: unknown key{owner or _of_kind(cls, table)}, {hint}")
         else:
             before = len(problems)
@@ -132,10 +166,16 @@ def _build(
     return cls(**values)
 
 
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """The types of a dataclass's fields; a config is read again and again."""
+    return typing.get_type_hints(cls)
+
+
 def _of_kind(cls: type[Any], table: Mapping[str, Any]) -> str:
     """For messages about a section whose keys depend on what it names."""
     if issubclass(cls, EvolutionSettings):
-        return f" of es.algorithm = {table.get('algorithm', cls.algorithm)!r}"
+        return f" of es.algorithm = {shown(table.get('algorithm', cls.algorithm))}"
     return ""
 
 
@@ -219,11 +259,6 @@ def _text(name: Any) -> str:
     return name if isinstance(name, str) else repr(name)
 
 
-def shown(value: Any) -> str:
-    """A value as it stands in a message."""
-    return repr(value) if isinstance(value, str) else str(value)
-
-
 def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
     """Check a TOML value against a type hint and turn lists into tuples, ints into floats, tables into dataclasses."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -281,7 +316,7 @@ def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> No
         for i, item in enumerate(value):
             _refuse_what_no_hash_takes(item, f"{path}[{i}]", problems)
     elif not isinstance(value, str | int | float | None) or value != value:
-        problems.append(f"{path} = {value}: expected text, a number, true or false")
+        problems.append(f"{path} = {shown(value)}: expected text, a number, true or false")
 
 
 def _with_floats(value: Any) -> Any:
@@ -353,6 +388,10 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
         keys = [key.strip() for key in path.split(".")]
         if not equals or not all(keys):
             raise UsageError(f"--set {setting}: expected key=value, such as es.sigma=0.1")
+        if len(keys) > LONGEST_KEY:
+            raise UsageError(
+                f"--set {one_line(setting, LONGEST_VALUE)}: a key of {len(keys)} parts, expected at most {LONGEST_KEY}"
+            )
         target = result
         for key in keys[:-1]:
             target = target.setdefault(key, {})
@@ -392,7 +431,7 @@ def copied(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    table: dict[str, Any] = {}
+    with contextlib.suppress(UsageError):
+        table = parse_toml(f"value = {text}", "--set")
+    return table.get("value", text)

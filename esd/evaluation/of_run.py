@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from esd.config.settings import Config
-from esd.errors import UsageError
 from esd.evaluation import stored, test_episodes, test_evaluations
 from esd.evaluation.test_episodes import Subject
 from esd.evolution.state import RunState
 from esd.mpi.comm import Communicator, agreement
+from esd.run import recovery
 from esd.run.folder import RunFolder, Warn
 
 CHECKPOINTS = ("best", "last")
@@ -23,7 +23,7 @@ def load(folder: RunFolder, checkpoint: str, warn: Warn) -> tuple[Config, RunSta
     Args:
         folder: of the run.
         checkpoint: "best" (by the center's episodes), or "last".
-        warn: is called with a line about every damaged checkpoint.
+        warn: is called with a line about every damaged checkpoint; its state is rebuilt from the journal.
 
     Returns:
         The settings, the state, and which one it is: a run that looks for no best one has its last.
@@ -33,16 +33,9 @@ def load(folder: RunFolder, checkpoint: str, warn: Warn) -> tuple[Config, RunSta
     """
     folder.require_run()
     config = folder.config()
-    if checkpoint == "best" and not folder.best_file.exists():
-        if config.run.center_every:
-            raise UsageError(f"{folder.path}: has no best checkpoint (yet); take --checkpoint last")
-        checkpoint = "last"
-    if checkpoint == "best":
-        return config, folder.load_checkpoint(folder.best_file, config).state, checkpoint
-    path = next(iter(folder.checkpoint_files()), None)
-    if path is not None:
-        folder.load_checkpoint(path, config)
-    return config, folder.last_state(config, warn), checkpoint
+    if checkpoint == "best" and (config.run.center_every or folder.best_file.exists()):
+        return config, recovery.best_state(folder, config, warn), checkpoint
+    return config, folder.last_state(config, warn), "last"
 
 
 def evaluate_and_store(

@@ -18,7 +18,7 @@ from esd.mpi.comm import Alone, JobFailedError
 from esd.mpi.memory import available_memory
 from esd.problems.make import make_problem
 from esd.run.folder import RunFolder
-from esd.run.journal import decode
+from esd.run.journal import scan
 from esd.training import room
 from esd.training.perturbations import (
     changed_share,
@@ -72,7 +72,9 @@ def test_a_network_that_does_not_fit_is_refused(hidden: str, words: str, tmp_pat
 
 def test_parameters_of_an_objective_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     config = objective("sphere", x={"shape": [MUCH], "initial": 0.5})
-    assert "objective.parameters: h has 10,000,000,000 coordinates" in refusal(config, tmp_path / "r")
+    assert "objective.parameters: h has 10,000,000,000 coordinates" in refusal(
+        config, tmp_path / "r"
+    )
 
 
 def test_a_journal_that_does_not_fit_on_the_disk_is_refused_or_warned_of(
@@ -219,7 +221,7 @@ def begun_without_a_generation(folder: Path, *settings: str) -> Config:
     with prepared(Alone(), plan, StopRequest(), Quiet()):
         pass
     assert RunFolder(folder).is_run
-    assert not decode(RunFolder(folder).journal_file.read_bytes(), "").entries
+    assert not scan(RunFolder(folder).journal_file).positions
     return config
 
 
@@ -262,9 +264,7 @@ def test_a_run_that_has_begun_since_it_was_looked_at_is_not_replaced(tmp_path: P
 def test_a_child_that_failed_at_its_start_is_started_from_its_parent_again(tmp_path: Path) -> None:
     settings = (*SMALL, "env.max_steps=60")
     trained(small("cartpole"), tmp_path / "parent")
-    request = TrainRequest(
-        "cartpole", tmp_path / "child", settings, start_from=tmp_path / "parent"
-    )
+    request = TrainRequest("cartpole", tmp_path / "child", settings, start_from=tmp_path / "parent")
     plan = make_plan(request, lambda text: None)
     with prepared(Alone(), plan, StopRequest(), Quiet()):
         pass

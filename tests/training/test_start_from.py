@@ -63,16 +63,17 @@ def test_the_child_s_first_center_is_the_parent_s_last(tmp_path: Path) -> None:
     # and they are what makes the difference: without them the same h returns something else
     config = config_of(*more, "generations=0")
     from esd.evolution.observations import ObservationStatistics
+    from esd.evolution.records import Records
     from esd.evolution.state import RunState, make_strategy, start
     from esd.problems.make import make_problem
-    from esd.evolution.records import Records
 
     problem = make_problem(config)
     algorithm = make_strategy(config)
     evaluator = problem.evaluator(algorithm, 1, 0)
     records = Records(0, problem.center_episodes, problem.observation_size)
     forgetful = RunState(
-        start(algorithm, parent.h, 0).evolution, ObservationStatistics.empty(parent.observations.size)
+        start(algorithm, parent.h, 0).evolution,
+        ObservationStatistics.empty(parent.observations.size),
     )
     evaluator.fill(forgetful, iter(range(problem.center_episodes)), records)
     assert records.center_returns.mean() != centers(tmp_path / "parent")[-1]
@@ -81,9 +82,7 @@ def test_the_child_s_first_center_is_the_parent_s_last(tmp_path: Path) -> None:
 def test_the_child_is_rebuilt_and_resumed_without_its_parent(tmp_path: Path) -> None:
     trained(config_of(NORMALIZED), tmp_path / "parent")
     child_of(tmp_path / "parent", tmp_path / "whole", NORMALIZED, "es.sigma=0.05")
-    child_of(
-        tmp_path / "parent", tmp_path / "parts", NORMALIZED, "es.sigma=0.05", "generations=2"
-    )
+    child_of(tmp_path / "parent", tmp_path / "parts", NORMALIZED, "es.sigma=0.05", "generations=2")
     shutil.rmtree(tmp_path / "parent")
     whole = load(RunFolder(tmp_path / "whole"), "last", print)[1].sha256()
     assert from_journal(tmp_path / "whole").sha256() == whole
