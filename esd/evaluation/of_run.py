@@ -13,6 +13,7 @@ from esd.evaluation.test_episodes import Subject
 from esd.evolution.state import RunState
 from esd.mpi.comm import Communicator, agreement
 from esd.run.folder import RunFolder, Warn
+from esd.training.process_state import kept_process_state
 
 CHECKPOINTS = ("best", "last")
 
@@ -75,10 +76,11 @@ def evaluate_and_store(
     Raises:
         JobFailedError: on all ranks, if any failed.
     """
-    if subject.config.objective.named:
-        results = test_evaluations.evaluate(comm, subject, state, episodes, seed)
-    else:
-        results = test_episodes.evaluate(comm, subject, state, episodes, seed, rules)
+    with kept_process_state():
+        if subject.config.objective.named:
+            results = test_evaluations.evaluate(comm, subject, state, episodes, seed)
+        else:
+            results = test_episodes.evaluate(comm, subject, state, episodes, seed, rules)
     settings = json.dumps(subject.settings, sort_keys=True)
     played = results[0].returns.size  # one where nothing is random
     conditions = stored.Conditions(checkpoint, seed, played, rules, settings)

@@ -41,7 +41,9 @@ def change(run: Path, before: str, after: str) -> None:
     file.write_text(file.read_text().replace(before, after))
 
 
-NAMED = "config.toml: is not the config that this run was started with: es.optimizer = 'adam' was 'sgd'"
+NAMED = (
+    "config.toml: is not the config that this run was started with: es.optimizer = 'adam' was 'sgd'"
+)
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "config": lambda run: esd.Run(run).config,
@@ -106,7 +108,9 @@ def test_what_h_does_not_depend_on_may_be_changed_by_hand(whole: Path, tmp_path:
     assert esd.Run(run).config.run.checkpoint_every == 3
 
 
-@pytest.mark.parametrize("provenance", [None, "", "[]", "[{}]", "{}", '[{"settings_of_h": {}}]', "\xff"])
+@pytest.mark.parametrize(
+    "provenance", [None, "", "[]", "[{}]", "{}", '[{"settings_of_h": {}}]', "\xff"]
+)
 def test_without_the_settings_in_the_provenance_it_is_refused_all_the_same(
     provenance: str | None, changed: Path
 ) -> None:
@@ -114,7 +118,7 @@ def test_without_the_settings_in_the_provenance_it_is_refused_all_the_same(
     file.unlink()
     if provenance is not None:
         file.write_text(provenance, "latin-1")
-    with pytest.raises(UsageError, match="its hash in journal.bin is another one"):
+    with pytest.raises(UsageError, match=r"its hash in journal\.bin is another one"):
         esd.Run(changed).h()
 
 

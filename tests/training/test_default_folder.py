@@ -35,7 +35,10 @@ def folder(*settings: str, experiment: str = "cartpole") -> str:
         (("seed=7", "generations=3", "run.center_every=2"), "runs/cartpole-s7"),
         (("es.sigma=0.05",), "runs/cartpole-es.sigma=0.05-s0"),
         (("es.sigma=0.2",), "runs/cartpole-s0"),  # as in the experiment
-        (("seed=1", "population=64", "es.sigma=0.1"), "runs/cartpole-es.sigma=0.1-population=64-s1"),
+        (
+            ("seed=1", "population=64", "es.sigma=0.1"),
+            "runs/cartpole-es.sigma=0.1-population=64-s1",
+        ),
         (("population=64", "es.sigma=0.1"), "runs/cartpole-es.sigma=0.1-population=64-s0"),
         (("policy.hidden=[8, 4]",), "runs/cartpole-policy.hidden=8_4-s0"),
         (("es.optimizer=adam",), "runs/cartpole-es.optimizer=adam-s0"),

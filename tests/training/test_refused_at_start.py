@@ -61,18 +61,30 @@ def test_the_center_s_episodes_are_named_if_it_is_they_that_do_not_fit(tmp_path:
 @pytest.mark.parametrize(
     ("hidden", "words"),
     [
-        ("[30000, 30000]", "policy.hidden = [30000, 30000]: h has 4,500,900,000 coordinates"),
-        ("[1000000, 1000000]", "policy.hidden = [1000000, 1000000]: too large to be allocated"),
-        ("[10000000000000000000]", "too large to be allocated"),
+        ("[1000000, 1000000]", "policy.hidden = [1000000, 1000000]: a network of at least 1,000"),
+        ("[10000000000000000000]", "a network of at least 20,000,000,000,000,000,000 weights"),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused(hidden: str, words: str, tmp_path: Path) -> None:
     assert words in refusal(small("cartpole", f"policy.hidden={hidden}"), tmp_path / "run")
 
 
+def test_a_network_that_is_built_but_whose_states_do_not_fit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "available_memory", lambda: 10_000_000)
+    text = refusal(small("cartpole", "policy.hidden=[400, 400]"), tmp_path / "run")
+    # 5 coefficients of 4·400 + 400·400 + 400·2 synapses; 3 states of 4 bytes each, and 8 bytes of a rank
+    size = 5 * (4 * 400 + 400 * 400 + 400 * 2)
+    assert f"policy.hidden = [400, 400]: h has {size:,} coordinates, and states of it take" in text
+    assert f"take {size * 20 / 1e6:.1f} MB of memory, but 10.0 MB are available" in text
+
+
 def test_parameters_of_an_objective_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     config = objective("sphere", x={"shape": [MUCH], "initial": 0.5})
-    assert "objective.parameters: h has 10,000,000,000 coordinates" in refusal(config, tmp_path / "r")
+    assert "objective.parameters: h has 10,000,000,000 coordinates" in refusal(
+        config, tmp_path / "r"
+    )
 
 
 def test_a_journal_that_does_not_fit_on_the_disk_is_refused_or_warned_of(
@@ -262,9 +274,7 @@ def test_a_run_that_has_begun_since_it_was_looked_at_is_not_replaced(tmp_path: P
 def test_a_child_that_failed_at_its_start_is_started_from_its_parent_again(tmp_path: Path) -> None:
     settings = (*SMALL, "env.max_steps=60")
     trained(small("cartpole"), tmp_path / "parent")
-    request = TrainRequest(
-        "cartpole", tmp_path / "child", settings, start_from=tmp_path / "parent"
-    )
+    request = TrainRequest("cartpole", tmp_path / "child", settings, start_from=tmp_path / "parent")
     plan = make_plan(request, lambda text: None)
     with prepared(Alone(), plan, StopRequest(), Quiet()):
         pass
