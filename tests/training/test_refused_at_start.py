@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from esd.api.run import Run
 from esd.api.training import train
 from esd.commands.console import Quiet
 from esd.config.settings import Config
@@ -280,3 +281,9 @@ def test_a_child_that_failed_at_its_start_is_started_from_its_parent_again(tmp_p
         pass
     again = make_plan(request, lambda text: None)
     assert (again.erase, again.start_from) == (True, tmp_path / "parent")
+
+
+def test_more_test_episodes_than_memory_holds_are_refused(tmp_path: Path) -> None:
+    trained(objective("sphere"), tmp_path)
+    with pytest.raises(UsageError, match=r"episodes = 10,000,000,000: .* 1,000\.0 GB of memory"):
+        Run(tmp_path).evaluate(episodes=MUCH)
