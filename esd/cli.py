@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from esd import __version__
@@ -62,8 +64,14 @@ def main() -> None:
                 with silence():
                     app()
         except SystemExit as ending:
-            if isinstance(
-                ending.__context__, typer.Abort
-            ):  # Ctrl-C before or after a command's body
+            if _interrupted(ending.__context__):  # before or after a command's body
                 raise SystemExit(EXIT_INTERRUPTED) from None
             raise
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether typer ends because of Ctrl-C; older versions print a line themselves, and leave with 1."""
+    if isinstance(error, typer.Exit) and isinstance(error.__cause__, KeyboardInterrupt):
+        print("esd: interrupted", file=sys.stderr)
+        return True
+    return isinstance(error, typer.Abort)
