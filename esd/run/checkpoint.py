@@ -71,9 +71,13 @@ def load(path: Path) -> Checkpoint:
     try:
         state = RunState.of_arrays(int(metadata["generation"]), arrays)
         intact = state.sha256() == metadata["state_sha256"]
+        kept = state.arrays()
+        for name, array in arrays.items():  # one that was converted has other bits
+            if name in kept and array.dtype != kept[name].dtype:
+                raise ValueError(f"{name} is {array.dtype}, expected {kept[name].dtype}: it")
         best = metadata.get("center_return")
         loaded = Checkpoint(metadata["identity"], state, None if best is None else float(best))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, IndexError) as error:
         raise UsageError(f"{path}: damaged, {error} is missing or wrong") from error
     if not intact:
         raise UsageError(f"{path}: damaged, its contents don't match their checksum")
