@@ -1,4 +1,4 @@
-"""Law 6 on any number of ranks: whatever a run's folder has lost, it goes on to the same h, or all ranks say why not."""
+"""Law 6 on any number of ranks: whatever its folder has lost, a run goes on to the same h, or all ranks say why not."""
 
 from __future__ import annotations
 
@@ -180,3 +180,21 @@ def test_a_journal_that_cannot_be_read_on_rank_0_ends_all_ranks(
     monkeypatch.undo()
     if world.rank == 0:
         assert journal.scan(folder / "run" / "journal.bin").next_generation == 5
+
+
+@pytest.mark.mpi
+def test_a_checkpoint_written_after_a_resume_is_the_state_itself(
+    world: Communicator, folder: Path
+) -> None:
+    """Every process reads a checkpoint's arrays in another order; the ranks of a node share memory by their names."""
+    begun(world, folder)
+    for generations in range(6, 10):
+        encoded = b""
+        if world.rank == 0:
+            settings = [f"generations={generations}"]
+            encoded = make_plan(TrainRequest(run=folder / "run", settings=settings), print).encode()
+        plan = Plan.decode(world.broadcast(encoded, "planning"))
+        ending = train(world, plan, StopRequest(), Quiet())
+        wanted = from_journal(folder / "run").sha256()
+        assert ending.state.sha256() == wanted
+        world.broadcast(b"", "taking turns")
