@@ -40,7 +40,7 @@ gym.register("EsdTestWide-v0", Wide)
 
 def test_resuming_a_large_journal_takes_the_memory_of_a_generation(tmp_path: Path) -> None:
     table = {
-        "env": {"id": "EsdTestWide-v0", "normalize_observations": True, "episodes_per_member": 1},
+        "env": {"id": "EsdTestWide-v0", "normalize_observations": True, "max_steps": 9},
         "policy": {"kind": "static", "hidden": []},
     }
     settings = ["population=60", "generations=22", "run.checkpoint_every=20", "run.center_every=0"]
