@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from esd.config.settings import Config
+from esd.errors import UsageError
 from esd.evaluation import stored, test_episodes, test_evaluations
 from esd.evaluation.test_episodes import Subject
 from esd.evolution.state import RunState

@@ -85,7 +85,10 @@ class RunState:
         """
 
         def named(prefix: str) -> Arrays:
-            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            # sorted: a file's arrays may come in any order, and nothing may depend on it
+            return {
+                k.removeprefix(prefix): arrays[k] for k in sorted(arrays) if k.startswith(prefix)
+            }
 
         evolution = EvolutionState(
             generation,

@@ -569,9 +569,7 @@ def _is_there(path: Path) -> bool:
 def replay(config: Config, state: RunState, contents: JournalContents, generation: int) -> RunState:
     """Advance a state by the journal's records up to a generation."""
     strategy = make_strategy(config)
-    for number, records in contents.entries(state.generation):
-        if number >= generation:
-            break
+    for _, records in contents.entries(state.generation, generation):
         state = advance(strategy, state, records)
     return state
 
