@@ -70,3 +70,8 @@ def nearest(word: str, known: list[str]) -> str:
 
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def shortened(text: str, longest: int = 100) -> str:
+    """A text for a message, cut to so many characters."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -152,7 +152,9 @@ class VariantEnvironment:
         self.limit = step_limit(self._environment, config)
         self.observe = ObservationFlattener(self._environment.observation_space, config.id)
         self.decode = ActionDecoder(self._environment.action_space, config.id)
-        self.interface = Interface(self.observe.size, self.decode.size, self.decode.bounded)
+        self.interface = Interface(
+            self.observe.size, self.decode.size, self.decode.bounded, self.decode.described
+        )
         results = self._environment.metadata.get("results")
         self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
         self.compiled: CompiledEpisodes | None = None

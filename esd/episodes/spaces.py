@@ -113,6 +113,15 @@ class ActionDecoder:
         self.tables = segments, first, low, high
         self.squashed = False
 
+    @property
+    def described(self) -> str:
+        """The space in a word, for messages: "Discrete(2)", "Box(6,)"."""
+        kind = type(self._space).__name__
+        if isinstance(self._space, spaces.Box):
+            return f"{kind}{self._space.shape}"
+        sizes = self.tables[0].tolist()
+        return f"{kind}({sizes[0] if len(sizes) == 1 else sizes})"[:60]
+
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""
         self.squashed = squashed

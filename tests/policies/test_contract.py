@@ -9,6 +9,7 @@ from esd.config import kinds
 from esd.config.policies import PolicyConfig
 from esd.config.tables import parse
 from esd.policies.base import Interface, LoadsPieces, Policy
+from esd.policies.guard import unguarded
 from esd.policies.hebbian import RULE_COEFFICIENTS
 from esd.policies.registry import make_policy
 from tests.helpers.configs import REMEMBERING
@@ -129,7 +130,7 @@ def test_the_array_given_to_load_may_change_after_the_next_load(policy: Policy) 
 
 def test_the_users_class_is_really_the_users() -> None:
     settings = parse({"policy": {"kind": "tests.helpers.user_code:CountingPolicy"}}, "test").policy
-    assert isinstance(make_policy(settings, Interface(4, 3, False)), CountingPolicy)
+    assert isinstance(unguarded(make_policy(settings, Interface(4, 3, False))), CountingPolicy)
 
 
 RULES_AND_ORDERS = [
