@@ -73,5 +73,8 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 def shortened(text: str, longest: int = 100) -> str:
-    """A text for a message, cut to so many characters."""
+    """A text for a message: one line, cut to so many characters."""
+    text = text[: longest + 1]
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from esd.config.tables import (
+    check_depth,
     copied,
     drop_settings_of_other_algorithms,
     drop_settings_of_other_kinds,
 )
-from esd.errors import UsageError, nearest
+from esd.errors import UsageError, nearest, shortened
 
 
 def experiment_names() -> list[str]:
@@ -69,9 +70,13 @@ def _read_toml(experiment: str) -> dict[str, Any]:
         hint = nearest(experiment, experiment_names())
         raise UsageError(f"experiment {experiment!r}: no such experiment or TOML file, {hint}")
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{experiment}: not valid TOML, {error}") from None
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise UsageError(f"{experiment}: not valid TOML, nested too deeply") from None
+    except ValueError as error:  # also of numbers with thousands of digits
+        raise UsageError(f"{experiment}: not valid TOML, {shortened(str(error), 300)}") from None
+    check_depth(table, experiment)
+    return table
 
 
 def _merged(base: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,20 @@ import contextlib
 import dataclasses
 import functools
 import math
-import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from esd.config.assignments import (
+    DEEPEST,
+    BareText,
+    as_list,
+    is_deeper_than,
+    parse_assignment,
+    plain,
+    spelling,
+)
 from esd.config.kinds import ALGORITHMS, OPTIMIZERS
 from esd.config.policies import DEFAULT_KIND, ModuleSettings, PolicyConfig, settings_of_kind
 from esd.config.settings import (
@@ -24,7 +32,10 @@ from esd.config.settings import (
     VariantsConfig,
     Wrapper,
 )
-from esd.errors import UsageError, nearest
+from esd.errors import UsageError, nearest, shortened
+
+LARGEST_INTEGER = 2**1000  # which a float can hold
+KINDS_COME_FIRST = (["policy", "kind"], ["es", "algorithm"])
 
 
 def parse(table: Mapping[str, Any], source: str) -> Config:
@@ -37,6 +48,8 @@ def parse(table: Mapping[str, Any], source: str) -> Config:
     Raises:
         UsageError: naming every unknown key, wrong type and value out of range at once.
     """
+    source = shortened(source, 200)
+    check_depth(table, source)
     problems: list[str] = []
     config: Config = _build(Config, table, "", problems)
     if config.objective.named:
@@ -44,8 +57,28 @@ def parse(table: Mapping[str, Any], source: str) -> Config:
     if not problems:
         problems = _cross_checks(config)
     if problems:
-        raise UsageError(f"{source}: " + "; ".join(problems))
+        raise UsageError(f"{source}: {_in_short(problems)}")
     return config
+
+
+def check_depth(table: Any, source: str) -> None:
+    """Refuse what is nested so deeply that nobody means it.
+
+    Raises:
+        UsageError: naming the source.
+    """
+    if is_deeper_than(table, DEEPEST):
+        raise UsageError(f"{source}: tables and lists are nested more than {DEEPEST} levels deep")
+
+
+def _in_short(problems: Sequence[str]) -> str:
+    """As many problems as one message has room for."""
+    texts = [shortened(problem, 400) for problem in problems]
+    kept = 1
+    while kept < len(texts) and sum(map(len, texts[: kept + 1])) < 700:
+        kept += 1
+    more = len(texts) - kept
+    return "; ".join(texts[:kept]) + (f"; and {more} more problems" if more else "")
 
 
 def _of_episodes(table: Mapping[str, Any]) -> Iterator[str]:
@@ -92,7 +125,7 @@ def parse_settings(
             "dataclass whose fields have defaults and are int, float, bool, str, tuple[…, ...] or dict"
         ) from error
     if problems:
-        raise UsageError("; ".join(problems))
+        raise UsageError(_in_short(problems))
     return settings
 
 
@@ -118,8 +151,9 @@ def _build(
     for key, value in table.items():
         path = f"{prefix}{key}"
         if key not in fields:
-            hint = nearest(key, [*fields, *known])
-            problems.append(f"{path}: unknown key{owner or _of_kind(cls, table)}, {hint}")
+            hint = nearest(key[:200], [*fields, *known])
+            named = shortened(path, 200)
+            problems.append(f"{named}: unknown key{owner or _of_kind(cls, table)}, {hint}")
         else:
             before = len(problems)
             converted = _convert(value, hints[key], path, problems)
@@ -149,11 +183,11 @@ def _build_policy(table: Mapping[str, Any], prefix: str, problems: list[str]) ->
     rest = {key: value for key, value in table.items() if key != "kind"}
     if cls is not ModuleSettings:
         settings = _build(cls, rest, prefix, problems, f" of policy.kind = {kind!r}")
-        return PolicyConfig(kind, settings)
+        return PolicyConfig(str(kind), settings)
     kwargs = {"kwargs": rest.pop("kwargs")} if "kwargs" in rest else {}
     _refuse_what_no_hash_takes(rest, prefix.removesuffix("."), problems)
     settings = _build(ModuleSettings, kwargs, prefix, problems)
-    return PolicyConfig(kind, dataclasses.replace(settings, own=rest))
+    return PolicyConfig(str(kind), dataclasses.replace(settings, own=plain(rest)))
 
 
 def _algorithm_settings(
@@ -221,7 +255,10 @@ def _text(name: Any) -> str:
 
 def shown(value: Any) -> str:
     """A value as it stands in a message."""
-    return repr(value) if isinstance(value, str) else str(value)
+    try:
+        return shortened(repr(value) if isinstance(value, str) else str(value), 200)
+    except ValueError:  # Python writes no integers of more than 4,300 digits
+        return f"a {type(value).__name__} too long to be shown"
 
 
 def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
@@ -236,7 +273,10 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
                 _convert(item, arguments[0], f"{path}[{i}]", problems)
                 for i, item in enumerate(value)
             )
-        problems.append(f"{path} = {shown(value)}: expected a list")
+        advice = ""
+        if isinstance(value, BareText | int | float | str):
+            advice = f", such as {as_list(value, arguments[0] in (int, float))}"
+        problems.append(f"{path} = {shown(value)}: expected a list{advice}")
         return None
     if hint is Wrapper and isinstance(value, str):
         value = {"id": value}
@@ -257,23 +297,32 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
                 for key, item in value.items()
             }
         _refuse_what_no_hash_takes(value, path, problems)
-        return dict(value)
+        return plain(dict(value))
     if hint is Any:
         _refuse_what_no_hash_takes(value, path, problems)
-        return _with_floats(value)
+        return _with_floats(plain(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < LARGEST_INTEGER else math.inf
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         names = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
-        problems.append(f"{path} = {shown(value)}: expected {names[hint]}")
+        advice = spelling(value) if isinstance(value, BareText) else ""
+        problems.append(
+            f"{path} = {shown(value)}: expected {names[hint]}{advice and f'; {shortened(advice, 200)}'}"
+        )
         return None
     if hint is float and not math.isfinite(value):
         problems.append(f"{path} = {value}: expected a finite number")
-    return value
+    if hint is int and abs(value) >= (2**64 if path == "seed" else 2**63):
+        problems.append(f"{path} = {shown(value)}: expected an integer of at most 2⁶³ − 1")
+    return plain(value)
 
 
 def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> None:
-    """Keyword arguments are the user's, but part of ``identity``: JSON knows no dates, and a NaN is not itself."""
+    """Keyword arguments are the user's, but part of ``identity``: JSON knows no dates, and a NaN is not itself.
+
+    A word of ``--set`` that looks like another language's for something else is refused, too: nobody could see that it
+    has become text.
+    """
     if isinstance(value, Mapping):
         for key, item in value.items():
             _refuse_what_no_hash_takes(item, f"{path}.{key}", problems)
@@ -281,7 +330,11 @@ def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> No
         for i, item in enumerate(value):
             _refuse_what_no_hash_takes(item, f"{path}[{i}]", problems)
     elif not isinstance(value, str | int | float | None) or value != value:
-        problems.append(f"{path} = {value}: expected text, a number, true or false")
+        problems.append(f"{path} = {shown(value)}: expected text, a number, true or false")
+    elif isinstance(value, BareText) and (advice := spelling(value)):
+        problems.append(f"{path} = {shortened(value, 60)}: {shortened(advice, 300)}")
+    elif isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+        problems.append(f"{path} = {shown(value)}: expected a number of at most 300 digits")
 
 
 def _with_floats(value: Any) -> Any:
@@ -289,7 +342,7 @@ def _with_floats(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_with_floats(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool):
-        return float(value) if abs(value) < 2**1000 else math.inf
+        return float(value) if abs(value) < LARGEST_INTEGER else math.inf
     return value
 
 
@@ -342,23 +395,31 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Return a copy of ``table`` with ``key=value`` strings set; a value is TOML, or else a bare string.
+    """Return a copy of ``table`` with ``key=value`` strings set; a value is TOML, or else a bare text.
+
+    What other settings there are depends on ``policy.kind`` and ``es.algorithm``, so these come first, in whatever
+    place they stand. Of several values of one key the last one counts.
 
     Raises:
-        UsageError: if a setting has no «=» or goes through something that isn't a table.
+        UsageError: if a setting is no ``key=value``, goes through something that isn't a table, or replaces a table
+            of which an earlier setting has changed a part.
     """
+    check_depth(table, "the settings")
     result = copied(table)
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        keys = [key.strip() for key in path.split(".")]
-        if not equals or not all(keys):
-            raise UsageError(f"--set {setting}: expected key=value, such as es.sigma=0.1")
+    parsed = [(setting, *parse_assignment(setting)) for setting in settings]
+    parsed.sort(key=lambda item: item[1] not in KINDS_COME_FIRST)
+    for position, (setting, keys, value) in enumerate(parsed):
+        shown_setting = f"--set {shortened(setting, 200)}"
         target = result
         for key in keys[:-1]:
             target = target.setdefault(key, {})
             if not isinstance(target, dict):
-                raise UsageError(f"--set {setting}: {key} is not a table")
-        value = _parsed(text.strip())
+                raise UsageError(f"{shown_setting}: {shortened(key)} is not a table")
+        for other, inner, _ in parsed[:position]:
+            if len(inner) > len(keys) and inner[: len(keys)] == keys:
+                raise UsageError(
+                    f"{shown_setting}: would undo --set {shortened(other, 200)}, which stands before it; leave one out"
+                )
         if keys == ["policy", "kind"]:
             drop_settings_of_other_kinds(target, value)
         elif keys == ["es", "algorithm"]:
@@ -389,10 +450,3 @@ def copied(table: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: copied(value) if isinstance(value, Mapping) else value for key, value in table.items()
     }
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
