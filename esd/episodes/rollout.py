@@ -15,6 +15,7 @@ import numpy.typing as npt
 from esd.config.settings import Config
 from esd.episodes.compiled_episodes import HasNetwork, is_its_network
 from esd.episodes.environments import Environments, Outcome
+from esd.episodes.pictures import check_pictures
 from esd.episodes.seeds import EpisodeSeeds
 from esd.evolution.global_generators import seed_global_generators
 from esd.evolution.noise import Purpose
@@ -45,6 +46,7 @@ class Rollout:
         """
         self.config = config
         self.environments = Environments(config.env)
+        check_pictures(config, self.environments.observation_spaces())
         self.interface = self.environments.interface
         self.policy = make_policy(config.policy, self.interface, config.format)
         self.environments.outputs_are_squashed(self.policy.squashed)

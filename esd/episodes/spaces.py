@@ -27,7 +27,12 @@ def _is_made_of_numbers(space: spaces.Space[Any]) -> bool:
 
 
 class ObservationFlattener:
-    """Writes observations into one float32 buffer: Box as it is, everything else by Gymnasium's own ``flatten``."""
+    """Writes observations into one float32 buffer: Box as it is, everything else by Gymnasium's own ``flatten``.
+
+    Attributes:
+        space: the observations' space.
+        size: numbers in an observation.
+    """
 
     def __init__(self, space: spaces.Space[Any], name: str) -> None:
         """Prepare for one observation space.
@@ -35,7 +40,7 @@ class ObservationFlattener:
         Raises:
             UsageError: naming a space that has no fixed flat size (Sequence, Graph) or isn't numbers (Text, OneOf).
         """
-        self._space = space
+        self.space = space
         try:
             flat_space = spaces.flatten_space(space)
             self.size = int(spaces.flatdim(space))
@@ -57,7 +62,7 @@ class ObservationFlattener:
         elif self._is_box:
             self.buffer[:] = np.ravel(observation)
         else:
-            self.buffer[:] = cast(Float32s, spaces.flatten(self._space, observation))
+            self.buffer[:] = cast(Float32s, spaces.flatten(self.space, observation))
         return self.buffer
 
 
