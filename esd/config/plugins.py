@@ -145,7 +145,8 @@ def import_name(reference: str, what: str) -> Any:
 def _split(reference: str, shown: str) -> tuple[str, str]:
     """The module and the name in ``module:Name``."""
     module, colon, name = reference.partition(":")
-    if colon and all(part.isidentifier() for part in (*module.split("."), name)):
+    is_name = all(part.isidentifier() for part in (*module.split("."), name))
+    if colon and is_name and not module.endswith(".py"):
         return module, name
     hint = ""
     if "/" in module or module.endswith(".py"):
