@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import os
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from esd.config.kinds import POLICIES
@@ -16,6 +20,16 @@ from esd.errors import UsageError, shortened
 from esd.policies.base import Interface, Policy
 from esd.policies.guard import GuardedPolicy
 from esd.policies.kind import NoSettings, PolicyKind, declared_settings
+
+BYTES_PER_COORDINATE = 8  # h_0 and h; an optimizer's vectors and the network's own come on top
+
+
+def memory_bytes() -> int:
+    """The memory of this machine, or of the container that esd is in."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # "max"
+        there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return there
 
 
 def make_policy(config: PolicyConfig, interface: Interface, version: int = FORMAT) -> Policy:
@@ -33,15 +47,26 @@ def make_policy(config: PolicyConfig, interface: Interface, version: int = FORMA
     kind, settings, kwargs = find_kind(config, version)
     if config.kind not in POLICIES.built_in:
         return _guarded(config.kind, kind, settings, kwargs, interface, version)
+    hidden = getattr(settings, "hidden", None)
+    than = "" if hidden is None else f" than policy.hidden = {shortened(str(list(hidden)))}"
     try:
-        return kind.build(interface, settings, **kwargs)
-    except MemoryError as error:
-        hidden = getattr(settings, "hidden", None)
-        than = "" if hidden is None else f" than policy.hidden = {shortened(str(list(hidden)))}"
+        policy = kind.build(interface, settings, **kwargs)
+    except (MemoryError, OverflowError, ValueError) as error:
+        if not isinstance(error, MemoryError) and not re.search(
+            "too (big|large)|dimension", str(error)
+        ):
+            raise
         raise UsageError(
             f"policy.kind = {config.kind!r}: does not fit into memory ({shortened(str(error), 200)}); use smaller "
             f"layers{than}"
         ) from error
+    needed, there = BYTES_PER_COORDINATE * policy.layout.size, memory_bytes()
+    if needed > there:  # before it is touched: the system would kill the process instead
+        raise UsageError(
+            f"policy.kind = {config.kind!r}: has {policy.layout.size:,} parameters, which need {needed / 1e6:,.0f} MB "
+            f"at least, but there are {there / 1e6:,.0f} MB of memory; use smaller layers{than}"
+        )
+    return policy
 
 
 def _guarded(
