@@ -53,8 +53,9 @@ class Policy:
         environment.close()
         self._observe = ObservationFlattener(self.observation_space, one.id)
         self._decode = ActionDecoder(self.action_space, one.id)
-        interface = Interface(self._observe.size, self._decode.size, self._decode.bounded)
-        self._policy = make_policy(config.policy, interface)
+        decode = self._decode
+        interface = Interface(self._observe.size, decode.size, decode.bounded, decode.described)
+        self._policy = make_policy(config.policy, interface, config.format)
         if self._policy.layout.size != state.h.size:
             raise UsageError(
                 f"env.id = {one.id!r}: its policy has {self._policy.layout.size} parameters, but the run evolved "
