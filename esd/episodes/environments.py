@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,6 +174,11 @@ class VariantEnvironment:
             self._environment = make_environment(self._config)
         return self._environment
 
+    @property
+    def environment(self) -> Environment:
+        """The environment as it was made last, with its wrappers."""
+        return self._environment
+
     def close(self) -> None:
         """Close the environment."""
         self._environment.close()
@@ -189,6 +194,7 @@ class Environments:
         interface: the sizes, and whether actions are bounded; the same on all variants.
         variants: their names.
         info: what the environment said with the last step of the last episode.
+        watch: puts something around the environment of every episode that is played step by step; None: nothing.
     """
 
     def __init__(self, config: EnvironmentConfig) -> None:
@@ -210,6 +216,7 @@ class Environments:
         self._scale: tuple[Float64s, Float64s] | None = None
         self._sums = np.zeros((2, self.interface.observation_size))
         self.info: dict[str, Any] = {}
+        self.watch: Callable[[Environment], Environment] | None = None
 
     def step_limit(self, variant: int) -> int:
         """Steps after which an episode on a variant ends at the latest."""
@@ -221,6 +228,16 @@ class Environments:
         They are what its ``metadata["results"]`` lists, such as {"distance": "m"}; their values are in ``info``.
         """
         return self._all[variant].units
+
+    def made(self) -> Iterator[Environment]:
+        """Each variant's environment, with its wrappers."""
+        for one in self._all:
+            yield one.environment
+
+    def left_behind(self, variant: int) -> bytes:
+        """The last observation, action and reward of a variant's last compiled episode."""
+        compiled = self._all[variant].compiled
+        return b"" if compiled is None else compiled.left_behind()
 
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""
@@ -309,6 +326,8 @@ class Environments:
     ) -> Generator[Float32s, Float32s, tuple[float, int]]:
         """Play one episode; returns its return (NaN if an action was not finite) and its steps."""
         environment = one.begin()
+        if self.watch is not None:
+            environment = self.watch(environment)
         step, observe, decode = environment.step, one.observe, one.decode
         limit = min(one.limit, limit or one.limit)
         observation, _ = environment.reset(seed=seeds.environment)

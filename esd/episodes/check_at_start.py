@@ -1,0 +1,77 @@
+"""What every training makes sure of before its first generation: that its episodes are pure (law 1)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.kinds import POLICIES
+from esd.episodes import culprit, purity, stateful_wrappers
+from esd.episodes.purity import Difference, Plan, Player
+from esd.episodes.rollout import Rollout
+from esd.errors import RunError
+from esd.evolution.algorithm import Algorithm
+from esd.evolution.state import RunState
+
+
+def check_purity(
+    rollout: Rollout, algorithm: Algorithm, state: RunState, plan: Plan = purity.AT_START
+) -> None:
+    """Play episodes again behind different histories, and make sure that they are the same.
+
+    Args:
+        rollout: environment and policy.
+        algorithm: makes the members that are played.
+        state: at the start of the run, whose h is ``policy.initial_parameters`` of the run's seed.
+        plan: how much to play.
+
+    Raises:
+        UsageError: if a wrapper is known to keep statistics of the episodes before.
+        RunError: if an episode or h_0 depends on anything but its seeds; it names the culprit.
+    """
+    for environment in rollout.environments.made():
+        stateful_wrappers.refuse_in(environment, rollout.config.env.id)
+
+    def make_player(other: Rollout, everywhere: bool) -> Player:
+        return Player(other, algorithm, state, everywhere)
+
+    # what is built in is compared by its tests, and a second object of it may be large
+    own_policy = rollout.config.policy.kind not in POLICIES.built_in
+    if own_policy:
+        _check_initial_parameters(rollout, state.h)
+    found = next(_found(rollout, Player(rollout, algorithm, state), own_policy, plan), None)
+    if found is not None:
+        raise RunError(culprit.explain(rollout, make_player, found, plan))
+
+
+def _found(rollout: Rollout, player: Player, own_policy: bool, plan: Plan) -> Iterator[Difference]:
+    """What differs, in these objects and in new ones."""
+    yield from purity.differences(player, plan)
+    if own_policy:
+        yield from purity.new_object_differs(
+            player, player.of(rollout.with_new_policy()), plan.steps
+        )
+    if rollout.config.env.rebuild == "never":
+        return
+    try:
+        new = rollout.with_new_environments()
+    except Exception:  # an environment that can't be there twice, such as a simulator on a port
+        return
+    with contextlib.closing(new):
+        yield from purity.new_object_differs(player, player.of(new), plan.steps)
+
+
+def _check_initial_parameters(rollout: Rollout, h0: npt.NDArray[np.float32]) -> None:
+    """Make sure that h_0 depends on the seed alone."""
+    seed = rollout.config.seed
+    for policy in (rollout.policy, rollout.with_new_policy().policy):
+        again = np.asarray(policy.initial_parameters(seed), np.float32)
+        if again.tobytes() != h0.tobytes():
+            raise RunError(
+                f"policy.kind = {rollout.config.policy.kind!r}: initial_parameters({seed}) gave two different vectors, "
+                "so no run could be repeated. Draw from np.random.default_rng(seed), with the seed that it is given. "
+                f"{culprit.ACCEPT}"
+            )
