@@ -14,7 +14,10 @@ from esd.episodes.purity import Difference, Plan, Player
 from esd.episodes.rollout import Rollout
 from esd.errors import RunError
 from esd.evolution.algorithm import Algorithm
+from esd.evolution.global_generators import seed_global_generators
 from esd.evolution.state import RunState
+
+ELSEWHERE = 1  # global generators stand elsewhere when objects are made on another rank
 
 
 def check_purity(
@@ -51,22 +54,30 @@ def _found(rollout: Rollout, player: Player, own_policy: bool, plan: Plan) -> It
     """What differs, in these objects and in new ones."""
     yield from purity.differences(player, plan)
     if own_policy:
-        yield from purity.new_object_differs(
-            player, player.of(rollout.with_new_policy()), plan.steps
-        )
-    if rollout.config.env.rebuild == "never":
-        return
+        seed_global_generators(ELSEWHERE)
+        new_policy = player.of(rollout.with_new_policy())
+        yield from purity.new_object_differs(player, new_policy, plan.steps)
+    if rollout.config.env.rebuild != "never":
+        yield from _in_new_environments(rollout, player, plan)
+
+
+def _in_new_environments(rollout: Rollout, player: Player, plan: Plan) -> list[Difference]:
+    """What differs in new environments.
+
+    None if they raise: an environment may not bear a second one, such as a simulator that listens on a port.
+    """
+    seed_global_generators(ELSEWHERE)
     try:
-        new = rollout.with_new_environments()
-    except Exception:  # an environment that can't be there twice, such as a simulator on a port
-        return
-    with contextlib.closing(new):
-        yield from purity.new_object_differs(player, player.of(new), plan.steps)
+        with contextlib.closing(rollout.with_new_environments()) as new:
+            return list(purity.new_object_differs(player, player.of(new), plan.steps))
+    except Exception:
+        return []
 
 
 def _check_initial_parameters(rollout: Rollout, h0: npt.NDArray[np.float32]) -> None:
     """Make sure that h_0 depends on the seed alone."""
     seed = rollout.config.seed
+    seed_global_generators(ELSEWHERE)
     for policy in (rollout.policy, rollout.with_new_policy().policy):
         again = np.asarray(policy.initial_parameters(seed), np.float32)
         if again.tobytes() != h0.tobytes():

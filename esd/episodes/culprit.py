@@ -9,7 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gymnasium
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from esd.episodes.environments import VariantEnvironment
 from esd.episodes.purity import (
@@ -55,10 +59,10 @@ def explain_shortly(
     """``explain`` without how to go on all the same."""
     if found.event.who == POLICY:
         return _of_policy(rollout, make_player, found)
-    closer = _between_wrappers(rollout, make_player, plan) or found
-    if closer.event.who == POLICY:
+    closer = _between_wrappers(rollout, make_player, plan)
+    if closer is not None and closer.event.who == POLICY:
         return _of_policy(rollout, make_player, closer)
-    return _of_environment(rollout, make_player, closer, plan)
+    return _of_environment(rollout, make_player, found, closer, plan)
 
 
 def _between_wrappers(rollout: Rollout, make_player: MakePlayer, plan: Plan) -> Difference | None:
@@ -72,15 +76,23 @@ def _between_wrappers(rollout: Rollout, make_player: MakePlayer, plan: Plan) -> 
 
 def _what(found: Difference) -> str:
     event = found.event
-    where = "after reset" if event.step == 0 else f"in step {event.step}"
+    step = event.step + (event.what == "output")  # it comes before the step that is made of it
+    where = f"in step {step}" if step else "after reset"
     return f"the same episode, {found.history}, had another {event.what} {where}"
 
 
 def _of_environment(
-    rollout: Rollout, make_player: MakePlayer, found: Difference, plan: Plan
+    rollout: Rollout,
+    make_player: MakePlayer,
+    found: Difference,
+    closer: Difference | None,
+    plan: Plan,
 ) -> str:
-    """What is said of an environment or a wrapper."""
-    config, who = rollout.config.env, found.event.who
+    """What is said of an environment or a wrapper; ``closer`` is what was seen between the wrappers."""
+    config = rollout.config.env
+    known = closer is not None or list(_own_wrappers(rollout, found.variant)) == []
+    found = closer or found
+    who = found.event.who
     variant = config.trained[found.variant]
     id = variant.id or config.id
     where = f"env.id = {id!r}" + (f", variant {variant.name!r}" if variant.name else "")
@@ -88,11 +100,13 @@ def _of_environment(
     made = list(rollout.environments.made())[found.variant]
     name = type(made.unwrapped).__name__
     culprit = f"the environment itself ({name})" if is_environment else f"the wrapper {who}"
+    if not known:
+        culprit = f"the environment ({name}) or one of its wrappers"
     text = f"{where}: {culprit} is not a pure function of seed and actions: {_what(found)}, after the same actions"
     if instead := instead_of(who):
         return f"{text}. {instead[0].upper()}{instead[1:]}"
     milliseconds = _rebuilding_helps(rollout, make_player, plan)
-    mend = f"let its reset() set everything that its {'step()' if is_environment else 'step() and reset()'} changes"
+    mend = "let its reset() set everything that its step() changes"
     if milliseconds is not None:
         return (
             f'{text}. Set env.rebuild = "always": with it the same episodes are equal, at {milliseconds:.3g} ms per '
@@ -104,6 +118,15 @@ def _of_environment(
             "which reset(seed=seed) seeds, and keep state in the object"
         )
     return f"{text}. {mend[0].upper()}{mend[1:]}"
+
+
+def _own_wrappers(rollout: Rollout, variant: int) -> Iterator[str]:
+    """The wrappers around a variant's environment but for those that Gymnasium puts around all."""
+    env: Any = list(rollout.environments.made())[variant]
+    while isinstance(env, gymnasium.Wrapper):
+        if type(env) not in (TimeLimit, OrderEnforcing):
+            yield type(env).__name__
+        env = env.env
 
 
 def _rebuilding_helps(rollout: Rollout, make_player: MakePlayer, plan: Plan) -> float | None:
@@ -175,8 +198,13 @@ def _advice(rollout: Rollout, make_player: MakePlayer, found: Difference) -> str
         return "Its memory outlives the episode: let reset clear everything that acting changes"
     one.load(OTHER_MEMBER)
     one.play(variant, 1, steps)
-    one.load(MEMBER)
-    if _is_policys(difference_between(first, one.play(variant, 0, steps))):
+    another = make_player(rollout.with_new_policy(), False)
+    another.load(OTHER_MEMBER)
+    for player in (one, another):
+        player.load(MEMBER)
+    if any(
+        _is_policys(difference_between(first, p.play(variant, 0, steps))) for p in (one, another)
+    ):
         return (
             "It depends on the member that was loaded before: let load(parameters) overwrite everything that it sets "
             "and everything that is computed from it"

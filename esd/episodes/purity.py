@@ -54,7 +54,8 @@ class Plan:
         steps: of the episodes that are played again, at most.
         long: of one episode that may come to its end.
         again: as much of it as is played again.
-        others: episodes in between, of few steps.
+        others: how often an episode of a few steps is played again, one time after the other: what leaks into every
+            tenth episode shows in one of ten.
         few: how many steps these have.
         total: of all long episodes together, over the variants.
     """
@@ -62,7 +63,7 @@ class Plan:
     steps: int = 32
     long: int = 1024
     again: int = 256
-    others: int = 8
+    others: int = 16
     few: int = 4
     total: int = 4096
 
@@ -174,18 +175,18 @@ def _is_tuple(value: Any, size: int) -> bool:
 
 def probed(env: gymnasium.Env[Any, Any], log: Log, everywhere: bool) -> Probe:
     """An environment that is looked at from outside or, for good, between all of its wrappers."""
-    outermost = _name_of(env)
     if not everywhere:
         return Probe(env, log, CALLER, ENVIRONMENT)
-    while isinstance(env, gymnasium.Wrapper):
-        inner: Any = env.env
+    one: Any = env
+    while isinstance(one, gymnasium.Wrapper):
+        inner: Any = one.env
         if isinstance(inner, Probe):  # of an episode before
             inner._log = log
-            env = inner.env
-            continue
-        env.env = Probe(inner, log, _name_of(env), _name_of(inner))
-        env = inner
-    return Probe(env, log, CALLER, outermost)
+            inner = inner.env
+        else:
+            one.env = Probe(inner, log, _name_of(one), _name_of(inner))
+        one = inner
+    return Probe(env, log, CALLER, _name_of(env))
 
 
 def _name_of(env: gymnasium.Env[Any, Any]) -> str:
@@ -273,9 +274,8 @@ def differences(player: Player, plan: Plan) -> Iterator[Difference]:
     for variant in variants:
         first[variant, other] = player.play(variant, other, plan.steps)
         first[variant, third] = player.play(variant, third, long)
-        for number in range(plan.others):
-            player.play(variant, third + 1 + number, plan.few)
-        yield from again(variant, one, plan.steps, "played again after other episodes")
+        for steps in (*[plan.few] * plan.others, plan.steps):
+            yield from again(variant, one, steps, "played again after other episodes")
     player.load(OTHER_MEMBER)
     for variant in reversed(variants):
         player.play(variant, other, plan.steps)
@@ -303,7 +303,11 @@ def _compiled_differences(player: Player, plan: Plan) -> Iterator[Difference]:
 
 
 def new_object_differs(player: Player, new: Player, steps: int) -> Iterator[Difference]:
-    """Whether a rollout of which something was made anew plays other episodes: as another rank's would."""
+    """Whether a rollout of which something was made anew plays other episodes: as another rank's would.
+
+    The new one begins with another member, as another rank may.
+    """
+    new.load(OTHER_MEMBER)
     for one in (player, new):
         one.load(MEMBER)
     for variant in range(len(player.rollout.variants)):

@@ -66,8 +66,8 @@ class EpisodesProblem:
         return self.rollout.config.run.center_episodes
 
     def initial_parameters(self, seed: int) -> Float32s:
-        """The policy's h_0."""
-        return self.rollout.policy.initial_parameters(seed)
+        """The policy's h_0, in memory of our own: a policy may go on to use its array."""
+        return np.array(self.rollout.policy.initial_parameters(seed))
 
     def evaluator(self, algorithm: Algorithm, ranks: int, node_rank: int) -> EpisodesEvaluator:
         """See ``Problem.evaluator``.
