@@ -16,7 +16,12 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.plugins import import_name, in_one_line, make_working_directory_importable
+from esd.config.plugins import (
+    fresh,
+    import_name,
+    in_one_line,
+    make_working_directory_importable,
+)
 from esd.config.settings import EnvironmentConfig, Variant
 from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
 from esd.episodes.registration import register_for
@@ -43,7 +48,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     make_working_directory_importable()
     broken = register_for(config.id)
     try:
-        env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
+        env = gymnasium.make(config.id, disable_env_checker=True, **fresh(config.kwargs))
     except (gymnasium.error.Error, ImportError) as error:
         if (missing := missing_module(error)) is not None:
             raise MissingPackageError(f"env.id = {config.id!r}", missing) from error
@@ -67,7 +72,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     for wrapper in config.wrappers:
         wrapper_class = import_name(wrapper.id, "env.wrappers")
         try:
-            env = wrapper_class(env, **wrapper.kwargs)
+            env = wrapper_class(env, **fresh(wrapper.kwargs))
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"env.wrappers: {wrapper.id} with {wrapper.kwargs}: {_one_line(error)}"

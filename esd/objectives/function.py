@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from esd.config.kinds import OBJECTIVES
 from esd.config.objective import ObjectiveConfig
-from esd.config.plugins import in_one_line
+from esd.config.plugins import fresh, in_one_line
 from esd.errors import EsdError, UsageError
 from esd.evolution.global_generators import seed_global_generators
 from esd.objectives.time_limit import TimeLimitError, time_limit
@@ -91,7 +91,7 @@ class Function:
             for name, array in parameters.items()
         }
         argument = arguments if len(arguments) > 1 else next(iter(arguments.values()))
-        keywords = {**self._config.kwargs, **({SEED: seed} if self.takes_seed else {})}
+        keywords = {**fresh(self._config.kwargs), **({SEED: seed} if self.takes_seed else {})}
         seed_global_generators(seed)
         limit = self._config.max_seconds
         try:

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from esd.config.kinds import POLICIES
+from esd.config.plugins import fresh
 from esd.config.policies import ModuleSettings, PolicyConfig
 from esd.config.tables import parse_settings
 from esd.errors import UsageError
@@ -24,7 +25,7 @@ def make_policy(config: PolicyConfig, interface: Interface) -> Policy:
         UsageError: if a user's class can't be imported, doesn't follow the protocol, or has other settings.
     """
     kind, settings, kwargs = find_kind(config)
-    return kind.build(interface, settings, **kwargs)
+    return kind.build(interface, settings, **fresh(kwargs))
 
 
 def find_kind(config: PolicyConfig) -> tuple[PolicyKind, Any, dict[str, Any]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from esd.config.plugins import fresh
 from esd.evolution.layout import Layout
 from esd.policies.base import Interface
 
@@ -31,7 +34,7 @@ class TorchPolicy:
         self,
         module_class: type[torch.nn.Module],
         interface: Interface,
-        kwargs: dict[str, object],
+        kwargs: dict[str, Any],
         settings: tuple[object, ...] = (),
     ) -> None:
         """Build the module for one environment."""
@@ -46,7 +49,7 @@ class TorchPolicy:
     def _build(self, seed: int) -> torch.nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module: torch.nn.Module = self._class(*self._arguments, **self._kwargs)
+            module: torch.nn.Module = self._class(*self._arguments, **fresh(self._kwargs))
         return module.eval().requires_grad_(False)
 
     def initial_parameters(self, seed: int) -> Float32s:
