@@ -38,16 +38,26 @@ def check_purity(
     for environment in rollout.environments.made():
         stateful_wrappers.refuse_in(environment, rollout.config.env.id)
 
+    # what is built in is compared by its tests, and a second object of it may be large
+    if _is_own(rollout):
+        _check_initial_parameters(rollout, state.h)
+    if why := why_impure(rollout, algorithm, state, plan):
+        raise RunError(f"{why}. {culprit.ACCEPT}")
+
+
+def why_impure(rollout: Rollout, algorithm: Algorithm, state: RunState, plan: Plan) -> str:
+    """What makes an episode depend on anything but its seeds: the culprit, and what helps; empty if nothing does."""
+
     def make_player(other: Rollout, everywhere: bool) -> Player:
         return Player(other, algorithm, state, everywhere)
 
-    # what is built in is compared by its tests, and a second object of it may be large
-    own_policy = rollout.config.policy.kind not in POLICIES.built_in
-    if own_policy:
-        _check_initial_parameters(rollout, state.h)
-    found = next(_found(rollout, Player(rollout, algorithm, state), own_policy, plan), None)
-    if found is not None:
-        raise RunError(culprit.explain(rollout, make_player, found, plan))
+    found = next(_found(rollout, make_player(rollout, False), _is_own(rollout), plan), None)
+    return "" if found is None else culprit.explain(rollout, make_player, found, plan)
+
+
+def _is_own(rollout: Rollout) -> bool:
+    """Whether the policy is of a kind of the user's own."""
+    return rollout.config.policy.kind not in POLICIES.built_in
 
 
 def _found(rollout: Rollout, player: Player, own_policy: bool, plan: Plan) -> Iterator[Difference]:

@@ -50,13 +50,6 @@ def explain(rollout: Rollout, make_player: MakePlayer, found: Difference, plan: 
         found: the difference.
         plan: what was played.
     """
-    return f"{explain_shortly(rollout, make_player, found, plan)}. {ACCEPT}"
-
-
-def explain_shortly(
-    rollout: Rollout, make_player: MakePlayer, found: Difference, plan: Plan
-) -> str:
-    """``explain`` without how to go on all the same."""
     if found.event.who == POLICY:
         return _of_policy(rollout, make_player, found)
     closer = _between_wrappers(rollout, make_player, plan)

@@ -20,7 +20,7 @@ from esd.episodes.seeds import EpisodeSeeds
 from esd.evolution.global_generators import seed_global_generators
 from esd.evolution.noise import Purpose
 from esd.evolution.observations import ObservationStatistics
-from esd.policies.base import LoadsPieces, Policy
+from esd.policies.base import LoadsPieces
 from esd.policies.registry import make_policy
 
 Float32s = npt.NDArray[np.float32]
@@ -46,23 +46,21 @@ class Rollout:
         self.config = config
         self.environments = Environments(config.env)
         self.interface = self.environments.interface
-        self._meet(make_policy(config.policy, self.interface))
+        self.policy = make_policy(config.policy, self.interface)
         self.environments.outputs_are_squashed(self.policy.squashed)
         if is_its_network(self.policy):
             self.environments.compile_with(self.policy)
-
-    def _meet(self, policy: Policy) -> None:
-        """Let a policy play."""
-        self.policy = policy
         self._load_piece = (  # asking a protocol takes as long as thirty steps of a cart pole
-            policy.load_piece if isinstance(policy, LoadsPieces) else None
+            self.policy.load_piece if isinstance(self.policy, LoadsPieces) else None
         )
         self._whole = np.empty(0, np.float32)
 
     def with_new_policy(self) -> Rollout:
         """The same environments with another object of the policy, to be played step by step only."""
         new = copy.copy(self)
-        new._meet(make_policy(self.config.policy, self.interface))
+        new.policy = policy = make_policy(self.config.policy, self.interface)
+        new._load_piece = policy.load_piece if isinstance(policy, LoadsPieces) else None
+        new._whole = np.empty(0, np.float32)
         return new
 
     def with_new_environments(self, config: Config | None = None) -> Rollout:

@@ -25,7 +25,7 @@ def make_policy(config: PolicyConfig, interface: Interface) -> Policy:
         UsageError: if a user's class can't be imported, doesn't follow the protocol, or has other settings.
     """
     kind, settings, kwargs = find_kind(config)
-    return kind.build(interface, settings, **fresh(kwargs))
+    return kind.build(interface, settings, **kwargs)
 
 
 def find_kind(config: PolicyConfig) -> tuple[PolicyKind, Any, dict[str, Any]]:
@@ -38,7 +38,7 @@ def find_kind(config: PolicyConfig) -> tuple[PolicyKind, Any, dict[str, Any]]:
     kind = found if isinstance(found, PolicyKind) else _kind_of_class(config.kind, found)
     if not isinstance(config.settings, ModuleSettings):
         return kind, config.settings, {}
-    own, kwargs = dict(config.settings.own), config.settings.kwargs
+    own, kwargs = dict(config.settings.own), fresh(config.settings.kwargs)
     if kwargs and not kind.takes_kwargs:  # no key of its settings, and so told to be unknown
         own["kwargs"] = kwargs
     known = ("kwargs",) if kind.takes_kwargs else ()

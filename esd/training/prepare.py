@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from esd.config.identity import identity
 from esd.config.settings import Config
@@ -20,7 +21,7 @@ from esd.run import checkpoint, journal
 from esd.run.checkpoint import Checkpoint
 from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
-from esd.run.provenance import collect
+from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
 from esd.training import canary
 from esd.training.commit import Commit, Reporter
 from esd.training.loop import Ending, Generations
@@ -107,14 +108,21 @@ def _prepare_state(
         if not own_canary.agrees_with(contents.header.canary) and not config.run.allow_drift:
             raise UsageError(
                 f"{folder.path}: this machine computes other bits than the one the run was started on (canary "
-                f"{own_canary.cpu}, not {contents.header.canary}): compare versions with provenance.json, or accept it "
-                "with --set run.allow_drift=true"
+                f"{own_canary.cpu}, not {contents.header.canary}): {_what_changed(folder, config, comm)}. Restore what "
+                "has changed, or accept it with --set run.allow_drift=true"
             )
         if plan.checkpoint is not None and plan.checkpoint.exists():
             state = folder.load_checkpoint(plan.checkpoint, config).state
         else:  # none yet, or no shared file system: the journal came from rank 0
             state = folder.initial_state(config, contents)
     return state, contents.header, contents
+
+
+def _what_changed(folder: RunFolder, config: Config, comm: Communicator) -> str:
+    """What differs from when the run was started; rank 0 reports it."""
+    return (
+        what_changed(folder.provenance_file, collect(comm.size, config)) if comm.rank == 0 else ""
+    )
 
 
 def _replay(memory: NodeState, contents: JournalContents) -> None:
@@ -175,10 +183,26 @@ def _open_folder(
 ) -> Commit:
     """Rank 0: make the run's folder, or make an old one ready to be gone on with."""
     folder = RunFolder(plan.folder)
+    call = collect(ranks, plan.config)
     if contents is not None:
-        folder.reopen(plan.config, collect(ranks), plan.journal)
+        _note_changes(folder, call, reporter)
+        folder.reopen(plan.config, call, plan.journal)
         return Commit.resume(folder, plan.config, contents, reporter)
-    folder.create(plan.config, collect(ranks), plan.erase)
+    folder.create(plan.config, call, plan.erase)
     if plan.start_from is not None:
         checkpoint.save(folder.initial_file, Checkpoint(header.identity, state))
     return Commit.begin(folder, plan.config, header, reporter)
+
+
+def _note_changes(folder: RunFolder, call: dict[str, Any], reporter: Reporter) -> None:
+    """Say which of the user's modules have changed since the call before, although the canary is the same."""
+    try:
+        before = read(folder.provenance_file)
+    except UsageError:
+        return
+    changed = changed_modules(before[-1], call, "the last call")[:MOST_LISTED] if before else []
+    if changed:
+        reporter.note(
+            f"{'; '.join(changed)}. What is computed at the start is the same; if what follows is not, the run can't "
+            "be reproduced"
+        )
