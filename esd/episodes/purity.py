@@ -56,7 +56,7 @@ class Plan:
         again: as much of it as is played again.
         others: how often an episode of a few steps is played again, one time after the other: what leaks into every
             tenth episode shows in one of ten.
-        few: how many steps these have.
+        few: how many steps these have; at most ``steps``.
         total: of all long episodes together, over the variants.
     """
 
@@ -69,7 +69,7 @@ class Plan:
 
 
 AT_START = Plan()
-THOROUGH = Plan(steps=64, long=4096, again=2048, others=150, few=100, total=40_000)
+THOROUGH = Plan(steps=64, long=4096, again=2048, others=150, few=64, total=40_000)
 
 
 @dataclass(frozen=True)

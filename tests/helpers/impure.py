@@ -75,7 +75,8 @@ class Leaking(gymnasium.Env):
     """Pure but for one number that ``leak`` says, which is added to what ``into`` names.
 
     Args:
-        leak: "episodes" (begun in this object), "ended" (those that came to their end), "every tenth" (episode),
+        leak: "episodes" (begun in this object), "ended" (those that came to their end), "every tenth" or
+            "every sixtieth" (episode),
             "steps" (whether this object has made more than 300), "late" (the same, and seen after step 100 only),
             "constructor" (drawn there without a seed), "global constructor" (from numpy's generator), "class",
             "time", "generator" (kept, and seeded by the first reset alone), or "none".
@@ -102,6 +103,7 @@ class Leaking(gymnasium.Env):
         return {
             "episodes": lambda: float(self.episodes),
             "ended": lambda: float(self.ended),
+            "every sixtieth": lambda: float(self.episodes % 60 == 0),
             "every tenth": lambda: float(self.episodes % 10 == 0),
             "steps": lambda: float(self.steps > 300),
             "late": lambda: float(self.steps > 300 and self.step_of_episode > 100),

@@ -23,7 +23,8 @@ class ImpurePolicy:
             generator in the module), "unseeded" (a generator of its own), "constructor" (random weights of the
             constructor's), "time", "initial" (an h_0 without a seed), "global initial" (an h_0 of the global
             generator), "late" (a memory that shows after 100 episodes' worth of steps), "episodes" (every fifth
-            episode), or pure: "none", "global" (the global generator, which is seeded), "view" (returns what it
+            episode), "rare" (every sixtieth), or pure: "none",
+            "global" (the global generator, which is seeded), "view" (returns what it
             overwrites later), "keeps" (keeps what it has seen, and clears it).
     """
 
@@ -79,6 +80,7 @@ class ImpurePolicy:
             "time": lambda: time.perf_counter() % 1.0,
             "late": lambda: self.steps > 300,
             "episodes": lambda: self.episodes % 5 == 0,
+            "rare": lambda: self.episodes % 60 == 0,
             "global": np.random.random,
             "keeps": lambda: len(self.seen),
         }.get(how, lambda: 0.0)()
