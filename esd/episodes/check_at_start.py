@@ -21,7 +21,7 @@ ELSEWHERE = 1  # global generators stand elsewhere when objects are made on anot
 
 
 def check_purity(
-    rollout: Rollout, algorithm: Algorithm, state: RunState, plan: Plan = purity.AT_START
+    rollout: Rollout, algorithm: Algorithm, state: RunState, plan: Plan | None = None
 ) -> None:
     """Play episodes again behind different histories, and make sure that they are the same.
 
@@ -29,7 +29,7 @@ def check_purity(
         rollout: environment and policy.
         algorithm: makes the members that are played.
         state: at the start of the run, whose h is ``policy.initial_parameters`` of the run's seed.
-        plan: how much to play.
+        plan: how much to play; None: what a start can afford.
 
     Raises:
         UsageError: if a wrapper is known to keep statistics of the episodes before.
@@ -38,6 +38,9 @@ def check_purity(
     for environment in rollout.environments.made():
         stateful_wrappers.refuse_in(environment, rollout.config.env.id)
 
+    if plan is None:
+        anew = rollout.environments.made_anew
+        plan = purity.AT_START_MADE_ANEW if anew else purity.AT_START
     # what is built in is compared by its tests, and a second object of it may be large
     if _is_own(rollout):
         _check_initial_parameters(rollout, state.h)

@@ -172,6 +172,11 @@ class VariantEnvironment:
         if environment is not None:
             self.compiled = CompiledEpisodes(environment, policy, self.observe.size, self.decode)
 
+    @property
+    def made_anew(self) -> bool:
+        """Whether the environment is made anew for every episode."""
+        return self._rebuild
+
     def begin(self) -> Environment:
         """The environment, fit for an episode: made anew if the last one may have left something in it."""
         if self._rebuild:
@@ -238,6 +243,11 @@ class Environments:
         """Each variant's environment, with its wrappers."""
         for one in self._all:
             yield one.environment
+
+    @property
+    def made_anew(self) -> bool:
+        """Whether all of them are made anew for every episode."""
+        return all(one.made_anew for one in self._all)
 
     def left_behind(self, variant: int) -> bytes:
         """The last observation, action and reward of a variant's last compiled episode."""

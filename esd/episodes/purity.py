@@ -69,6 +69,8 @@ class Plan:
 
 
 AT_START = Plan()
+# an object that is made for one episode can't leak into another, and making it may take long (a CarRacing: 0.5 s)
+AT_START_MADE_ANEW = Plan(long=128, again=64, others=2)
 THOROUGH = Plan(steps=64, long=4096, again=2048, others=150, few=64, total=40_000)
 
 

@@ -71,6 +71,12 @@ class Impure(gymnasium.Env):
             raise OSError("the window is gone")
 
 
+def is_on_last_rank() -> bool:
+    """Whether this process is the last of an MPI job; one alone is."""
+    rank, size = (int(os.environ.get(f"OMPI_COMM_WORLD_{name}", "0")) for name in ("RANK", "SIZE"))
+    return rank >= size - 1
+
+
 class Leaking(gymnasium.Env):
     """Pure but for one number that ``leak`` says, which is added to what ``into`` names.
 
@@ -79,7 +85,8 @@ class Leaking(gymnasium.Env):
             "every sixtieth" (episode),
             "steps" (whether this object has made more than 300), "late" (the same, and seen after step 100 only),
             "constructor" (drawn there without a seed), "global constructor" (from numpy's generator), "class",
-            "time", "generator" (kept, and seeded by the first reset alone), or "none".
+            "time",
+            "last rank" (as "episodes", on the last MPI rank alone), "generator" (kept, and seeded by the first reset alone), or "none".
         into: "observation", "reward", "end" or "seed" (of the next episode's noise).
         length: steps of an episode.
     """
@@ -102,6 +109,7 @@ class Leaking(gymnasium.Env):
         """What leaks."""
         return {
             "episodes": lambda: float(self.episodes),
+            "last rank": lambda: float(self.episodes * is_on_last_rank()),
             "ended": lambda: float(self.ended),
             "every sixtieth": lambda: float(self.episodes % 60 == 0),
             "every tenth": lambda: float(self.episodes % 10 == 0),
