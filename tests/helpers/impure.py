@@ -86,7 +86,8 @@ class Leaking(gymnasium.Env):
             "steps" (whether this object has made more than 300), "late" (the same, and seen after step 100 only),
             "constructor" (drawn there without a seed), "global constructor" (from numpy's generator), "class",
             "time",
-            "last rank" (as "episodes", on the last MPI rank alone), "generator" (kept, and seeded by the first reset alone), or "none".
+            "last rank" (as "episodes", on the last MPI rank alone), "generator" (kept, and seeded by the first reset
+            alone), or "none".
         into: "observation", "reward", "end" or "seed" (of the next episode's noise).
         length: steps of an episode.
     """
