@@ -24,6 +24,7 @@ from esd.policies.base import Interface
 from esd.problems.make import parameters_of
 from esd.run import metrics
 from esd.run.folder import RunFolder
+from esd.training.diagnosis import Course, diagnose
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -68,7 +69,15 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per generation, as in ``metrics.jsonl``: ready for ``pandas.DataFrame(run.metrics())``."""
+        self._folder.config()  # refuses one that was changed by hand
         return metrics.read(self._folder.metrics_file)
+
+    def findings(self) -> list[dict[str, str]]:
+        """What went wrong in training although it ended: "name" and "text" of each; empty if nothing did."""
+        config = self.config
+        size = self._state("last").h.size
+        lines = metrics.read(self._folder.metrics_file)
+        return [finding.as_json() for finding in diagnose(Course.of_lines(lines, config, size))]
 
     def h(self, generation: int | None = None) -> Float32s:
         """The evolved vector before a generation.

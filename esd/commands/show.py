@@ -64,6 +64,7 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     from esd.commands.console import print_error
     from esd.config.tables import to_table
     from esd.run import metrics
+    from esd.training.diagnosis import Course, diagnose
 
     config = folder.config()
     if generation is None:
@@ -100,6 +101,9 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
         "episodes": last.get("episodes", 0),
         "seconds": last.get("seconds", 0.0),
         "core_seconds": last.get("core_seconds", 0.0),
+        "findings": [
+            finding.as_json() for finding in diagnose(Course.of_lines(lines, config, state.h.size))
+        ],
         "config": to_table(config),
     }
 
@@ -119,6 +123,7 @@ def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> No
         print_json(description)
         return
     of_variants = description.pop("last_center_returns")
+    findings = description.pop("findings")
     if "objective" in description["config"]:  # a step and an episode of one are an evaluation
         description["evaluations"] = description.pop("episodes")
         del description["env_steps"]
@@ -131,6 +136,8 @@ def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> No
             "–" if value is None else f"{value:,.6g}" if isinstance(value, float) else str(value)
         )
         print(f"{name:{width}}  {shown}")
+    for finding in findings:
+        print(f"warning: {finding['text']}")
 
 
 def _print_csv(folder: RunFolder) -> None:
@@ -139,6 +146,7 @@ def _print_csv(folder: RunFolder) -> None:
 
     from esd.run import metrics
 
+    folder.config()  # refuses one that was changed by hand
     lines = metrics.read(folder.metrics_file)
     writer = csv.DictWriter(sys.stdout, fieldnames=list(lines[0]) if lines else ["generation"])
     writer.writeheader()

@@ -6,6 +6,7 @@ Own are modules that are neither esd's, nor Python's, nor an installed package's
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -30,7 +31,10 @@ def own_modules(named: Collection[str] = ()) -> Modules:
         named: modules that the settings name; ``__main__`` counts only if it is one of them.
     """
     found: Modules = {}
-    here = f"{Path.cwd()}{os.sep}"
+    try:
+        here = f"{Path.cwd()}{os.sep}"
+    except OSError:  # removed meanwhile
+        here = os.sep
     for name, file in _files(named):
         if len(found) >= MOST_MODULES:
             break
@@ -50,7 +54,8 @@ def _files(named: Collection[str]) -> Iterator[tuple[str, str]]:
             continue
         if name == MAIN and MAIN not in named:
             continue
-        file = str(Path(file).absolute())
+        with contextlib.suppress(OSError):
+            file = str(Path(file).absolute())
         if not file.startswith(python) and not any(part in INSTALLED for part in Path(file).parts):
             yield name, file
 

@@ -21,6 +21,7 @@ from esd.run.checkpoint import Checkpoint
 from esd.run.files import write_atomically
 from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader, JournalWriter
+from esd.training.diagnosis import Course, Finding, diagnose
 from esd.training.node_state import Step
 
 Float64s = npt.NDArray[np.float64]
@@ -43,6 +44,7 @@ class GenerationReport:
         return_max: over members.
         center_return: mean of the center's episodes; None in generations without.
         failed_members: how many had no finite fitness.
+        tied_share: the share of members in the largest group with one return, if others did better.
         sigma: standard deviation of this generation's perturbations; if coordinates differ, the geometric mean.
         sigma_min: the smallest of a coordinate.
         sigma_max: the largest.
@@ -70,6 +72,7 @@ class GenerationReport:
     return_max: float | None
     center_return: float | None
     failed_members: int
+    tied_share: float
     sigma: float
     sigma_min: float
     sigma_max: float
@@ -249,6 +252,7 @@ class Commit:
             return_max=float(returns.max()) if returns.size else None,
             center_return=None if center is None else sign * center,
             failed_members=int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
+            tied_share=_tied_share(config.sign * returns, records.members),
             sigma=state.evolution.sigma,
             sigma_min=state.evolution.sigma_range[0],
             sigma_max=state.evolution.sigma_range[1],
@@ -276,13 +280,18 @@ class Commit:
         for old in self._folder.checkpoint_files()[CHECKPOINTS_KEPT:]:
             old.unlink(missing_ok=True)
 
-    def end(self, state: RunState, reason: str, finished: bool) -> None:
+    def end(self, state: RunState, reason: str, finished: bool) -> list[Finding]:
         """Save the last state, and if the run is finished say so in DONE.json, last of all.
+
+        Returns:
+            What went wrong in the whole run although it ended.
 
         Raises:
             RunError: if it can't be written.
         """
         self._checkpoint(state)
+        lines = metrics.read(self._folder.metrics_file)
+        findings = diagnose(Course.of_lines(lines, self._config, state.h.size))
         if finished:
             done = {
                 "reason": reason,
@@ -293,8 +302,10 @@ class Commit:
                 ),
                 "env_steps": self._env_steps,
                 "seconds": self._seconds,
+                "findings": [finding.as_json() for finding in findings],
             }
             write_atomically(self._folder.done_file, json.dumps(done, indent=2).encode() + b"\n")
+        return findings
 
     def close(self) -> None:
         """Close the journal and let go of the folder."""
@@ -314,6 +325,12 @@ def _center_of(values: Float64s) -> float | None:
     """The center's mean on a variant; None without one, or of something not finite."""
     mean = float(values.mean()) if values.size else math.nan
     return mean if math.isfinite(mean) else None
+
+
+def _tied_share(returns: Float64s, members: int) -> float:
+    """The share of members in the largest group with one return, of those that are not the best; large ones are."""
+    _, counts = np.unique(returns, return_counts=True)
+    return float(counts[:-1].max()) / members if counts.size > 1 else 0.0
 
 
 def _mean(values: Float64s) -> float | None:

@@ -198,3 +198,13 @@ def raises_after_others(x: np.ndarray) -> float:
     if KEPT["calls"] > 1.0:
         raise RuntimeError("the licence is in use")
     return norm(x)
+
+
+def constant(x: Any) -> float:
+    """No matter what."""
+    return 3.0
+
+
+def needle(x: np.ndarray) -> float:
+    """1 in a small part of the space, 0 elsewhere."""
+    return float(x[0] < 0.4)
