@@ -121,8 +121,8 @@ def test_a_wrapper_between_others_is_named(how: str) -> None:
         ("time", "reads the clock"),
         ("late", "Let reset clear everything"),
         ("episodes", "Let reset clear everything"),
-        ("initial", "initial_parameters(0) gave two different vectors"),
-        ("global initial", "initial_parameters(0) gave two different vectors"),
+        ("initial", "initial_parameters"),
+        ("global initial", "initial_parameters"),
     ],
 )
 def test_a_policy_that_is_impure_is_named_with_what_helps(how: str, advice: str) -> None:
