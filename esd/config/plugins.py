@@ -22,17 +22,6 @@ def make_working_directory_importable() -> None:
         sys.path.append(here)
 
 
-def fresh(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments for one call: it may change lists and dicts in them, and no later call shall see that."""
-    return {key: _fresh(value) for key, value in kwargs.items()}
-
-
-def _fresh(value: Any) -> Any:
-    if isinstance(value, dict):
-        return fresh(value)
-    return [_fresh(item) for item in value] if isinstance(value, list) else value
-
-
 def in_one_line(error: BaseException) -> str:
     """An error of the user's code in one line, with its place."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")

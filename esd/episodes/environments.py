@@ -16,12 +16,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.plugins import (
-    fresh,
-    import_name,
-    in_one_line,
-    make_working_directory_importable,
-)
+from esd.config.keywords import fresh
+from esd.config.plugins import import_name, in_one_line, make_working_directory_importable
 from esd.config.settings import EnvironmentConfig, Variant
 from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
 from esd.episodes.registration import register_for

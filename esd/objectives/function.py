@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esd.config.keywords import fresh
 from esd.config.kinds import OBJECTIVES
 from esd.config.objective import ObjectiveConfig
-from esd.config.plugins import fresh, in_one_line
+from esd.config.plugins import in_one_line
 from esd.errors import EsdError, UsageError
 from esd.evolution.global_generators import seed_global_generators
 from esd.objectives.time_limit import TimeLimitError, time_limit

@@ -7,8 +7,8 @@ import functools
 import sys
 from typing import Any
 
+from esd.config.keywords import fresh
 from esd.config.kinds import POLICIES
-from esd.config.plugins import fresh
 from esd.config.policies import ModuleSettings, PolicyConfig
 from esd.config.tables import parse_settings
 from esd.errors import UsageError

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esd.config.plugins import fresh
+from esd.config.keywords import fresh
 from esd.evolution.layout import Layout
 from esd.policies.base import Interface
 
