@@ -141,15 +141,13 @@ class Probe(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise AttributeError(name)
         return getattr(self.env, name)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """As the environment does it."""
+    def reset(self, *positional: Any, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        """As the environment does it; it gets what it would get without us, as its ``reset`` may know no options."""
         log = self._log
         if self._above == CALLER:
             log.step = 0
-        log.add(self._above, "seed", (seed, options))
-        returned = self.env.reset(seed=seed, options=options)
+        log.add(self._above, "seed", (positional, arguments))
+        returned = self.env.reset(*positional, **arguments)
         log.add(self._below, "observation", returned[0] if _is_tuple(returned, 2) else returned)
         return returned
 

@@ -216,6 +216,28 @@ def test_nothing_is_left_in_an_environment_that_was_looked_at() -> None:
         env = env.env
 
 
+class Takes(gymnasium.Wrapper):
+    """Its reset takes a seed by its place."""
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:  # type: ignore[override]
+        return self.env.reset(seed=seed, options=options)
+
+
+class Sparing(gymnasium.Wrapper):
+    """Its reset knows no options."""
+
+    def reset(self, seed: int | None = None) -> Any:  # type: ignore[override]
+        return self.env.reset(seed)  # type: ignore[misc]
+
+
+def test_an_environment_gets_what_it_would_get_unobserved() -> None:
+    own = [f"{__name__}:Takes", f"{__name__}:Sparing"]
+    assert verdict(of_table(env={**CART_POLE, "wrappers": own})) == PURE
+    counting = [*own, *own, "tests.helpers.impure:Counting"]
+    text = verdict(of_table(env={**CART_POLE, "wrappers": counting}))
+    assert "the wrapper Counting" in text
+
+
 class Once(gymnasium.Env):
     """A simulator on a port: there is only one of it."""
 
