@@ -31,7 +31,7 @@ class Ended:
         output: of stdout.
         errors: of stderr.
         gone_after: seconds from its end until its last process was gone.
-        orphans: the command lines of processes that were still there after ``ORPHAN_SECONDS``.
+        orphans: the command lines of processes that were still there ``ORPHAN_SECONDS`` after it.
         leftovers: files of MPI in /dev/shm and in the folder for temporary files.
     """
 
@@ -150,8 +150,13 @@ class Job:
             time.sleep(pause)
         return False
 
-    def ended(self, since: float | None = None, limit: float = HANG_SECONDS) -> Ended:
-        """Wait for its end, at most ``limit`` seconds; whatever is left then is killed."""
+    def ended(
+        self,
+        since: float | None = None,
+        limit: float = HANG_SECONDS,
+        orphan_limit: float = ORPHAN_SECONDS,
+    ) -> Ended:
+        """Wait for its end, at most ``limit`` seconds, then for its last process; whatever is left is killed."""
         since = self.began if since is None else since
         code: int | None
         try:
@@ -160,7 +165,7 @@ class Job:
         except subprocess.TimeoutExpired:
             code = None
         end = time.monotonic()
-        deadline = end + (ORPHAN_SECONDS if code is not None else 0.0)
+        deadline = end + (orphan_limit if code is not None else 0.0)
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.05)
         gone_after = time.monotonic() - end

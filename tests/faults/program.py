@@ -100,7 +100,8 @@ def run(
         for what in outcome.wrong:
             only = f" --only '{options.only}'" if options.only else ""
             again = f"--seed {seed} --count 1 --ranks {arguments.ranks}{only}"
-            print(f"WRONG, {outcome.fault}: {what}\n    again: python -m tests.faults.{module} {again}", flush=True)  # fmt: skip
+            print(f"WRONG, {outcome.fault}: {what}")
+            print(f"    again: python -m tests.faults.{module} {again}", flush=True)
         if sys.stderr.isatty():
             print(f"\r{len(outcomes)} of {count}", end="", file=sys.stderr, flush=True)
     print(table(outcomes))
@@ -123,7 +124,8 @@ def table(outcomes: list[Outcome]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        cells = [f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
+        cells = [f"{cell:<{width}}" for cell, width in zip(row[:2], widths[:2], strict=True)]
+        cells += [f"{cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

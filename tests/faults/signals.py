@@ -20,7 +20,7 @@ from tests.faults import runs
 from tests.faults.jobs import Job
 from tests.faults.program import Options, Outcome, chosen, run
 
-LONG = "--set=generations=400"
+LONG = "--set=generations=250"
 STOPPED = frozenset({75})
 ENDED = frozenset(range(1, 256))  # in any way but as if it were done
 GOES_ON = frozenset({0})
@@ -56,7 +56,11 @@ EXPECTED = {
     ("mpirun", "HUP"): ENDED,
 } | {(whom, "STOP and CONT"): GOES_ON for whom in ("alone", "a rank", "mpirun")}  # fmt: skip
 CASES = [f"{name} to {whom}" for whom, name in EXPECTED]
-CASES += [f"{name} to {whom} at start-up" for name in ("TERM", "INT", "USR1") for whom in ("alone", "mpirun")]  # fmt: skip
+CASES += [
+    f"{name} to {whom} at start-up"
+    for name in ("TERM", "INT", "USR1", "USR2")
+    for whom in ("alone", "mpirun")
+]
 
 
 def send(job: Job, whom: str, name: str, dice: random.Random) -> None:
@@ -77,9 +81,7 @@ def trial(seed: int, folder: Path, options: Options) -> Outcome:
     name, _, whom = case.partition(" to ")
     whom, _, early = whom.partition(" at ")
     ranks = 0 if whom == "alone" else dice.choice([n for n in options.ranks if n] or [2])
-    job = Job(
-        "train", *runs.EXPERIMENT, LONG, "--run", folder / "run", cwd=folder, ranks=ranks
-    )
+    job = Job("train", *runs.EXPERIMENT, LONG, "--run", folder / "run", cwd=folder, ranks=ranks)
     if early:
         time.sleep(dice.uniform(0.05, 1.5))
     else:
