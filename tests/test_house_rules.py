@@ -59,8 +59,9 @@ def test_only_the_mpi_package_imports_mpi4py_and_never_at_the_top() -> None:
 
 # from the bottom to the top: a room imports from itself and from those before it
 ROOMS = (
-    "errors", "config", "kernels", "evolution", "attention", "policies", "episodes", "objectives", "lockstep",
-    "problems", "mpi", "run", "training", "evaluation", "report", "launching", "doctor", "commands", "cli", "__main__",
+    "errors", "reading", "config", "kernels", "evolution", "attention", "policies", "episodes", "objectives",
+    "lockstep", "problems", "mpi", "run", "training", "evaluation", "report", "launching", "doctor", "commands",
+    "cli", "__main__",
 )  # fmt: skip
 # the public API and what it is made of stand above all that they offer
 ABOVE = ("api", "")
@@ -197,7 +198,8 @@ def test_no_pickling_collective_of_mpi4py_is_called() -> None:
 def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
     for path in SOURCES:
         text = path.read_text("utf-8")
-        assert "import pickle" not in text
+        # but for numba's own format of machine code, after owner and checksum of a file have been checked
+        assert "import pickle" not in text or path.name == "cache.py"
         assert "fastmath=True" not in text.replace("``fastmath=True``", "")
         compiled = path.parent.name in ("kernels", "esd_kernels")
         assert compiled or not [m for m, _ in imports(path) if m.split(".")[0] == "numba"]

@@ -166,6 +166,7 @@ class CompiledEpisodes:
     ) -> None:
         """Collect what the kernel works on."""
         self._reset: Callable[[int], None] = policy.reset
+        self.is_known = False
         self._begin: Callable[[int], None] | None = None
         self.info: Callable[[int], dict[str, Any]] = lambda steps: {}
         observation = np.zeros(observation_size, np.float32)
@@ -247,3 +248,7 @@ class CompiledEpisodes:
             np.uint64(environment_seed),
         )
         return total, steps
+
+    def left_behind(self) -> bytes:
+        """The last observation, action and reward of the last episode."""
+        return b"".join(array.tobytes() for array in self._seen)

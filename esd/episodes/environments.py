@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from esd.config.keywords import fresh
 from esd.config.plugins import import_name, in_one_line, make_working_directory_importable
 from esd.config.settings import EnvironmentConfig, Variant
 from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
@@ -28,6 +29,7 @@ from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Status
 from esd.kernels import actions
 from esd.policies.base import Interface
+from esd_envs.compiled_steps import CompiledStep
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -44,7 +46,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     make_working_directory_importable()
     broken = register_for(config.id)
     try:
-        env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
+        env = gymnasium.make(config.id, disable_env_checker=True, **fresh(config.kwargs))
     except (gymnasium.error.Error, ImportError) as error:
         if (missing := missing_module(error)) is not None:
             raise MissingPackageError(f"env.id = {config.id!r}", missing) from error
@@ -68,7 +70,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     for wrapper in config.wrappers:
         wrapper_class = import_name(wrapper.id, "env.wrappers")
         try:
-            env = wrapper_class(env, **wrapper.kwargs)
+            env = wrapper_class(env, **fresh(wrapper.kwargs))
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"env.wrappers: {wrapper.id} with {wrapper.kwargs}: {_one_line(error)}"
@@ -136,6 +138,7 @@ class VariantEnvironment:
     """One variant's environment, and what lies between it and a network.
 
     Attributes:
+        id: the environment's.
         limit: of an episode's steps.
         observe: makes observations flat.
         decode: makes actions of outputs.
@@ -145,7 +148,7 @@ class VariantEnvironment:
 
     def __init__(self, config: EnvironmentConfig) -> None:
         """Make the environment of one variant."""
-        self._config = config
+        self._config, self.id = config, config.id
         self._environment = make_environment(config)
         self._rebuild = config.rebuild == "always" or (
             config.rebuild == "auto" and keeps_box2d_world(self._environment)
@@ -153,7 +156,9 @@ class VariantEnvironment:
         self.limit = step_limit(self._environment, config)
         self.observe = ObservationFlattener(self._environment.observation_space, config.id)
         self.decode = ActionDecoder(self._environment.action_space, config.id)
-        self.interface = Interface(self.observe.size, self.decode.size, self.decode.bounded)
+        self.interface = Interface(
+            self.observe.size, self.decode.size, self.decode.bounded, self.decode.described
+        )
         results = self._environment.metadata.get("results")
         self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
         self.compiled: CompiledEpisodes | None = None
@@ -170,15 +175,27 @@ class VariantEnvironment:
         # an episode's results are told by the environment itself, or by what it offers
         if found is None or (self.units and not hasattr(found, "info")):
             return
+        is_known = isinstance(found, CompiledStep)
         if not hasattr(found, "reset_address"):
             found = SteppedEnvironment(env, found, self.observe)
         self.compiled = CompiledEpisodes(found, policy, self.observe.size, self.decode)
+        self.compiled.is_known = is_known
+
+    @property
+    def made_anew(self) -> bool:
+        """Whether the environment is made anew for every episode."""
+        return self._rebuild
 
     def begin(self) -> Environment:
         """The environment, fit for an episode: made anew if the last one may have left something in it."""
         if self._rebuild:
             self._environment.close()
             self._environment = make_environment(self._config)
+        return self._environment
+
+    @property
+    def environment(self) -> Environment:
+        """The environment as it was made last, with its wrappers."""
         return self._environment
 
     def close(self) -> None:
@@ -196,6 +213,7 @@ class Environments:
         interface: the sizes, and whether actions are bounded; the same on all variants.
         variants: their names.
         info: what the environment said with the last step of the last episode.
+        watch: puts something around the environment of every episode that is played step by step; None: nothing.
     """
 
     def __init__(self, config: EnvironmentConfig) -> None:
@@ -217,6 +235,11 @@ class Environments:
         self._scale: tuple[Float64s, Float64s] | None = None
         self._sums = np.zeros((2, self.interface.observation_size))
         self.info: dict[str, Any] = {}
+        self.watch: Callable[[Environment], Environment] | None = None
+
+    def observation_spaces(self) -> list[tuple[str, gymnasium.Space[Any]]]:
+        """Every variant's environment id and observation space."""
+        return [(one.id, one.observe.space) for one in self._all]
 
     def step_limit(self, variant: int) -> int:
         """Steps after which an episode on a variant ends at the latest."""
@@ -232,6 +255,30 @@ class Environments:
     def why_stepwise(self, variant: int) -> str:
         """Why a variant that could have been played compiled is played step by step; empty if it couldn't, or is."""
         return self._all[variant].why_stepwise
+
+    def plays_known_step(self, variant: int) -> bool:
+        """Whether a variant is played by a compiled step that its environment knows nothing of."""
+        one = self._all[variant]
+        return one.compiled is not None and one.compiled.is_known
+
+    def drop_known_step(self, variant: int, why: str) -> None:
+        """Play a variant by its own step from now on."""
+        self._all[variant].compiled, self._all[variant].why_stepwise = None, why
+
+    def made(self) -> Iterator[Environment]:
+        """Each variant's environment, with its wrappers."""
+        for one in self._all:
+            yield one.environment
+
+    @property
+    def made_anew(self) -> bool:
+        """Whether all of them are made anew for every episode."""
+        return all(one.made_anew for one in self._all)
+
+    def left_behind(self, variant: int) -> bytes:
+        """The last observation, action and reward of a variant's last compiled episode."""
+        compiled = self._all[variant].compiled
+        return b"" if compiled is None else compiled.left_behind()
 
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""
@@ -261,6 +308,10 @@ class Environments:
     def use_statistics(self, statistics: ObservationStatistics) -> None:
         """Freeze the observation statistics that all following episodes are normalized by."""
         self._scale = statistics.scale() if statistics.size else None
+
+    def sums_of_observations(self) -> bytes:
+        """The bits of the sums and squares of the last evaluation's observations, if there are statistics."""
+        return self._sums.tobytes()
 
     def observed(self, outcome: Outcome) -> Float64s | None:
         """Count, sums and squares of the last evaluation's observations, or None without normalization.
@@ -330,6 +381,8 @@ class Environments:
     ) -> Generator[Float32s, Float32s, tuple[float, int]]:
         """Play one episode; returns its return (NaN if an action was not finite) and its steps."""
         environment = one.begin()
+        if self.watch is not None:
+            environment = self.watch(environment)
         step, observe, decode = environment.step, one.observe, one.decode
         limit = min(one.limit, limit or one.limit)
         observation, _ = environment.reset(seed=seeds.environment)

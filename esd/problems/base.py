@@ -52,6 +52,7 @@ class Problem(Protocol):
         variants: the names of the values that an evaluation gives, one per variant; one empty name without variants.
         observation_size: numbers per observation whose statistics travel in the records; 0 without.
         center_episodes: evaluations of the center, where it is evaluated.
+        notes: what a user should know of how members are evaluated, a line each.
     """
 
     @property
@@ -73,6 +74,10 @@ class Problem(Protocol):
     @property
     def center_episodes(self) -> int:
         """Evaluations of the center, where it is evaluated."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of how members are evaluated, a line each."""
 
     def initial_parameters(self, seed: int) -> Float32s:
         """h_0, float32 [layout.size], a pure function of the seed."""
