@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esd.commands.running import on_ranks
+from esd.commands.running import Verbose, on_ranks
 
 if TYPE_CHECKING:
     from esd.commands.console import ConsoleReporter, Quiet
@@ -49,6 +49,7 @@ def train(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end.")
     ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train; a run that is in the folder already is resumed.
 

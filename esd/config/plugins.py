@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from typing import Any
 from esd.errors import EsdError, MissingPackageError, UsageError, missing_module, nearest
 
 OURS = f"{Path(__file__).parent.parent}{os.sep}"
+# Python's own modules, and installed packages
+LIBRARIES = tuple(
+    {f"{sysconfig.get_path(key)}{os.sep}" for key in ("stdlib", "purelib", "platlib")}
+)
 
 
 def make_working_directory_importable() -> None:
@@ -29,10 +34,30 @@ def in_one_line(error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith(("<frozen importlib", OURS))
     ]
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    own = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)] or frames
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     if isinstance(error, SyntaxError):  # says its place itself
         where = ""
     return f"{text if len(text) <= 300 else f'{text[:299]}…'}{where}"
+
+
+def their_traceback(error: BaseException | None) -> str:
+    """The traceback of an error of the user's code, without the frames of esd; empty if it has no other."""
+    if error is None:
+        return ""
+    shown = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = shown
+    seen = False
+    while link is not None:
+        frames = [
+            frame
+            for frame in link.stack
+            if not frame.filename.startswith(("<frozen importlib", OURS))
+        ]
+        seen = seen or any(not frame.filename.startswith(LIBRARIES) for frame in frames)
+        link.stack = traceback.StackSummary.from_list(frames)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return "".join(shown.format()) if seen else ""
 
 
 def import_failed(what: str, reference: str, error: BaseException) -> UsageError:

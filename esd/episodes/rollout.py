@@ -43,7 +43,7 @@ class Rollout:
             UsageError: if the config asks for what doesn't exist or doesn't fit together.
         """
         self.config = config
-        self.environments = Environments(config.env)
+        self.environments = Environments(config.env, config.format)
         self.interface = self.environments.interface
         self.policy = make_policy(config.policy, self.interface)
         self.environments.outputs_are_squashed(self.policy.squashed)

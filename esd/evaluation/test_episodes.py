@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from esd.config.settings import Config, EnvironmentConfig, Variant
 from esd.config.tables import apply_settings, flatten, parse, to_table
+from esd.episodes.checked import warn
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import RunError, UsageError, nearest
@@ -85,14 +86,21 @@ class Subject:
 def _described(env: EnvironmentConfig) -> dict[str, Any]:
     names = ("id", "kwargs", "wrappers", "max_steps", "stop_after_negative")
     table = to_table(env)
-    return {name: table[name] for name in names}
+    options = {"reset_options": env.reset_options} if env.reset_options else {}
+    return {**{name: table[name] for name in names}, **options}
 
 
 def _without_its_end(world: dict[str, Any]) -> dict[str, Any]:
     """A world without what ends an episode, and whoever acts in it."""
     acting = "esd_envs:ZeroAction"
     wrappers = [wrapper for wrapper in world["wrappers"] if wrapper["id"] != acting]
-    return {"id": world["id"], "kwargs": world["kwargs"], "wrappers": wrappers}
+    options = world.get("reset_options", {})
+    return {
+        "id": world["id"],
+        "kwargs": world["kwargs"],
+        "wrappers": wrappers,
+        "reset_options": options,
+    }
 
 
 def choose(
@@ -213,6 +221,7 @@ def make_rollout(subject: Subject, state: RunState) -> Rollout:
     rollout = Rollout(subject.config)
     try:
         _check_network(subject, state, rollout)
+        rollout.environments.refuse_useless_limits()
     except UsageError:
         rollout.close()
         raise
@@ -274,12 +283,16 @@ def evaluate(
         # return, steps and results of each episode, as bits: every slot has one writer, so sums are exact
         table = np.zeros((count, episodes, 2 + max(map(len, units))), np.uint64)
         floats = table.view(np.float64)
+        reported = False
         for row in team.rows(0, count * episodes):
             episode, variant = divmod(row, count)
             outcome = rollout.evaluate(
                 rules_of(rollout, state.h, rules, seed, episode),
                 [episode_seeds(seed, episode, variant)],
             )
+            if outcome.failure and not reported:
+                reported = True
+                warn(f"test episode {episode} has no return: {outcome.failure}")
             told = _told(environments.info, units[variant], subject.name(subject.variants[variant]))
             slot = floats[variant, episode]
             slot[0], slot[2 : 2 + len(told)] = outcome.returns[variant], told

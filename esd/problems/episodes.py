@@ -11,15 +11,19 @@ from esd.config.settings import Config
 from esd.episodes import canary
 from esd.episodes.evaluator import OneByOne, Player
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.canary import Canary
 from esd.evolution.layout import Layout
+from esd.evolution.noise import Purpose
 from esd.evolution.records import Records
 from esd.evolution.state import RunState
 from esd.policies.base import Interface
 
 Float32s = npt.NDArray[np.float32]
+
+MORE_EPISODES = 8  # before an environment is refused that gave NaN in the canary's
 
 
 class EpisodesProblem:
@@ -36,6 +40,11 @@ class EpisodesProblem:
             UsageError: if the config asks for what doesn't exist or doesn't fit together.
         """
         self.rollout = Rollout(config)
+        try:
+            self.rollout.environments.refuse_useless_limits()
+        except UsageError:
+            self.rollout.close()
+            raise
 
     @property
     def layout(self) -> Layout:
@@ -96,8 +105,25 @@ class EpisodesEvaluator:
         self.player.fill(state, rows, records)
 
     def canary(self, h0: Float32s, journal_version: int) -> Canary:
-        """See ``Evaluator.canary``."""
-        return canary.compute(self._rollout, self._algorithm, self.player, h0, journal_version)
+        """See ``Evaluator.canary``.
+
+        Raises:
+            UsageError: if the environment gives NaN or infinity in all of the canary's episodes.
+        """
+        found = canary.compute(self._rollout, self._algorithm, self.player, h0, journal_version)
+        environments = self._rollout.environments
+        if (
+            environments.never_finite
+        ):  # so far; one whose physics explodes now and then may be evolved
+            seed, first = self._rollout.config.seed, canary.EPISODES
+            seeds = [
+                EpisodeSeeds.named(seed, Purpose.CANARY, 0, 0, episode, variant)
+                for episode in range(first, first + MORE_EPISODES)
+                for variant in environments.never_finite
+            ]
+            self._rollout.play(seeds, canary.STEPS)
+            environments.refuse_never_finite()
+        return found
 
     def close(self) -> None:
         """Close the player; the rollout is its owner's."""

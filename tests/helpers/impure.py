@@ -70,4 +70,4 @@ class Impure(gymnasium.Env):
             raise OSError("the window is gone")
 
 
-gymnasium.register("Impure-v0", entry_point=Impure, max_episode_steps=50)
+gymnasium.register("Impure-v0", entry_point=Impure, max_episode_steps=100)
