@@ -125,6 +125,21 @@ class Options(Odd):
 NO_CLASS = 3
 
 
+class Clock(Odd):
+    """Shows the time in seconds, which float32 knows to two minutes, and what it got as pay."""
+
+    START = 1.7e9
+
+    def __init__(self, dtype: str = "float64", **kwargs: Any) -> None:
+        super().__init__(
+            observation_space=spaces.Box(-np.inf, np.inf, (2,), np.dtype(dtype)), **kwargs
+        )
+
+    def observation(self) -> Any:
+        place = 0.0 if self.steps else self.np_random.uniform(-1.0, 1.0)
+        return np.array([self.START + 500.0 * self.steps, place], self.observation_space.dtype)
+
+
 def not_an_environment(**kwargs: Any) -> str:
     """A factory of something else."""
     return "an environment"
@@ -135,5 +150,10 @@ def factory(**kwargs: Any) -> gymnasium.Env:
     return Odd(**kwargs)
 
 
-for _name, _class in (("Odd", Odd), ("Closing", Closing), ("Options", Options)):
+for _name, _class in (
+    ("Odd", Odd),
+    ("Closing", Closing),
+    ("Options", Options),
+    ("Clock", Clock),
+):
     gymnasium.register(f"{_name}-v0", entry_point=_class, max_episode_steps=100)
