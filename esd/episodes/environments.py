@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 
@@ -20,7 +21,7 @@ from esd.episodes import checked
 from esd.episodes.checked import BrokenEnvironmentError, MisfitError
 from esd.episodes.compiled_episodes import HasNetwork
 from esd.episodes.seeds import EpisodeSeeds
-from esd.episodes.variant import VariantEnvironment
+from esd.episodes.variant import Environment, VariantEnvironment
 from esd.errors import EsdError, MissingPackageError, UsageError
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Status
@@ -72,6 +73,7 @@ class Environments:
         interface: the sizes, and whether actions are bounded; the same on all variants.
         variants: their names.
         info: what the environment said with the last step of the last episode.
+        watch: puts something around the environment of every episode that is played step by step; None: nothing.
     """
 
     def __init__(self, config: EnvironmentConfig, format: int = FORMAT) -> None:
@@ -100,6 +102,11 @@ class Environments:
         self._sound: set[int] = set()  # variants that have had an episode of finite numbers
         self._not_finite: dict[int, str] = {}  # the others, with what was not
         self.info: dict[str, Any] = {}
+        self.watch: Callable[[Environment], Environment] | None = None
+
+    def observation_spaces(self) -> list[tuple[str, gymnasium.Space[Any]]]:
+        """Every variant's environment id and observation space."""
+        return [(one.id, one.observe.space) for one in self._all]
 
     def refuse_useless_limits(self) -> None:
         """Refuse an ``env.max_steps`` that an environment's own limit makes useless.
@@ -138,6 +145,21 @@ class Environments:
         They are what its ``metadata["results"]`` lists, such as {"distance": "m"}; their values are in ``info``.
         """
         return self._all[variant].units
+
+    def made(self) -> Iterator[Environment]:
+        """Each variant's environment, with its wrappers."""
+        for one in self._all:
+            yield one.environment
+
+    @property
+    def made_anew(self) -> bool:
+        """Whether all of them are made anew for every episode."""
+        return all(one.made_anew for one in self._all)
+
+    def left_behind(self, variant: int) -> bytes:
+        """The last observation, action and reward of a variant's last compiled episode."""
+        compiled = self._all[variant].compiled
+        return b"" if compiled is None else compiled.left_behind()
 
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""
@@ -243,6 +265,8 @@ class Environments:
             BrokenEnvironmentError: if the environment raises, or returns what does not fit its spaces.
         """
         environment = one.begin()
+        if self.watch is not None:
+            environment = self.watch(environment)
         step, take, decode = environment.step, one.observe.take, one.decode.decode
         buffer = one.observe.buffer
         limit, checks, scale = min(one.limit, limit or one.limit), self._checks, self._scale

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
+from esd.config.keywords import fresh
 from esd.config.plugins import import_name, in_one_line, make_working_directory_importable
 from esd.config.settings import EnvironmentConfig
 from esd.config.settings import Wrapper as WrapperConfig
@@ -38,9 +39,9 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     builder = _unregistered(config.id)
     try:
         if builder is not None:
-            env: Any = builder(**config.kwargs)
+            env: Any = builder(**fresh(config.kwargs))
         else:
-            env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
+            env = gymnasium.make(config.id, disable_env_checker=True, **fresh(config.kwargs))
     except EsdError:
         raise
     except (gymnasium.error.Error, ImportError) as error:
@@ -135,7 +136,7 @@ def _wrapped(env: Environment, wrapper: WrapperConfig, who: str) -> Environment:
             f"env.wrappers: {wrapper.id} is {described(wrapper_class)}: expected a class"
         )
     try:
-        wrapped = wrapper_class(env, **wrapper.kwargs)
+        wrapped = wrapper_class(env, **fresh(wrapper.kwargs))
     except EsdError:
         raise
     except (TypeError, ValueError) as error:
@@ -160,6 +161,10 @@ def _refuse_what_is_none(env: Any, who: str) -> None:
     if lacking:
         raise UsageError(
             f"{who}: gave {described(env)}, which lacks {', '.join(lacking)}; expected a gymnasium.Env"
+        )
+    if not isinstance(env, gymnasium.Env):  # wrappers, ours too, go around nothing else
+        raise UsageError(
+            f"{who}: gave a {type(env).__name__}, which is no gymnasium.Env; let the class inherit from it"
         )
 
 

@@ -188,6 +188,17 @@ class ActionDecoder:
         """See the class."""
         return self._part.squashed
 
+    @property
+    def described(self) -> str:
+        """The space in a word, for messages: "Discrete(2)", "Box(6,)"."""
+        kind = type(self.space).__name__
+        if isinstance(self.space, spaces.Box):
+            return f"{kind}{self.space.shape}"
+        if self.tables is None:
+            return shortened(self.space)[:60]
+        sizes = self.tables[0].tolist()
+        return f"{kind}({sizes[0] if len(sizes) == 1 else sizes})"[:60]
+
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""
         self._part.squashed = squashed

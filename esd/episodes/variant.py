@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import gymnasium
 
+from esd.config.keywords import fresh
 from esd.config.settings import EnvironmentConfig
 from esd.episodes import checked
 from esd.episodes.checked import BrokenEnvironmentError, MisfitError
@@ -30,6 +30,7 @@ class VariantEnvironment:
     """One variant's environment, and what lies between it and a network.
 
     Attributes:
+        id: the environment's.
         limit: of an episode's steps.
         observe: makes observations flat.
         decode: makes actions of outputs.
@@ -40,7 +41,7 @@ class VariantEnvironment:
 
     def __init__(self, config: EnvironmentConfig, format: int, name: str = "") -> None:
         """Make the environment of one variant, which may have a name."""
-        self._config = config
+        self._config, self.id = config, config.id
         self.who = f"{checked.named(config)}, variant {name!r}" if name else checked.named(config)
         self._environment = env = make_environment(config)
         self._rebuild = config.rebuild == "always" or (
@@ -51,7 +52,9 @@ class VariantEnvironment:
             env.observation_space, config.id, format, config.normalize_observations
         )
         self.decode = ActionDecoder(env.action_space, config.id)
-        self.interface = Interface(self.observe.size, self.decode.size, self.decode.bounded)
+        self.interface = Interface(
+            self.observe.size, self.decode.size, self.decode.bounded, self.decode.described
+        )
         results = metadata_of(env).get("results")
         self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
         self.compiled: CompiledEpisodes | None = None
@@ -71,6 +74,16 @@ class VariantEnvironment:
         if environment is not None and self.decode.tables is not None:
             self.compiled = CompiledEpisodes(environment, policy, self.observe.size, self.decode)
 
+    @property
+    def made_anew(self) -> bool:
+        """Whether the environment is made anew for every episode."""
+        return self._rebuild
+
+    @property
+    def environment(self) -> Environment:
+        """The environment as it was made last, with its wrappers."""
+        return self._environment
+
     def begin(self) -> Environment:
         """The environment, fit for an episode: made anew if the last one may have left something in it."""
         if self._rebuild:
@@ -86,7 +99,7 @@ class VariantEnvironment:
         """
         options: dict[str, Any] = {}
         if self._config.reset_options:  # a copy: an environment may change what it is given
-            options["options"] = copy.deepcopy(self._config.reset_options)
+            options["options"] = fresh(self._config.reset_options)
         try:
             return environment.reset(seed=seed, **options)
         except EsdError:
