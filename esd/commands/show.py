@@ -63,7 +63,6 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     """Everything about a run that has a number or a name."""
     from esd.commands.console import print_error
     from esd.config.tables import to_table
-    from esd.run import metrics
     from esd.training.diagnosis import Course, diagnose
 
     config = folder.config()
@@ -71,14 +70,14 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
         state = folder.last_state(config, print_error)
     else:
         state = folder.state_at(generation, config, folder.journal(config))
-    lines = metrics.read(folder.metrics_file)
+    lines = folder.metrics_lines(config, print_error)
     last = lines[-1] if lines else {}
     # the last line of a finished run is the center's alone
     members = next((line for line in reversed(lines) if line["return_mean"] is not None), {})
     with_center = [line for line in lines if line["center_return"] is not None]
     centers = [line["center_return"] for line in with_center]
     best = min if config.sign < 0 else max
-    done = folder.done()
+    done = folder.done(print_error)
     return {
         "run": str(folder.path),
         "generation": state.generation,
@@ -144,11 +143,11 @@ def _print_csv(folder: RunFolder) -> None:
     import csv
     import sys
 
-    from esd.run import metrics
+    from esd.commands.console import print_error
 
-    folder.config()  # refuses one that was changed by hand
-    lines = metrics.read(folder.metrics_file)
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(lines[0]) if lines else ["generation"])
+    lines = folder.metrics_lines(folder.config(), print_error)
+    names = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(names) or ["generation"])
     writer.writeheader()
     writer.writerows(lines)
 

@@ -136,6 +136,7 @@ class VariantEnvironment:
     """One variant's environment, and what lies between it and a network.
 
     Attributes:
+        id: the environment's.
         limit: of an episode's steps.
         observe: makes observations flat.
         decode: makes actions of outputs.
@@ -145,7 +146,7 @@ class VariantEnvironment:
 
     def __init__(self, config: EnvironmentConfig) -> None:
         """Make the environment of one variant."""
-        self._config = config
+        self._config, self.id = config, config.id
         self._environment = make_environment(config)
         self._rebuild = config.rebuild == "always" or (
             config.rebuild == "auto" and keeps_box2d_world(self._environment)
@@ -153,7 +154,9 @@ class VariantEnvironment:
         self.limit = step_limit(self._environment, config)
         self.observe = ObservationFlattener(self._environment.observation_space, config.id)
         self.decode = ActionDecoder(self._environment.action_space, config.id)
-        self.interface = Interface(self.observe.size, self.decode.size, self.decode.bounded)
+        self.interface = Interface(
+            self.observe.size, self.decode.size, self.decode.bounded, self.decode.described
+        )
         results = self._environment.metadata.get("results")
         self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
         self.compiled: CompiledEpisodes | None = None
@@ -223,6 +226,10 @@ class Environments:
         self._sums = np.zeros((2, self.interface.observation_size))
         self.info: dict[str, Any] = {}
         self.watch: Callable[[Environment], Environment] | None = None
+
+    def observation_spaces(self) -> list[tuple[str, gymnasium.Space[Any]]]:
+        """Every variant's environment id and observation space."""
+        return [(one.id, one.observe.space) for one in self._all]
 
     def step_limit(self, variant: int) -> int:
         """Steps after which an episode on a variant ends at the latest."""

@@ -146,7 +146,8 @@ def make_player(rollout: Rollout, algorithm: Algorithm, ranks: int, node_rank: i
         MemoryError,
         RuntimeError,
     ) as error:  # of the CPU's memory torch tells by a RuntimeError
-        if "memory" not in str(error).lower():
+        text = str(error).lower()
+        if "memory" not in text and "overflow" not in text:  # of the bytes that would be needed
             raise
         raise UsageError(
             f"batch_members = {config.batch_members}: so many networks don't fit into "

@@ -7,15 +7,14 @@ another h from the same journal.
 from __future__ import annotations
 
 import json
-import os
 import struct
 from pathlib import Path
 from typing import Any
 
 from esd.config.identity import identity, identity_of, settings_of_h
 from esd.config.settings import Config
-from esd.config.tables import shown
-from esd.errors import UsageError
+from esd.errors import UsageError, shown
+from esd.reading import open_regular
 from esd.run import journal
 
 LONGEST_HEADER = 1 << 20
@@ -69,12 +68,10 @@ def _short(text: str) -> str:
 def _identity_of_journal(path: Path) -> str | None:
     """The hash of the settings that a run was started with, from the head of its journal; None without a journal."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        file = open_regular(path)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise UsageError(f"{path}: can't be read ({error.strerror})") from error
-    with os.fdopen(descriptor, "rb") as file:
+    with file:
         try:
             data = file.read(12)
             if len(data) == 12:
@@ -82,7 +79,7 @@ def _identity_of_journal(path: Path) -> str | None:
                 data += file.read(min(length, LONGEST_HEADER) + 4)
         except OSError as error:
             raise UsageError(f"{path}: can't be read ({error.strerror})") from error
-    return journal.decode(data, str(path)).header.identity
+    return journal.decode_head(data, path).identity
 
 
 def _settings_of(provenance_file: Path, begun: str) -> dict[str, Any] | None:

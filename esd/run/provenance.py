@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 
 from esd.config.settings import Config
 from esd.errors import UsageError
+from esd.reading import MB, read_json
 from esd.run.user_modules import own_modules
 
 PACKAGES = (
@@ -102,11 +102,9 @@ def read(path: Path) -> list[Call]:
         UsageError: if it is damaged.
     """
     try:
-        calls = json.loads(path.read_text("utf-8"))
+        calls = read_json(path, 100 * MB)
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: damaged ({error})") from None
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise UsageError(f"{path}: not a list of training calls")
     return calls

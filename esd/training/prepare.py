@@ -16,18 +16,20 @@ from esd.mpi.comm import Communicator, agreement, gather
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
 from esd.problems.make import layout_and_h0
-from esd.run import checkpoint, journal
+from esd.run import checkpoint, journal, recovery
 from esd.run.checkpoint import Checkpoint
 from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
+from esd.run.recovery import Source
 from esd.training import canary, room
 from esd.training.commit import Commit, Reporter
 from esd.training.loop import Ending, Generations
-from esd.training.node_state import NodeState, UpdateFailedError
+from esd.training.node_state import NodeState
 from esd.training.perturbations import check_perturbations
 from esd.training.plan import Plan
 from esd.training.process_state import kept_process_state
+from esd.training.replay import catch_up
 from esd.training.stop import StoppedAtStartError, StopRequest
 
 
@@ -69,16 +71,16 @@ def prepared(
         _go_on_unless_stopped(comm, stop)
         with kept_process_state():
             state, header, contents = _prepare_state(
-                comm, plan, folder, parent, problem, evaluator, algorithm
+                comm, plan, folder, parent, problem, evaluator, algorithm, reporter
             )
         _go_on_unless_stopped(comm, stop)
         with agreement(comm, "sharing h"):
             memory = NodeState(team, algorithm, state)
             del state  # it was this rank's own; from here on there is the node's
-            if contents is not None:
-                _replay(memory, contents)
-            elif comm.rank == 0:
+            if not plan.resumes and comm.rank == 0:
                 check_perturbations(config, algorithm, memory.state.evolution, reporter.note)
+        if plan.resumes:
+            catch_up(comm, memory, contents, header.variants)
         _go_on_unless_stopped(comm, stop)
         commit: Commit | None = None
         with agreement(comm, "opening the run's folder"):
@@ -109,16 +111,17 @@ def _prepare_state(
     problem: Problem,
     evaluator: Evaluator,
     algorithm: Algorithm,
+    reporter: Reporter,
 ) -> tuple[RunState, JournalHeader, JournalContents | None]:
-    """A state to go on from, the same on every rank, and the journal with what followed it."""
+    """A state to go on from, and on rank 0 the journal with what followed it."""
     config = plan.config
     with agreement(comm, "computing h_0"):
         h0 = problem.initial_parameters(config.seed)
         interface = problem.interface
         state = start(algorithm, h0, problem.observation_size)
         own_canary = evaluator.canary(h0, journal.version_of(plan.journal))
-        if parent is not None:
-            state = _start_from(parent, config, state, problem)
+        if parent is not None and plan.source is not None:
+            state = _start_from(parent, plan.source, config, state, problem)
         header = JournalHeader(
             identity(config),
             state.h_sha256(),
@@ -133,18 +136,26 @@ def _prepare_state(
     if not plan.resumes:
         return state, header, None
     with agreement(comm, "resuming"):
-        contents = journal.decode(plan.journal, str(folder.journal_file))
-        if not own_canary.agrees_with(contents.header.canary) and not config.run.allow_drift:
+        header = journal.decode_head(plan.journal, folder.journal_file)
+        contents = folder.journal(config, verify=False) if comm.rank == 0 else None
+        if not own_canary.agrees_with(header.canary) and not config.run.allow_drift:
             raise UsageError(
                 f"{folder.path}: this machine computes other bits than the one the run was started on (canary "
-                f"{own_canary.cpu}, not {contents.header.canary}): {_what_changed(folder, config, comm)}. Restore what "
+                f"{own_canary.cpu}, not {header.canary}): {_what_changed(folder, config, comm)}. Restore what "
                 "has changed, or accept it with --set run.allow_drift=true"
             )
+        found = None
         if plan.checkpoint is not None and plan.checkpoint.exists():
-            state = folder.load_checkpoint(plan.checkpoint, config).state
-        else:  # none yet, or no shared file system: the journal came from rank 0
-            state = folder.initial_state(config, contents)
-    return state, contents.header, contents
+            found = folder.load_checkpoint(plan.checkpoint, config).state
+            unlike = found.unlike(state)
+            if unlike:
+                reporter.note(
+                    f"{plan.checkpoint}: {unlike}; passed over, its state is rebuilt from the journal"
+                )
+                found = None
+        if found is None:  # none yet, or no shared file system: the journal comes from rank 0
+            found = folder.initial_state(config, header)
+    return found, header, contents
 
 
 def _what_changed(folder: RunFolder, config: Config, comm: Communicator) -> str:
@@ -154,16 +165,9 @@ def _what_changed(folder: RunFolder, config: Config, comm: Communicator) -> str:
     )
 
 
-def _replay(memory: NodeState, contents: JournalContents) -> None:
-    """Go on to where the journal ends; a failure is raised where it happened, for the others to hear of."""
-    try:
-        memory.replay(contents.entries)
-    except UpdateFailedError as failure:
-        if failure.reason is not None:
-            raise failure.reason from None
-
-
-def _start_from(parent: RunFolder, child: Config, state: RunState, problem: Problem) -> RunState:
+def _start_from(
+    parent: RunFolder, source: Source, child: Config, state: RunState, problem: Problem
+) -> RunState:
     """Put the last h of another run in place of h_0, with the observation statistics that it was evolved with.
 
     Raises:
@@ -171,7 +175,7 @@ def _start_from(parent: RunFolder, child: Config, state: RunState, problem: Prob
             observations: the same h would act otherwise.
     """
     path, config = parent.path, parent.config()
-    last = parent.state_at(None, config, parent.journal(config))
+    last = recovery.load(parent, config, source)
     h = last.h
     if child.objective.named != config.objective.named:
         kinds = {True: "an objective", False: "a policy"}
@@ -228,9 +232,10 @@ def _open_folder(
     call = collect(ranks, plan.config)
     if contents is not None:
         _note_changes(folder, call, reporter)
-        folder.reopen(plan.config, call, plan.journal)
+        size = contents.good_bytes + contents.torn_bytes
+        folder.reopen(plan.config, call, size)
         return Commit.resume(folder, plan.config, contents, reporter)
-    if plan.unbegun and journal.decode(folder.journal_file.read_bytes(), "").entries:
+    if plan.unbegun and journal.scan(folder.journal_file, verify=False).positions:
         raise UsageError(f"{folder.path}: another esd has trained here meanwhile; start again")
     folder.create(plan.config, {**call, "settings_of_h": settings_of_h(plan.config)}, plan.erase)
     if plan.start_from is not None:

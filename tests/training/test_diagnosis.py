@@ -13,7 +13,7 @@ from esd.api.run import Run
 from esd.commands.show import _describe
 from esd.run import metrics
 from esd.run.folder import RunFolder
-from esd.training.commit import _tied_share
+from esd.run.metrics import _tied_share
 from esd.training.diagnosis import Course, diagnose
 from tests.helpers.configs import objective, small
 from tests.helpers.training import trained
