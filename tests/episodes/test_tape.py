@@ -1,4 +1,4 @@
-"""What leaks too slowly for the check at the start is found during training, in generations 1, 2, 4, 8 …"""
+"""What leaks too slowly for the check at the start is found in the generations 1, 2, 4, 8 and so on."""
 
 from __future__ import annotations
 
