@@ -23,7 +23,7 @@ IMPURE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a module with a memory": (
         {"env": CART_POLE, "policy": {"kind": "tests.helpers.impure_policies:LongMemory"}},
-        "give the module a method reset()",
+        "a method reset() that clears it",
     ),
     "an environment that leaks": (
         {"env": {**LEAKING, "kwargs": {"leak": "ended"}}},
