@@ -30,7 +30,6 @@ from esd.episodes.purity import (
 )
 from esd.episodes.rollout import Rollout
 from esd.episodes.stateful_wrappers import instead_of
-from esd.episodes.variant import VariantEnvironment
 
 ACCEPT = "To go on all the same, without results that can be reproduced: run.allow_drift = true"
 UNREACHABLE = (
@@ -139,8 +138,8 @@ def _rebuilding_helps(rollout: Rollout, make_player: MakePlayer, plan: Plan) -> 
             if any(True for _ in new_object_differs(*players, plan.steps)):
                 return None
             began = time.perf_counter()
-            VariantEnvironment(always.env.of_variant(always.env.trained[0]), always.format).close()
-            return 1000.0 * (time.perf_counter() - began)
+            rollout.with_new_environments(always).close()
+            return 1000.0 * (time.perf_counter() - began) / len(rollout.variants)
     except Exception:  # it can't be made twice, or ends in an error when it is
         return None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -43,7 +46,9 @@ class VariantEnvironment:
         """Make the environment of one variant, which may have a name."""
         self._config, self.id = config, config.id
         self.who = f"{checked.named(config)}, variant {name!r}" if name else checked.named(config)
+        self._directory = Path.cwd()  # relative paths in the config begin here, in every episode
         self._environment = env = make_environment(config)
+        self._go_back()
         self._rebuild = config.rebuild == "always" or (
             config.rebuild == "auto" and keeps_box2d_world(env)
         )
@@ -84,11 +89,19 @@ class VariantEnvironment:
         """The environment as it was made last, with its wrappers."""
         return self._environment
 
+    def _go_back(self) -> None:
+        """Undo a change of the working directory by an environment, which would leak into the next episode."""
+        with contextlib.suppress(OSError):  # it was removed
+            os.chdir(self._directory)
+
     def begin(self) -> Environment:
         """The environment, fit for an episode: made anew if the last one may have left something in it."""
         if self._rebuild:
             self.close()
+        self._go_back()
+        if self._rebuild:
             self._environment = make_environment(self._config)
+            self._go_back()
         return self._environment
 
     def reset(self, environment: Environment, seed: int) -> Any:
