@@ -16,6 +16,7 @@ from esd.evolution.state import RunState
 from esd.kernels import actions
 from esd.policies.base import Interface
 from esd.policies.registry import make_policy
+from esd.training.process_state import kept_process_state
 
 
 class Policy:
@@ -45,7 +46,8 @@ class Policy:
         else:
             chosen = env.trained[0]
         one = env.of_variant(chosen)
-        environment = make_environment(one)
+        with kept_process_state():
+            environment = make_environment(one)
         self.observation_space: gymnasium.Space[Any] = environment.observation_space
         self.action_space: gymnasium.Space[Any] = environment.action_space
         environment.close()

@@ -7,13 +7,14 @@ is known says what it expects.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from typing import Any
 
 from esd.errors import UsageError, shortened
+from esd.reading import LONGEST_KEY, parse_toml
 
-DEEPEST = 32  # levels of tables and lists in a config
 WORDS = {
     **dict.fromkeys(("true", "yes", "on"), "true"),
     **dict.fromkeys(("false", "no", "off"), "false"),
@@ -49,8 +50,8 @@ def parse_assignment(assignment: str) -> tuple[list[str], Any]:
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
         raise UsageError(f"{shown}: expected key=value, such as es.sigma=0.1")
-    if len(keys) > DEEPEST:
-        raise UsageError(f"{shown}: the key has {len(keys)} parts, expected at most {DEEPEST}")
+    if len(keys) > LONGEST_KEY:
+        raise UsageError(f"{shown}: a key of {len(keys)} parts, expected at most {LONGEST_KEY}")
     try:
         return keys, _parsed(text.strip())
     except ValueError as error:
@@ -73,23 +74,27 @@ def _parsed(text: str) -> Any:
         ValueError: saying what is wrong with it.
     """
     try:
-        table = tomllib.loads(f"value = {text}", parse_float=_finite)
-    except RecursionError:
-        raise ValueError(f"nested too deeply, expected at most {DEEPEST} levels") from None
-    except tomllib.TOMLDecodeError as error:
+        table = parse_toml(f"value = {text}", "")
+    except UsageError as error:
+        if not isinstance(error.__context__, tomllib.TOMLDecodeError):  # too much for any setting
+            raise ValueError(str(error).removeprefix(": ")) from None
         if text[:1] not in tuple("[{\"'("):
             return BareText(text)
-        raise ValueError(_why_no_toml(text, str(error))) from None
+        raise ValueError(_why_no_toml(text, str(error.__context__))) from None
     if [*table] != ["value"]:  # there were several lines
         raise ValueError("expected one value")
+    if _is_infinite(table["value"]) and "inf" not in text.lower():
+        raise ValueError(f"{shortened(text)} is too large for a number; write inf if that is meant")
     return table["value"]
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if abs(value) == float("inf") and "inf" not in text.lower():
-        raise ValueError(f"{text} is too large for a number; write inf if that is meant")
-    return value
+def _is_infinite(value: Any) -> bool:
+    """Whether there is an infinite number in a value of bounded depth."""
+    if isinstance(value, dict):
+        return any(map(_is_infinite, value.values()))
+    if isinstance(value, list):
+        return any(map(_is_infinite, value))
+    return isinstance(value, float) and math.isinf(value)
 
 
 def _why_no_toml(text: str, reason: str) -> str:
@@ -150,18 +155,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return str(value) if isinstance(value, BareText) else value
-
-
-def is_deeper_than(value: Any, levels: int) -> bool:
-    """Whether tables and lists are nested more deeply; no recursion, which has a limit of its own."""
-    level = [value]
-    for _ in range(levels + 1):
-        level = [
-            item
-            for part in level
-            if isinstance(part, dict | list | tuple)
-            for item in (part.values() if isinstance(part, dict) else part)
-        ]
-        if not level:
-            return False
-    return True

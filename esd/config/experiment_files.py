@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from esd.config.tables import (
-    check_depth,
     copied,
     drop_settings_of_other_algorithms,
     drop_settings_of_other_kinds,
 )
-from esd.errors import UsageError, nearest, shortened
+from esd.errors import UsageError, nearest
+from esd.reading import CONFIG_BYTES, parse_toml, read_text
 
 
 def experiment_names() -> list[str]:
@@ -63,20 +62,13 @@ def _read_toml(experiment: str) -> dict[str, Any]:
         )
     elif experiment.endswith(".toml") or Path(experiment).is_file():
         try:
-            text = Path(experiment).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{experiment}: can't be read ({error})") from None
+            text = read_text(Path(experiment), CONFIG_BYTES, follow=True)
+        except FileNotFoundError:
+            raise UsageError(f"{experiment}: no such file") from None
     else:
         hint = nearest(experiment, experiment_names())
         raise UsageError(f"experiment {experiment!r}: no such experiment or TOML file, {hint}")
-    try:
-        table = tomllib.loads(text)
-    except RecursionError:
-        raise UsageError(f"{experiment}: not valid TOML, nested too deeply") from None
-    except ValueError as error:  # also of numbers with thousands of digits
-        raise UsageError(f"{experiment}: not valid TOML, {shortened(str(error), 300)}") from None
-    check_depth(table, experiment)
-    return table
+    return parse_toml(text, experiment)
 
 
 def _merged(base: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:

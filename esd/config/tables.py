@@ -11,14 +11,13 @@ import functools
 import math
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from esd.config.assignments import (
-    DEEPEST,
     BareText,
     as_list,
-    is_deeper_than,
     parse_assignment,
     plain,
     spelling,
@@ -32,9 +31,11 @@ from esd.config.settings import (
     VariantsConfig,
     Wrapper,
 )
-from esd.errors import UsageError, nearest, shortened
+from esd.errors import LONGEST_VALUE, UsageError, nearest, one_line, shown
+from esd.reading import DEEPEST, depth_is_beyond
 
-LARGEST_INTEGER = 2**1000  # which a float can hold
+HINTS = 8  # for so many unknown keys the nearest is looked for
+SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # TOML's, and a seed's
 KINDS_COME_FIRST = (["policy", "kind"], ["es", "algorithm"])
 
 
@@ -48,37 +49,43 @@ def parse(table: Mapping[str, Any], source: str) -> Config:
     Raises:
         UsageError: naming every unknown key, wrong type and value out of range at once.
     """
-    source = shortened(source, 200)
-    check_depth(table, source)
-    problems: list[str] = []
-    config: Config = _build(Config, table, "", problems)
-    if config.objective.named:
-        problems += _of_episodes(table)
+    problems = list(_beyond_any_setting(table))
+    if not problems:
+        config: Config = _build(Config, table, "", problems)
+        if config.objective.named:
+            problems += _of_episodes(table)
     if not problems:
         problems = _cross_checks(config)
     if problems:
-        raise UsageError(f"{source}: {_in_short(problems)}")
+        raise UsageError(f"{one_line(source, 3 * LONGEST_VALUE)}: {_joined(problems)}")
     return config
 
 
-def check_depth(table: Any, source: str) -> None:
-    """Refuse what is nested so deeply that nobody means it.
+def _joined(problems: list[str]) -> str:
+    """Problems in a row; of many the first."""
+    text = ""
+    for number, problem in enumerate(problems):
+        shortened = one_line(problem, 3 * LONGEST_VALUE)
+        if number and len(text) + len(shortened) > 6 * LONGEST_VALUE:
+            return f"{text}; and {len(problems) - number} more"
+        text += f"; {shortened}" if number else shortened
+    return text
 
-    Raises:
-        UsageError: naming the source.
-    """
-    if is_deeper_than(table, DEEPEST):
-        raise UsageError(f"{source}: tables and lists are nested more than {DEEPEST} levels deep")
 
-
-def _in_short(problems: Sequence[str]) -> str:
-    """As many problems as one message has room for."""
-    texts = [shortened(problem, 400) for problem in problems]
-    kept = 1
-    while kept < len(texts) and sum(map(len, texts[: kept + 1])) < 700:
-        kept += 1
-    more = len(texts) - kept
-    return "; ".join(texts[:kept]) + (f"; and {more} more problems" if more else "")
+def _beyond_any_setting(table: Mapping[str, Any]) -> Iterator[str]:
+    """A line for what no setting can be, and what nothing here could go through: depth and endless numbers."""
+    if depth_is_beyond(table, DEEPEST):
+        yield f"tables and lists are nested more than {DEEPEST} levels deep"
+        return
+    items: list[tuple[str, Any]] = [("", table)]
+    while items:
+        path, value = items.pop()
+        if isinstance(value, Mapping):
+            items += [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
+        elif isinstance(value, list | tuple):
+            items += [(path, item) for item in value]
+        elif isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+            yield f"{path} = {shown(value)}: expected a whole number of 64 bits"
 
 
 def _of_episodes(table: Mapping[str, Any]) -> Iterator[str]:
@@ -91,9 +98,9 @@ def _of_episodes(table: Mapping[str, Any]) -> Iterator[str]:
 def _cross_checks(config: Config) -> list[str]:
     names = [variant.name for variant in config.env.variants]
     problems = [
-        f"env.variants: {names.count(name)} are called {name!r}; every one needs a name of its own"
-        for name in sorted({*names})
-        if names.count(name) > 1 or not name
+        f"env.variants: {count} are called {name!r}; every one needs a name of its own"
+        for name, count in sorted(Counter(names).items())
+        if count > 1 or not name
     ]
     if names and all(variant.unseen for variant in config.env.variants):
         problems.append("env.variants: all are unseen, nothing is left to train on")
@@ -125,7 +132,7 @@ def parse_settings(
             "dataclass whose fields have defaults and are int, float, bool, str, tuple[…, ...] or dict"
         ) from error
     if problems:
-        raise UsageError(_in_short(problems))
+        raise UsageError(_joined(problems))
     return settings
 
 
@@ -146,14 +153,15 @@ def _build(
             return EvolutionSettings()
         cls = chosen
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hashable: Any = cls  # which mypy doesn't know it to be
+    hints = _hints(hashable)
     values: dict[str, Any] = {}
     for key, value in table.items():
         path = f"{prefix}{key}"
         if key not in fields:
-            hint = nearest(key[:200], [*fields, *known])
-            named = shortened(path, 200)
-            problems.append(f"{named}: unknown key{owner or _of_kind(cls, table)}, {hint}")
+            path = one_line(path, LONGEST_VALUE)
+            hint = nearest(key, [*fields, *known]) if len(problems) < HINTS else ""
+            problems.append(f"{path}: unknown key{owner or _of_kind(cls, table)}, {hint}")
         else:
             before = len(problems)
             converted = _convert(value, hints[key], path, problems)
@@ -166,10 +174,16 @@ def _build(
     return cls(**values)
 
 
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """The types of a dataclass's fields; a config is read again and again."""
+    return typing.get_type_hints(cls)
+
+
 def _of_kind(cls: type[Any], table: Mapping[str, Any]) -> str:
     """For messages about a section whose keys depend on what it names."""
     if issubclass(cls, EvolutionSettings):
-        return f" of es.algorithm = {table.get('algorithm', cls.algorithm)!r}"
+        return f" of es.algorithm = {shown(table.get('algorithm', cls.algorithm))}"
     return ""
 
 
@@ -253,14 +267,6 @@ def _text(name: Any) -> str:
     return name if isinstance(name, str) else repr(name)
 
 
-def shown(value: Any) -> str:
-    """A value as it stands in a message."""
-    try:
-        return shortened(repr(value) if isinstance(value, str) else str(value), 200)
-    except ValueError:  # Python writes no integers of more than 4,300 digits
-        return f"a {type(value).__name__} too long to be shown"
-
-
 def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
     """Check a TOML value against a type hint and turn lists into tuples, ints into floats, tables into dataclasses."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -302,12 +308,12 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
         _refuse_what_no_hash_takes(value, path, problems)
         return _with_floats(plain(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < LARGEST_INTEGER else math.inf
+        value = float(value) if abs(value) < 2**1000 else math.inf
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         names = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
         advice = spelling(value) if isinstance(value, BareText) else ""
         problems.append(
-            f"{path} = {shown(value)}: expected {names[hint]}{advice and f'; {shortened(advice, 200)}'}"
+            f"{path} = {shown(value)}: expected {names[hint]}{advice and f'; {advice}'}"
         )
         return None
     if hint is float and not math.isfinite(value):
@@ -332,9 +338,7 @@ def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> No
     elif not isinstance(value, str | int | float | None) or value != value:
         problems.append(f"{path} = {shown(value)}: expected text, a number, true or false")
     elif isinstance(value, BareText) and (advice := spelling(value)):
-        problems.append(f"{path} = {shortened(value, 60)}: {shortened(advice, 300)}")
-    elif isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
-        problems.append(f"{path} = {shown(value)}: expected a number of at most 300 digits")
+        problems.append(f"{path} = {one_line(value, 60)}: {advice}")
 
 
 def _with_floats(value: Any) -> Any:
@@ -342,7 +346,7 @@ def _with_floats(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_with_floats(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool):
-        return float(value) if abs(value) < LARGEST_INTEGER else math.inf
+        return float(value) if abs(value) < 2**1000 else math.inf
     return value
 
 
@@ -404,21 +408,21 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
         UsageError: if a setting is no ``key=value``, goes through something that isn't a table, or replaces a table
             of which an earlier setting has changed a part.
     """
-    check_depth(table, "the settings")
     result = copied(table)
     parsed = [(setting, *parse_assignment(setting)) for setting in settings]
     parsed.sort(key=lambda item: item[1] not in KINDS_COME_FIRST)
     for position, (setting, keys, value) in enumerate(parsed):
-        shown_setting = f"--set {shortened(setting, 200)}"
+        shown_setting = f"--set {one_line(setting, LONGEST_VALUE)}"
         target = result
         for key in keys[:-1]:
             target = target.setdefault(key, {})
             if not isinstance(target, dict):
-                raise UsageError(f"{shown_setting}: {shortened(key)} is not a table")
+                raise UsageError(f"{shown_setting}: {one_line(key, LONGEST_VALUE)} is not a table")
         for other, inner, _ in parsed[:position]:
             if len(inner) > len(keys) and inner[: len(keys)] == keys:
                 raise UsageError(
-                    f"{shown_setting}: would undo --set {shortened(other, 200)}, which stands before it; leave one out"
+                    f"{shown_setting}: would undo --set {one_line(other, LONGEST_VALUE)}, which stands before it; "
+                    "leave one out"
                 )
         if keys == ["policy", "kind"]:
             drop_settings_of_other_kinds(target, value)

@@ -21,7 +21,7 @@ from esd.evolution.state import make_strategy
 from esd.mpi.comm import Communicator, agreement, gather
 from esd.problems.make import make_problem
 from esd.run.folder import RunFolder
-from esd.run.journal import VERSION, version_of
+from esd.run.journal import VERSION
 
 
 class Report(Protocol):
@@ -124,8 +124,8 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
     with agreement(comm, "reading the run"):
         folder = RunFolder(Path(subject))
         if comm.rank == 0 and folder.is_run and identity(folder.config()) == identity(config):
-            begun = folder.journal(config).header.canary
-            version = version_of(folder.journal_file.read_bytes())
+            contents = folder.journal(config, verify=False)
+            begun, version = contents.header.canary, contents.version
             if version != VERSION and found is not None:
                 found = computed(version)
                 own = found.cpu

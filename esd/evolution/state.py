@@ -67,6 +67,17 @@ class RunState:
             arrays["observations.squares"] = self.observations.squares
         return arrays
 
+    def unlike(self, other: RunState) -> str:
+        """In words, where the arrays of two states differ in name, size or type; empty if they don't."""
+        own, theirs = self.arrays(), other.arrays()
+        for name in sorted({*own, *theirs}):
+            a, b = own.get(name), theirs.get(name)
+            if a is None or b is None:
+                return f"{name} is {'missing' if a is None else 'not expected'}"
+            if (a.shape, a.dtype) != (b.shape, b.dtype):
+                return f"{name} is {a.dtype} {list(a.shape)}, expected {b.dtype} {list(b.shape)}"
+        return ""
+
     @classmethod
     def of_arrays(cls, generation: int, arrays: Arrays) -> RunState:
         """The inverse of ``arrays``.
@@ -76,7 +87,10 @@ class RunState:
         """
 
         def named(prefix: str) -> Arrays:
-            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            # sorted: a file's arrays may come in any order, and nothing may depend on it
+            return {
+                k.removeprefix(prefix): arrays[k] for k in sorted(arrays) if k.startswith(prefix)
+            }
 
         evolution = EvolutionState(
             generation,

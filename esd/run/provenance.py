@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from esd.errors import UsageError
+from esd.reading import MB, read_json
+
 PACKAGES = (
     "esd-mpi",
     "numpy",
@@ -38,6 +41,21 @@ def collect(ranks: int) -> dict[str, Any]:
         "git_commit": _commit(),
         "mpi_library": mpi_library(),
     }
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The training calls in provenance.json, oldest first; none without the file.
+
+    Raises:
+        UsageError: if it is damaged.
+    """
+    try:
+        calls = read_json(path, 100 * MB)
+    except FileNotFoundError:
+        return []
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise UsageError(f"{path}: not a list of training calls")
+    return calls
 
 
 def version(package: str) -> str | None:

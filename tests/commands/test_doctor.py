@@ -94,7 +94,7 @@ def write_another_canary(file: Path) -> None:
 
     from esd.run import journal
 
-    header = journal.decode(file.read_bytes(), str(file)).header
+    header = journal.scan(file).header
     file.write_bytes(journal.encode_header(dataclasses.replace(header, canary="0" * 16)))
 
 

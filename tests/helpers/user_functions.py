@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -160,3 +161,24 @@ class Model:
 
     def __init__(self, x: Any) -> None:
         self.x = x
+
+
+def constant(x: Any) -> float:
+    """No matter what."""
+    return 3.0
+
+
+def needle(x: np.ndarray) -> float:
+    """1 in a small part of the space, 0 elsewhere."""
+    return float(x[0] < 0.4)
+
+
+def signals_once(x: Any, number: int) -> float:
+    """Send a signal to its own process in the first call."""
+    if not signalled:
+        signalled.append(number)
+        signal.raise_signal(signal.Signals(number))
+    return float(np.sum(np.square(x)))
+
+
+signalled: list[int] = []

@@ -188,7 +188,7 @@ ERRORS = {
     "OSError(28, 'No space left on device')": "OSError: [Errno 28] No space left on device",
     "OddError()": "OddError: its text can't be made: RuntimeError",
     "UnicodeDecodeError('utf-8', b'\\xff', 0, 1, 'invalid start byte')": "UnicodeDecodeError",
-    "ValueError('\\x1b[31mred\\x00')": "ValueError: �[31mred�",
+    "ValueError('\\x1b[31mred\\x00')": "ValueError: \\x1b[31mred\\x00",
     "ExceptionGroup('two', [ValueError(1), KeyError(2)])": "ExceptionGroup: two (2 sub-exceptions)",
 }
 
