@@ -46,7 +46,7 @@ class Function:
             UsageError: if it can't be imported or called with the arguments that it will get.
         """
         self._config = config
-        # a function may change the working directory, under which the run's folder lies: it gets one of its own
+        # a module may change the working directory, under which the run's folder lies: its functions get their own
         self._function = _found(config.function)
         self._directory = directory_after(config.function)
         self.takes_seed = self._check_signature()
