@@ -167,7 +167,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     """
     if len(text) > CONFIG_BYTES:
         raise UsageError(f"{name}: {len(text):,} characters, expected at most {CONFIG_BYTES:,}")
-    for problem in _too_much_for_tomllib(text):
+    for problem in too_much_for_tomllib(text):
         raise UsageError(f"{name}: {problem}")
     try:
         table = tomllib.loads(text)
@@ -192,7 +192,7 @@ _TOKENS = re.compile(
 )
 
 
-def _too_much_for_tomllib(text: str) -> Iterator[str]:
+def too_much_for_tomllib(text: str) -> Iterator[str]:
     """What would keep tomllib busy for minutes, in words: its time grows with the square of a key's parts."""
     level = parts = 0
     for token in _TOKENS.finditer(text):

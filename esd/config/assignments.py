@@ -7,13 +7,12 @@ is known says what it expects.
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from typing import Any
 
 from esd.errors import UsageError, shortened
-from esd.reading import LONGEST_KEY, parse_toml
+from esd.reading import LONGEST_KEY, too_much_for_tomllib
 
 WORDS = {
     **dict.fromkeys(("true", "yes", "on"), "true"),
@@ -51,7 +50,7 @@ def parse_assignment(assignment: str) -> tuple[list[str], Any]:
     if not equals or not all(keys):
         raise UsageError(f"{shown}: expected key=value, such as es.sigma=0.1")
     if len(keys) > LONGEST_KEY:
-        raise UsageError(f"{shown}: a key of {len(keys)} parts, expected at most {LONGEST_KEY}")
+        raise UsageError(f"{shown}: the key has {len(keys)} parts, expected at most {LONGEST_KEY}")
     try:
         return keys, _parsed(text.strip())
     except ValueError as error:
@@ -73,28 +72,24 @@ def _parsed(text: str) -> Any:
     Raises:
         ValueError: saying what is wrong with it.
     """
+    for problem in too_much_for_tomllib(f"value = {text}"):
+        raise ValueError(problem)
     try:
-        table = parse_toml(f"value = {text}", "")
-    except UsageError as error:
-        if not isinstance(error.__context__, tomllib.TOMLDecodeError):  # too much for any setting
-            raise ValueError(str(error).removeprefix(": ")) from None
+        table = tomllib.loads(f"value = {text}", parse_float=_finite)
+    except tomllib.TOMLDecodeError as error:
         if text[:1] not in tuple("[{\"'("):
             return BareText(text)
-        raise ValueError(_why_no_toml(text, str(error.__context__))) from None
+        raise ValueError(_why_no_toml(text, str(error))) from None
     if [*table] != ["value"]:  # there were several lines
         raise ValueError("expected one value")
-    if _is_infinite(table["value"]) and "inf" not in text.lower():
-        raise ValueError(f"{shortened(text)} is too large for a number; write inf if that is meant")
     return table["value"]
 
 
-def _is_infinite(value: Any) -> bool:
-    """Whether there is an infinite number in a value of bounded depth."""
-    if isinstance(value, dict):
-        return any(map(_is_infinite, value.values()))
-    if isinstance(value, list):
-        return any(map(_is_infinite, value))
-    return isinstance(value, float) and math.isinf(value)
+def _finite(text: str) -> float:
+    value = float(text)
+    if abs(value) == float("inf") and "inf" not in text.lower():
+        raise ValueError(f"{text} is too large for a number; write inf if that is meant")
+    return value
 
 
 def _why_no_toml(text: str, reason: str) -> str:

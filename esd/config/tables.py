@@ -31,7 +31,7 @@ from esd.config.settings import (
     VariantsConfig,
     Wrapper,
 )
-from esd.errors import LONGEST_VALUE, UsageError, nearest, one_line, shown
+from esd.errors import LONGEST_VALUE, UsageError, nearest, one_line, shortened, shown
 from esd.reading import DEEPEST, depth_is_beyond
 
 HINTS = 8  # for so many unknown keys the nearest is looked for
@@ -308,12 +308,12 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
         _refuse_what_no_hash_takes(value, path, problems)
         return _with_floats(plain(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 2**1000 else math.inf
+        value = float(value) if abs(value) < LARGEST_INTEGER else math.inf
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         names = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
         advice = spelling(value) if isinstance(value, BareText) else ""
         problems.append(
-            f"{path} = {shown(value)}: expected {names[hint]}{advice and f'; {advice}'}"
+            f"{path} = {shown(value)}: expected {names[hint]}{advice and f'; {shortened(advice, 200)}'}"
         )
         return None
     if hint is float and not math.isfinite(value):
@@ -338,7 +338,7 @@ def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> No
     elif not isinstance(value, str | int | float | None) or value != value:
         problems.append(f"{path} = {shown(value)}: expected text, a number, true or false")
     elif isinstance(value, BareText) and (advice := spelling(value)):
-        problems.append(f"{path} = {one_line(value, 60)}: {advice}")
+        problems.append(f"{path} = {shortened(value, 60)}: {shortened(advice, 300)}")
 
 
 def _with_floats(value: Any) -> Any:
@@ -346,7 +346,7 @@ def _with_floats(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_with_floats(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool):
-        return float(value) if abs(value) < 2**1000 else math.inf
+        return float(value) if abs(value) < LARGEST_INTEGER else math.inf
     return value
 
 
@@ -412,17 +412,16 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
     parsed = [(setting, *parse_assignment(setting)) for setting in settings]
     parsed.sort(key=lambda item: item[1] not in KINDS_COME_FIRST)
     for position, (setting, keys, value) in enumerate(parsed):
-        shown_setting = f"--set {one_line(setting, LONGEST_VALUE)}"
+        shown_setting = f"--set {shortened(setting, 200)}"
         target = result
         for key in keys[:-1]:
             target = target.setdefault(key, {})
             if not isinstance(target, dict):
-                raise UsageError(f"{shown_setting}: {one_line(key, LONGEST_VALUE)} is not a table")
+                raise UsageError(f"{shown_setting}: {shortened(key)} is not a table")
         for other, inner, _ in parsed[:position]:
             if len(inner) > len(keys) and inner[: len(keys)] == keys:
                 raise UsageError(
-                    f"{shown_setting}: would undo --set {one_line(other, LONGEST_VALUE)}, which stands before it; "
-                    "leave one out"
+                    f"{shown_setting}: would undo --set {shortened(other, 200)}, which stands before it; leave one out"
                 )
         if keys == ["policy", "kind"]:
             drop_settings_of_other_kinds(target, value)

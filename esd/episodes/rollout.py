@@ -6,6 +6,7 @@ environment, the initial weights, and Python's and numpy's global generators, wh
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import cast
 
@@ -57,6 +58,22 @@ class Rollout:
             self.policy.load_piece if isinstance(self.policy, LoadsPieces) else None
         )
         self._whole = np.empty(0, np.float32)
+
+    def with_new_policy(self) -> Rollout:
+        """The same environments with another object of the policy, to be played step by step only."""
+        new = copy.copy(self)
+        new.policy = policy = make_policy(self.config.policy, self.interface)
+        new._load_piece = policy.load_piece if isinstance(policy, LoadsPieces) else None
+        new._whole = np.empty(0, np.float32)
+        return new
+
+    def with_new_environments(self, config: Config | None = None) -> Rollout:
+        """The same policy in new environments, of another config if there is one, to be played step by step only."""
+        new = copy.copy(self)
+        new.config = self.config if config is None else config
+        new.environments = Environments(new.config.env)
+        new.environments.outputs_are_squashed(self.policy.squashed)
+        return new
 
     @property
     def observation_size(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esd.config.keywords import fresh
 from esd.config.kinds import OBJECTIVES
 from esd.config.objective import ObjectiveConfig
 from esd.config.plugins import directory_after, in_one_line, is_of_the_users_code
@@ -91,7 +92,7 @@ class Function:
             for name, array in parameters.items()
         }
         argument = arguments if len(arguments) > 1 else next(iter(arguments.values()))
-        keywords = {**self._config.kwargs, **({SEED: seed} if self.takes_seed else {})}
+        keywords = {**fresh(self._config.kwargs), **({SEED: seed} if self.takes_seed else {})}
         seed_global_generators(seed)
         limit = self._config.max_seconds
         try:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from esd.config.keywords import fresh
 from esd.config.kinds import POLICIES
 from esd.config.plugins import in_one_line, is_of_the_users_code, users_code
 from esd.config.policies import ModuleSettings, PolicyConfig
@@ -119,7 +120,7 @@ def find_kind(
         )
     if not isinstance(config.settings, ModuleSettings):
         return kind, config.settings, {}
-    own, kwargs = dict(config.settings.own), config.settings.kwargs
+    own, kwargs = dict(config.settings.own), fresh(config.settings.kwargs)
     if kwargs and not kind.takes_kwargs:  # no key of its settings, and so told to be unknown
         own["kwargs"] = kwargs
     known = ("kwargs",) if kind.takes_kwargs else ()

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
+from esd.config.keywords import fresh
 from esd.config.plugins import in_one_line, is_of_the_users_code
 from esd.errors import RunError, UsageError, shortened
 from esd.evolution.layout import Layout
@@ -48,7 +49,7 @@ class TorchPolicy:
         self,
         module_class: type[torch.nn.Module],
         interface: Interface,
-        kwargs: dict[str, object],
+        kwargs: dict[str, Any],
         settings: tuple[object, ...] = (),
         who: str = "policy.kind",
         version: int = 2,
@@ -74,7 +75,7 @@ class TorchPolicy:
         """The module, and the names of the parameters that evolve."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module: torch.nn.Module = self._class(*self._arguments, **self._kwargs)
+            module: torch.nn.Module = self._class(*self._arguments, **fresh(self._kwargs))
         parameters = dict(module.named_parameters())
         self._check_parameters(parameters)
         evolved = [name for name, p in parameters.items() if p.requires_grad or not self.strict]
