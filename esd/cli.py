@@ -12,7 +12,7 @@ from esd.commands import list as list_command
 from esd.commands import report as report_command
 from esd.commands import show as show_command
 from esd.commands import train as train_command
-from esd.commands.running import silence, use_one_thread
+from esd.commands.running import EXIT_INTERRUPTED, silence, use_one_thread
 from esd.mpi.launch import launched_rank
 
 app = typer.Typer(
@@ -53,8 +53,13 @@ def main() -> None:
 
     A wrong flag is told, and help is printed, by one rank only: the others are silent until their command begins.
     """
-    if launched_rank() == 0:
-        app()
-    else:
-        with silence():
+    try:
+        if launched_rank() == 0:
             app()
+        else:
+            with silence():
+                app()
+    except SystemExit as ending:
+        if isinstance(ending.__context__, typer.Abort):  # Ctrl-C before or after a command's body
+            raise SystemExit(EXIT_INTERRUPTED) from None
+        raise

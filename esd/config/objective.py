@@ -65,7 +65,8 @@ class ParameterConfig:
 
     def _out_of_order(self) -> Iterator[str]:
         """Whether low < high, with ``initial`` between them."""
-        count = math.prod(self.shape)
+        in_lists = any(isinstance(value, list) for value in (self.low, self.high, self.initial))
+        count = math.prod(self.shape) if in_lists else 1  # numbers alone are compared once
         low = _numbers(-math.inf if self.low is None else self.low, count)
         high = _numbers(math.inf if self.high is None else self.high, count)
         for a, b in zip(low, high, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -54,8 +55,9 @@ def import_name(reference: str, what: str) -> Any:
     module_name, _, name = reference.partition(":")
     make_working_directory_importable()
     try:
-        module = importlib.import_module(module_name)
-        found = hasattr(module, name)  # a module may import what it is asked for only now
+        with contextlib.chdir("."):  # it may change the directory, and relative paths with it
+            module = importlib.import_module(module_name)
+            found = hasattr(module, name)  # a module may import what it is asked for only now
     except ImportError as error:
         if (missing := missing_module(error)) is not None:
             raise MissingPackageError(f"{what} = {reference!r}", missing) from error

@@ -9,7 +9,21 @@ import os
 from pathlib import Path
 from typing import Any
 
-from esd.errors import RunError
+from esd.errors import RunError, UsageError
+
+
+def absolute(path: Path) -> Path:
+    """A path from the root on, so that no later change of the working directory moves it.
+
+    Raises:
+        UsageError: if it is relative to a working directory that was removed.
+    """
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: is relative to a working directory that does not exist any more; change to another one (cd)"
+        ) from None
 
 
 def json_text(data: Any, indent: int | None = None) -> str:

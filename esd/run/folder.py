@@ -27,8 +27,9 @@ from esd.evolution.state import RunState, advance, make_strategy, start
 from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
 from esd.run import checkpoint, journal, metrics
+from esd.run.changed_config import check_unchanged
 from esd.run.checkpoint import Checkpoint
-from esd.run.files import write_atomically
+from esd.run.files import absolute, write_atomically
 from esd.run.journal import DamagedJournalError, JournalContents, JournalHeader
 
 OWN_NAMES = (
@@ -45,25 +46,27 @@ Warn = Callable[[str], None]
 
 
 class RunFolder:
-    """One run on disk.
+    """One run on disk. Make it before anything of the user's runs, which may change the working directory.
 
     Attributes:
-        path: the folder.
+        path: the folder, as the user wrote it: for messages.
+        place: the same from the root on: for files.
     """
 
     def __init__(self, path: Path) -> None:
         """Name a folder; it need not exist."""
         self.path = path
+        self.place = place = absolute(path)
         self._lock: int | None = None
-        self.config_file = path / "config.toml"
-        self.provenance_file = path / "provenance.json"
-        self.journal_file = path / "journal.bin"
-        self.metrics_file = path / "metrics.jsonl"
-        self.checkpoints = path / "checkpoints"
+        self.config_file = place / "config.toml"
+        self.provenance_file = place / "provenance.json"
+        self.journal_file = place / "journal.bin"
+        self.metrics_file = place / "metrics.jsonl"
+        self.checkpoints = place / "checkpoints"
         self.best_file = self.checkpoints / "best.safetensors"
-        self.initial_file = path / "initial.safetensors"
-        self.evaluations = path / "evaluations"
-        self.done_file = path / "DONE.json"
+        self.initial_file = place / "initial.safetensors"
+        self.evaluations = place / "evaluations"
+        self.done_file = place / "DONE.json"
 
     @property
     def is_run(self) -> bool:
@@ -77,7 +80,7 @@ class RunFolder:
             found = self.journal_file.lstat()
         except OSError:
             return False
-        return S_ISREG(found.st_mode) and not found.st_size and not self._results()
+        return S_ISREG(found.st_mode) and not found.st_size and not self.results
 
     @property
     def remains(self) -> list[str]:
@@ -85,9 +88,10 @@ class RunFolder:
         if _is_there(self.journal_file):
             return []
         begun = [self.config_file, self.provenance_file, self.initial_file]
-        return [path.name for path in begun if _is_there(path)] + self._results()
+        return [path.name for path in begun if _is_there(path)] + self.results
 
-    def _results(self) -> list[str]:
+    @property
+    def results(self) -> list[str]:
         """What is here only after a generation of a run."""
         folders = [self.checkpoints, self.evaluations]
         files = [self.metrics_file, self.done_file]
@@ -103,7 +107,7 @@ class RunFolder:
         """
         self.refuse_lost_journal()
         if not self.is_run:
-            what = "is not the folder of a run" if self.path.exists() else "does not exist"
+            what = "is not the folder of a run" if self.place.exists() else "does not exist"
             raise UsageError(f"{self.path}: {what} (a run's folder has a journal.bin)")
 
     def refuse_lost_journal(self) -> None:
@@ -125,16 +129,18 @@ class RunFolder:
             )
 
     def config(self) -> Config:
-        """The stored config.
+        """The stored config. Whoever reads anything of a run reads this first.
 
         Raises:
-            UsageError: if it is missing or not valid.
+            UsageError: if it is missing, not valid, or not the one that the journal was begun with.
         """
         try:
             table = tomllib.loads(self.config_file.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UsageError(f"{self.config_file}: can't be read ({error})") from error
-        return parse({"format": 1} | table, str(self.config_file))
+        config = parse({"format": 1} | table, str(self.config_file))
+        check_unchanged(config, self.config_file, self.journal_file, self.provenance_file)
+        return config
 
     def journal(self, config: Config, verify: bool = True) -> JournalContents:
         """The journal, checked to belong to the config.
@@ -345,7 +351,7 @@ class RunFolder:
         Raises:
             UsageError: if another process trains in it.
         """
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self.place / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -374,7 +380,7 @@ class RunFolder:
             UsageError: if that isn't possible.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.path}: can't be created ({error.strerror})") from error
         self.lock()
@@ -411,7 +417,7 @@ class RunFolder:
         Raises:
             RunError: if the config or the lock is not there any more.
         """
-        lock = self.path / "lock"
+        lock = self.place / "lock"
         try:
             missing = self.config_file
             self.config_file.lstat()
@@ -485,7 +491,7 @@ class RunFolder:
     def _erase(self) -> None:
         """Remove what esd has written here, and nothing else."""
         for name in OWN_NAMES:
-            path = self.path / name
+            path = self.place / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:

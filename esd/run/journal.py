@@ -236,6 +236,22 @@ def decode_head(head: bytes, path: Path) -> JournalHeader:
     return header
 
 
+def read_head(path: Path) -> bytes:
+    """A journal's bytes up to its first record.
+
+    Raises:
+        UsageError: if it can't be read.
+    """
+    with _opened(path) as file:
+        return _head(file)
+
+
+def _head(file: int) -> bytes:
+    start = _pread(file, 12, 0)
+    length = struct.unpack_from("<I", start, 8)[0] if len(start) == 12 else 0
+    return start + _pread(file, min(length, LONGEST_HEADER) + 4, 12)
+
+
 def scan(path: Path, verify: bool = True) -> JournalContents:
     """Find the records of a journal and check them, in pieces.
 
@@ -249,9 +265,7 @@ def scan(path: Path, verify: bool = True) -> JournalContents:
     """
     with _opened(path) as file:
         size = os.fstat(file).st_size
-        start = _pread(file, 12, 0)
-        length = struct.unpack_from("<I", start, 8)[0] if len(start) == 12 else 0
-        head = start + _pread(file, min(length, LONGEST_HEADER) + 4, 12)
+        head = _head(file)
         header = decode_head(head, path)
         positions, generations = array("Q"), array("Q")
         position, expected = len(head), 0

@@ -33,14 +33,12 @@ CLOSE = 1e-9  # means may differ in their last bits between versions of numpy
 _COUNTS = ("generation", "env_steps", "episodes", "failed_members")
 _TOTALS = ("seconds", "core_seconds")
 _RETURNS = ("return_mean", "return_std", "return_min", "return_max", "center_return")
-# what a rebuilt line has no value for
+# what is null in a rebuilt line; without ‖h‖, whose null would mean that it is infinite
 _LOST = (
     "sigma",
     "sigma_min",
     "sigma_max",
     "learning_rate",
-    "h_norm",
-    "update_norm",
     "steps_per_second",
     "idle_share",
     "generation_seconds",
@@ -61,7 +59,14 @@ def of_records(config: Config, records: Records) -> Line:
         "return_max": float(returns.max()) if returns.size else None,
         "center_return": None if center is None else sign * center,
         "failed_members": int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
+        "tied_share": tied_share(sign * returns, records.members),
     }
+
+
+def tied_share(returns: npt.NDArray[np.float64], members: int) -> float:
+    """The share of members in the largest group with one return, of those that are not the best; large ones are."""
+    _, counts = np.unique(returns, return_counts=True)
+    return float(counts[:-1].max()) / members if counts.size > 1 else 0.0
 
 
 def of_variants(config: Config, records: Records) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -160,3 +160,13 @@ class Model:
 
     def __init__(self, x: Any) -> None:
         self.x = x
+
+
+def constant(x: Any) -> float:
+    """No matter what."""
+    return 3.0
+
+
+def needle(x: np.ndarray) -> float:
+    """1 in a small part of the space, 0 elsewhere."""
+    return float(x[0] < 0.4)
