@@ -59,7 +59,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all generations are done, or the target was reached."""
-        return self._folder.done() is not None
+        return self._folder.done(lambda text: None) is not None
 
     @property
     def generation(self) -> int:

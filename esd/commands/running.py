@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from esd.errors import EsdError
+from esd.commands import output
+from esd.errors import EXIT_FAILED, EsdError
 
 if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
@@ -57,17 +58,18 @@ def on_ranks(
     (a rank that missed a deadline, a bug) aborts the job; ranks report staggered, so that the first is heard and the
     others are usually gone before they repeat it.
     """
-    from esd.commands.console import print_error, stdout_is_for_json
+    from esd.commands.console import print_error
     from esd.mpi.comm import JobFailedError, connect, exit_code_of
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    output.be_patient()
     try:
         comm = connect()
     except EsdError as error:
         print_error(str(error))
         raise typer.Exit(error.exit_code) from None
     try:
-        with stdout_is_for_json(as_json):
+        with output.stdout_is_for_json(as_json):
             code = body(comm)
     except JobFailedError as failure:
         code = failure.exit_code
@@ -79,15 +81,13 @@ def on_ranks(
         interrupted = isinstance(error, KeyboardInterrupt)
         comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(error))
     comm.close()
-    raise typer.Exit(code)
+    raise typer.Exit(code or (EXIT_FAILED if output.result_was_lost() else 0))
 
 
 def alone(body: Callable[[], int], as_json: bool = False) -> NoReturn:
     """Run a command that needs no ranks, and exit with its code; ``as_json``: it prints one JSON object."""
-    from esd.commands.console import stdout_is_for_json
-
     try:
-        with stdout_is_for_json(as_json):
+        with output.stdout_is_for_json(as_json):
             code = body()
     except EsdError as error:
         report(error)
@@ -107,9 +107,10 @@ def report(error: BaseException, kept: str = "") -> None:
 
     Nothing if stdout was closed, as ``head`` does it: that ends a command, with exit code 1, but is no news.
     """
-    from esd.commands.console import print_error, reader_has_left
+    from esd.commands.console import print_error
 
-    if reader_has_left(error):
+    at_print = error.__context__ if isinstance(error, SystemExit) else error  # how rich puts it
+    if isinstance(at_print, BrokenPipeError) and output.reader_left():
         return
     if isinstance(error, EsdError):
         print_error(str(error))

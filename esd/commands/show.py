@@ -77,7 +77,7 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     with_center = [line for line in lines if line["center_return"] is not None]
     centers = [line["center_return"] for line in with_center]
     best = min if config.sign < 0 else max
-    done = folder.done()
+    done = folder.done(print_error)
     return {
         "run": str(folder.path),
         "generation": state.generation,

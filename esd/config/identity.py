@@ -9,7 +9,8 @@ from typing import Any
 from esd.config.settings import (
     Config,
 )
-from esd.config.tables import flatten, shown, to_table
+from esd.config.tables import flatten, to_table
+from esd.errors import shown
 
 # a device has the bits of the CPU, but for a torch module, whose last bits may differ (docs/devices.md)
 NOT_OF_H = (

@@ -144,7 +144,8 @@ class ObjectiveConfig:
     )
     check_at_start: bool = setting(
         True,
-        "evaluate the initial parameters twice on every rank before training; turn it off where a call takes hours",
+        "evaluate the initial parameters twice, and two members in between, on every rank before training; turn it off "
+        "where a call takes hours",
     )
 
     @property

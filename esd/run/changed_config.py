@@ -13,8 +13,7 @@ from typing import Any
 
 from esd.config.identity import identity, identity_of, settings_of_h
 from esd.config.settings import Config
-from esd.config.tables import shown
-from esd.errors import UsageError
+from esd.errors import UsageError, shown
 from esd.run import journal
 from esd.run.journal import DamagedJournalError
 
@@ -71,7 +70,9 @@ def _identity_of_journal(path: Path) -> str | None:
         return None
     try:
         return journal.decode_head(journal.read_head(path), path).identity
-    except DamagedJournalError:  # which says more when the journal itself is read
+    except (
+        DamagedJournalError
+    ):  # which is said with what can be done when the journal itself is read
         return None
 
 

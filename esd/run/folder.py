@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import shutil
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
@@ -26,10 +25,17 @@ from esd.errors import RunError, UsageError
 from esd.evolution.state import RunState, advance, make_strategy, start
 from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
-from esd.run import checkpoint, journal, metrics
+from esd.reading import MB, read_json, read_toml
+from esd.run import checkpoint, journal, metrics, provenance
 from esd.run.changed_config import check_unchanged
 from esd.run.checkpoint import Checkpoint
-from esd.run.files import absolute, write_atomically
+from esd.run.files import (
+    absolute,
+    check_kind,
+    open_for_writing,
+    remove_stale,
+    write_atomically,
+)
 from esd.run.journal import DamagedJournalError, JournalContents, JournalHeader
 
 OWN_NAMES = (
@@ -42,6 +48,7 @@ OWN_NAMES = (
     "evaluations",
     "DONE.json",
 )
+OWN_FOLDERS = ("checkpoints", "evaluations")
 Warn = Callable[[str], None]
 
 
@@ -135,9 +142,9 @@ class RunFolder:
             UsageError: if it is missing, not valid, or not the one that the journal was begun with.
         """
         try:
-            table = tomllib.loads(self.config_file.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"{self.config_file}: can't be read ({error})") from error
+            table = read_toml(self.config_file)
+        except FileNotFoundError:
+            raise UsageError(f"{self.config_file}: missing; restore it from a copy") from None
         config = parse({"format": 1} | table, str(self.config_file))
         check_unchanged(config, self.config_file, self.journal_file, self.provenance_file)
         return config
@@ -223,8 +230,14 @@ class RunFolder:
         return self.checkpoints / f"generation-{generation:08d}.safetensors"
 
     def checkpoint_files(self) -> list[Path]:
-        """The states kept, newest first."""
-        return sorted(self.checkpoints.glob("generation-*.safetensors"), reverse=True)
+        """The states kept, newest first; only regular files beneath the folder itself.
+
+        Raises:
+            UsageError: if the folder is a symbolic link.
+        """
+        check_kind(self.checkpoints, folder=True)
+        found = self.checkpoints.glob("generation-*.safetensors")
+        return sorted((path for path in found if is_regular(path)), reverse=True)
 
     def load_checkpoint(self, path: Path, config: Config) -> Checkpoint:
         """A checkpoint, checked to belong to the config.
@@ -280,7 +293,7 @@ class RunFolder:
         Raises:
             UsageError: if h_0 is not the one that the journal was begun with.
         """
-        if self.initial_file.exists():
+        if os.path.lexists(self.initial_file):
             state = self.load_checkpoint(self.initial_file, config).state
         else:
             interface = Interface(header.observation_size, header.action_size, header.bounded)
@@ -331,19 +344,30 @@ class RunFolder:
         )
         return replay(config, state, contents, contents.next_generation)
 
-    def done(self) -> dict[str, Any] | None:
+    def done(self, warn: Warn | None = None) -> dict[str, Any] | None:
         """What DONE.json says, or None if the run is not finished.
 
+        Args:
+            warn: is called with a line about a damaged one, which is then passed over: training writes it anew.
+
         Raises:
-            UsageError: if it can't be read.
+            UsageError: if it is damaged, without ``warn``.
         """
         try:
-            done: dict[str, Any] = json.loads(self.done_file.read_text("utf-8"))
+            done = read_json(self.done_file, MB)
+            if not _is_done(done):
+                raise UsageError(f"{self.done_file}: not what esd writes at the end of a run")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{self.done_file}: can't be read ({error})") from error
-        return done
+        except UsageError as error:
+            if warn is None:
+                raise
+            warn(
+                f"{error}; passed over, as if the run were not finished: esd train writes it again"
+            )
+            return None
+        found: dict[str, Any] = done
+        return found
 
     def lock(self) -> None:
         """Hold the folder until ``unlock``, or the end of this process.
@@ -351,7 +375,11 @@ class RunFolder:
         Raises:
             UsageError: if another process trains in it.
         """
-        descriptor = os.open(self.place / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        path = self.place / "lock"
+        try:
+            descriptor = open_for_writing(path, os.O_RDWR)
+        except OSError as error:
+            raise UsageError(f"{path}: can't be opened ({error.strerror})") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -386,6 +414,7 @@ class RunFolder:
         self.lock()
         if erase:
             self._erase()
+        self._check_and_tidy()
         if self.is_run or self.remains:
             raise UsageError(f"{self.path}: another esd has started a run here meanwhile")
         self.journal_file.touch()  # empty: until its header is there, the same command may start again
@@ -405,6 +434,7 @@ class RunFolder:
             UsageError: if another process trains in it, or has since the call was planned.
         """
         self.lock()
+        self._check_and_tidy()
         if self.journal_file.lstat().st_size != journal_size:
             raise UsageError(f"{self.path}: another esd has trained here meanwhile; start again")
         self.checkpoints.mkdir(exist_ok=True)
@@ -476,10 +506,15 @@ class RunFolder:
         return metrics.completed(self.metrics_file, config, contents, warn)
 
     def add_provenance(self, call: dict[str, Any]) -> None:
-        """Add a training call to provenance.json, which holds all of them, oldest first."""
-        calls = []
-        if self.provenance_file.exists():
-            calls = json.loads(self.provenance_file.read_text("utf-8"))
+        """Add a training call to provenance.json, which holds all of them, oldest first.
+
+        A damaged one is kept as it is under another name: nothing depends on it.
+        """
+        try:
+            calls = provenance.read(self.provenance_file)
+        except UsageError:
+            calls = []
+            self.provenance_file.replace(self.place / "provenance.json.damaged")
         write_atomically(
             self.provenance_file, json.dumps([*calls, call], indent=2).encode() + b"\n"
         )
@@ -492,10 +527,39 @@ class RunFolder:
         """Remove what esd has written here, and nothing else."""
         for name in OWN_NAMES:
             path = self.place / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            try:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise RunError(f"{path}: can't be removed ({error.strerror})") from error
+
+    def _check_and_tidy(self) -> None:
+        """Before anything is written: refuse links and whatever else could lead out of the folder.
+
+        Raises:
+            UsageError: if there is any.
+        """
+        for name in OWN_NAMES:
+            check_kind(self.place / name, folder=name in OWN_FOLDERS)
+        remove_stale(self.place, 0.0)  # those of the training that had the lock before
+        remove_stale(self.checkpoints, 0.0)
+        remove_stale(self.evaluations)
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a path is a regular file itself, and no link to one."""
+    try:
+        return S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_done(done: Any) -> bool:
+    """Whether DONE.json has what is read of it."""
+    best = done.get("best_center_return") if isinstance(done, dict) else ""
+    return isinstance(best, int | float | None) and isinstance(done.get("reason"), str)
 
 
 def _is_there(path: Path) -> bool:

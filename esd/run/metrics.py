@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
-from esd.errors import RunError
+from esd.errors import RunError, UsageError
 from esd.evolution.records import Records, Status
 from esd.evolution.reduction import center_return, reduced_return
-from esd.run.files import write_atomically
+from esd.reading import open_regular
+from esd.run.files import open_for_writing, write_atomically
 from esd.run.journal import JournalContents
 
 Line = dict[str, Any]
@@ -59,11 +59,11 @@ def of_records(config: Config, records: Records) -> Line:
         "return_max": float(returns.max()) if returns.size else None,
         "center_return": None if center is None else sign * center,
         "failed_members": int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
-        "tied_share": tied_share(sign * returns, records.members),
+        "tied_share": _tied_share(sign * returns, records.members),
     }
 
 
-def tied_share(returns: npt.NDArray[np.float64], members: int) -> float:
+def _tied_share(returns: npt.NDArray[np.float64], members: int) -> float:
     """The share of members in the largest group with one return, of those that are not the best; large ones are."""
     _, counts = np.unique(returns, return_counts=True)
     return float(counts[:-1].max()) / members if counts.size > 1 else 0.0
@@ -195,16 +195,16 @@ def append(path: Path, line: Line, size: int) -> tuple[int, bool]:
     Raises:
         RunError: if it can't be written.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(path, flags, 0o644), "ab", buffering=0) as file:
+        descriptor = open_for_writing(path, os.O_WRONLY | os.O_APPEND)
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
             before = os.fstat(file.fileno())
-            if not stat.S_ISREG(before.st_mode):
-                raise OSError(0, "it is not a regular file")
             data = memoryview(_encode(line).encode())
             written = 0
             while written < len(data):
                 written += file.write(data[written:])
+    except UsageError as error:  # somebody has put something else there
+        raise RunError(str(error)) from error
     except OSError as error:
         raise RunError(
             f"{path}: can't be written ({error.strerror}); make room and start the same command again"
@@ -216,16 +216,12 @@ def _read(path: Path) -> _Found:
     """Every good line, and in words what is wrong with the others; a last one that was cut short is no news."""
     found = _Found()
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(0, "it is not a regular file")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                _read_lines(file, found)
-        finally:
-            os.close(descriptor)
+        with open_regular(path) as file:
+            _read_lines(file, found)
     except FileNotFoundError:
         pass
+    except UsageError as error:
+        found.problems.append(str(error).removeprefix(f"{path}: "))
     except OSError as error:
         found.problems.append(f"can't be read ({error.strerror})")
     return found

@@ -285,10 +285,9 @@ class Commit:
         self._writer.check()
         self._checkpoint(state)
         self._folder.check_complete(self._config, state.generation)
+        lines = self._folder.metrics_lines(self._config, self._reporter.note)
         if self._metrics_changed:
-            lines = self._folder.metrics_lines(self._config, self._reporter.note)
             metrics.store(self._folder.metrics_file, lines)
-        lines = metrics.read(self._folder.metrics_file)
         findings = diagnose(Course.of_lines(lines, self._config, state.h.size))
         if finished:
             done = {

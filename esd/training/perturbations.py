@@ -36,9 +36,20 @@ def smallest_useful_sigma(h: np.ndarray[tuple[int], np.dtype[np.float32]]) -> fl
 
 
 def check_perturbations(
-    config: Config, algorithm: Algorithm, state: EvolutionState, warn: Callable[[str], None]
+    config: Config,
+    algorithm: Algorithm,
+    state: EvolutionState,
+    warn: Callable[[str], None],
+    setting: str = "--set es.sigma",
 ) -> None:
     """Refuse a σ whose perturbations are lost when they are added to h; warn of one for which most are.
+
+    Args:
+        config: with σ.
+        algorithm: perturbs.
+        state: with h.
+        warn: is called with the warning.
+        setting: how the user sets σ.
 
     Raises:
         UsageError: naming a σ that is large enough.
@@ -51,7 +62,7 @@ def check_perturbations(
     text = (
         f"es.sigma = {config.es.sigma:g}: perturbations change {count} of h's {state.h.size:,} coordinates, because "
         f"float32 rounds them away beside values of up to {largest:.3g}, so members are {'almost ' if share else ''}"
-        f"all alike. Use --set es.sigma={smallest_useful_sigma(state.h):.1g} or more"
+        f"all alike. Use {setting}={smallest_useful_sigma(state.h):.1g} or more"
     )
     if share < FEW:
         raise UsageError(text)

@@ -122,9 +122,9 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         UsageError: for anything that the user has to change first.
     """
     name, config, folder = _config_and_folder(request)
-    place = folder.place
     if not request.fresh:
         folder.refuse_lost_journal()
+    place = folder.place
     here = {path.name for path in place.iterdir()} if place.is_dir() else set()
     others = place.exists() and (not place.is_dir() or here - {"lock", *OWN_NAMES})
     if others and not folder.is_run and not here & {*OWN_NAMES}:
@@ -173,7 +173,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     paths = folder.checkpoint_files()
     contents = folder.journal(stored)
     checkpoint = folder.newest_checkpoint(paths, stored, contents, warn)
-    finished = _why_finished(folder, config, contents.next_generation)
+    finished = _why_finished(folder, config, contents.next_generation, warn)
     if finished and stored.env.variants != config.env.variants:
         warn(
             "unseen variants are kept only when the run goes on; to play others on a finished one: esd eval "
@@ -214,15 +214,15 @@ def _tell_change_of_device(stored: Config, config: Config, warn: Warn) -> None:
         warn(f"from here on {now}, before {before}: {bits}")
 
 
-def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
+def _why_finished(folder: RunFolder, config: Config, generations: int, warn: Warn) -> str:
     """Whether a run has nothing left to do under a config, and if so what to say."""
-    done = folder.done()
+    done = folder.done(warn)
     if done is None:
         return ""
     extend = f"to go on: esd train --run {shlex.quote(str(folder.path))} --set generations={2 * generations or 1}"
     if generations >= config.generations:
         return f"{folder.path} is finished: all {generations} generations are done; {extend}"
-    target, best = config.run.target_return, done["best_center_return"]
+    target, best = config.run.target_return, done.get("best_center_return")
     if (
         done["reason"] == "target_return"
         and target is not None
@@ -273,7 +273,7 @@ def _has_no_generation(folder: RunFolder) -> bool:
     """Whether a run was refused, or stopped, before its journal had a generation: nothing of worth is in it."""
     try:
         return not folder.results and not journal.scan(folder.journal_file, verify=False).positions
-    except UsageError:
+    except (OSError, UsageError):
         return False
 
 

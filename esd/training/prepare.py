@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from esd.config.identity import identity, settings_of_h
 from esd.config.settings import Config
@@ -19,7 +20,7 @@ from esd.run import checkpoint, journal, recovery
 from esd.run.checkpoint import Checkpoint
 from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
-from esd.run.provenance import collect
+from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
 from esd.run.recovery import Source
 from esd.training import canary, room
 from esd.training.commit import Commit, Reporter
@@ -140,8 +141,8 @@ def _prepare_state(
         if not own_canary.agrees_with(header.canary) and not config.run.allow_drift:
             raise UsageError(
                 f"{folder.path}: this machine computes other bits than the one the run was started on (canary "
-                f"{own_canary.cpu}, not {header.canary}): compare versions with provenance.json, or accept it "
-                "with --set run.allow_drift=true"
+                f"{own_canary.cpu}, not {header.canary}): {_what_changed(folder, config, comm)}. Restore what "
+                "has changed, or accept it with --set run.allow_drift=true"
             )
         found = None
         if plan.checkpoint is not None and plan.checkpoint.exists():
@@ -155,6 +156,13 @@ def _prepare_state(
         if found is None:  # none yet, or no shared file system: the journal comes from rank 0
             found = folder.initial_state(config, header)
     return found, header, contents
+
+
+def _what_changed(folder: RunFolder, config: Config, comm: Communicator) -> str:
+    """What differs from when the run was started; rank 0 reports it."""
+    return (
+        what_changed(folder.provenance_file, collect(comm.size, config)) if comm.rank == 0 else ""
+    )
 
 
 def _start_from(
@@ -221,14 +229,29 @@ def _open_folder(
     reporter: Reporter,
 ) -> Commit:
     """Rank 0: make the run's folder, or make an old one ready to be gone on with."""
+    call = collect(ranks, plan.config)
     if contents is not None:
+        _note_changes(folder, call, reporter)
         size = contents.good_bytes + contents.torn_bytes
-        folder.reopen(plan.config, collect(ranks), size)
+        folder.reopen(plan.config, call, size)
         return Commit.resume(folder, plan.config, contents, reporter)
     if plan.unbegun and journal.scan(folder.journal_file, verify=False).positions:
         raise UsageError(f"{folder.path}: another esd has trained here meanwhile; start again")
-    provenance = {**collect(ranks), "settings_of_h": settings_of_h(plan.config)}
-    folder.create(plan.config, provenance, plan.erase)
+    folder.create(plan.config, {**call, "settings_of_h": settings_of_h(plan.config)}, plan.erase)
     if plan.start_from is not None:
         checkpoint.save(folder.initial_file, Checkpoint(header.identity, state))
     return Commit.begin(folder, plan.config, header, reporter)
+
+
+def _note_changes(folder: RunFolder, call: dict[str, Any], reporter: Reporter) -> None:
+    """Say which of the user's modules have changed since the call before, although the canary is the same."""
+    try:
+        before = read(folder.provenance_file)
+    except UsageError:
+        return
+    changed = changed_modules(before[-1], call, "the last call")[:MOST_LISTED] if before else []
+    if changed:
+        reporter.note(
+            f"{'; '.join(changed)}. What is computed at the start is the same; if what follows is not, the run can't "
+            "be reproduced"
+        )

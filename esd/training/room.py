@@ -6,6 +6,7 @@ sizes and compared with what is free here, in the machine and in the control gro
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ TABLES_OF_A_RANK = 3  # records, what is exchanged, and the message
 TABLES_OF_RANK_0 = 3  # as written to the journal
 OF_A_POLICY = 8  # bytes per coordinate: h_0, and a member's parameters in the policy
 OF_A_FUNCTION = 40  # the same, and float64 draws, bounds and values
+BYTES_OF_A_WEIGHT = 8  # at least: in the network, and in h
 NEW_CHECKPOINTS = CHECKPOINTS_KEPT + 2  # the best, and a new one before an old one goes
 TOO_BIG = ("array is too big", "Maximum allowed dimension", "too large", "cannot fit")
 
@@ -64,14 +66,20 @@ def made(config: Config) -> Problem:
     Raises:
         UsageError: if it does not fit into memory, or for what ``make_problem`` refuses.
     """
+    available = available_memory()
+    if BYTES_OF_A_WEIGHT * _fewest_weights(config) > available:  # building it may touch its memory
+        raise UsageError(
+            f"{_what_makes_h(config)}: a network of at least {_fewest_weights(config):,} weights does not fit into the "
+            f"{_gb(available)} of memory that are available; use smaller sizes"
+        )
     try:
         return make_problem(config)
     except (MemoryError, OverflowError, ValueError) as error:
         if isinstance(error, ValueError) and not any(text in str(error) for text in TOO_BIG):
             raise
         raise UsageError(
-            f"{_what_makes_h(config)}: too large to be allocated ({error}); {available_memory() / GIGA:,.1f} GB of "
-            "memory are available. Use smaller sizes"
+            f"{_what_makes_h(config)}: too large to be allocated ({error}); {_gb(available)} of memory are "
+            "available. Use smaller sizes"
         ) from error
 
 
@@ -144,6 +152,15 @@ def check(
             f"warning: after {config.generations:,} generations the journal takes {_gb(journal)}, but {_gb(free)} are "
             "free on this disk: the run will stop when it is full, and can be resumed after you make room"
         )
+
+
+def _fewest_weights(config: Config) -> int:
+    """A lower bound for a network with ``policy.hidden``, whatever its inputs and outputs; 0 for others."""
+    hidden = getattr(config.policy.settings, "hidden", None)
+    if config.objective.named or not isinstance(hidden, tuple) or not hidden:
+        return 0
+    between = sum(one * other for one, other in itertools.pairwise(hidden))
+    return int(hidden[0] + between + hidden[-1])
 
 
 def _what_makes_h(config: Config) -> str:

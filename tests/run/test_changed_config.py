@@ -118,7 +118,7 @@ def test_without_the_settings_in_the_provenance_it_is_refused_all_the_same(
     file.unlink()
     if provenance is not None:
         file.write_text(provenance, "latin-1")
-    with pytest.raises(UsageError, match="its hash in journal.bin is another one"):
+    with pytest.raises(UsageError, match=r"its hash in journal\.bin is another one"):
         esd.Run(changed).h()
 
 

@@ -13,7 +13,7 @@ from esd.api.run import Run
 from esd.commands.show import _describe
 from esd.run import metrics
 from esd.run.folder import RunFolder
-from esd.run.metrics import tied_share
+from esd.run.metrics import _tied_share
 from esd.training.diagnosis import Course, diagnose
 from tests.helpers.configs import objective, small
 from tests.helpers.training import trained
@@ -103,10 +103,10 @@ def test_the_smallest_sigma_that_is_not_lost_is_half_a_step_of_float32() -> None
 
 
 def test_the_tied_share_is_that_of_the_largest_group_below_the_best() -> None:
-    assert tied_share(np.array([1.0, 1.0, 1.0, 2.0]), 4) == 0.75
-    assert tied_share(np.array([1.0, 2.0, 2.0, 2.0]), 4) == 0.25  # most are the best
-    assert tied_share(np.array([3.0, 3.0, 3.0, 3.0]), 4) == 0.0
-    assert tied_share(np.array([]), 4) == 0.0
+    assert _tied_share(np.array([1.0, 1.0, 1.0, 2.0]), 4) == 0.75
+    assert _tied_share(np.array([1.0, 2.0, 2.0, 2.0]), 4) == 0.25  # most are the best
+    assert _tied_share(np.array([3.0, 3.0, 3.0, 3.0]), 4) == 0.0
+    assert _tied_share(np.array([]), 4) == 0.0
 
 
 def test_a_constant_objective_says_so_in_show_in_done_json_and_from_python(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from esd.api.run import Run
 from esd.api.training import train
 from esd.commands.console import Quiet
 from esd.config.settings import Config
@@ -61,13 +62,23 @@ def test_the_center_s_episodes_are_named_if_it_is_they_that_do_not_fit(tmp_path:
 @pytest.mark.parametrize(
     ("hidden", "words"),
     [
-        ("[30000, 30000]", "policy.hidden = [30000, 30000]: h has 4,500,900,000 coordinates"),
-        ("[1000000, 1000000]", "policy.hidden = [1000000, 1000000]: too large to be allocated"),
-        ("[10000000000000000000]", "too large to be allocated"),
+        ("[1000000, 1000000]", "policy.hidden = [1000000, 1000000]: a network of at least 1,000"),
+        ("[10000000000000000000]", "a network of at least 20,000,000,000,000,000,000 weights"),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused(hidden: str, words: str, tmp_path: Path) -> None:
     assert words in refusal(small("cartpole", f"policy.hidden={hidden}"), tmp_path / "run")
+
+
+def test_a_network_that_is_built_but_whose_states_do_not_fit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "available_memory", lambda: 10_000_000)
+    text = refusal(small("cartpole", "policy.hidden=[400, 400]"), tmp_path / "run")
+    # 5 coefficients of 4·400 + 400·400 + 400·2 synapses; 3 states of 4 bytes each, and 8 bytes of a rank
+    size = 5 * (4 * 400 + 400 * 400 + 400 * 2)
+    assert f"policy.hidden = [400, 400]: h has {size:,} coordinates, and states of it take" in text
+    assert f"take {size * 20 / 1e6:.1f} MB of memory, but 10.0 MB are available" in text
 
 
 def test_parameters_of_an_objective_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -270,3 +281,9 @@ def test_a_child_that_failed_at_its_start_is_started_from_its_parent_again(tmp_p
         pass
     again = make_plan(request, lambda text: None)
     assert (again.erase, again.start_from) == (True, tmp_path / "parent")
+
+
+def test_more_test_episodes_than_memory_holds_are_refused(tmp_path: Path) -> None:
+    trained(objective("sphere"), tmp_path)
+    with pytest.raises(UsageError, match=r"episodes = 10,000,000,000: .* 1,000\.0 GB of memory"):
+        Run(tmp_path).evaluate(episodes=MUCH)

@@ -39,13 +39,16 @@ def test_what_code_changes_of_the_process_is_put_back(elsewhere: Path) -> None:
         os.umask(umask)
         return Path.cwd(), umask, np.geterr(), sys.stdout, sys.stderr
 
-    before = snapshot()
-    with pytest.raises(ZeroDivisionError), kept_process_state():
+    def change_and_fail() -> None:
         os.chdir(elsewhere)
         os.umask(0o123)
         np.seterr(all="raise")
         sys.stdout = sys.stderr = None  # type: ignore[assignment]
         raise ZeroDivisionError
+
+    before = snapshot()
+    with pytest.raises(ZeroDivisionError), kept_process_state():
+        change_and_fail()
     assert snapshot() == before
 
 

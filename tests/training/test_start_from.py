@@ -11,12 +11,20 @@ import numpy as np
 import pytest
 
 import esd
+from esd.api.ranks import failures_raised
+from esd.commands.console import Quiet
 from esd.config.settings import Config
 from esd.errors import UsageError
 from esd.evaluation.of_run import load
+from esd.evolution.observations import ObservationStatistics
+from esd.evolution.records import Records
+from esd.evolution.state import RunState, make_strategy, start
 from esd.mpi.comm import Alone
+from esd.problems.make import make_problem
 from esd.run.folder import RunFolder
 from esd.training.plan import TrainRequest, make_plan
+from esd.training.prepare import train
+from esd.training.stop import StopRequest
 from tests.helpers.configs import SMALL, small
 from tests.helpers.training import from_journal, trained
 
@@ -30,18 +38,10 @@ def config_of(*settings: str) -> Config:
 
 def child_of(parent: Path, folder: Path, *settings: str) -> None:
     """Train a child as ``esd train pendulum --from`` does."""
-    from esd.commands.console import Quiet
-    from esd.mpi.comm import JobFailedError
-    from esd.training.prepare import train
-    from esd.training.stop import StopRequest
-
     request = TrainRequest("pendulum", folder, (*PENDULUM, *settings), start_from=parent)
     plan = make_plan(request, lambda text: None)
-    try:
+    with failures_raised():
         train(Alone(), plan, StopRequest(), Quiet())
-    except JobFailedError as failure:
-        assert failure.__cause__ is not None
-        raise failure.__cause__ from None
 
 
 def centers(folder: Path) -> list[float]:
@@ -62,11 +62,6 @@ def test_the_child_s_first_center_is_the_parent_s_last(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.h, parent.h)
     # and they are what makes the difference: without them the same h returns something else
     config = config_of(*more, "generations=0")
-    from esd.evolution.observations import ObservationStatistics
-    from esd.evolution.records import Records
-    from esd.evolution.state import RunState, make_strategy, start
-    from esd.problems.make import make_problem
-
     problem = make_problem(config)
     algorithm = make_strategy(config)
     evaluator = problem.evaluator(algorithm, 1, 0)
