@@ -110,9 +110,6 @@ def nearest(word: str, known: list[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
 
 
-def shortened(text: str, longest: int = 100) -> str:
-    """A text for a message: one line, cut to so many characters."""
-    text = text[: longest + 1]
-    if not text.isprintable():
-        text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+def shortened(text: str, most: int = LONGEST_VALUE) -> str:
+    """Part of a message: ``one_line`` of so many characters."""
+    return one_line(text[:100_000], most)

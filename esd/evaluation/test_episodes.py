@@ -243,7 +243,7 @@ def _check_network(subject: Subject, state: RunState, rollout: Rollout) -> None:
         env_id = subject.config.env.of_variant(subject.variants[0]).id
         raise UsageError(
             f"env.id = {env_id!r}: its policy has {layout.size} coordinates, the run's h has {state.h.size}: "
-            "observations or actions are of another size"
+            "observations or actions are of another size, or the policy's code has changed"
         )
 
 

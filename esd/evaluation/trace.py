@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ MOST_BYTES = 1 << 30
 class Recorded(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Keeps the actions that an environment is given and the rewards that it pays."""
 
-    def __init__(self, env: gymnasium.Env[Any, Any], kept: list[tuple[Float32s, float]]) -> None:
-        """Keep them in a list."""
+    def __init__(self, env: gymnasium.Env[Any, Any], kept: deque[tuple[Float32s, float]]) -> None:
+        """Keep them there."""
         super().__init__(env)
         self._kept = kept
 
@@ -97,7 +98,7 @@ def record(
     Raises:
         UsageError: if the policy can't be traced, or the recording might need more than ``MOST_BYTES`` of memory.
     """
-    kept: list[tuple[Float32s, float]] = []
+    kept: deque[tuple[Float32s, float]] = deque()  # lists in keyword arguments are copied
     variant = subject.variants[0]
     env = subject.config.env.of_variant(variant)
     watching = Wrapper("esd.evaluation.trace:Recorded", {"kept": kept})
