@@ -31,7 +31,7 @@ class Ended:
         output: of stdout.
         errors: of stderr.
         gone_after: seconds from its end until its last process was gone.
-        orphans: the command lines of processes that were still there ``ORPHAN_SECONDS`` after it.
+        orphans: the processes that were still there ``ORPHAN_SECONDS`` after it, or at the deadline.
         leftovers: files of MPI in /dev/shm and in the folder for temporary files.
     """
 
@@ -59,8 +59,8 @@ class Ended:
         """What no fault excuses."""
         found = []
         if self.code is None:
-            found.append(f"still running after {self.seconds:.0f} s")
-        if self.orphans:
+            found.append(f"still running after {self.seconds:.0f} s: {', '.join(self.orphans)}")
+        elif self.orphans:
             found.append(f"processes left behind: {', '.join(self.orphans)}")
         if "Traceback (most recent call last)" in self.errors:
             found.append(f"a traceback: {self.errors.strip().splitlines()[-1]}")
@@ -169,7 +169,7 @@ class Job:
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.05)
         gone_after = time.monotonic() - end
-        orphans = tuple(f"{process} {_words_of(process)}" for process in left if code is not None)
+        orphans = tuple(_described(process) for process in left)
         for process in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -191,8 +191,12 @@ class Job:
         return Ended(code, end - since, *texts, gone_after, orphans, leftovers)
 
 
-def _words_of(process: int) -> str:
+def _described(process: int) -> str:
+    """Its id, its state (R runs, S sleeps, T is stopped), what it waits for in the kernel, and its first words."""
     with contextlib.suppress(OSError):
-        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-        return b" ".join(words[:6]).decode(errors="replace")
-    return "?"
+        folder = Path(f"/proc/{process}")
+        state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        waits = (folder / "wchan").read_text()
+        words = (folder / "cmdline").read_bytes().split(b"\0")
+        return f"{process} {state} {waits} {b' '.join(words[:4]).decode(errors='replace')}"
+    return str(process)
