@@ -64,7 +64,7 @@ def recorded(name: str, words: list[str], ranks: int) -> World:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        entries = [records for _, records in run.journal(run.config()).entries if records.members]
+        entries = [records for _, records in run.journal(run.config()).entries() if records.members]
     steps = np.array([records.table[:, STEPS] for records in entries])
     return World(name, f"esd train {' '.join(arguments)}", POPULATION, steps.astype(np.uint16))
 

@@ -5,12 +5,48 @@ from __future__ import annotations
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_STOPPED_EARLY = 75
+LONGEST_MESSAGE = 1_000  # characters
+LONGEST_VALUE = 100
 
 
 class EsdError(Exception):
-    """A failure whose message is all a user needs; the command line prints it without a traceback."""
+    """A failure whose message is all a user needs; the command line prints it without a traceback.
+
+    A message is one line of at most 1,000 characters, whatever a file, a setting or a user's code has put into it.
+    """
 
     exit_code = EXIT_FAILED
+
+    def __init__(self, text: str = "") -> None:
+        """Say what is wrong, what was expected, and what to do."""
+        super().__init__(one_line(text))
+
+
+def one_line(text: str, most: int = LONGEST_MESSAGE) -> str:
+    """Text without line breaks and control characters, which would change a terminal; the middle gives way to "…"."""
+    if not text.isprintable():
+        text = "".join(
+            c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text
+        )
+    if len(text) <= most:
+        return text
+    end = most // 3  # what to do stands at the end
+    return f"{text[: most - end - 1]}…{text[-end:]}"
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a message: text in quotes; at most 100 characters."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= LONGEST_VALUE else one_line(repr(value), LONGEST_VALUE)
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return f"a whole number of {int(value.bit_length() * 0.30103) + 1} digits"
+    try:
+        return one_line(str(value), LONGEST_VALUE)
+    except (
+        ValueError,
+        RecursionError,
+    ):  # a list of numbers that are too long to be printed, or of lists of lists
+        return f"a {type(value).__name__} too long to be shown"
 
 
 class UsageError(EsdError):
@@ -68,5 +104,13 @@ def nearest(word: str, known: list[str]) -> str:
     """A hint naming the nearest known word, or all of them if none is near: « (nearest: …)» or « (known: …)»."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:LONGEST_VALUE], known, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def shortened(text: str, longest: int = 100) -> str:
+    """A text for a message: one line, cut to so many characters."""
+    text = text[: longest + 1]
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -22,8 +22,8 @@ from esd.evolution.state import RunState
 from esd.mpi.comm import agreement
 from esd.policies.base import Interface
 from esd.problems.make import parameters_of
-from esd.run import metrics
 from esd.run.folder import RunFolder
+from esd.training.diagnosis import Course, diagnose
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -59,16 +59,26 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all generations are done, or the target was reached."""
-        return self._folder.done() is not None
+        return self._folder.done(lambda text: None) is not None
 
     @property
     def generation(self) -> int:
         """How many updates of h are in the journal."""
-        return self._folder.journal(self.config).next_generation
+        return self._folder.journal(self.config, verify=False).next_generation
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One dict per generation, as in ``metrics.jsonl``: ready for ``pandas.DataFrame(run.metrics())``."""
-        return metrics.read(self._folder.metrics_file)
+        """One dict per generation, as in ``metrics.jsonl``: ready for ``pandas.DataFrame(run.metrics())``.
+
+        A line that is missing or damaged is rebuilt from the journal, with None for what only the clock knew.
+        """
+        return self._folder.metrics_lines(self.config, lambda text: None)
+
+    def findings(self) -> list[dict[str, str]]:
+        """What went wrong in training although it ended: "name" and "text" of each; empty if nothing did."""
+        config = self.config
+        size = self._state("last").h.size
+        lines = self._folder.metrics_lines(config, lambda text: None)
+        return [finding.as_json() for finding in diagnose(Course.of_lines(lines, config, size))]
 
     def h(self, generation: int | None = None) -> Float32s:
         """The evolved vector before a generation.
@@ -96,7 +106,7 @@ class Run:
         Of the run of an objective they are what its function gets: float64, within their bounds.
         """
         config = self.config
-        header = self._folder.journal(config).header
+        header = self._folder.journal(config, verify=False).header
         interface = Interface(header.observation_size, header.action_size, header.bounded)
         return parameters_of(config, interface, self.h(generation))
 

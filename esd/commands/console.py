@@ -2,86 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
+import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from esd.commands.output import write_json
 from esd.run.files import json_text
 from esd.training.commit import GenerationReport
 
 SECONDS_BETWEEN_LINES = 1.0
 
 
-@contextlib.contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Print to a reader that may have had enough, as ``head`` has: that is not a failure of ours."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _write_nowhere()
-
-
-def reader_has_left(error: BaseException) -> bool:
-    """Whether an error is only that stdout is read no longer, as behind ``| head``, and so nothing to be told of."""
-    if isinstance(error, SystemExit):  # how rich puts it
-        return isinstance(error.__context__, BrokenPipeError)
-    if not isinstance(error, BrokenPipeError):
-        return False
-    stdout = select.poll()
-    stdout.register(sys.stdout.fileno(), 0)
-    if not stdout.poll(0):  # it was another pipe, such as an environment's own
-        return False
-    _write_nowhere()
-    return True
-
-
-def _write_nowhere() -> None:
-    """What is left in the buffer of stdout is flushed at exit, which must not fail either."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-
-
-@contextlib.contextmanager
-def stdout_is_for_json(as_json: bool) -> Iterator[None]:
-    """Beside ``--json``, what a user's code and its programs print goes to stderr; ``print_json`` alone to stdout."""
-    if not as_json or sys.stdout is None or sys.stderr is None:  # closed by >&-
-        yield
-        return
-    sys.stdout.flush()
-    kept = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    _kept_stdout.append(kept)
-    try:
-        yield
-    finally:
-        _back_to_stdout()
-
-
-def _back_to_stdout() -> None:
-    """What was printed until now has gone to stderr; from here on it goes to stdout again."""
-    if _kept_stdout:
-        sys.stdout.flush()
-        kept = _kept_stdout.pop()
-        os.dup2(kept, sys.stdout.fileno())
-        os.close(kept)
-
-
-_kept_stdout: list[int] = []  # the file descriptor of stdout, while stdout is stderr
-
-
 def print_json(data: dict[str, Any]) -> None:
     """One JSON object on stdout, the last that a command prints; NaN, which JSON lacks, becomes null."""
-    _back_to_stdout()
-    print(json_text(data), flush=True)
+    text = json_text(data)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except (
+        UnicodeEncodeError,
+        LookupError,
+    ):  # an ASCII terminal, or a file's name that is not UTF-8
+        text = json.dumps(json.loads(text))
+    write_json(text)
 
 
 def print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
@@ -121,14 +69,27 @@ class ConsoleReporter:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = 0.0
+        self._silent = False
         self._began: tuple[float, int] | None = None
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        self._console.print(text, markup=False)
+        self._say(lambda: self._console.print(text, markup=False))
+
+    def _say(self, say: Callable[[], object]) -> None:
+        """Write as long as it can be written: a reader that has left, or a full disk, is no reason to stop training."""
+        if self._silent:
+            return
+        try:
+            say()
+        except (OSError, ValueError, SystemExit):  # SystemExit is how rich puts a broken pipe
+            self._silent = True
 
     def generation(self, report: GenerationReport, generations: int) -> None:
         """Show a generation; plain lines come at most once a second, and always for the last."""
+        self._say(lambda: self._generation(report, generations))
+
+    def _generation(self, report: GenerationReport, generations: int) -> None:
         if self._live:
             self._show_live(report, generations)
             return
@@ -166,9 +127,9 @@ class ConsoleReporter:
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            self._say(progress.stop)
 
 
 VARIANTS_SHOWN = 4  # of more only the worst

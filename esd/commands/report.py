@@ -55,10 +55,10 @@ def compare(
     """
 
     def body() -> int:
-        from esd.commands.console import print_json
+        from esd.commands.console import print_error, print_json
         from esd.evaluation.comparison import compare as run_comparison
 
-        found = run_comparison(groups, variant or [], conditions)
+        found = run_comparison(groups, variant or [], conditions, print_error)
         if as_json:
             print_json(as_json_table(found))
         else:

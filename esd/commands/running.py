@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from esd.errors import EsdError
+from esd.commands import output
+from esd.errors import EXIT_FAILED, EsdError
 
 if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
 
 STAGGER_SECONDS = 0.3
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells put it
 
 
 def use_one_thread() -> None:
@@ -42,24 +44,32 @@ def silence() -> Iterator[None]:
         yield
 
 
-def on_ranks(body: Callable[[Communicator], int], as_json: bool = False) -> NoReturn:
-    """Run a command's body on every rank and exit with its code; ``as_json``: it prints one JSON object.
+def on_ranks(
+    body: Callable[[Communicator], int], as_json: bool = False, kept: str = ""
+) -> NoReturn:
+    """Run a command's body on every rank and exit with its code.
+
+    Args:
+        body: the command on one rank.
+        as_json: it prints one JSON object.
+        kept: what remains if Ctrl-C interrupts it.
 
     A failure that all ranks know of is reported by one of them, and all leave through MPI_Finalize. Anything else
     (a rank that missed a deadline, a bug) aborts the job; ranks report staggered, so that the first is heard and the
     others are usually gone before they repeat it.
     """
-    from esd.commands.console import print_error, stdout_is_for_json
+    from esd.commands.console import print_error
     from esd.mpi.comm import JobFailedError, connect, exit_code_of
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    output.be_patient()
     try:
         comm = connect()
     except EsdError as error:
         print_error(str(error))
         raise typer.Exit(error.exit_code) from None
     try:
-        with stdout_is_for_json(as_json):
+        with output.stdout_is_for_json(as_json):
             code = body(comm)
     except JobFailedError as failure:
         code = failure.exit_code
@@ -67,39 +77,46 @@ def on_ranks(body: Callable[[Communicator], int], as_json: bool = False) -> NoRe
             report(failure.__cause__)
     except BaseException as error:
         time.sleep(STAGGER_SECONDS * min(comm.rank, 10))
-        report(error)
-        comm.abort(exit_code_of(error))
+        report(error, kept)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(error))
     comm.close()
-    raise typer.Exit(code)
+    raise typer.Exit(code or (EXIT_FAILED if output.result_was_lost() else 0))
 
 
 def alone(body: Callable[[], int], as_json: bool = False) -> NoReturn:
     """Run a command that needs no ranks, and exit with its code; ``as_json``: it prints one JSON object."""
-    from esd.commands.console import stdout_is_for_json
-
     try:
-        with stdout_is_for_json(as_json):
+        with output.stdout_is_for_json(as_json):
             code = body()
     except EsdError as error:
         report(error)
         code = error.exit_code
+    except KeyboardInterrupt as error:
+        report(error)
+        code = EXIT_INTERRUPTED
     raise typer.Exit(code)
 
 
-def report(error: BaseException) -> None:
+def report(error: BaseException, kept: str = "") -> None:
     """Print an error: one line for what the user can mend, a traceback for anything else.
+
+    Args:
+        error: why a command ends.
+        kept: what remains after an interruption.
 
     Nothing if stdout was closed, as ``head`` does it: that ends a command, with exit code 1, but is no news.
     """
-    from esd.commands.console import print_error, reader_has_left
+    from esd.commands.console import print_error
 
-    if reader_has_left(error):
+    at_print = error.__context__ if isinstance(error, SystemExit) else error  # how rich puts it
+    if isinstance(at_print, BrokenPipeError) and output.reader_left():
         return
     if isinstance(error, EsdError):
         print_error(str(error))
     elif isinstance(error, MemoryError):
         print_error(f"out of memory ({error}): take fewer ranks per machine, or smaller layers")
     elif isinstance(error, KeyboardInterrupt):
-        print_error("interrupted; everything up to the generation before is kept")
+        print_error(f"interrupted{kept and f'; {kept}'}")
     else:
         traceback.print_exception(error)

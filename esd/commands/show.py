@@ -63,21 +63,21 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     """Everything about a run that has a number or a name."""
     from esd.commands.console import print_error
     from esd.config.tables import to_table
-    from esd.run import metrics
+    from esd.training.diagnosis import Course, diagnose
 
     config = folder.config()
     if generation is None:
         state = folder.last_state(config, print_error)
     else:
         state = folder.state_at(generation, config, folder.journal(config))
-    lines = metrics.read(folder.metrics_file)
+    lines = folder.metrics_lines(config, print_error)
     last = lines[-1] if lines else {}
     # the last line of a finished run is the center's alone
     members = next((line for line in reversed(lines) if line["return_mean"] is not None), {})
     with_center = [line for line in lines if line["center_return"] is not None]
     centers = [line["center_return"] for line in with_center]
     best = min if config.sign < 0 else max
-    done = folder.done()
+    done = folder.done(print_error)
     return {
         "run": str(folder.path),
         "generation": state.generation,
@@ -100,6 +100,9 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
         "episodes": last.get("episodes", 0),
         "seconds": last.get("seconds", 0.0),
         "core_seconds": last.get("core_seconds", 0.0),
+        "findings": [
+            finding.as_json() for finding in diagnose(Course.of_lines(lines, config, state.h.size))
+        ],
         "config": to_table(config),
     }
 
@@ -119,6 +122,7 @@ def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> No
         print_json(description)
         return
     of_variants = description.pop("last_center_returns")
+    findings = description.pop("findings")
     if "objective" in description["config"]:  # a step and an episode of one are an evaluation
         description["evaluations"] = description.pop("episodes")
         del description["env_steps"]
@@ -131,16 +135,19 @@ def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> No
             "–" if value is None else f"{value:,.6g}" if isinstance(value, float) else str(value)
         )
         print(f"{name:{width}}  {shown}")
+    for finding in findings:
+        print(f"warning: {finding['text']}")
 
 
 def _print_csv(folder: RunFolder) -> None:
     import csv
     import sys
 
-    from esd.run import metrics
+    from esd.commands.console import print_error
 
-    lines = metrics.read(folder.metrics_file)
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(lines[0]) if lines else ["generation"])
+    lines = folder.metrics_lines(folder.config(), print_error)
+    names = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(names) or ["generation"])
     writer.writeheader()
     writer.writerows(lines)
 

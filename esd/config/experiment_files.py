@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ from esd.config.tables import (
     drop_settings_of_other_kinds,
 )
 from esd.errors import UsageError, nearest
+from esd.reading import CONFIG_BYTES, parse_toml, read_text
 
 
 def experiment_names() -> list[str]:
@@ -62,16 +62,13 @@ def _read_toml(experiment: str) -> dict[str, Any]:
         )
     elif experiment.endswith(".toml") or Path(experiment).is_file():
         try:
-            text = Path(experiment).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{experiment}: can't be read ({error})") from None
+            text = read_text(Path(experiment), CONFIG_BYTES, follow=True)
+        except FileNotFoundError:
+            raise UsageError(f"{experiment}: no such file") from None
     else:
         hint = nearest(experiment, experiment_names())
         raise UsageError(f"experiment {experiment!r}: no such experiment or TOML file, {hint}")
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{experiment}: not valid TOML, {error}") from None
+    return parse_toml(text, experiment)
 
 
 def _merged(base: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from esd.config.fields import setting
 from esd.config.kinds import POLICIES
-from esd.errors import UsageError, nearest
+from esd.errors import UsageError, nearest, shown
 
 DEFAULT_KIND = "hebbian"
 YOUR_OWN = "module:Class"  # how messages and lists name a kind that is a class of the user's
@@ -51,9 +51,8 @@ def settings_of_kind(kind: Any) -> type[Any]:
     if isinstance(kind, str) and ":" in kind:
         return ModuleSettings
     if not isinstance(kind, str) or kind not in POLICIES.names():
-        shown = repr(kind) if isinstance(kind, str) else str(kind)
         raise UsageError(
-            f"policy.kind = {shown}: {nearest(str(kind), [*POLICIES.names(), YOUR_OWN])}"
+            f"policy.kind = {shown(kind)}: {nearest(shown(kind), [*POLICIES.names(), YOUR_OWN])}"
         )
     found = POLICIES.find(kind)
     # an installed package may offer a class, too

@@ -20,6 +20,7 @@ from esd.errors import UsageError, nearest
 from esd.evaluation.groups import Group, TrainedRun, read_groups
 from esd.evaluation.significance import PermutationTest, holm, permutation_test
 from esd.evaluation.stored import Conditions
+from esd.run.folder import Warn
 
 LEVEL = 0.05
 UNLIKE = 0.1  # groups whose environment steps differ by a larger share get a note
@@ -62,7 +63,10 @@ class Comparison:
 
 
 def compare(
-    words: Sequence[str], variants: Sequence[str] = (), key: str | None = None
+    words: Sequence[str],
+    variants: Sequence[str] = (),
+    key: str | None = None,
+    warn: Warn = lambda text: None,
 ) -> Comparison:
     """Compare groups of runs.
 
@@ -70,11 +74,12 @@ def compare(
         words: ``name=pattern,pattern…`` each, of run folders.
         variants: names; none for all that the runs were evaluated on.
         key: of the conditions to compare under, where runs were evaluated in several ways; see ``Conditions.key``.
+        warn: is called with a line about every damaged file that is passed over.
 
     Raises:
         UsageError: if there is nothing to compare, or what there is can't be compared fairly.
     """
-    groups = read_groups(words)
+    groups = read_groups(words, warn)
     conditions = _shared_conditions(groups, key)
     _check_newest(groups, conditions)
     names = _shared_variants(groups, conditions, variants)

@@ -16,8 +16,8 @@ from esd.config.tables import flatten, to_table
 from esd.errors import UsageError
 from esd.evaluation import stored as evaluations
 from esd.evaluation.stored import Conditions
-from esd.run import checkpoint, metrics
-from esd.run.folder import RunFolder
+from esd.run import checkpoint
+from esd.run.folder import RunFolder, Warn
 
 # what decides, beside the settings that h depends on, which h a run ends with and which is its best
 ENDINGS = ("generations", "run.center_every", "run.center_episodes", "run.target_return")
@@ -78,13 +78,13 @@ class Group:
         return float(np.mean([run.env_steps for run in self.runs]))
 
 
-def read_groups(words: Sequence[str]) -> list[Group]:
-    """The groups of a comparison, ``name=pattern,pattern…`` each.
+def read_groups(words: Sequence[str], warn: Warn = lambda text: None) -> list[Group]:
+    """The groups of a comparison, ``name=pattern,pattern…`` each; ``warn`` is called with what is passed over.
 
     Raises:
         UsageError: if one of them is not to be found, or could not be tested, or would be tested wrongly.
     """
-    groups = [_group(word) for word in words]
+    groups = [_group(word, warn) for word in words]
     _check_groups(groups)
     return groups
 
@@ -103,6 +103,8 @@ def runs_of(word: str) -> tuple[str, list[Path]]:
     paths: list[Path] = []
     for pattern in patterns.split(","):
         found = sorted(Path(path) for path in glob.glob(pattern))  # noqa: PTH207  # it may be absolute
+        for path in found:
+            RunFolder(path).refuse_lost_journal()  # or the group would be smaller without a word
         runs = [path for path in found if RunFolder(path).is_run]
         if not runs:  # a folder's name may have brackets in it
             RunFolder(Path(pattern)).require_run()
@@ -111,19 +113,19 @@ def runs_of(word: str) -> tuple[str, list[Path]]:
     return name, paths
 
 
-def _group(word: str) -> Group:
+def _group(word: str, warn: Warn) -> Group:
     """Read the runs that a word names."""
     name, paths = runs_of(word)
-    return Group(name, [_read(path) for path in paths])
+    return Group(name, [_read(path, warn) for path in paths])
 
 
-def _read(path: Path) -> TrainedRun:
+def _read(path: Path, warn: Warn) -> TrainedRun:
     folder = RunFolder(path)
     config = folder.config()
     flat = flatten(to_table(config))
     settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}
     del settings["seed"]
-    lines = metrics.read(folder.metrics_file)
+    lines = folder.metrics_lines(config, warn)
     last = lines[-1] if lines else {}
     found: dict[Conditions, dict[str, Table]] = {}
     newest: dict[Conditions, int] = {}

@@ -18,10 +18,12 @@ from esd.evaluation.test_episodes import Subject, VariantResult
 from esd.evolution.state import RunState
 from esd.policies.base import Interface
 from esd.problems.make import parameters_of
-from esd.run.files import json_text, write_atomically
-from esd.run.folder import RunFolder
+from esd.reading import MB, read_json
+from esd.run.files import check_kind, json_text, write_atomically
+from esd.run.folder import RunFolder, Warn
 
 FORMAT = "esd-evaluation-2"
+MOST_BYTES = 500 * MB  # of a stored evaluation: each test episode takes about 20 for a number
 PARAMETERS_KEPT = 10_000  # numbers; more are for Run.parameters(), not for a text file
 
 
@@ -192,7 +194,10 @@ def store(folder: RunFolder, description: dict[str, Any]) -> Path:
         f"-{_digest(made_of, 10)}.json"
     )
     try:
+        check_kind(folder.evaluations, folder=True)
         folder.evaluations.mkdir(exist_ok=True)
+    except UsageError as error:
+        raise RunError(str(error)) from error
     except OSError as error:
         raise RunError(f"{folder.evaluations}: can't be made ({error.strerror})") from error
     path = folder.evaluations / name
@@ -200,21 +205,56 @@ def store(folder: RunFolder, description: dict[str, Any]) -> Path:
     return path
 
 
-def read(folder: RunFolder) -> list[dict[str, Any]]:
+def read(folder: RunFolder, warn: Warn = lambda text: None) -> list[dict[str, Any]]:
     """The evaluations of a run, those of older versions of esd left out.
 
+    Args:
+        folder: of the run.
+        warn: is called with a line about each that is damaged, which is passed over.
+
     Raises:
-        UsageError: if one can't be read.
+        UsageError: if the folder of evaluations is a symbolic link.
     """
+    check_kind(folder.evaluations, folder=True)
     found = []
     for path in sorted(folder.evaluations.glob("*.json")):
         try:
-            description: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: can't be read ({error}); remove it") from error
-        if isinstance(description, dict) and description.get("format") == FORMAT:
+            description = read_json(path, MOST_BYTES)
+        except FileNotFoundError:  # replaced meanwhile
+            continue
+        except UsageError as error:
+            warn(f"{error}; passed over, remove it")
+            continue
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
+            continue
+        if _is_whole(description):
             found.append(description)
+        else:
+            warn(f"{path}: damaged; passed over, remove it")
     return found
+
+
+def _is_whole(description: dict[str, Any]) -> bool:
+    """Whether an evaluation has what is read of it, of the right types."""
+    variants = description.get("variants")
+    return (
+        all(isinstance(description.get(key), str) for key in ("checkpoint", "rules"))
+        and all(type(description.get(key)) is int for key in ("generation", "seed", "episodes"))
+        and isinstance(description.get("settings"), dict)
+        and isinstance(variants, list)
+        and len(variants) > 0
+        and all(map(_is_variant, variants))
+    )
+
+
+def _is_variant(variant: Any) -> bool:
+    return (
+        isinstance(variant, dict)
+        and isinstance(variant.get("name"), str)
+        and isinstance(variant.get("seen"), bool)
+        and isinstance(variant.get("world"), dict)
+        and isinstance(variant.get("mean", ""), int | float | None)
+    )
 
 
 def conditions_of(description: dict[str, Any]) -> Conditions:

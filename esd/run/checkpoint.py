@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import struct
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import safetensors
 import safetensors.numpy
 
-from esd.errors import UsageError
+from esd.errors import UsageError, shown
 from esd.evolution.state import RunState
+from esd.reading import open_regular, parse_json
 from esd.run.files import write_atomically
 
 FORMAT = "esd-checkpoint-1"
+HEAD_BYTES = 1_000_000  # the names and shapes of its arrays
+_WIDTHS = {"F32": 4, "F64": 8, "I64": 8}
 
 
 @dataclass(frozen=True)
@@ -57,23 +61,30 @@ def load(path: Path) -> Checkpoint:
         UsageError: if it isn't there, is cut short or damaged, or is not a checkpoint of esd.
     """
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            metadata, _ = _head(file, path)
+            file.seek(0)
+            data = file.read()
         arrays = safetensors.numpy.load(data)
-        metadata = _metadata(data)
+        del data
     except FileNotFoundError:
         raise UsageError(f"{path}: no such checkpoint") from None
-    except (OSError, safetensors.SafetensorError, ValueError, struct.error) as error:
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: cut short or damaged ({error})") from error
     if metadata.get("format") != FORMAT:
         raise UsageError(
-            f"{path}: format {metadata.get('format')!r}, expected {FORMAT!r}: not a checkpoint of this esd"
+            f"{path}: format {shown(metadata.get('format'))}, expected {FORMAT!r}: not a checkpoint of this esd"
         )
     try:
         state = RunState.of_arrays(int(metadata["generation"]), arrays)
         intact = state.sha256() == metadata["state_sha256"]
+        kept = state.arrays()
+        for name, array in arrays.items():  # one that was converted has other bits
+            if name in kept and array.dtype != kept[name].dtype:
+                raise ValueError(f"{name} is {array.dtype}, expected {kept[name].dtype}: it")
         best = metadata.get("center_return")
         loaded = Checkpoint(metadata["identity"], state, None if best is None else float(best))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, IndexError) as error:
         raise UsageError(f"{path}: damaged, {error} is missing or wrong") from error
     if not intact:
         raise UsageError(f"{path}: damaged, its contents don't match their checksum")
@@ -83,14 +94,39 @@ def load(path: Path) -> Checkpoint:
 def generation_of(path: Path) -> int | None:
     """The generation of a checkpoint, from its head alone; None if there is no such checkpoint."""
     try:
-        with safetensors.safe_open(path, "numpy") as file:
-            return int(file.metadata()["generation"])
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError):
+        with open_regular(path) as file:
+            return int(_head(file, path)[0]["generation"])
+    except (OSError, UsageError, ValueError, KeyError, TypeError):
         return None
 
 
-def _metadata(data: bytes) -> dict[str, str]:
-    """The ``__metadata__`` of a safetensors file: a uint64 length, then JSON (its documented format)."""
-    (length,) = struct.unpack_from("<Q", data)
-    metadata: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    return metadata
+def _head(file: BinaryIO, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metadata and the arrays' descriptions of a safetensors file, and whether the file has the size they ask for.
+
+    That is looked at before any of it is read: what a file holds may be much more than this machine's memory.
+
+    Raises:
+        UsageError: if the file is not a checkpoint, or has another size.
+        ValueError: if its head is damaged.
+    """
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(size - 8, HEAD_BYTES):
+        raise UsageError(f"{path}: cut short or damaged, or not a checkpoint")
+    head = parse_json(file.read(length))
+    if not isinstance(head, dict):
+        raise UsageError(f"{path}: cut short or damaged, or not a checkpoint")
+    metadata = head.pop("__metadata__", {})
+    bytes_of_arrays = 0
+    for array in head.values():
+        if not isinstance(array, dict) or array.get("dtype") not in _WIDTHS:
+            raise UsageError(f"{path}: damaged, or not a checkpoint: its arrays have other types")
+        bytes_of_arrays += _WIDTHS[array["dtype"]] * math.prod(array.get("shape", (0,)))
+    if not isinstance(metadata, dict) or size != 8 + length + bytes_of_arrays:
+        raise UsageError(f"{path}: cut short or damaged, {size:,} bytes")
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 2 * size > available:
+        raise UsageError(
+            f"{path}: {size:,} bytes take twice as much memory to read, more than the {available:,} of this machine"
+        )
+    return metadata, head

@@ -6,10 +6,32 @@ import contextlib
 import json
 import math
 import os
+import re
+import secrets
+import stat
+import time
 from pathlib import Path
 from typing import Any
 
-from esd.errors import RunError
+from esd.errors import RunError, UsageError
+from esd.reading import kind_of
+
+STALE_SECONDS = 600.0  # no file takes so long to be written
+_TEMPORARY = re.compile(r"\..+\.(?:[0-9a-f]{16}\.)?tmp")
+
+
+def absolute(path: Path) -> Path:
+    """A path from the root on, so that no later change of the working directory moves it.
+
+    Raises:
+        UsageError: if it is relative to a working directory that was removed.
+    """
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: is relative to a working directory that does not exist any more; change to another one (cd)"
+        ) from None
 
 
 def json_text(data: Any, indent: int | None = None) -> str:
@@ -31,9 +53,13 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         RunError: if the disk is full or the folder can't be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    # nobody can have put a link there: the name can't be guessed, and must be new
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+        )
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -45,6 +71,67 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise RunError(
             f"{path}: can't be written ({error.strerror}); what was there is unchanged"
         ) from error
+
+
+def remove_stale(folder: Path, seconds: float = STALE_SECONDS) -> None:
+    """Remove the temporary files that killed writers have left in a folder.
+
+    Args:
+        folder: to look in; not below it.
+        seconds: younger ones may still be written, by an ``esd eval`` beside a training.
+    """
+    now = time.time()
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not _TEMPORARY.fullmatch(entry.name) or entry.is_dir(follow_symlinks=False):
+                continue
+            if now - entry.stat(follow_symlinks=False).st_mtime >= seconds:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def open_for_writing(path: Path, flags: int) -> int:
+    """Open or make a regular file of a run to write to it, never through a symbolic link.
+
+    Args:
+        path: the file.
+        flags: such as ``os.O_APPEND``, beside those that every such file is opened with.
+
+    Returns:
+        The file descriptor.
+
+    Raises:
+        OSError: if it can't be opened.
+        UsageError: if it is of another kind.
+    """
+    always = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    check_kind(path)
+    descriptor = os.open(path, flags | always, 0o644)
+    found = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(found):
+        os.close(descriptor)
+        raise UsageError(f"{path}: is {kind_of(found)}; remove it")
+    return descriptor
+
+
+def check_kind(path: Path, folder: bool = False) -> None:
+    """Refuse what stands in a run's folder in place of one of its files, or of a folder in it; nothing there is fine.
+
+    Raises:
+        UsageError: if there is a link, a pipe or anything else.
+    """
+    try:
+        found = path.lstat().st_mode
+    except OSError:
+        return
+    if stat.S_ISLNK(found):
+        raise UsageError(
+            f"{path}: is a symbolic link, and esd writes only within a run's folder; replace it with what it points "
+            "to, or remove it"
+        )
+    if folder and not stat.S_ISDIR(found):
+        raise UsageError(f"{path}: is {kind_of(found)}, expected a folder; remove it")
+    if not folder and not stat.S_ISREG(found):
+        raise UsageError(f"{path}: is {kind_of(found)}, expected a regular file; remove it")
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import tomli_w
@@ -20,14 +21,22 @@ import tomli_w
 from esd.config.identity import identity
 from esd.config.settings import Config
 from esd.config.tables import parse, to_table
-from esd.errors import UsageError
+from esd.errors import RunError, UsageError
 from esd.evolution.state import RunState, advance, make_strategy, start
 from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
-from esd.run import checkpoint, journal
+from esd.reading import MB, read_json, read_toml
+from esd.run import checkpoint, journal, metrics, provenance
+from esd.run.changed_config import check_unchanged
 from esd.run.checkpoint import Checkpoint
-from esd.run.files import write_atomically
-from esd.run.journal import JournalContents
+from esd.run.files import (
+    absolute,
+    check_kind,
+    open_for_writing,
+    remove_stale,
+    write_atomically,
+)
+from esd.run.journal import DamagedJournalError, JournalContents, JournalHeader
 
 OWN_NAMES = (
     "config.toml",
@@ -39,34 +48,62 @@ OWN_NAMES = (
     "evaluations",
     "DONE.json",
 )
+OWN_FOLDERS = ("checkpoints", "evaluations")
 Warn = Callable[[str], None]
 
 
 class RunFolder:
-    """One run on disk.
+    """One run on disk. Make it before anything of the user's runs, which may change the working directory.
 
     Attributes:
-        path: the folder.
+        path: the folder, as the user wrote it: for messages.
+        place: the same from the root on: for files.
     """
 
     def __init__(self, path: Path) -> None:
         """Name a folder; it need not exist."""
         self.path = path
+        self.place = place = absolute(path)
         self._lock: int | None = None
-        self.config_file = path / "config.toml"
-        self.provenance_file = path / "provenance.json"
-        self.journal_file = path / "journal.bin"
-        self.metrics_file = path / "metrics.jsonl"
-        self.checkpoints = path / "checkpoints"
+        self.config_file = place / "config.toml"
+        self.provenance_file = place / "provenance.json"
+        self.journal_file = place / "journal.bin"
+        self.metrics_file = place / "metrics.jsonl"
+        self.checkpoints = place / "checkpoints"
         self.best_file = self.checkpoints / "best.safetensors"
-        self.initial_file = path / "initial.safetensors"
-        self.evaluations = path / "evaluations"
-        self.done_file = path / "DONE.json"
+        self.initial_file = place / "initial.safetensors"
+        self.evaluations = place / "evaluations"
+        self.done_file = place / "DONE.json"
 
     @property
     def is_run(self) -> bool:
         """Whether a run was ever started here."""
-        return self.journal_file.is_file()
+        return _is_there(self.journal_file) and not self.is_cut_off_start
+
+    @property
+    def is_cut_off_start(self) -> bool:
+        """Whether a run was being started here when its process died: the same command starts it again."""
+        try:
+            found = self.journal_file.lstat()
+        except OSError:
+            return False
+        return S_ISREG(found.st_mode) and not found.st_size and not self._results()
+
+    @property
+    def remains(self) -> list[str]:
+        """What is left of a run whose journal is missing; nothing if the journal is there, or there never was one."""
+        if _is_there(self.journal_file):
+            return []
+        begun = [self.config_file, self.provenance_file, self.initial_file]
+        return [path.name for path in begun if _is_there(path)] + self._results()
+
+    def _results(self) -> list[str]:
+        """What is here only after a generation of a run."""
+        folders = [self.checkpoints, self.evaluations]
+        files = [self.metrics_file, self.done_file]
+        return [path.name for path in files if _is_there(path)] + [
+            f"{path.name}/" for path in folders if path.is_dir() and any(path.iterdir())
+        ]
 
     def require_run(self) -> None:
         """Make sure that there is a run.
@@ -74,46 +111,132 @@ class RunFolder:
         Raises:
             UsageError: if there isn't.
         """
+        self.refuse_lost_journal()
         if not self.is_run:
-            what = "is not the folder of a run" if self.path.exists() else "does not exist"
+            what = "is not the folder of a run" if self.place.exists() else "does not exist"
             raise UsageError(f"{self.path}: {what} (a run's folder has a journal.bin)")
 
-    def config(self) -> Config:
-        """The stored config.
+    def refuse_lost_journal(self) -> None:
+        """Refuse a folder in which there was a run whose journal is gone.
 
         Raises:
-            UsageError: if it is missing or not valid.
+            UsageError: with what is there and what can be done.
+        """
+        remains = self.remains
+        if remains:
+            where = shlex.quote(str(self.path))
+            newest = ""
+            if self.checkpoint_files() or _is_there(self.best_file):
+                newest = f", start a new run from its newest checkpoint (esd train --from {where} --run NEW)"
+            raise UsageError(
+                f"{self.path}: journal.bin is missing ({', '.join(remains)} {'is' if len(remains) == 1 else 'are'} "
+                "there), and without it a run can't be resumed, shown or evaluated. Restore journal.bin from a copy"
+                f"{newest}, or delete what is left and start from scratch: add --run {where} --fresh --yes to esd train"
+            )
+
+    def config(self) -> Config:
+        """The stored config. Whoever reads anything of a run reads this first.
+
+        Raises:
+            UsageError: if it is missing, not valid, or not the one that the journal was begun with.
         """
         try:
-            table = tomllib.loads(self.config_file.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"{self.config_file}: can't be read ({error})") from error
-        return parse({"format": 1} | table, str(self.config_file))
+            table = read_toml(self.config_file)
+        except FileNotFoundError:
+            raise UsageError(f"{self.config_file}: missing; restore it from a copy") from None
+        config = parse({"format": 1} | table, str(self.config_file))
+        check_unchanged(config, self.config_file, self.journal_file, self.provenance_file)
+        return config
 
-    def journal(self, config: Config) -> JournalContents:
+    def journal(self, config: Config, verify: bool = True) -> JournalContents:
         """The journal, checked to belong to the config.
+
+        Args:
+            config: of the run.
+            verify: check every record now; otherwise each when it is read.
 
         Raises:
             UsageError: if it is damaged or another run's.
         """
+        contents, damage = self.good_part(config, verify)
+        if damage is not None:
+            raise UsageError(f"{damage}. {self._way_on(config, contents)}") from damage
+        assert contents is not None
+        return contents
+
+    def good_part(
+        self, config: Config, verify: bool = True
+    ) -> tuple[JournalContents | None, DamagedJournalError | None]:
+        """The journal up to where it is damaged, if it is, and the error that says where.
+
+        Raises:
+            UsageError: if it can't be read, or is another run's.
+        """
+        damage: DamagedJournalError | None = None
+        contents: JournalContents | None
         try:
-            data = self.journal_file.read_bytes()
-        except OSError as error:
-            raise UsageError(f"{self.journal_file}: can't be read ({error.strerror})") from error
-        contents = journal.decode(data, str(self.journal_file))
-        if contents.header.identity != identity(config):
+            contents = journal.scan(self.journal_file, verify)
+        except DamagedJournalError as error:
+            contents, damage = error.before, error
+        if contents is not None and contents.header.identity != identity(config):
             raise UsageError(
                 f"{self.journal_file}: belongs to a run with another config than {self.config_file}"
             )
-        return contents
+        return contents, damage
+
+    def _way_on(self, config: Config, before: JournalContents | None) -> str:
+        """What can be done about a damaged journal, by what stands before the damage."""
+        file, where = (shlex.quote(str(path)) for path in (self.journal_file, self.path))
+        start = f"esd train --from {where} --run NEW"
+        good = before.next_generation if before is not None else -1
+        newest = self.newest_good_checkpoint(config, lambda text: None)
+        generation = -1 if newest is None else newest[1]
+        if before is None:
+            way = "" if newest is None else f", or start a new run from h_{generation}: {start}"
+            return f"Restore it from a copy{way}"
+        again = f"cut it there (truncate -s {before.good_bytes} {file})"
+        if newest is None or generation <= good:
+            return f"Restore it from a copy, or {again} to go on from generation {good}"
+        return (
+            f"The newest state that can be trusted is h_{generation}, of {newest[0].name}: start a new run from it "
+            f"with {start}. To keep this run, restore the journal from a copy; or {again} and remove the "
+            f"checkpoints of later generations than {good}: it is evaluated again from there, to the same bits"
+        )
+
+    def newest_good_checkpoint(self, config: Config, warn: Warn) -> tuple[Path, int] | None:
+        """The checkpoint of the latest generation that is whole and this run's, the best one included.
+
+        Args:
+            config: of the run.
+            warn: told of those that are passed over.
+
+        Returns:
+            Its path and generation; None if there is none.
+        """
+        found: list[tuple[int, Path]] = []
+        for path in [*self.checkpoint_files(), self.best_file]:
+            if not _is_there(path):
+                continue
+            try:
+                found.append((self.load_checkpoint(path, config).state.generation, path))
+            except UsageError as error:
+                warn(f"{error}; passed over")
+        generation, path = max(found, key=lambda pair: pair[0], default=(-1, self.best_file))
+        return None if generation < 0 else (path, generation)
 
     def checkpoint_file(self, generation: int) -> Path:
         """Where a state is kept."""
         return self.checkpoints / f"generation-{generation:08d}.safetensors"
 
     def checkpoint_files(self) -> list[Path]:
-        """The states kept, newest first."""
-        return sorted(self.checkpoints.glob("generation-*.safetensors"), reverse=True)
+        """The states kept, newest first; only regular files beneath the folder itself.
+
+        Raises:
+            UsageError: if the folder is a symbolic link.
+        """
+        check_kind(self.checkpoints, folder=True)
+        found = self.checkpoints.glob("generation-*.safetensors")
+        return sorted((path for path in found if is_regular(path)), reverse=True)
 
     def load_checkpoint(self, path: Path, config: Config) -> Checkpoint:
         """A checkpoint, checked to belong to the config.
@@ -155,20 +278,21 @@ class RunFolder:
             if loaded.state.generation > contents.next_generation:
                 raise UsageError(
                     f"{self.journal_file}: ends before generation {contents.next_generation}, but there is a "
-                    f"checkpoint of generation {loaded.state.generation}: it was cut short. Restore it from a copy, or "
-                    "start a new run from the checkpoint (esd train --from)"
+                    f"checkpoint of generation {loaded.state.generation}: it was cut short. Restore it from a copy, "
+                    f"start a new run from the checkpoint (esd train --from {shlex.quote(str(self.path))} --run NEW), "
+                    f"or remove the checkpoints of later generations than {contents.next_generation}: they are "
+                    "evaluated again, to the same bits"
                 )
             return path
         return None
 
-    def initial_state(self, config: Config, contents: JournalContents) -> RunState:
+    def initial_state(self, config: Config, header: JournalHeader) -> RunState:
         """state_0: from the seed, or from ``initial.safetensors`` for a run that was started from another one's h.
 
         Raises:
             UsageError: if h_0 is not the one that the journal was begun with.
         """
-        header = contents.header
-        if self.initial_file.exists():
+        if os.path.lexists(self.initial_file):
             state = self.load_checkpoint(self.initial_file, config).state
         else:
             interface = Interface(header.observation_size, header.action_size, header.bounded)
@@ -201,7 +325,7 @@ class RunFolder:
             raise UsageError(
                 f"generation {wanted}: the journal of {self.path} has generations 0 to {last}"
             )
-        return replay(config, self.initial_state(config, contents), contents, wanted)
+        return replay(config, self.initial_state(config, contents.header), contents, wanted)
 
     def last_state(self, config: Config, warn: Warn) -> RunState:
         """The state that training would go on from: newest good checkpoint, then the journal.
@@ -215,23 +339,34 @@ class RunFolder:
         state = (
             self.load_checkpoint(path, config).state
             if path is not None
-            else self.initial_state(config, contents)
+            else self.initial_state(config, contents.header)
         )
         return replay(config, state, contents, contents.next_generation)
 
-    def done(self) -> dict[str, Any] | None:
+    def done(self, warn: Warn | None = None) -> dict[str, Any] | None:
         """What DONE.json says, or None if the run is not finished.
 
+        Args:
+            warn: is called with a line about a damaged one, which is then passed over: training writes it anew.
+
         Raises:
-            UsageError: if it can't be read.
+            UsageError: if it is damaged, without ``warn``.
         """
         try:
-            done: dict[str, Any] = json.loads(self.done_file.read_text("utf-8"))
+            done = read_json(self.done_file, MB)
+            if not _is_done(done):
+                raise UsageError(f"{self.done_file}: not what esd writes at the end of a run")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{self.done_file}: can't be read ({error})") from error
-        return done
+        except UsageError as error:
+            if warn is None:
+                raise
+            warn(
+                f"{error}; passed over, as if the run were not finished: esd train writes it again"
+            )
+            return None
+        found: dict[str, Any] = done
+        return found
 
     def lock(self) -> None:
         """Hold the folder until ``unlock``, or the end of this process.
@@ -239,7 +374,11 @@ class RunFolder:
         Raises:
             UsageError: if another process trains in it.
         """
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        path = self.place / "lock"
+        try:
+            descriptor = open_for_writing(path, os.O_RDWR)
+        except OSError as error:
+            raise UsageError(f"{path}: can't be opened ({error.strerror})") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -268,35 +407,113 @@ class RunFolder:
             UsageError: if that isn't possible.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.path}: can't be created ({error.strerror})") from error
         self.lock()
         if erase:
             self._erase()
-        if self.is_run:
+        self._check_and_tidy()
+        if self.is_run or self.remains:
             raise UsageError(f"{self.path}: another esd has started a run here meanwhile")
+        self.journal_file.touch()  # empty: until its header is there, the same command may start again
         self.checkpoints.mkdir(exist_ok=True)
         self.store_config(config)
         self.add_provenance(provenance)
 
-    def reopen(self, config: Config, provenance: dict[str, Any], journal_as_planned: bytes) -> None:
+    def reopen(self, config: Config, provenance: dict[str, Any], journal_size: int) -> None:
         """Take an existing run up again.
+
+        Args:
+            config: of the run.
+            provenance: of this call.
+            journal_size: in bytes, when the call was planned; a journal only ever grows.
 
         Raises:
             UsageError: if another process trains in it, or has since the call was planned.
         """
         self.lock()
-        if self.journal_file.read_bytes() != journal_as_planned:
+        self._check_and_tidy()
+        if self.journal_file.lstat().st_size != journal_size:
             raise UsageError(f"{self.path}: another esd has trained here meanwhile; start again")
+        self.checkpoints.mkdir(exist_ok=True)
         self.store_config(config)
         self.add_provenance(provenance)
 
+    def check_in_place(self) -> None:
+        """Make sure that nobody has taken the folder away, or lets another process train in it.
+
+        Raises:
+            RunError: if the config or the lock is not there any more.
+        """
+        lock = self.place / "lock"
+        try:
+            missing = self.config_file
+            self.config_file.lstat()
+            missing = lock
+            own = None if self._lock is None else os.fstat(self._lock).st_ino
+            if own not in (None, lock.lstat().st_ino):
+                raise FileNotFoundError
+        except OSError:
+            raise RunError(
+                f"{missing}: was removed or replaced by another program during the run, which can't go on without it. "
+                "Restore the folder as it was and start the same command again; everything up to the generation "
+                "before is in its journal"
+            ) from None
+
+    def check_complete(self, config: Config, generation: int) -> None:
+        """Make sure that the run can be taken up again from what is on disk.
+
+        Args:
+            config: of the run.
+            generation: that it has come to.
+
+        Raises:
+            RunError: if anything is missing or not as it was written.
+        """
+        self.check_in_place()
+        try:
+            contents = self.journal(config, verify=False)
+            stored = identity(self.config())
+        except UsageError as error:
+            raise RunError(f"{error} (changed during the run)") from error
+        path = self.checkpoint_file(generation)
+        if stored != identity(config):
+            problem = f"{self.config_file}: was changed by another program during the run"
+        elif contents.next_generation != generation or contents.torn_bytes:
+            problem = (
+                f"{self.journal_file}: has {contents.next_generation} whole generations, expected {generation}: it was "
+                "changed by another program during the run"
+            )
+        elif not path.is_file():
+            problem = f"{path}: was removed by another program during the run"
+        else:
+            return
+        raise RunError(f"{problem}. Restore it and start the same command again")
+
+    def metrics_lines(self, config: Config, warn: Warn) -> list[metrics.Line]:
+        """One line per generation, whatever has become of metrics.jsonl; what is missing is rebuilt from the journal.
+
+        Args:
+            config: of the run.
+            warn: told in one line of what was.
+
+        Raises:
+            UsageError: if the journal can't be read.
+        """
+        contents = self.journal(config, verify=False)  # first: the run may be going on
+        return metrics.completed(self.metrics_file, config, contents, warn)
+
     def add_provenance(self, call: dict[str, Any]) -> None:
-        """Add a training call to provenance.json, which holds all of them, oldest first."""
-        calls = []
-        if self.provenance_file.exists():
-            calls = json.loads(self.provenance_file.read_text("utf-8"))
+        """Add a training call to provenance.json, which holds all of them, oldest first.
+
+        A damaged one is kept as it is under another name: nothing depends on it.
+        """
+        try:
+            calls = provenance.read(self.provenance_file)
+        except UsageError:
+            calls = []
+            self.provenance_file.replace(self.place / "provenance.json.damaged")
         write_atomically(
             self.provenance_file, json.dumps([*calls, call], indent=2).encode() + b"\n"
         )
@@ -308,19 +525,52 @@ class RunFolder:
     def _erase(self) -> None:
         """Remove what esd has written here, and nothing else."""
         for name in OWN_NAMES:
-            path = self.path / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            path = self.place / name
+            try:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise RunError(f"{path}: can't be removed ({error.strerror})") from error
+
+    def _check_and_tidy(self) -> None:
+        """Before anything is written: refuse links and whatever else could lead out of the folder.
+
+        Raises:
+            UsageError: if there is any.
+        """
+        for name in OWN_NAMES:
+            check_kind(self.place / name, folder=name in OWN_FOLDERS)
+        remove_stale(self.place, 0.0)  # those of the training that had the lock before
+        remove_stale(self.checkpoints, 0.0)
+        remove_stale(self.evaluations)
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a path is a regular file itself, and no link to one."""
+    try:
+        return S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_done(done: Any) -> bool:
+    """Whether DONE.json has what is read of it."""
+    best = done.get("best_center_return") if isinstance(done, dict) else ""
+    return isinstance(best, int | float | None) and isinstance(done.get("reason"), str)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is anything of this name, a broken link included."""
+    return os.path.lexists(path)
 
 
 def replay(config: Config, state: RunState, contents: JournalContents, generation: int) -> RunState:
     """Advance a state by the journal's records up to a generation."""
     strategy = make_strategy(config)
-    for number, records in contents.entries:
-        if state.generation <= number < generation:
-            state = advance(strategy, state, records)
+    for _, records in contents.entries(state.generation, generation):
+        state = advance(strategy, state, records)
     return state
 
 

@@ -1,51 +1,322 @@
-"""metrics.jsonl: one line per generation, for plots and dashboards; nothing depends on it."""
+"""metrics.jsonl: one line per generation, for plots, tables and dashboards.
+
+Its returns, steps and episodes are in the journal, too: where the file is damaged they are rebuilt from there. What
+only the clock knew (seconds, ranks) is lost with a line, and σ and the norms, which need a replay, are left out.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from esd.errors import RunError
-from esd.run.files import write_atomically
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.settings import Config
+from esd.errors import RunError, UsageError
+from esd.evolution.records import Records, Status
+from esd.evolution.reduction import center_return, reduced_return
+from esd.reading import open_regular
+from esd.run.files import open_for_writing, write_atomically
+from esd.run.journal import JournalContents
 
 Line = dict[str, Any]
+Warn = Callable[[str], None]
+LONGEST_LINE = 1 << 20
+MOST_PASSED_OVER = 1 << 26  # bytes without a line break, after which nothing more is looked for
+CLOSE = 1e-9  # means may differ in their last bits between versions of numpy
+_COUNTS = ("generation", "env_steps", "episodes", "failed_members")
+_TOTALS = ("seconds", "core_seconds")
+_RETURNS = ("return_mean", "return_std", "return_min", "return_max", "center_return")
+# what a rebuilt line has no value for
+_LOST = (
+    "sigma",
+    "sigma_min",
+    "sigma_max",
+    "learning_rate",
+    "h_norm",
+    "update_norm",
+    "steps_per_second",
+    "idle_share",
+    "generation_seconds",
+    "ranks",
+)
 
 
-def read(path: Path) -> list[Line]:
-    """All whole lines; a line that a crash cut short is left out."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text("utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+def of_records(config: Config, records: Records) -> Line:
+    """What the records of a generation say, in the user's own sign: the part of a line that the journal has, too."""
+    sign = config.sign
+    returns = sign * reduced_return(config.variants.reduce, records.returns)
+    returns = returns[np.isfinite(returns)]
+    center = center_of(config, records)
+    return {
+        "return_mean": mean_of(returns),
+        "return_std": float(returns.std()) if returns.size else None,
+        "return_min": float(returns.min()) if returns.size else None,
+        "return_max": float(returns.max()) if returns.size else None,
+        "center_return": None if center is None else sign * center,
+        "failed_members": int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
+        "tied_share": _tied_share(sign * returns, records.members),
+    }
+
+
+def _tied_share(returns: npt.NDArray[np.float64], members: int) -> float:
+    """The share of members in the largest group with one return, of those that are not the best; large ones are."""
+    _, counts = np.unique(returns, return_counts=True)
+    return float(counts[:-1].max()) / members if counts.size > 1 else 0.0
+
+
+def of_variants(config: Config, records: Records) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The mean over members, and the center's, on each variant; None where there is nothing finite."""
+    columns, centers = config.sign * records.returns.T, config.sign * records.center_returns.T
+    by_name = dict(zip(config.value_names, columns, strict=False))
+    centers_by_name = dict(zip(config.value_names, centers, strict=False))
+    return (
+        {name: mean_of(column) for name, column in by_name.items()},
+        {name: _center_mean(column) for name, column in centers_by_name.items()},
+    )
+
+
+def names_of_variants(means: Line, centers: Line) -> Line:
+    """The variants' returns as a line has them: ``return_mean.NAME`` and ``center_return.NAME``."""
+    return {f"return_mean.{name}": mean for name, mean in means.items()} | {
+        f"center_return.{name}": mean for name, mean in centers.items()
+    }
+
+
+def center_of(config: Config, records: Records) -> float | None:
+    """The center's return, of the sign that is maximized; None without one, or if it is not finite."""
+    if not records.center_episodes:
+        return None
+    center = center_return(config.variants.reduce, records.center_returns)
+    return center if math.isfinite(center) else None
+
+
+def mean_of(values: npt.NDArray[np.float64]) -> float | None:
+    """The mean of what is finite, or None."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else None
+
+
+def _center_mean(values: npt.NDArray[np.float64]) -> float | None:
+    mean = float(values.mean()) if values.size else math.nan
+    return mean if math.isfinite(mean) else None
+
+
+@dataclass
+class _Found:
+    """What a file holds."""
+
+    lines: dict[int, Line] = field(default_factory=dict)  # by generation; the last one of each
+    problems: list[str] = field(default_factory=list)
+
+
+def read(path: Path, warn: Warn = lambda text: None) -> list[Line]:
+    """All good lines in the order of their generations; ``warn`` is told of those that are passed over."""
+    found = _read(path)
+    if found.problems:
+        warn(f"{path}: {'; '.join(found.problems)}: passed over")
+    return [found.lines[generation] for generation in sorted(found.lines)]
+
+
+def completed(
+    path: Path, config: Config, contents: JournalContents, warn: Warn, last_center: bool = True
+) -> list[Line]:
+    """One line per generation of the journal; what is missing or damaged is rebuilt from it.
+
+    Args:
+        path: of the file.
+        config: of the run.
+        contents: its journal.
+        warn: told in one line what was rebuilt.
+        last_center: with the center's own line at the end of a finished run, which a resume drops.
+    """
+    found, lines = _read(path), []
+    rebuilt: list[int] = []
+    corrected: list[int] = []
+    totals = {"env_steps": 0, "episodes": 0}
+    clock = {"seconds": 0.0, "core_seconds": 0.0}
+    last = len(contents.positions) - 1
+    for number, (generation, records) in enumerate(contents.outcomes()):
+        if not records.members and (number < last or not last_center):
+            continue  # of a run that was finished once, and then extended
+        totals["env_steps"] += records.steps
+        totals["episodes"] += records.episodes
+        known = {**of_records(config, records), **totals}
+        known |= names_of_variants(*of_variants(config, records))
+        line = found.lines.get(generation)
+        if line is None:
+            line = {"generation": generation, **known, **dict.fromkeys(_LOST), **clock}
+            if number < last:  # a crash may come between the journal's last record and its line
+                rebuilt.append(generation)
+        elif not _agrees(line, known) or any(line[name] < clock[name] for name in clock):
+            grown = {n: max(line[n], clock[n]) for n in clock}
+            line = {**line, **known, **grown}
+            corrected.append(generation)
+        clock = {name: line[name] for name in clock}
+        lines.append(line)
+    end = found.lines.get(contents.next_generation)  # of a run that evaluates no center
+    if last_center and end and len(lines) == contents.next_generation and _agrees(end, totals):
+        lines.append(end)
+    problems = found.problems
+    problems += [f"{_generations(rebuilt)} rebuilt from the journal"] if rebuilt else []
+    problems += [f"{_generations(corrected)} corrected by the journal"] if corrected else []
+    if problems:
+        lost = ", without what only the clock knew" if rebuilt else ""
+        warn(f"{path}: damaged or incomplete: {'; '.join(problems)}{lost}")
     return lines
 
 
-def truncate(path: Path, generations: int) -> list[Line]:
-    """Drop the lines of generations that were not kept; returns what stays."""
-    kept = [line for line in read(path) if line["generation"] < generations]
-    write_atomically(path, "".join(_encode(line) for line in kept).encode())
-    return kept
+def store(path: Path, lines: Iterable[Line]) -> int:
+    """Write all lines anew; returns the size of the file.
+
+    Raises:
+        RunError: if it can't be written.
+    """
+    data = "".join(_encode(line) for line in lines).encode()
+    write_atomically(path, data)
+    return len(data)
 
 
-def append(path: Path, line: Line) -> None:
+def append(path: Path, line: Line, size: int) -> tuple[int, bool]:
     """Add a line.
+
+    Args:
+        path: of the file.
+        line: the line.
+        size: of the file as it was left.
+
+    Returns:
+        Its size now, and whether it was as it was left.
 
     Raises:
         RunError: if it can't be written.
     """
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(_encode(line))
+        descriptor = open_for_writing(path, os.O_WRONLY | os.O_APPEND)
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
+            before = os.fstat(file.fileno())
+            data = memoryview(_encode(line).encode())
+            written = 0
+            while written < len(data):
+                written += file.write(data[written:])
+    except UsageError as error:  # somebody has put something else there
+        raise RunError(str(error)) from error
     except OSError as error:
         raise RunError(
             f"{path}: can't be written ({error.strerror}); make room and start the same command again"
         ) from error
+    return before.st_size + len(data), before.st_size == size
+
+
+def _read(path: Path) -> _Found:
+    """Every good line, and in words what is wrong with the others; a last one that was cut short is no news."""
+    found = _Found()
+    try:
+        with open_regular(path) as file:
+            _read_lines(file, found)
+    except FileNotFoundError:
+        pass
+    except UsageError as error:
+        found.problems.append(str(error).removeprefix(f"{path}: "))
+    except OSError as error:
+        found.problems.append(f"can't be read ({error.strerror})")
+    return found
+
+
+def _read_lines(file: BinaryIO, found: _Found) -> None:
+    spoiled: list[int] = []
+    repeated: set[int] = set()
+    disordered, newest = False, -1
+    for number, text in enumerate(iter(lambda: _next_line(file), b""), 1):
+        line = _line_of(text)
+        if line is None:
+            if text.endswith(b"\n") or len(text) > LONGEST_LINE:
+                spoiled.append(number)
+            continue
+        generation = line["generation"]
+        if generation in found.lines:
+            repeated.add(generation)
+        disordered |= generation < newest
+        newest = max(newest, generation)
+        found.lines[generation] = line
+    if spoiled:
+        found.problems.append(f"{_ranges('line', spoiled)} not a line of metrics")
+    if repeated:
+        found.problems.append(f"{_generations(sorted(repeated))} there more than once")
+    elif disordered:
+        found.problems.append("its lines are out of order")
+
+
+def _next_line(file: BinaryIO) -> bytes:
+    """The next line; of one that is too long only so much that it is known to be."""
+    text = file.readline(LONGEST_LINE + 1)
+    passed_over = len(text)
+    while passed_over > LONGEST_LINE:
+        if passed_over > MOST_PASSED_OVER:
+            file.seek(0, os.SEEK_END)
+        more = file.readline(LONGEST_LINE)
+        passed_over += len(more)
+        if not more or more.endswith(b"\n"):
+            break
+    return text
+
+
+def _line_of(text: bytes) -> Line | None:
+    """A line of metrics, or None if it isn't one: every value is a finite number or null."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or not {*_COUNTS, *_TOTALS, *_RETURNS} <= line.keys():
+        return None
+    whole = all(type(line[name]) is int and 0 <= line[name] < 1 << 63 for name in _COUNTS)
+    timed = all(_is_number(line[name]) and line[name] >= 0 for name in _TOTALS)
+    return line if whole and timed and all(map(_is_number_or_null, line.values())) else None
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) is int:
+        return abs(value) < 1 << 63
+    return type(value) is float and math.isfinite(value)
+
+
+def _is_number_or_null(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+def _agrees(line: Line, known: Line) -> bool:
+    """Whether a line says what the journal says; a key that older versions didn't have may be missing."""
+    scale = max([1.0, *(abs(known.get(name) or 0.0) for name in _RETURNS)])
+
+    def same(own: float | None, value: float | None) -> bool:
+        if type(value) is not float or own is None:
+            return own == value
+        return math.isclose(own, value, rel_tol=CLOSE, abs_tol=CLOSE * scale)
+
+    return all(same(line.get(name, value), value) for name, value in known.items())
+
+
+def _generations(numbers: list[int]) -> str:
+    return _ranges("generation", numbers)
+
+
+def _ranges(noun: str, numbers: list[int], most: int = 4) -> str:
+    """Sorted numbers in words: "generations 3 to 13, 20"."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    texts = [f"{a}" if a == b else f"{a} to {b}" for a, b in ranges[:most]]
+    more = f" and {len(ranges) - most} more ranges" if len(ranges) > most else ""
+    return f"{noun}{'s' if len(numbers) > 1 else ''} {', '.join(texts)}{more}"
 
 
 def _encode(line: Line) -> str:

@@ -8,22 +8,18 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from esd.config.identity import identity
 from esd.config.settings import Config
-from esd.evolution.records import Records, Status
-from esd.evolution.reduction import center_return, reduced_return
+from esd.evolution.records import Records
 from esd.evolution.state import RunState
 from esd.run import checkpoint, journal, metrics
 from esd.run.checkpoint import Checkpoint
 from esd.run.files import write_atomically
 from esd.run.folder import RunFolder
-from esd.run.journal import JournalContents, JournalHeader, JournalWriter
+from esd.run.journal import JournalContents, JournalHeader
+from esd.run.journal_writer import JournalWriter
+from esd.training.diagnosis import Course, Finding, diagnose
 from esd.training.node_state import Step
-
-Float64s = npt.NDArray[np.float64]
 
 CHECKPOINTS_KEPT = 2
 
@@ -43,6 +39,7 @@ class GenerationReport:
         return_max: over members.
         center_return: mean of the center's episodes; None in generations without.
         failed_members: how many had no finite fitness.
+        tied_share: the share of members in the largest group with one return, if others did better.
         sigma: standard deviation of this generation's perturbations; if coordinates differ, the geometric mean.
         sigma_min: the smallest of a coordinate.
         sigma_max: the largest.
@@ -70,6 +67,7 @@ class GenerationReport:
     return_max: float | None
     center_return: float | None
     failed_members: int
+    tied_share: float
     sigma: float
     sigma_min: float
     sigma_max: float
@@ -98,12 +96,8 @@ class GenerationReport:
         """As a line of metrics.jsonl, the variants' returns as ``return_mean.NAME`` and ``center_return.NAME``."""
         line = asdict(self)
         del line["minimizes"], line["counts"]
-        for field, name in (
-            ("variant_returns", "return_mean"),
-            ("variant_centers", "center_return"),
-        ):
-            line |= {f"{name}.{variant}": mean for variant, mean in line.pop(field).items()}
-        return line
+        means, centers = line.pop("variant_returns"), line.pop("variant_centers")
+        return line | metrics.names_of_variants(means, centers)
 
 
 class Reporter(Protocol):
@@ -146,15 +140,18 @@ class Commit:
         writer: JournalWriter,
         reporter: Reporter,
         lines: list[metrics.Line],
+        metrics_size: int,
         best: float,
     ) -> None:
-        """Go on after ``lines`` of metrics, with the best center's return so far (−∞ without one).
+        """Go on after ``lines`` of metrics in a file of so many bytes, with the best center's return (−∞ without one).
 
         It is, like those in records, of the sign that is maximized.
         """
         self._folder, self._config, self._writer, self._reporter = folder, config, writer, reporter
         self._identity = identity(config)
         self._best = best
+        self._metrics_size = metrics_size
+        self._metrics_changed = False
         last = lines[-1] if lines else {}
         self._env_steps, self._episodes = last.get("env_steps", 0), last.get("episodes", 0)
         self._seconds, self._core_seconds = last.get("seconds", 0.0), last.get("core_seconds", 0.0)
@@ -168,7 +165,7 @@ class Commit:
         write_atomically(folder.journal_file, journal.encode_header(header))
         good_bytes = folder.journal_file.stat().st_size
         writer = JournalWriter(folder.journal_file, good_bytes)
-        return cls(folder, config, writer, reporter, [], -math.inf)
+        return cls(folder, config, writer, reporter, [], 0, -math.inf)
 
     @classmethod
     def resume(
@@ -180,15 +177,14 @@ class Commit:
         if contents.torn_bytes:
             reporter.note(f"dropped a record of {contents.torn_bytes} bytes that was cut short")
         folder.done_file.unlink(missing_ok=True)
-        lines = metrics.truncate(folder.metrics_file, generation)
-        centers = [
-            center_return(config.variants.reduce, records.center_returns)
-            for _, records in contents.entries
-            if records.center_episodes
-        ]
-        best = max((center for center in centers if math.isfinite(center)), default=-math.inf)
+        lines = metrics.completed(
+            folder.metrics_file, config, contents, reporter.note, last_center=False
+        )
+        size = metrics.store(folder.metrics_file, lines)
+        centers = (metrics.center_of(config, records) for _, records in contents.outcomes())
+        best = max((center for center in centers if center is not None), default=-math.inf)
         writer = JournalWriter(folder.journal_file, contents.good_bytes)
-        return cls(folder, config, writer, reporter, lines, best)
+        return cls(folder, config, writer, reporter, lines, size, best)
 
     def generation(
         self, state: RunState, step: Step, records: Records, timing: Timing
@@ -207,14 +203,16 @@ class Commit:
         Raises:
             RunError: if something can't be written.
         """
-        center = _center(self._config, records)
+        self._folder.check_in_place()
+        self._writer.check()
+        center = metrics.center_of(self._config, records)
         if center is not None and center >= self._best:
             self._best = center
             checkpoint.save(self._folder.best_file, Checkpoint(self._identity, state, center))
         if len(records.table):
             self._writer.append(journal.encode_entry(state.generation, records))
-        report = self._report(state, step, records, timing, center)
-        metrics.append(self._folder.metrics_file, report.line())
+        report = self._report(state, step, records, timing)
+        self._append_metrics(report.line())
         if step.state.generation % self._config.run.checkpoint_every == 0:
             self._checkpoint(step.state)
         self._reporter.generation(report, self._config.generations)
@@ -226,7 +224,6 @@ class Commit:
         step: Step,
         records: Records,
         timing: Timing,
-        center: float | None,
     ) -> GenerationReport:
         now = time.monotonic()
         elapsed, self._since = now - self._since, now
@@ -234,21 +231,10 @@ class Commit:
         self._episodes += records.episodes
         self._seconds += elapsed
         self._core_seconds += elapsed * timing.ranks
-        config, sign = self._config, self._config.sign  # what is reported has the user's own sign
-        returns = sign * reduced_return(config.variants.reduce, records.returns)
-        returns = returns[np.isfinite(returns)]
-        by_name = dict(zip(config.value_names, sign * records.returns.T, strict=False))
-        centers_by_name = dict(
-            zip(config.value_names, sign * records.center_returns.T, strict=False)
-        )
+        means, centers = metrics.of_variants(self._config, records)
         return GenerationReport(
             generation=state.generation,
-            return_mean=_mean(returns),
-            return_std=float(returns.std()) if returns.size else None,
-            return_min=float(returns.min()) if returns.size else None,
-            return_max=float(returns.max()) if returns.size else None,
-            center_return=None if center is None else sign * center,
-            failed_members=int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
+            **metrics.of_records(self._config, records),
             sigma=state.evolution.sigma,
             sigma_min=state.evolution.sigma_range[0],
             sigma_max=state.evolution.sigma_range[1],
@@ -263,11 +249,22 @@ class Commit:
             episodes=self._episodes,
             seconds=self._seconds,
             core_seconds=self._core_seconds,
-            variant_returns={name: _mean(column) for name, column in by_name.items()},
-            variant_centers={name: _center_of(column) for name, column in centers_by_name.items()},
-            minimizes=sign < 0,
-            counts="evaluations" if config.objective.named else "steps",
+            variant_returns=means,
+            variant_centers=centers,
+            minimizes=self._config.sign < 0,
+            counts="evaluations" if self._config.objective.named else "steps",
         )
+
+    def _append_metrics(self, line: metrics.Line) -> None:
+        """Add a line; if the file is not as it was left, say so and put it right when the run ends."""
+        size, as_left = metrics.append(self._folder.metrics_file, line, self._metrics_size)
+        self._metrics_size = size
+        if not as_left and not self._metrics_changed:
+            self._metrics_changed = True
+            self._reporter.note(
+                f"{self._folder.metrics_file}: was removed or changed by another program; what is missing is rebuilt "
+                "from the journal when the run ends"
+            )
 
     def _checkpoint(self, state: RunState) -> None:
         """Save a state; older ones go only after the new one is in place."""
@@ -276,13 +273,22 @@ class Commit:
         for old in self._folder.checkpoint_files()[CHECKPOINTS_KEPT:]:
             old.unlink(missing_ok=True)
 
-    def end(self, state: RunState, reason: str, finished: bool) -> None:
+    def end(self, state: RunState, reason: str, finished: bool) -> list[Finding]:
         """Save the last state, and if the run is finished say so in DONE.json, last of all.
 
+        Returns:
+            What went wrong in the whole run although it ended.
+
         Raises:
-            RunError: if it can't be written.
+            RunError: if it can't be written, or what was written before is not there any more.
         """
+        self._writer.check()
         self._checkpoint(state)
+        self._folder.check_complete(self._config, state.generation)
+        lines = self._folder.metrics_lines(self._config, self._reporter.note)
+        if self._metrics_changed:
+            metrics.store(self._folder.metrics_file, lines)
+        findings = diagnose(Course.of_lines(lines, self._config, state.h.size))
         if finished:
             done = {
                 "reason": reason,
@@ -293,30 +299,12 @@ class Commit:
                 ),
                 "env_steps": self._env_steps,
                 "seconds": self._seconds,
+                "findings": [finding.as_json() for finding in findings],
             }
             write_atomically(self._folder.done_file, json.dumps(done, indent=2).encode() + b"\n")
+        return findings
 
     def close(self) -> None:
         """Close the journal and let go of the folder."""
         self._writer.close()
         self._folder.unlock()
-
-
-def _center(config: Config, records: Records) -> float | None:
-    """The center's return, or None without one."""
-    if not records.center_episodes:
-        return None
-    center = center_return(config.variants.reduce, records.center_returns)
-    return center if math.isfinite(center) else None
-
-
-def _center_of(values: Float64s) -> float | None:
-    """The center's mean on a variant; None without one, or of something not finite."""
-    mean = float(values.mean()) if values.size else math.nan
-    return mean if math.isfinite(mean) else None
-
-
-def _mean(values: Float64s) -> float | None:
-    """The mean of what is finite, or None."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else None

@@ -18,7 +18,10 @@ from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.config.unused_settings import without_effect
 from esd.errors import UsageError
 from esd.policies.registry import find_kind
-from esd.run.folder import RunFolder, Warn, check_writable
+from esd.run import journal
+from esd.run.folder import OWN_NAMES, RunFolder, Warn, check_writable
+from esd.run.recovery import Source, newest_state
+from esd.training.default_folder import default_folder
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class TrainRequest:
     Attributes:
         experiment: a shipped experiment or a TOML file; None for the settings of the run that is in the folder or
             that is started from, or else the default.
-        run: the run's folder; None for ``runs/<experiment>-s<seed>``.
+        run: the run's folder; None for the one that ``default_folder`` names.
         settings: ``key=value`` texts.
         fresh: start anew although the folder holds a run.
         yes: really overwrite it.
@@ -50,10 +53,12 @@ class Plan:
     Attributes:
         config: of the run, with what was changed on this call.
         folder: the run's folder.
-        journal: the journal so far if the run is resumed; empty for a new run.
+        journal: the head of the journal if the run is resumed (``JournalContents.head``); empty for a new run.
         checkpoint: the checkpoint to resume from; None for h_0.
         start_from: the folder of the run that h_0 comes from, for a new run.
+        source: which of that run's states.
         erase: remove the run that is in the folder first.
+        unbegun: the run to be erased has no generation yet; if it has by then, it stays.
         finished: why there is nothing left to do, and how to extend the run; empty otherwise.
     """
 
@@ -64,6 +69,8 @@ class Plan:
     start_from: Path | None = None
     erase: bool = False
     finished: str = ""
+    unbegun: bool = False
+    source: Source | None = None
 
     @property
     def resumes(self) -> bool:
@@ -71,7 +78,7 @@ class Plan:
         return bool(self.journal)
 
     def encode(self) -> bytes:
-        """As bytes, for the other ranks: scalars and names, a few kB per generation of the journal."""
+        """As bytes, for the other ranks: settings and names, whatever the journal's size."""
         return json.dumps(
             {
                 "config": to_table(self.config),
@@ -81,6 +88,12 @@ class Plan:
                 "start_from": self.start_from and str(self.start_from),
                 "erase": self.erase,
                 "finished": self.finished,
+                "unbegun": self.unbegun,
+                "source": self.source
+                and [
+                    self.source.generation,
+                    self.source.checkpoint and str(self.source.checkpoint),
+                ],
             }
         ).encode()
 
@@ -96,6 +109,9 @@ class Plan:
             plan["start_from"] and Path(plan["start_from"]),
             plan["erase"],
             plan["finished"],
+            plan["unbegun"],
+            plan["source"]
+            and Source(plan["source"][0], plan["source"][1] and Path(plan["source"][1])),
         )
 
 
@@ -106,27 +122,41 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         UsageError: for anything that the user has to change first.
     """
     name, config, folder = _config_and_folder(request)
-    occupied = folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir()))
-    if occupied and not folder.is_run and not folder.config_file.exists():
+    if not request.fresh:
+        folder.refuse_lost_journal()
+    place = folder.place
+    here = {path.name for path in place.iterdir()} if place.is_dir() else set()
+    others = place.exists() and (not place.is_dir() or here - {"lock", *OWN_NAMES})
+    if others and not folder.is_run and not here & {*OWN_NAMES}:
         raise UsageError(f"{folder.path}: exists and is not a run; name another folder with --run")
-    check_writable(folder.path)
+    check_writable(folder.place)
     named = _named(request)
     for line in without_effect(named, config):
         warn(line)
+    unbegun = folder.is_run and not request.fresh and _has_no_generation(folder)
+    source = None
     if request.start_from is not None:
-        RunFolder(request.start_from).require_run()
-        if folder.is_run and not request.fresh:
+        source = newest_state(RunFolder(request.start_from), warn)
+        if folder.is_run and not request.fresh and not unbegun:
             raise UsageError(
                 f"{folder.path}: holds a run already; --from starts a new one, name its folder with --run"
             )
-    if not folder.is_run:
-        return Plan(config, folder.path, start_from=request.start_from)
-    if request.fresh:
+    new = Plan(config, folder.path, start_from=request.start_from, source=source)
+    if request.fresh and (folder.is_run or folder.remains):
         if not request.yes:
             raise UsageError(
                 f"{folder.path}: holds a run; --fresh would delete it. Add --yes to do that"
             )
-        return Plan(config, folder.path, start_from=request.start_from, erase=True)
+        return dataclasses.replace(new, erase=True)
+    if folder.is_cut_off_start:
+        if not request.fresh:
+            _check_same_start(folder, config, request)
+        return dataclasses.replace(new, erase=True)
+    if not folder.is_run:
+        return new
+    if unbegun and (request.start_from is not None or _is_another(folder, config, named)):
+        warn(f"{folder.path}: holds a run that ended before its first generation; it is replaced")
+        return dataclasses.replace(new, erase=True, unbegun=True)
     stored = folder.config()
     if "format" not in named:
         config = dataclasses.replace(config, format=stored.format)
@@ -143,15 +173,31 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     paths = folder.checkpoint_files()
     contents = folder.journal(stored)
     checkpoint = folder.newest_checkpoint(paths, stored, contents, warn)
-    finished = _why_finished(folder, config, contents.next_generation)
+    finished = _why_finished(folder, config, contents.next_generation, warn)
     if finished and stored.env.variants != config.env.variants:
         warn(
             "unseen variants are kept only when the run goes on; to play others on a finished one: esd eval "
             f"{shlex.quote(str(folder.path))} --set 'env.variants=[…]'"
         )
-    return Plan(
-        config, folder.path, folder.journal_file.read_bytes(), checkpoint, finished=finished
-    )
+    return Plan(config, folder.path, contents.head, checkpoint, finished=finished)
+
+
+def _check_same_start(folder: RunFolder, config: Config, request: TrainRequest) -> None:
+    """Refuse to start another run than the one whose start was cut off in a folder.
+
+    Raises:
+        UsageError: if it is another.
+    """
+    differences = []
+    if folder.config_file.exists():
+        differences = differences_that_matter(folder.config(), config)
+        if folder.initial_file.exists() and request.start_from is None:
+            differences.append("it was to start --from another run")
+    if differences:
+        raise UsageError(
+            f"{folder.path}: another run was being started here when its process died: {'; '.join(differences)}. Start "
+            "that command again, or delete what is there with --fresh --yes"
+        )
 
 
 def _tell_change_of_device(stored: Config, config: Config, warn: Warn) -> None:
@@ -168,15 +214,15 @@ def _tell_change_of_device(stored: Config, config: Config, warn: Warn) -> None:
         warn(f"from here on {now}, before {before}: {bits}")
 
 
-def _why_finished(folder: RunFolder, config: Config, generations: int) -> str:
+def _why_finished(folder: RunFolder, config: Config, generations: int, warn: Warn) -> str:
     """Whether a run has nothing left to do under a config, and if so what to say."""
-    done = folder.done()
+    done = folder.done(warn)
     if done is None:
         return ""
     extend = f"to go on: esd train --run {shlex.quote(str(folder.path))} --set generations={2 * generations or 1}"
     if generations >= config.generations:
         return f"{folder.path} is finished: all {generations} generations are done; {extend}"
-    target, best = config.run.target_return, done["best_center_return"]
+    target, best = config.run.target_return, done.get("best_center_return")
     if (
         done["reason"] == "target_return"
         and target is not None
@@ -195,13 +241,15 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
     """The config asked for and where it runs; a run that is gone on with or started from brings its own along."""
     if request.run is not None and request.experiment is None and not request.fresh:
         folder = RunFolder(request.run)
+        folder.refuse_lost_journal()
         if folder.is_run:
             table = apply_settings(to_table(folder.config()), request.settings)
             config = _on_a_device(parse(table, str(folder.config_file)))
             return request.run.name, config, folder
     if request.start_from is not None and request.experiment is None:
         parent = RunFolder(request.start_from)
-        parent.require_run()
+        if not parent.remains:  # without its journal, too, it may have a checkpoint
+            parent.require_run()
         if request.run is None:
             raise UsageError(
                 f"--from {parent.path}: starts a new run with the settings of this one; name its folder with --run"
@@ -212,7 +260,29 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
         return request.run.name, config, RunFolder(request.run)
     name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
     config = _on_a_device(parse(apply_settings(table, request.settings), name))
-    return name, config, RunFolder(request.run or Path("runs") / f"{name}-s{config.seed}")
+    if request.run is not None:
+        return name, config, RunFolder(request.run)
+    try:
+        before = parse(table, name)
+    except UsageError:  # it needs what --set adds to it
+        before = None
+    return name, config, RunFolder(default_folder(name, before, config, request.settings))
+
+
+def _has_no_generation(folder: RunFolder) -> bool:
+    """Whether a run was refused, or stopped, before its journal had a generation: nothing of worth is in it."""
+    try:
+        return not journal.scan(folder.journal_file, verify=False).positions
+    except (OSError, UsageError):
+        return False
+
+
+def _is_another(folder: RunFolder, config: Config, named: dict[str, Any]) -> bool:
+    """Whether a config asks for another run than the one in a folder."""
+    stored = folder.config()
+    if "format" not in named:
+        config = dataclasses.replace(config, format=stored.format)
+    return bool(differences_that_matter(stored, config))
 
 
 def _named(request: TrainRequest) -> dict[str, Any]:

@@ -84,8 +84,29 @@ def test_evaluations_of_older_versions_dont_count(tmp_path: Path, two: tuple[str
     old = {"run": "x", "mean": 3.0, "returns": [3.0]}
     path = written(tmp_path / "static-s8", old, **STATIC)
     refused(rf"{path}: not evaluated", *two)
-    (path / "evaluations" / "0.json").write_text("{")
-    refused(r"0.json: can't be read", *two)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"format": "esd-evaluation-2", "seed": ' + b"9" * 10_000 + b"}",
+        b'{"format": "esd-evaluation-2"}',
+    ],
+)
+def test_a_damaged_evaluation_is_passed_over_with_a_warning(
+    damaged: bytes, two: tuple[str, str], tmp_path: Path
+) -> None:
+    whole = compare(two)
+    path = next(tmp_path.glob("static-s*")) / "evaluations" / "damaged.json"
+    path.write_bytes(damaged)
+    said: list[str] = []
+    assert compare(two, warn=said.append).rows[0].corrected == whole.rows[0].corrected
+    assert len(said) == 1
+    assert str(path) in said[0]
+    assert "\n" not in said[0]
 
 
 @pytest.mark.parametrize(

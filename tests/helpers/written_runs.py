@@ -8,8 +8,12 @@ from typing import Any
 
 import tomli_w
 
+from esd.config.identity import identity
 from esd.config.tables import to_table
 from esd.evaluation.stored import FORMAT
+from esd.evolution.records import Records, Status
+from esd.run import metrics
+from esd.run.journal import JournalHeader, encode_entry, encode_header
 from tests.helpers.configs import of_table
 
 WORLD = {"id": "X-v0", "kwargs": {}, "wrappers": [], "max_steps": 0, "stop_after_negative": 0}
@@ -33,13 +37,20 @@ def evaluation(means: dict[str, float | None], **changes: Any) -> dict[str, Any]
 def written(path: Path, *evaluations: dict[str, Any], steps: int = 1000, **table: Any) -> Path:
     """The folder of a run of two generations."""
     (path / "evaluations").mkdir(parents=True)
-    config = to_table(of_table(**{"seed": int(path.name.rpartition("s")[2]), **table}))
-    (path / "config.toml").write_text(tomli_w.dumps(config))
-    (path / "journal.bin").touch()
-    lines = [
-        {"return_mean": 1.0 if g < 2 else None, "env_steps": steps * g, "seconds": 1800.0 * g}
-        for g in range(3)
-    ]
+    config = of_table(**{"seed": int(path.name.rpartition("s")[2]), **table})
+    (path / "config.toml").write_text(tomli_w.dumps(to_table(config)))
+    header = JournalHeader(identity(config), "", "", 4, 2, False, 1)
+    data, lines = encode_header(header), []
+    for g, (members, of_generation) in enumerate([(2, 0), (2, steps), (0, steps)]):
+        records = Records(members, 1, 0)
+        for row in range(members + 1):
+            own = of_generation if row == 0 else 0
+            records.write(row, returns=[1.0], steps=own, episodes=1, status=Status.DONE)
+        data += encode_entry(g, records)
+        totals = {"env_steps": steps * g, "episodes": (3, 6, 7)[g]}
+        clock = {"seconds": 1800.0 * g, "core_seconds": 1800.0 * g}
+        lines.append({"generation": g, **metrics.of_records(config, records), **totals, **clock})
+    (path / "journal.bin").write_bytes(data)
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for number, stored in enumerate(evaluations):
         (path / "evaluations" / f"{number}.json").write_text(json.dumps(stored))

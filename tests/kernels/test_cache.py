@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from esd_kernels import CacheFolder
+from esd_kernels.cache import kind_of_machine, read_entry, write_entry
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PRINT_NOISE = (
@@ -36,7 +38,7 @@ def test_a_change_in_an_inlined_file_is_not_hidden_by_the_cache(tmp_path: Path) 
     for name in ("esd", "envs"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=ignored)
     before = noise_of(tmp_path)
-    kept = list((tmp_path / "esd" / "kernels" / "__pycache__").glob("kernels-*/**/*.nbc"))
+    kept = list((tmp_path / "esd" / "kernels" / "__pycache__").glob("kernels-*/**/*.kernel"))
     assert kept, "nothing was cached: nothing is tested"
     assert noise_of(tmp_path) == before
     elementary = tmp_path / "esd" / "kernels" / "elementary.py"
@@ -89,14 +91,110 @@ def test_of_many_processes_that_start_together_one_compiles(tmp_path: Path) -> N
     assert len({bits for _, bits in results}) == 1
 
 
-def test_a_damaged_file_is_compiled_again(tmp_path: Path) -> None:
+def cut_in_half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flip_a_bit_of_the_code(data: bytes) -> bytes:
+    """Python's pickle would load it, and the processor run it."""
+    place = data.index(b"\x7fELF") + 0x400
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", [cut_in_half, flip_a_bit_of_the_code])
+def test_a_damaged_file_is_compiled_again(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
     _, bits = counted(start_counting(tmp_path))
-    files = list(tmp_path.rglob("*.nb[ci]"))
+    files = list(tmp_path.rglob("*.kernel"))
     assert files
     for path in files:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        path.write_bytes(damage(path.read_bytes()))
     assert counted(start_counting(tmp_path)) == (1, bits)
     assert counted(start_counting(tmp_path)) == (0, bits)
+
+
+def test_another_host_with_the_same_processor_compiles_nothing(tmp_path: Path) -> None:
+    """As a fresh container: its name is in nothing that the folder is called by."""
+    counted(start_counting(tmp_path))
+    (folder,) = {path.parent for path in tmp_path.rglob("*.kernel")}
+    assert folder.name == kind_of_machine()
+    assert socket.gethostname() not in str(folder)
+
+
+def test_another_processor_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path / "cache"))
+    package = package_of(tmp_path)
+    own = CacheFolder(package).path
+    names = {kind_of_machine()}
+    for setting, value in (("CPU_NAME", "generic"), ("CPU_FEATURES", "+sse2"), ("OPT", 1)):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"numba.core.config.{setting}", value)
+            kind_of_machine.cache_clear()
+            names.add(kind_of_machine())
+            assert CacheFolder(package).path != own
+    kind_of_machine.cache_clear()
+    assert len(names) == 4
+    assert CacheFolder(package).path == own
+
+
+def test_an_entry_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "f.kernel"
+    write_entry(path, b"key", b"content")
+    data = path.read_bytes()
+    assert read_entry(path, b"key") == b"content"
+    assert read_entry(path, b"another key") is None
+    assert list(tmp_path.iterdir()) == [path]
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :])
+        assert read_entry(path, b"key") is None
+        path.write_bytes(data[:at])
+        assert read_entry(path, b"key") is None
+
+
+def test_an_entry_that_others_can_have_written_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "f.kernel"
+    write_entry(path, b"key", b"content")
+    assert read_entry(path, b"key") == b"content"
+    path.chmod(0o666)
+    assert read_entry(path, b"key") is None
+    path.chmod(0o644)
+    path.rename(tmp_path / "g.kernel")
+    path.symlink_to("g.kernel")
+    assert read_entry(path, b"key") is None
+    path.unlink()
+    os.mkfifo(path)
+    assert read_entry(path, b"key") is None
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+def test_a_folder_that_others_can_write_is_neither_read_nor_written(
+    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path / "cache"))
+    package = package_of(tmp_path)
+    folder = CacheFolder(package).path
+    assert folder is not None
+    folder.chmod(mode)
+    assert CacheFolder(package).path is None
+    assert CacheFolder(package).readable == []
+
+
+def test_a_folder_in_an_image_that_cannot_be_written_is_read_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    package = package_of(tmp_path)
+    shipped = CacheFolder(package).path
+    assert shipped is not None
+    assert shipped.is_relative_to(package)
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: path != shipped and access(path, mode))
+    folder = CacheFolder(package)
+    assert folder.path is not None
+    assert folder.path.is_relative_to(tmp_path / "cache")
+    assert folder.readable == [shipped, folder.path]
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None:
@@ -109,13 +207,13 @@ def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None:
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     assert process.stdout.split()[0] == "1"
-    assert list(tmp_path.rglob("*.nbc")) == []
+    assert list(tmp_path.rglob("*.kernel")) == []
 
 
 def test_a_process_that_dies_while_it_compiles_holds_up_nobody(tmp_path: Path) -> None:
     first = start_counting(tmp_path)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.rglob(socket.gethostname())) and time.monotonic() < deadline:
+    while not list(tmp_path.rglob(kind_of_machine())) and time.monotonic() < deadline:
         time.sleep(0.01)  # its folder is made just before it starts to compile
     time.sleep(0.3)
     first.kill()

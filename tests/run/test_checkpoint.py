@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -112,11 +113,18 @@ def test_somebody_elses_safetensors_are_refused(tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "c.safetensors"
     checkpoint.save(path, Checkpoint("identity", state()))
     before = path.read_bytes()
-    (tmp_path / ".c.safetensors.tmp").mkdir()
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
     with pytest.raises(RunError, match="what was there is unchanged"):
         checkpoint.save(path, Checkpoint("other", state()))
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,27 +1,38 @@
-"""The journal: whatever happens to the file, nothing wrong is read from it."""
+"""The journal: whatever happens to the file, nothing wrong is read from it, and it is never in memory as a whole."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esd.errors import UsageError
+from esd.errors import RunError, UsageError
 from esd.evolution.records import Records, Status
+from esd.run import journal
 from esd.run.journal import (
     VERSION,
+    DamagedJournalError,
     JournalContents,
     JournalHeader,
-    JournalWriter,
-    decode,
     encode_entry,
     encode_header,
+    scan,
 )
+from esd.run.journal_writer import JournalWriter
 
 HEADER = JournalHeader("identity", "h0", "canary", 4, 2, False, 2)
+ANYWHERE = settings(
+    max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 
 
 def records(generation: int, members: int = 4, center: int = 2) -> Records:
@@ -39,81 +50,317 @@ def records(generation: int, members: int = 4, center: int = 2) -> Records:
 
 
 JOURNAL = encode_header(HEADER) + b"".join(encode_entry(g, records(g)) for g in range(4))
+HEAD, ENTRY = len(encode_header(HEADER)), len(encode_entry(0, records(0)))
 
 
-def same(a: JournalContents, b: JournalContents, entries: int) -> bool:
-    """Whether two journals agree in their first entries."""
-    pairs = zip(a.entries[:entries], b.entries[:entries], strict=True)
-    return all(x[0] == y[0] and np.array_equal(x[1].table, y[1].table) for x, y in pairs)
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a journal is written."""
+    return tmp_path / "journal.bin"
 
 
-def test_what_is_written_is_read_back() -> None:
-    contents = decode(JOURNAL, "j")
-    assert contents.header == HEADER
-    assert [g for g, _ in contents.entries] == [0, 1, 2, 3]
-    assert contents.next_generation == 4
-    assert (contents.good_bytes, contents.torn_bytes) == (len(JOURNAL), 0)
-    np.testing.assert_array_equal(contents.entries[2][1].table, records(2).table)
-    assert contents.entries[0][1].members == 4
-    assert np.signbit(contents.entries[0][1].returns[:, 1]).all()
+def scanned(file: Path, data: bytes, verify: bool = True) -> JournalContents:
+    """Write a journal and scan it."""
+    file.write_bytes(data)
+    return scan(file, verify)
 
 
-@given(cut=st.integers(0, len(JOURNAL)))
-@settings(max_examples=300)
-def test_any_cut_leaves_whole_records_or_a_clear_error(cut: int) -> None:
-    try:
-        contents = decode(JOURNAL[:cut], "j")
-    except UsageError:
-        assert cut < len(encode_header(HEADER))
-        return
-    assert same(contents, decode(JOURNAL, "j"), len(contents.entries))
-    assert contents.good_bytes + contents.torn_bytes == cut
-    assert len(contents.entries) == (cut - len(encode_header(HEADER))) // len(
-        encode_entry(0, records(0))
+def begins_as_it_was_written(contents: JournalContents) -> bool:
+    """Whether what is read are the first records of ``JOURNAL``, and nothing else."""
+    return all(
+        generation == number and np.array_equal(found.table, records(number).table)
+        for number, (generation, found) in enumerate(contents.entries())
     )
 
 
+def check_message(error: UsageError, file: Path) -> None:
+    """A line that can be read, whatever stands in the file."""
+    assert len(str(error)) - len(str(file)) < 500
+    assert str(error).isprintable()
+
+
+def test_what_is_written_is_read_back(file: Path) -> None:
+    contents = scanned(file, JOURNAL)
+    assert contents.header == HEADER
+    assert contents.head == encode_header(HEADER)
+    found = list(contents.entries())
+    assert [g for g, _ in found] == [0, 1, 2, 3]
+    assert contents.next_generation == 4
+    assert (contents.good_bytes, contents.torn_bytes) == (len(JOURNAL), 0)
+    assert begins_as_it_was_written(contents)
+    assert found[0][1].members == 4
+    assert np.signbit(found[0][1].returns[:, 1]).all()
+
+
+def test_reading_begins_at_any_generation(file: Path) -> None:
+    contents = scanned(file, JOURNAL)
+    assert [[g for g, _ in contents.entries(start)] for start in range(5)] == [
+        [0, 1, 2, 3],
+        [1, 2, 3],
+        [2, 3],
+        [3],
+        [],
+    ]
+
+
+@given(cut=st.integers(0, len(JOURNAL)))
+@ANYWHERE
+def test_any_cut_leaves_whole_records_or_a_clear_error(cut: int, file: Path) -> None:
+    try:
+        contents = scanned(file, JOURNAL[:cut])
+    except UsageError:
+        assert cut < HEAD
+        return
+    assert begins_as_it_was_written(contents)
+    assert contents.good_bytes + contents.torn_bytes == cut
+    assert contents.next_generation == (cut - HEAD) // ENTRY
+
+
 @given(position=st.integers(0, len(JOURNAL) - 1), flip=st.integers(1, 255))
-@settings(max_examples=500)
-def test_no_damaged_byte_goes_unnoticed(position: int, flip: int) -> None:
+@ANYWHERE
+def test_no_damaged_byte_goes_unnoticed(position: int, flip: int, file: Path) -> None:
     data = bytearray(JOURNAL)
     data[position] ^= flip
     try:
-        contents = decode(bytes(data), "j")
-    except UsageError:
+        contents = scanned(file, bytes(data))
+    except UsageError as error:
+        before = error.before if isinstance(error, DamagedJournalError) else None
+        if before is not None:  # everything up to the damage can be read, and nothing after it
+            assert before.next_generation == (position - HEAD) // ENTRY
+            assert begins_as_it_was_written(before)
+            assert before.good_bytes == HEAD + ENTRY * before.next_generation
+        else:
+            assert position < HEAD
         return
     # only the last record may be taken for one that a crash cut short
-    assert position >= len(JOURNAL) - len(encode_entry(3, records(3)))
-    assert len(contents.entries) == 3
-    assert same(contents, decode(JOURNAL, "j"), 3)
+    assert position >= len(JOURNAL) - ENTRY
+    assert contents.next_generation == 3
+    assert begins_as_it_was_written(contents)
 
 
-def test_a_generation_out_of_order_is_refused() -> None:
+@given(data=st.data())
+@ANYWHERE
+def test_whatever_is_done_to_it_nothing_wrong_is_read(data: st.DataObject, file: Path) -> None:
+    """Cuts, insertions, zeroed and overwritten ranges, repeated and removed ones: several of them at once."""
+    damaged = bytearray(JOURNAL)
+    for _ in range(data.draw(st.integers(1, 3))):
+        a = data.draw(st.integers(0, len(damaged)))
+        b = data.draw(st.integers(a, len(damaged)))
+        with_what = data.draw(
+            st.sampled_from([b"", bytes(b - a), bytes(damaged[a:b]) * 2])
+            | st.binary(max_size=60)
+            | st.integers(0, 5).map(lambda g: encode_entry(g, records(g)))
+        )
+        damaged[a:b] = with_what
+    for verify in (True, False):
+        try:
+            contents = scanned(file, bytes(damaged), verify)
+            assert begins_as_it_was_written(contents)
+            assert contents.good_bytes + contents.torn_bytes == len(damaged)
+        except UsageError as error:
+            check_message(error, file)
+
+
+def test_without_verifying_a_damaged_record_is_noticed_when_it_is_read(file: Path) -> None:
+    data = bytearray(JOURNAL)
+    data[HEAD + ENTRY + 60] ^= 1
+    contents = scanned(file, bytes(data), verify=False)
+    assert contents.next_generation == 4
+    reading = contents.entries()
+    assert next(reading)[0] == 0
+    with pytest.raises(DamagedJournalError, match=f"at byte {HEAD + ENTRY}, in generation 1") as e:
+        next(reading)
+    assert e.value.before is not None
+    assert (e.value.before.next_generation, e.value.before.good_bytes) == (1, HEAD + ENTRY)
+
+
+@pytest.mark.parametrize("zeros", [1, 28, 4096, 3 << 20])
+def test_zeros_at_the_end_are_a_record_that_was_never_written(zeros: int, file: Path) -> None:
+    contents = scanned(file, JOURNAL + bytes(zeros))
+    assert (contents.next_generation, contents.torn_bytes) == (4, zeros)
+    half_written = JOURNAL[:-40] + bytes(40 + zeros)
+    contents = scanned(file, half_written)
+    assert (contents.next_generation, contents.torn_bytes) == (3, ENTRY + zeros)
+
+
+def test_a_generation_out_of_order_is_refused(file: Path) -> None:
     swapped = encode_header(HEADER) + encode_entry(1, records(1))
     with pytest.raises(UsageError, match="generation 1 stands where 0 should"):
-        decode(swapped, "j")
+        scanned(file, swapped)
 
 
-def test_a_record_of_the_center_alone_does_not_advance_the_run() -> None:
+def test_a_record_of_the_center_alone_does_not_advance_the_run(file: Path) -> None:
     alone = records(4, members=0)
-    contents = decode(JOURNAL + encode_entry(4, alone) + encode_entry(4, records(4)), "j")
+    contents = scanned(file, JOURNAL + encode_entry(4, alone) + encode_entry(4, records(4)))
     assert contents.next_generation == 5
-    assert len(contents.entries) == 6
+    assert [g for g, _ in contents.entries()] == [0, 1, 2, 3, 4, 4]
+    assert [r.members for _, r in contents.entries(4)] == [0, 4]
 
 
-def test_a_newer_version_is_refused() -> None:
+def test_a_newer_version_is_refused(file: Path) -> None:
     newer = JOURNAL[:4] + bytes([VERSION + 1]) + JOURNAL[5:]
     with pytest.raises(
         UsageError, match=f"version {VERSION + 1}, this esd reads versions 2 and {VERSION}"
     ):
-        decode(newer, "j")
+        scanned(file, newer)
 
 
-def test_the_writer_cuts_a_torn_rest_away_and_appends(tmp_path: Path) -> None:
-    path = tmp_path / "journal.bin"
-    path.write_bytes(JOURNAL[:-3])
-    contents = decode(path.read_bytes(), "j")
-    writer = JournalWriter(path, contents.good_bytes)
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[]",
+        b"{}",
+        b"\xff",
+        b"[" * 40_000,
+        JOURNAL[12 : HEAD - 4].replace(b'"variants": 2', b'"variants": -2'),
+        JOURNAL[12 : HEAD - 4].replace(b'"variants": 2', b'"variants": "2"'),
+        JOURNAL[12 : HEAD - 4].replace(b'"bounded": false', b'"bounded": 0'),
+        JOURNAL[12 : HEAD - 4].replace(b'"canary"', b'"Canary"', 1),
+    ],
+)
+def test_a_header_that_says_something_else_is_refused(text: bytes, file: Path) -> None:
+    """Even if its checksum is right."""
+    assert text != JOURNAL[12 : HEAD - 4]
+    data = b"ESDJ" + struct.pack("<II", VERSION, len(text)) + text
+    with pytest.raises(DamagedJournalError, match="header is cut short or damaged"):
+        scanned(file, data + struct.pack("<I", zlib.crc32(data)) + JOURNAL[HEAD:])
+
+
+def entry_that_claims(rows: int, width: int) -> bytes:
+    entry = struct.pack("<4sQIII", b"GENR", 0, 2, rows, width)
+    return entry + struct.pack("<I", zlib.crc32(entry))
+
+
+@pytest.mark.parametrize(
+    ("rows", "width"), [(2**32 - 1, 7), (2**32 - 1, 16), (2**32 - 1, 2**32 - 1)]
+)
+def test_a_record_that_claims_too_much_allocates_nothing(rows: int, width: int, file: Path) -> None:
+    data = encode_header(HEADER) + entry_that_claims(rows, width) + bytes(1000) + b"x"
+    tracemalloc.start()
+    cut_short = width in HEADER.widths
+    with contextlib.nullcontext() if cut_short else pytest.raises(DamagedJournalError):
+        assert scanned(file, data).next_generation == 0
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda file: file.mkdir(), "not a regular file"),
+        (os.mkfifo, "not a regular file"),
+        (lambda file: file.symlink_to("/dev/zero"), "it is a link"),
+        (lambda file: None, "No such file"),
+    ],
+)
+def test_only_a_regular_file_is_a_journal(
+    make: Callable[[Path], None], words: str, file: Path
+) -> None:
+    make(file)
+    with pytest.raises(UsageError, match=words):
+        scan(file)
+
+
+def pictures(generation: int, members: int = 16, size: int = 10_000) -> Records:
+    """Records with the sums of large observations."""
+    rng = np.random.default_rng(generation)
+    table = Records(members, 2, size, variants=1)
+    for row in range(members + 2):
+        table.write(
+            row,
+            returns=[float(row)],
+            steps=generation + row,
+            episodes=1,
+            status=Status.DONE,
+            observations=rng.standard_normal(1 + 2 * size),
+        )
+    return table
+
+
+def test_a_journal_of_any_size_is_read_in_the_memory_of_a_record(file: Path) -> None:
+    header = JournalHeader("identity", "h0", "canary", 10_000, 2, False, 1)
+    with file.open("wb") as out:
+        out.write(encode_header(header))
+        for generation in range(40):
+            out.write(encode_entry(generation, pictures(generation)))
+    size, of_record = file.stat().st_size, len(encode_entry(0, pictures(0)))
+    assert size > 110_000_000
+    tracemalloc.start()
+    contents = scan(file)
+    of_scan = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    steps = [r.steps for _, r in contents.outcomes()]
+    of_outcomes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    entries = sum(1 for _ in contents.entries())
+    of_entries = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert contents.next_generation == entries == 40
+    assert steps == [18 * g + sum(range(18)) for g in range(40)]
+    assert of_scan < 3 * journal.PIECE
+    assert of_outcomes < journal.PIECE
+    assert of_entries < 2.5 * of_record
+
+
+def test_outcomes_are_the_records_without_the_sums_of_observations(file: Path) -> None:
+    header = JournalHeader("identity", "h0", "canary", 300, 2, False, 1)
+    data = encode_header(header) + encode_entry(0, pictures(0, size=300))
+    contents = scanned(file, data)
+    (_, outcome), (_, entry) = next(contents.outcomes()), next(contents.entries())
+    assert entry.table.shape == (18, 6 + 601)
+    np.testing.assert_array_equal(outcome.table, entry.table[:, :6])
+    np.testing.assert_array_equal(outcome.center_returns, [[16.0], [17.0]])
+
+
+def test_the_writer_cuts_a_torn_rest_away_and_appends(file: Path) -> None:
+    contents = scanned(file, JOURNAL[:-3])
+    writer = JournalWriter(file, contents.good_bytes)
     writer.append(encode_entry(3, records(3)))
     writer.close()
-    assert path.read_bytes() == JOURNAL
+    assert file.read_bytes() == JOURNAL
+
+
+def truncate(file: Path) -> None:
+    os.truncate(file, HEAD)
+
+
+def replace(file: Path) -> None:
+    (file.parent / "copy").write_bytes(file.read_bytes())
+    (file.parent / "copy").rename(file)
+
+
+def extend(file: Path) -> None:
+    with file.open("ab") as other:
+        other.write(b"x")
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (Path.unlink, "was removed"),
+        (replace, "was replaced"),
+        (truncate, "was changed"),
+        (extend, "was changed"),
+    ],
+)
+def test_the_writer_notices_that_another_program_was_at_its_file(
+    harm: Callable[[Path], None], words: str, file: Path
+) -> None:
+    file.write_bytes(JOURNAL)
+    writer = JournalWriter(file, len(JOURNAL))
+    writer.append(encode_entry(4, records(4)))
+    harm(file)
+    left = file.read_bytes() if file.exists() else None
+    with pytest.raises(RunError, match=words):
+        writer.append(encode_entry(5, records(5)))
+    writer.close()
+    assert left == (file.read_bytes() if file.exists() else None)
+
+
+def test_the_writer_follows_no_link(file: Path) -> None:
+    other = file.with_name("other")
+    other.write_bytes(JOURNAL)
+    file.symlink_to(other)
+    with pytest.raises(RunError, match="can't be written"):
+        JournalWriter(file, HEAD)
+    assert other.read_bytes() == JOURNAL
