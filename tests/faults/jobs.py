@@ -94,18 +94,19 @@ class Job:
         self.ranks = ranks
         self._mark = uuid.uuid4().hex
         self._files = cwd / f".job-{self._mark}"
-        self._segments = SHARED_MEMORY / f"esd-faults-{self._mark}"
-        for folder in (self._files, self._segments):
+        self.segments = SHARED_MEMORY / f"esd-faults-{self._mark}"
+        for folder in (self._files, self.segments):
             folder.mkdir()
         own = {
             MARK: self._mark,
             "TMPDIR": str(self._files),
-            "OMPI_MCA_btl_sm_backing_directory": str(self._segments),
+            "OMPI_MCA_btl_sm_backing_directory": str(self.segments),
         }
         words = command(*arguments, ranks=ranks)
         position = words.index("-m") + 1
         words[position : position + 1] = module
         self.began = time.monotonic()
+        _unfinished.append(self)
         with (cwd / f".{self._mark}.out").open("wb") as out, self._errors.open("wb") as err:
             self.process = subprocess.Popen(
                 words, cwd=cwd, env=environment(**own, **variables), stdin=subprocess.DEVNULL, stdout=out, stderr=err
@@ -150,6 +151,15 @@ class Job:
             time.sleep(pause)
         return False
 
+    def kill(self) -> None:
+        """Kill every process of it that is left."""
+        for process in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self.process.wait()
+        if self in _unfinished:
+            _unfinished.remove(self)
+
     def ended(
         self,
         since: float | None = None,
@@ -170,10 +180,7 @@ class Job:
             time.sleep(0.05)
         gone_after = time.monotonic() - end
         orphans = tuple(_described(process) for process in left)
-        for process in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        self.process.wait()
+        self.kill()
         texts = [
             path.read_text("utf-8", "replace")
             for path in (self._errors.with_suffix(".out"), self._errors)
@@ -181,14 +188,24 @@ class Job:
         leftovers = tuple(
             sorted(
                 str(path)
-                for folder in (self._files, self._segments)
+                for folder in (self._files, self.segments)
                 for path in folder.rglob("*")
                 if path.is_file()
             )
         )
         shutil.rmtree(self._files)
-        shutil.rmtree(self._segments)
+        shutil.rmtree(self.segments)
         return Ended(code, end - since, *texts, gone_after, orphans, leftovers)
+
+
+_unfinished: list[Job] = []
+
+
+def kill_unfinished() -> None:
+    """Kill the jobs that a trial has left when it was interrupted, and remove what they have in /dev/shm."""
+    for job in list(_unfinished):
+        job.kill()
+        shutil.rmtree(job.segments, ignore_errors=True)
 
 
 def _described(process: int) -> str:
