@@ -188,7 +188,13 @@ def test_eval_on_another_environment_of_the_same_sizes_or_a_clear_error(folder: 
 
 def test_one_episode_has_no_interval_and_json_stays_valid(folder: Path) -> None:
     result = json.loads(esd("eval", "run", "--episodes", "1", "--json", cwd=folder).stdout)
-    assert result["interval_95"] == [None, None]
+    assert result["interval_95"] is None
+    assert result["std"] is None
+    assert result["variants"][0]["mean"] == result["mean"]
+    shown = esd("eval", "run", "--episodes", "1", cwd=folder).stdout
+    assert "nan" not in shown
+    assert f"{result['mean']:.2f}" in shown
+    assert "from 1 episode: no deviation and no interval" in shown
 
 
 @pytest.mark.parametrize(
