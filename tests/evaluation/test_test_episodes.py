@@ -15,7 +15,7 @@ from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError
 from esd.evaluation import test_episodes
-from esd.evaluation.stored import Conditions, describe, read, store
+from esd.evaluation.stored import Conditions, conditions_of, describe, read, store, summary
 from esd.evaluation.test_episodes import (
     Subject,
     VariantResult,
