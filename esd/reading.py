@@ -33,6 +33,10 @@ _KINDS = {
 }
 
 
+class NotTomlError(UsageError):
+    """Text is not TOML: behind ``--set`` it may be a bare word, in a file it is damage."""
+
+
 def kind_of(mode: int) -> str:
     """What a file is that is not a regular one, in words."""
     return next((name for test, name in _KINDS.items() if test(mode)), "a regular file")
@@ -163,7 +167,8 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         name: what to call it in messages.
 
     Raises:
-        UsageError: if it is anything else.
+        NotTomlError: if it is not TOML.
+        UsageError: if it is larger or deeper.
     """
     if len(text) > CONFIG_BYTES:
         raise UsageError(f"{name}: {len(text):,} characters, expected at most {CONFIG_BYTES:,}")
@@ -173,8 +178,10 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         table = tomllib.loads(text)
     except RecursionError:
         raise UsageError(f"{name}: nested too deeply") from None
-    except (tomllib.TOMLDecodeError, ValueError) as error:  # ValueError: too many digits
-        raise UsageError(f"{name}: not valid TOML, {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise NotTomlError(f"{name}: not valid TOML, {error}") from None
+    except ValueError as error:  # too many digits
+        raise UsageError(f"{name}: {error}") from None
     if depth_is_beyond(table, DEEPEST):
         raise UsageError(f"{name}: nested more than {DEEPEST} levels deep")
     return table

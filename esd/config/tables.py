@@ -25,7 +25,7 @@ from esd.config.settings import (
     Wrapper,
 )
 from esd.errors import LONGEST_VALUE, UsageError, nearest, one_line, shown
-from esd.reading import DEEPEST, LONGEST_KEY, depth_is_beyond, parse_toml
+from esd.reading import DEEPEST, LONGEST_KEY, NotTomlError, depth_is_beyond, parse_toml
 
 HINTS = 8  # for so many unknown keys the nearest is looked for
 SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # TOML's, and a seed's
@@ -432,6 +432,6 @@ def copied(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parsed(text: str) -> Any:
     table: dict[str, Any] = {}
-    with contextlib.suppress(UsageError):
+    with contextlib.suppress(NotTomlError):
         table = parse_toml(f"value = {text}", "--set")
     return table.get("value", text)
