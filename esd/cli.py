@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from esd import __version__
@@ -13,7 +15,7 @@ from esd.commands import report as report_command
 from esd.commands import show as show_command
 from esd.commands import train as train_command
 from esd.commands.output import guarded
-from esd.commands.running import silence, use_one_thread
+from esd.commands.running import EXIT_INTERRUPTED, silence, use_one_thread
 from esd.mpi.launch import launched_rank
 
 app = typer.Typer(
@@ -55,8 +57,21 @@ def main() -> None:
     A wrong flag is told, and help is printed, by one rank only: the others are silent until their command begins.
     """
     with guarded():
-        if launched_rank() == 0:
-            app()
-        else:
-            with silence():
+        try:
+            if launched_rank() == 0:
                 app()
+            else:
+                with silence():
+                    app()
+        except SystemExit as ending:
+            if _interrupted(ending.__context__):  # before or after a command's body
+                raise SystemExit(EXIT_INTERRUPTED) from None
+            raise
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether typer ends because of Ctrl-C; older versions print a line themselves, and leave with 1."""
+    if isinstance(error, typer.Exit) and isinstance(error.__cause__, KeyboardInterrupt):
+        print("esd: interrupted", file=sys.stderr)
+        return True
+    return isinstance(error, typer.Abort)

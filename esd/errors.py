@@ -106,3 +106,11 @@ def nearest(word: str, known: list[str]) -> str:
 
     close = difflib.get_close_matches(word[:LONGEST_VALUE], known, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def shortened(text: str, longest: int = 100) -> str:
+    """A text for a message: one line, cut to so many characters."""
+    text = text[: longest + 1]
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

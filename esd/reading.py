@@ -33,10 +33,6 @@ _KINDS = {
 }
 
 
-class NotTomlError(UsageError):
-    """Text is not TOML: behind ``--set`` it may be a bare word, in a file it is damage."""
-
-
 def kind_of(mode: int) -> str:
     """What a file is that is not a regular one, in words."""
     return next((name for test, name in _KINDS.items() if test(mode)), "a regular file")
@@ -167,21 +163,18 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         name: what to call it in messages.
 
     Raises:
-        NotTomlError: if it is not TOML.
-        UsageError: if it is larger or deeper.
+        UsageError: if it is anything else.
     """
     if len(text) > CONFIG_BYTES:
         raise UsageError(f"{name}: {len(text):,} characters, expected at most {CONFIG_BYTES:,}")
-    for problem in _too_much_for_tomllib(text):
+    for problem in too_much_for_tomllib(text):
         raise UsageError(f"{name}: {problem}")
     try:
         table = tomllib.loads(text)
     except RecursionError:
         raise UsageError(f"{name}: nested too deeply") from None
-    except tomllib.TOMLDecodeError as error:
-        raise NotTomlError(f"{name}: not valid TOML, {error}") from None
-    except ValueError as error:  # too many digits
-        raise UsageError(f"{name}: {error}") from None
+    except (tomllib.TOMLDecodeError, ValueError) as error:  # ValueError: too many digits
+        raise UsageError(f"{name}: not valid TOML, {error}") from None
     if depth_is_beyond(table, DEEPEST):
         raise UsageError(f"{name}: nested more than {DEEPEST} levels deep")
     return table
@@ -199,7 +192,7 @@ _TOKENS = re.compile(
 )
 
 
-def _too_much_for_tomllib(text: str) -> Iterator[str]:
+def too_much_for_tomllib(text: str) -> Iterator[str]:
     """What would keep tomllib busy for minutes, in words: its time grows with the square of a key's parts."""
     level = parts = 0
     for token in _TOKENS.finditer(text):

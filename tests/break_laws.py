@@ -107,6 +107,22 @@ BREAKS = (
     ),
     Break(
         1,
+        "nobody looks whether a policy's outputs depend on the episodes before",
+        "esd/episodes/purity.py",
+        'told=lambda bits: log.add(POLICY, "output", bits)',
+        "told=lambda bits: None",
+        "tests/episodes/test_purity.py -k torch_module_with_a_memory",
+    ),
+    Break(
+        1,
+        "nobody looks whether a reward depends on the episodes before",
+        "esd/episodes/purity.py",
+        'log.add(below, "reward", reward)',
+        'log.add(below, "reward", 0.0)',
+        "tests/episodes/test_purity.py -k environment_that_leaks",
+    ),
+    Break(
+        1,
         "a Box2D world lives on in the next episode",
         "esd/episodes/environments.py",
         'type(world).__name__ == "b2World"',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -23,10 +24,12 @@ from esd.evolution.records import Records, Status
 from esd.evolution.state import make_strategy, start
 from esd.evolution.vectors import mean_square
 from esd.mpi.comm import agreement, sum_or_fail
+from esd.mpi.memory import available_memory
 from esd.mpi.team import Team
 from esd.run import checkpoint
 from esd.run.checkpoint import Checkpoint
 from esd.training.node_state import NodeState, UpdateFailedError
+from esd.training.perturbations import check_perturbations
 
 Float32s = npt.NDArray[np.float32]
 Parameters = Float32s | dict[str, Float32s]
@@ -88,6 +91,12 @@ class Evolution:
             },
             "esd.Evolution",
         )
+        rows = 8 * 6 * 3 * self._config.population  # of the records, as in a run
+        if rows > available_memory():
+            raise UsageError(
+                f"population = {self._config.population:,}: its records take {rows / 1e9:,.1f} GB of memory, but "
+                f"{available_memory() / 1e9:,.1f} GB are available; lower it"
+            )
         arrays = {name: _float32s(name, value) for name, value in _named(initial).items()}
         self._single = not isinstance(initial, Mapping)
         self._layout = Layout({name: array.shape for name, array in arrays.items()})
@@ -98,6 +107,9 @@ class Evolution:
             self._team = opened.enter_context(Team(self._comm))
             with agreement(self._comm, "sharing the parameters"):
                 state = start(self._algorithm, self._layout.pack(arrays), 0)
+                check_perturbations(
+                    self._config, self._algorithm, state.evolution, warnings.warn, "sigma"
+                )
                 self._memory = NodeState(self._team, self._algorithm, state)
             self._opened = opened.pop_all()
         self._closed = False

@@ -16,6 +16,7 @@ from esd.evolution.state import RunState
 from esd.kernels import actions
 from esd.policies.base import Interface
 from esd.policies.registry import make_policy
+from esd.training.process_state import kept_process_state
 
 
 class Policy:
@@ -45,14 +46,16 @@ class Policy:
         else:
             chosen = env.trained[0]
         one = env.of_variant(chosen)
-        environment = make_environment(one)
+        with kept_process_state():
+            environment = make_environment(one)
         self.observation_space: gymnasium.Space[Any] = environment.observation_space
         self.action_space: gymnasium.Space[Any] = environment.action_space
         environment.close()
         self._observe = ObservationFlattener(self.observation_space, one.id)
         self._decode = ActionDecoder(self.action_space, one.id)
-        interface = Interface(self._observe.size, self._decode.size, self._decode.bounded)
-        self._policy = make_policy(config.policy, interface)
+        decode = self._decode
+        interface = Interface(self._observe.size, decode.size, decode.bounded, decode.described)
+        self._policy = make_policy(config.policy, interface, config.format)
         if self._policy.layout.size != state.h.size:
             raise UsageError(
                 f"env.id = {one.id!r}: its policy has {self._policy.layout.size} parameters, but the run evolved "

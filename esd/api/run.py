@@ -23,6 +23,7 @@ from esd.mpi.comm import agreement
 from esd.policies.base import Interface
 from esd.problems.make import parameters_of
 from esd.run.folder import RunFolder
+from esd.training.diagnosis import Course, diagnose
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -71,6 +72,13 @@ class Run:
         A line that is missing or damaged is rebuilt from the journal, with None for what only the clock knew.
         """
         return self._folder.metrics_lines(self.config, lambda text: None)
+
+    def findings(self) -> list[dict[str, str]]:
+        """What went wrong in training although it ended: "name" and "text" of each; empty if nothing did."""
+        config = self.config
+        size = self._state("last").h.size
+        lines = self._folder.metrics_lines(config, lambda text: None)
+        return [finding.as_json() for finding in diagnose(Course.of_lines(lines, config, size))]
 
     def h(self, generation: int | None = None) -> Float32s:
         """The evolved vector before a generation.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from os import PathLike
@@ -14,14 +14,17 @@ from esd.api.ranks import failures_raised, ranks
 from esd.api.run import Run
 from esd.api.settings import as_texts, by_dotted_name
 from esd.commands.console import ConsoleReporter, Quiet
-from esd.errors import UsageError
+from esd.errors import RunError, UsageError
 from esd.mpi.comm import Communicator, agreement
 from esd.mpi.launch import launched
+from esd.run.folder import RunFolder
 from esd.training.commit import GenerationReport
 from esd.training.plan import Plan, TrainRequest, make_plan
 from esd.training.prepare import prepared
-from esd.training.stop import StopRequest
+from esd.training.process_state import kept_process_state
+from esd.training.stop import StoppedAtStartError, StopRequest
 
+PYTHONS_OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Settings = Mapping[str, Any]
 
 
@@ -37,13 +40,14 @@ def train(
 ) -> Run:
     """Train, or go on with the run that is in the folder. The same as the command ``esd train``.
 
-    Under mpirun every rank calls it with the same arguments. Ctrl-C ends the run after the generation under way; the
-    same call goes on with it.
+    Under mpirun every rank calls it with the same arguments. A signal ends the run after the generation under way; the
+    same call goes on with it. Ctrl-C, SIGTERM and SIGHUP then do what they do in any Python program (Ctrl-C raises
+    ``KeyboardInterrupt``); after SIGUSR1 and SIGUSR2 the unfinished run is returned.
 
     Args:
         experiment: name of a shipped experiment (``esd list experiments``) or path of a TOML file. Without one: the
             settings of the run in the folder or of ``start_from``, otherwise "cartpole".
-        run: the run's folder. Default: ``runs/<experiment>-s<seed>``.
+        run: the run's folder. Default: ``runs/<experiment>-s<seed>``; what ``settings`` change is part of the name.
         seed: short for the setting "seed".
         generations: short for the setting "generations".
         settings: other settings, nested or by dotted name: ``{"es.sigma": 0.05}`` or ``{"es": {"sigma": 0.05}}``.
@@ -56,6 +60,7 @@ def train(
     Raises:
         UsageError: if an argument or a setting is wrong; nothing was written.
         RunError: if the run can't go on: too many members failed, or a file can't be written.
+        KeyboardInterrupt: after Ctrl-C; everything up to the last whole generation is kept.
     """
     with failures_raised():
         comm = ranks()
@@ -65,15 +70,22 @@ def train(
         if plan.finished:
             reporter.note(plan.finished)
             return Run(plan.folder)
+        folder = RunFolder(plan.folder)
         stop = StopRequest()
         try:
-            if threading.current_thread() is threading.main_thread():
-                with stop.listening():
-                    _carry_out(comm, plan, stop, reporter)
-            else:  # signals reach the main thread alone
+            with stop.listening():
                 _carry_out(comm, plan, stop, reporter)
+        except StoppedAtStartError:
+            if not folder.is_run and stop.number not in PYTHONS_OWN:
+                raise RunError(
+                    f"{plan.folder}: stopped by a signal before training; nothing was written"
+                ) from None
         finally:
             reporter.close()
+        if (
+            stop.number in PYTHONS_OWN
+        ):  # everything is kept; now it does what it does in any program
+            signal.raise_signal(stop.number)
         return Run(plan.folder)
 
 
@@ -175,7 +187,7 @@ def _plan(
     if verbose and comm.rank == 0:
         reporter = ConsoleReporter(launched=launched())
     encoded = b""
-    with agreement(comm, "planning"):
+    with agreement(comm, "planning"), kept_process_state():
         if comm.rank == 0:
             request = TrainRequest(
                 None if experiment is None else str(experiment),

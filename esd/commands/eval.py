@@ -92,10 +92,13 @@ def evaluate(
     from esd.evaluation.of_run import evaluate_and_store, load
     from esd.evaluation.test_episodes import choose
     from esd.mpi.comm import agreement
+    from esd.run.files import absolute
     from esd.run.folder import RunFolder
+    from esd.training.process_state import kept_process_state
 
     def body(comm: Communicator) -> int:
         folder = RunFolder(run)
+        trace_file = None if trace is None else absolute(trace)  # an environment may move us
         with agreement(comm, "reading the run"):
             if trace is not None and (trace.is_dir() or not trace.parent.is_dir()):
                 raise UsageError(f"--trace {trace}: expected a file in a folder that exists")
@@ -106,9 +109,10 @@ def evaluate(
                 raise UsageError(f"{option}: {run} is the run of an objective, which has no policy")
             subject = choose(config, env, settings or [], variant or [])
         with agreement(comm, "recording an episode"):
-            if comm.rank == 0 and trace is not None:
-                arrays, words = traces.record(subject, state, seed, rules, trace_every)
-                traces.save(trace, arrays, {"run": str(folder.path), **words})
+            if comm.rank == 0 and trace_file is not None:
+                with kept_process_state():
+                    arrays, words = traces.record(subject, state, seed, rules, trace_every)
+                traces.save(trace_file, arrays, {"run": str(folder.path), **words})
 
         def report(found: dict[str, Any], conditions: Conditions) -> None:
             objective = subject.config.objective.named

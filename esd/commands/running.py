@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
 
 STAGGER_SECONDS = 0.3
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells put it
 
 
 def use_one_thread() -> None:
@@ -43,8 +44,15 @@ def silence() -> Iterator[None]:
         yield
 
 
-def on_ranks(body: Callable[[Communicator], int], as_json: bool = False) -> NoReturn:
-    """Run a command's body on every rank and exit with its code; ``as_json``: it prints one JSON object.
+def on_ranks(
+    body: Callable[[Communicator], int], as_json: bool = False, kept: str = ""
+) -> NoReturn:
+    """Run a command's body on every rank and exit with its code.
+
+    Args:
+        body: the command on one rank.
+        as_json: it prints one JSON object.
+        kept: what remains if Ctrl-C interrupts it.
 
     A failure that all ranks know of is reported by one of them, and all leave through MPI_Finalize. Anything else
     (a rank that missed a deadline, a bug) aborts the job; ranks report staggered, so that the first is heard and the
@@ -69,8 +77,9 @@ def on_ranks(body: Callable[[Communicator], int], as_json: bool = False) -> NoRe
             report(failure.__cause__)
     except BaseException as error:
         time.sleep(STAGGER_SECONDS * min(comm.rank, 10))
-        report(error)
-        comm.abort(exit_code_of(error))
+        report(error, kept)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(error))
     comm.close()
     raise typer.Exit(code or (EXIT_FAILED if output.result_was_lost() else 0))
 
@@ -83,11 +92,18 @@ def alone(body: Callable[[], int], as_json: bool = False) -> NoReturn:
     except EsdError as error:
         report(error)
         code = error.exit_code
+    except KeyboardInterrupt as error:
+        report(error)
+        code = EXIT_INTERRUPTED
     raise typer.Exit(code)
 
 
-def report(error: BaseException) -> None:
+def report(error: BaseException, kept: str = "") -> None:
     """Print an error: one line for what the user can mend, a traceback for anything else.
+
+    Args:
+        error: why a command ends.
+        kept: what remains after an interruption.
 
     Nothing if stdout was closed, as ``head`` does it: that ends a command, with exit code 1, but is no news.
     """
@@ -101,6 +117,6 @@ def report(error: BaseException) -> None:
     elif isinstance(error, MemoryError):
         print_error(f"out of memory ({error}): take fewer ranks per machine, or smaller layers")
     elif isinstance(error, KeyboardInterrupt):
-        print_error("interrupted; everything up to the generation before is kept")
+        print_error(f"interrupted{kept and f'; {kept}'}")
     else:
         traceback.print_exception(error)

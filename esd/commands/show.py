@@ -63,6 +63,7 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     """Everything about a run that has a number or a name."""
     from esd.commands.console import print_error
     from esd.config.tables import to_table
+    from esd.training.diagnosis import Course, diagnose
 
     config = folder.config()
     if generation is None:
@@ -99,6 +100,9 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
         "episodes": last.get("episodes", 0),
         "seconds": last.get("seconds", 0.0),
         "core_seconds": last.get("core_seconds", 0.0),
+        "findings": [
+            finding.as_json() for finding in diagnose(Course.of_lines(lines, config, state.h.size))
+        ],
         "config": to_table(config),
     }
 
@@ -118,6 +122,7 @@ def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> No
         print_json(description)
         return
     of_variants = description.pop("last_center_returns")
+    findings = description.pop("findings")
     if "objective" in description["config"]:  # a step and an episode of one are an evaluation
         description["evaluations"] = description.pop("episodes")
         del description["env_steps"]
@@ -130,6 +135,8 @@ def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> No
             "–" if value is None else f"{value:,.6g}" if isinstance(value, float) else str(value)
         )
         print(f"{name:{width}}  {shown}")
+    for finding in findings:
+        print(f"warning: {finding['text']}")
 
 
 def _print_csv(folder: RunFolder) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
     from esd.training.loop import Ending
     from esd.training.plan import Plan
+    from esd.training.stop import StopRequest
 
 
 def train(
@@ -26,7 +28,8 @@ def train(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="The run's folder. [default: runs/<experiment>-s<seed>]", show_default=False
+            help="The run's folder. [default: runs/<experiment>-s<seed>; what --set changes is part of the name]",
+            show_default=False,
         ),
     ] = None,
     settings: Annotated[
@@ -54,9 +57,22 @@ def train(
     """Train; a run that is in the folder already is resumed.
 
     Without an argument this is the default experiment: a Hebbian network on CartPole. Every generation is kept at
-    once, so a run can be stopped at any time (SIGUSR1 ends it after the generation under way) and resumed on any
-    number of ranks.
+    once, so a run can be stopped at any time and resumed on any number of ranks. Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and
+    SIGHUP end it after the generation under way with exit code 75; a second Ctrl-C ends it at once.
     """
+    from esd.training.stop import StopRequest
+
+    stop = StopRequest()
+    with stop.listening():  # before the imports and MPI, which take a second, and planning
+        _carry_out((experiment, run, settings or (), fresh, yes, start_from), stop, as_json)
+
+
+def _carry_out(
+    asked: tuple[str | None, Path | None, Sequence[str], bool, bool, Path | None],
+    stop: StopRequest,
+    as_json: bool,
+) -> NoReturn:
+    """Plan and train on all ranks, and exit."""
     from esd.commands.console import ConsoleReporter, Quiet, print_json
     from esd.errors import EXIT_STOPPED_EARLY
     from esd.mpi.comm import agreement
@@ -64,19 +80,19 @@ def train(
     from esd.run.folder import RunFolder
     from esd.training.plan import Plan, TrainRequest, make_plan
     from esd.training.prepare import train as train_plan
-    from esd.training.stop import StopRequest
-
-    request = TrainRequest(experiment, run, settings or (), fresh, yes, start_from)
+    from esd.training.process_state import kept_process_state
+    from esd.training.stop import StoppedAtStartError
 
     def body(comm: Communicator) -> int:
         if not as_json:
             progress_is_no_result()
         reporter = ConsoleReporter(as_json, launched()) if comm.rank == 0 else Quiet()
         encoded = b""
-        with agreement(comm, "planning"):
+        with agreement(comm, "planning"), kept_process_state():
             if comm.rank == 0:
-                encoded = make_plan(request, reporter.note).encode()
-        plan = Plan.decode(comm.broadcast(encoded, "planning"))
+                encoded = make_plan(TrainRequest(*asked), reporter.note).encode()
+        with kept_process_state():
+            plan = Plan.decode(comm.broadcast(encoded, "planning"))
         if plan.finished:
             reporter.note(plan.finished)
             if comm.rank == 0 and as_json:
@@ -88,17 +104,31 @@ def train(
                     }
                 )
             return 0
-        stop = StopRequest()
         try:
-            with stop.listening():
-                ending = train_plan(comm, plan, stop, reporter)
+            ending = train_plan(comm, plan, stop, reporter)
+        except StoppedAtStartError:
+            if comm.rank == 0:
+                _stopped_at_start(plan, reporter, as_json)
+            return EXIT_STOPPED_EARLY
         finally:
             reporter.close()
         if comm.rank == 0:
             _summary(plan, ending, reporter, as_json)
         return 0 if ending.finished else EXIT_STOPPED_EARLY
 
-    on_ranks(body, as_json)
+    on_ranks(body, as_json, "everything up to the generation before is kept")
+
+
+def _stopped_at_start(plan: Plan, reporter: ConsoleReporter | Quiet, as_json: bool) -> None:
+    """Say that a signal came before the first generation."""
+    from esd.commands.console import print_json
+
+    if as_json:
+        print_json({"run": str(plan.folder), "reason": "signal", "finished": False})
+    go_on = "start the same command again"
+    if plan.resumes:
+        go_on = f"to go on: esd train --run {shlex.quote(str(plan.folder))}"
+    reporter.note(f"{plan.folder}: stopped by a signal before training, nothing changed; {go_on}")
 
 
 def _summary(plan: Plan, ending: Ending, reporter: ConsoleReporter | Quiet, as_json: bool) -> None:
@@ -114,12 +144,15 @@ def _summary(plan: Plan, ending: Ending, reporter: ConsoleReporter | Quiet, as_j
                 "finished": ending.finished,
                 "generation": state.generation,
                 "h_sha256": state.h_sha256(),
+                "findings": [finding.as_json() for finding in ending.findings],
             }
         )
     reporter.note(
         f"{plan.folder}: generation {state.generation}, ended by {ending.reason}, h {state.h_sha256()[:16]}"
     )
-    if ending.finished:
+    for finding in ending.findings:
+        reporter.note(f"warning: {finding.text}")
+    if ending.finished and not ending.findings:
         reporter.note(f"evaluate it: esd eval {folder}")
-    else:
+    if not ending.finished:
         reporter.note(f"not finished; to go on: esd train --run {folder}")

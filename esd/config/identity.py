@@ -34,7 +34,12 @@ def settings_of_h(config: Config) -> dict[str, Any]:
 
 def identity(config: Config) -> str:
     """Hash of the settings that h depends on; two configs with the same one give the same h."""
-    return hashlib.sha256(json.dumps(settings_of_h(config), sort_keys=True).encode()).hexdigest()
+    return identity_of(settings_of_h(config))
+
+
+def identity_of(settings: dict[str, Any]) -> str:
+    """Hash of what ``settings_of_h`` gave."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def differences_that_matter(stored: Config, asked: Config) -> list[str]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from esd.config.plugins import import_failed, import_name
-from esd.errors import EsdError, UsageError, nearest
+from esd.config.plugins import import_failed, import_name, is_of_the_users_code, text_of
+from esd.errors import UsageError, nearest, shortened
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,17 @@ class Kinds:
                 return self.installed[name].load()
             except (ImportError, AttributeError) as error:
                 raise UsageError(
-                    f"{self.setting} = {name!r}: {self.installed[name].value} can't be imported ({error})"
+                    f"{self.setting} = {name!r}: {self.installed[name].value} can't be imported "
+                    f"({shortened(text_of(error), 300)})"
                 ) from error
-            except EsdError:
-                raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                if not is_of_the_users_code(error):
+                    raise
                 raise import_failed(self.setting, name, error) from error
         if ":" in name:
             return import_name(name, self.setting)
-        raise UsageError(f"{self.setting} = {name!r}: {nearest(name, self.names())}")
+        hint = nearest(name[:200], self.names())
+        raise UsageError(f"{self.setting} = {shortened(repr(name))}: {shortened(hint, 300)}")
 
 
 OBJECTIVES = Kinds(

@@ -65,8 +65,8 @@ class ParameterConfig:
 
     def _out_of_order(self) -> Iterator[str]:
         """Whether low < high, with ``initial`` between them."""
-        nested = any(isinstance(v, list) for v in (self.initial, self.low, self.high))
-        count = math.prod(self.shape) if nested else 1  # no more than a file can hold
+        in_lists = any(isinstance(value, list) for value in (self.low, self.high, self.initial))
+        count = math.prod(self.shape) if in_lists else 1  # numbers alone are compared once
         low = _numbers(-math.inf if self.low is None else self.low, count)
         high = _numbers(math.inf if self.high is None else self.high, count)
         for a, b in zip(low, high, strict=True):
@@ -144,7 +144,8 @@ class ObjectiveConfig:
     )
     check_at_start: bool = setting(
         True,
-        "evaluate the initial parameters twice on every rank before training; turn it off where a call takes hours",
+        "evaluate the initial parameters twice, and two members in between, on every rank before training; turn it off "
+        "where a call takes hours",
     )
 
     @property

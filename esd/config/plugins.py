@@ -1,17 +1,34 @@
-"""``module:Name`` in a config: the user's own policies, wrappers and environments."""
+"""``module:Name`` in a config: the user's own policies, wrappers, environments … and what they raise."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
+import sysconfig
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from esd.errors import EsdError, MissingPackageError, UsageError, missing_module, nearest
+from esd.errors import (
+    EsdError,
+    MissingPackageError,
+    UsageError,
+    missing_module,
+    nearest,
+    shortened,
+)
 
 OURS = f"{Path(__file__).parent.parent}{os.sep}"
+LIBRARIES = tuple(
+    f"{path}{os.sep}"
+    for name, path in sysconfig.get_paths().items()
+    if name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+_ABSENT = object()
 
 
 def make_working_directory_importable() -> None:
@@ -21,23 +38,74 @@ def make_working_directory_importable() -> None:
         sys.path.append(here)
 
 
+def is_of_the_users_code(error: BaseException) -> bool:
+    """Whether what was caught around a call of the user's code is theirs to fix.
+
+    It isn't if somebody pressed Ctrl-C, or if it is one of esd's own: a message that is complete already, a time
+    limit, or a failure of another rank. Anything else is, also what doesn't derive from Exception, as ``SystemExit``.
+    """
+    ours = isinstance(error, EsdError) or type(error).__module__.partition(".")[0] == "esd"
+    return not ours and not isinstance(error, KeyboardInterrupt)
+
+
+@contextlib.contextmanager
+def users_code(who: str, call: str, failure: type[EsdError] = UsageError) -> Iterator[None]:
+    """Turn whatever the user's code raises in the block into one line.
+
+    Args:
+        who: the setting that names the code, such as "policy.kind = 'my_policies:Mine'".
+        call: what was called, such as "reset".
+        failure: what to raise.
+
+    Raises:
+        EsdError: a ``failure`` with the user's error as its cause.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not is_of_the_users_code(error):
+            raise
+        raise failure(f"{who}: {call} raised {in_one_line(error)}") from error
+
+
+def text_of(error: BaseException) -> str:
+    """An error's own text in one line of printable characters; it may be empty."""
+    try:
+        text = str(error)
+    except Exception as second:  # a __str__ of theirs
+        text = f"its text can't be made: {type(second).__name__}"
+    text = " ".join(text[:5000].split())
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
 def in_one_line(error: BaseException) -> str:
-    """An error of the user's code in one line, with its place."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    """An error of the user's code in one line, with its place in that code."""
+    name = shortened(type(error).__name__, 80)
+    text = shortened(f"{name}: {text_of(error)}".rstrip(": "), 300)
+    # a SyntaxError of an import says its place itself
+    where = "" if isinstance(error, SyntaxError) and error.lineno is not None else _place(error)
+    return f"{text}{where}"
+
+
+def _place(error: BaseException) -> str:
+    """The deepest line of the user's own that an error went through, or of a library if there is none."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<frozen importlib", OURS))
+        if not frame.filename.startswith(("<", OURS))
     ]
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    if isinstance(error, SyntaxError):  # says its place itself
-        where = ""
-    return f"{text if len(text) <= 300 else f'{text[:299]}…'}{where}"
+    own = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]
+    if not (own or frames):
+        return ""
+    last = (own or frames)[-1]
+    return f" ({shortened(Path(last.filename).name, 60)}, line {last.lineno})"
 
 
 def import_failed(what: str, reference: str, error: BaseException) -> UsageError:
     """What is said of a module of the user's that raises while it is imported."""
-    return UsageError(f"{what} = {reference!r}: importing it raised {in_one_line(error)}")
+    return UsageError(
+        f"{what} = {shortened(repr(reference))}: importing it raised {in_one_line(error)}"
+    )
 
 
 def import_name(reference: str, what: str) -> Any:
@@ -48,28 +116,79 @@ def import_name(reference: str, what: str) -> Any:
         what: the key it stands under, for messages.
 
     Raises:
-        UsageError: if the module or the name in it can't be imported, or raises meanwhile; ``MissingPackageError`` if
-            that is because an optional package isn't installed.
+        UsageError: if it isn't written so, or the module or the name in it can't be imported, or raises meanwhile;
+            ``MissingPackageError`` if that is because an optional package isn't installed.
     """
-    module_name, _, name = reference.partition(":")
+    shown = f"{what} = {shortened(repr(reference))}"
+    module_name, name = _split(reference, shown)
     make_working_directory_importable()
     try:
-        module = importlib.import_module(module_name)
-        found = hasattr(module, name)  # a module may import what it is asked for only now
-    except ImportError as error:
-        if (missing := missing_module(error)) is not None:
-            raise MissingPackageError(f"{what} = {reference!r}", missing) from error
-        raise UsageError(
-            f"{what} = {reference!r}: module {module_name!r} can't be imported ({error}); "
-            f"it is looked for in the working directory {Path.cwd()} and the installed packages"
-        ) from error
-    except EsdError:
-        raise
-    except (Exception, SystemExit) as error:
+        with contextlib.chdir("."):  # it may change the directory, and relative paths with it
+            module = importlib.import_module(module_name)
+            # a module may import what it is asked for only now
+            found = getattr(module, name, _ABSENT)
+    except BaseException as error:
+        if not is_of_the_users_code(error):
+            raise
+        if isinstance(error, ImportError) and (missing := missing_module(error)) is not None:
+            raise MissingPackageError(shown, missing) from error
+        if isinstance(error, ModuleNotFoundError) and _is_part_of(module_name, error.name):
+            raise UsageError(
+                f"{shown}: module {shortened(repr(module_name), 60)} can't be imported "
+                f"({shortened(text_of(error), 150)}); it is looked for in the working directory "
+                f"{shortened(str(Path.cwd()), 200)} and the installed packages{_like_it(module_name)}"
+            ) from error
         raise import_failed(what, reference, error) from error
-    if not found:
-        public = getattr(module, "__all__", None) or [
-            key for key in vars(module) if not key.startswith("_")
-        ]
-        raise UsageError(f"{what} = {reference!r}: no {name!r} in it, {nearest(name, public)}")
-    return getattr(module, name)
+    if found is _ABSENT:
+        raise UsageError(f"{shown}: no {shortened(repr(name), 60)} in it{_what_else(module, name)}")
+    return found
+
+
+def _split(reference: str, shown: str) -> tuple[str, str]:
+    """The module and the name in ``module:Name``."""
+    module, colon, name = reference.partition(":")
+    is_name = all(part.isidentifier() for part in (*module.split("."), name))
+    if colon and is_name and not module.endswith(".py"):
+        return module, name
+    hint = ""
+    if "/" in module or module.endswith(".py"):
+        dotted = module.removesuffix(".py").removeprefix("./").replace("/", ".")
+        hint = f"; write the module as Python imports it: {shortened(dotted, 60)}:{shortened(name, 60)}"
+    elif module.startswith("."):
+        hint = "; relative names don't work here, write the module's full name"
+    raise UsageError(f"{shown}: expected module:Name, such as my_module:MyClass{hint}")
+
+
+def _is_part_of(module: str, missing: str | None) -> bool:
+    """Whether a module that is not there is the one asked for, or a package that it is in."""
+    return missing is not None and f"{module}.".startswith(f"{missing}.")
+
+
+def _like_it(module: str) -> str:
+    """A hint if the working directory has a module of nearly this name."""
+    name = module.partition(".")[0]
+    with contextlib.suppress(OSError):
+        for path in sorted(Path.cwd().iterdir())[:1000]:
+            if path.stem != name and path.stem.lower() == name.lower():
+                return f"; did you mean {path.stem!r}?"
+    return ""
+
+
+def _what_else(module: ModuleType, name: str) -> str:
+    """What a module has instead of a name, or which other module hides the one that is meant."""
+    file = getattr(module, "__file__", None)
+    if file is None and hasattr(module, "__path__"):
+        folder = shortened(str(next(iter(module.__path__), module.__name__)), 200)
+        return f": it is the folder {folder}, which has no __init__.py"
+    local = Path.cwd() / f"{module.__name__.replace('.', '/')}.py"
+    if file is not None and local.is_file() and not local.samefile(file):
+        return (
+            f": {shortened(str(file), 200)} has the same name as {local.name} in the working directory; "
+            f"rename yours"
+        )
+    exported = getattr(module, "__all__", None)
+    names = exported if isinstance(exported, list | tuple) else vars(module)
+    public = [key for key in names if isinstance(key, str) and not key.startswith("_")]
+    same = [key for key in public if key.lower() == name.lower()]
+    hint = f"did you mean {same[0]!r}?" if same else nearest(name, public)
+    return f", {shortened(hint, 300)}"

@@ -15,6 +15,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from esd.config.assignments import (
+    BareText,
+    as_list,
+    parse_assignment,
+    plain,
+    spelling,
+)
 from esd.config.kinds import ALGORITHMS, OPTIMIZERS
 from esd.config.policies import DEFAULT_KIND, ModuleSettings, PolicyConfig, settings_of_kind
 from esd.config.settings import (
@@ -24,11 +31,12 @@ from esd.config.settings import (
     VariantsConfig,
     Wrapper,
 )
-from esd.errors import LONGEST_VALUE, UsageError, nearest, one_line, shown
-from esd.reading import DEEPEST, LONGEST_KEY, NotTomlError, depth_is_beyond, parse_toml
+from esd.errors import LONGEST_VALUE, UsageError, nearest, one_line, shortened, shown
+from esd.reading import DEEPEST, depth_is_beyond
 
 HINTS = 8  # for so many unknown keys the nearest is looked for
 SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # TOML's, and a seed's
+KINDS_COME_FIRST = (["policy", "kind"], ["es", "algorithm"])
 
 
 def parse(table: Mapping[str, Any], source: str) -> Config:
@@ -189,11 +197,11 @@ def _build_policy(table: Mapping[str, Any], prefix: str, problems: list[str]) ->
     rest = {key: value for key, value in table.items() if key != "kind"}
     if cls is not ModuleSettings:
         settings = _build(cls, rest, prefix, problems, f" of policy.kind = {kind!r}")
-        return PolicyConfig(kind, settings)
+        return PolicyConfig(str(kind), settings)
     kwargs = {"kwargs": rest.pop("kwargs")} if "kwargs" in rest else {}
     _refuse_what_no_hash_takes(rest, prefix.removesuffix("."), problems)
     settings = _build(ModuleSettings, kwargs, prefix, problems)
-    return PolicyConfig(kind, dataclasses.replace(settings, own=rest))
+    return PolicyConfig(str(kind), dataclasses.replace(settings, own=plain(rest)))
 
 
 def _algorithm_settings(
@@ -271,7 +279,10 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
                 _convert(item, arguments[0], f"{path}[{i}]", problems)
                 for i, item in enumerate(value)
             )
-        problems.append(f"{path} = {shown(value)}: expected a list")
+        advice = ""
+        if isinstance(value, BareText | int | float | str):
+            advice = f", such as {as_list(value, arguments[0] in (int, float))}"
+        problems.append(f"{path} = {shown(value)}: expected a list{advice}")
         return None
     if hint is Wrapper and isinstance(value, str):
         value = {"id": value}
@@ -292,23 +303,32 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
                 for key, item in value.items()
             }
         _refuse_what_no_hash_takes(value, path, problems)
-        return dict(value)
+        return plain(dict(value))
     if hint is Any:
         _refuse_what_no_hash_takes(value, path, problems)
-        return _with_floats(value)
+        return _with_floats(plain(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < LARGEST_INTEGER else math.inf
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         names = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
-        problems.append(f"{path} = {shown(value)}: expected {names[hint]}")
+        advice = spelling(value) if isinstance(value, BareText) else ""
+        problems.append(
+            f"{path} = {shown(value)}: expected {names[hint]}{advice and f'; {shortened(advice, 200)}'}"
+        )
         return None
     if hint is float and not math.isfinite(value):
         problems.append(f"{path} = {value}: expected a finite number")
-    return value
+    if hint is int and abs(value) >= (2**64 if path == "seed" else 2**63):
+        problems.append(f"{path} = {shown(value)}: expected an integer of at most 2⁶³ − 1")
+    return plain(value)
 
 
 def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> None:
-    """Keyword arguments are the user's, but part of ``identity``: JSON knows no dates, and a NaN is not itself."""
+    """Keyword arguments are the user's, but part of ``identity``: JSON knows no dates, and a NaN is not itself.
+
+    A word of ``--set`` that looks like another language's for something else is refused, too: nobody could see that it
+    has become text.
+    """
     if isinstance(value, Mapping):
         for key, item in value.items():
             _refuse_what_no_hash_takes(item, f"{path}.{key}", problems)
@@ -317,6 +337,8 @@ def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> No
             _refuse_what_no_hash_takes(item, f"{path}[{i}]", problems)
     elif not isinstance(value, str | int | float | None) or value != value:
         problems.append(f"{path} = {shown(value)}: expected text, a number, true or false")
+    elif isinstance(value, BareText) and (advice := spelling(value)):
+        problems.append(f"{path} = {shortened(value, 60)}: {shortened(advice, 300)}")
 
 
 def _with_floats(value: Any) -> Any:
@@ -324,7 +346,7 @@ def _with_floats(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_with_floats(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool):
-        return float(value) if abs(value) < 2**1000 else math.inf
+        return float(value) if abs(value) < LARGEST_INTEGER else math.inf
     return value
 
 
@@ -377,27 +399,30 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Return a copy of ``table`` with ``key=value`` strings set; a value is TOML, or else a bare string.
+    """Return a copy of ``table`` with ``key=value`` strings set; a value is TOML, or else a bare text.
+
+    What other settings there are depends on ``policy.kind`` and ``es.algorithm``, so these come first, in whatever
+    place they stand. Of several values of one key the last one counts.
 
     Raises:
-        UsageError: if a setting has no «=» or goes through something that isn't a table.
+        UsageError: if a setting is no ``key=value``, goes through something that isn't a table, or replaces a table
+            of which an earlier setting has changed a part.
     """
     result = copied(table)
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        keys = [key.strip() for key in path.split(".")]
-        if not equals or not all(keys):
-            raise UsageError(f"--set {setting}: expected key=value, such as es.sigma=0.1")
-        if len(keys) > LONGEST_KEY:
-            raise UsageError(
-                f"--set {one_line(setting, LONGEST_VALUE)}: a key of {len(keys)} parts, expected at most {LONGEST_KEY}"
-            )
+    parsed = [(setting, *parse_assignment(setting)) for setting in settings]
+    parsed.sort(key=lambda item: item[1] not in KINDS_COME_FIRST)
+    for position, (setting, keys, value) in enumerate(parsed):
+        shown_setting = f"--set {shortened(setting, 200)}"
         target = result
         for key in keys[:-1]:
             target = target.setdefault(key, {})
             if not isinstance(target, dict):
-                raise UsageError(f"--set {setting}: {key} is not a table")
-        value = _parsed(text.strip())
+                raise UsageError(f"{shown_setting}: {shortened(key)} is not a table")
+        for other, inner, _ in parsed[:position]:
+            if len(inner) > len(keys) and inner[: len(keys)] == keys:
+                raise UsageError(
+                    f"{shown_setting}: would undo --set {shortened(other, 200)}, which stands before it; leave one out"
+                )
         if keys == ["policy", "kind"]:
             drop_settings_of_other_kinds(target, value)
         elif keys == ["es", "algorithm"]:
@@ -428,10 +453,3 @@ def copied(table: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: copied(value) if isinstance(value, Mapping) else value for key, value in table.items()
     }
-
-
-def _parsed(text: str) -> Any:
-    table: dict[str, Any] = {}
-    with contextlib.suppress(NotTomlError):
-        table = parse_toml(f"value = {text}", "--set")
-    return table.get("value", text)

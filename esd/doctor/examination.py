@@ -15,6 +15,7 @@ from esd.config.identity import identity
 from esd.config.settings import Config
 from esd.doctor import machine, purity
 from esd.doctor.machine import Check, failed, told
+from esd.doctor.many_episodes import many_episodes
 from esd.errors import EsdError
 from esd.evolution.canary import Canary
 from esd.evolution.state import make_strategy
@@ -22,6 +23,7 @@ from esd.mpi.comm import Communicator, agreement, gather
 from esd.problems.make import make_problem
 from esd.run.folder import RunFolder
 from esd.run.journal import VERSION
+from esd.run.provenance import collect, what_changed
 
 
 class Report(Protocol):
@@ -70,8 +72,9 @@ def examine(
         _examine_problem(comm, report, config, subject or "")
     elif config is not None:
         _examine_environments(comm, report, config, steps)
-        if subject is not None and failures() == before:
-            _examine_problem(comm, report, config, subject)
+        asked = subject is not None or config.policy != Config().policy
+        if asked and failures() == before:
+            _examine_problem(comm, report, config, subject or "")
     return failures()
 
 
@@ -121,6 +124,11 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
             report.take(section, [told(True, check, "")])
             own = found.cpu
     _compare(comm, report, section, "canary on all ranks", own)
+    with agreement(comm, "playing many episodes"):
+        if comm.rank == 0 and found is not None and not config.objective.named:
+            report.take(section, many_episodes(config))
+    if not subject:
+        return
     with agreement(comm, "reading the run"):
         folder = RunFolder(Path(subject))
         if comm.rank == 0 and folder.is_run and identity(folder.config()) == identity(config):
@@ -131,7 +139,8 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
                 own = found.cpu
             text = (
                 f"this machine computes other bits than the one the run was started on (canary {own}, not {begun}): "
-                "compare versions with its provenance.json, or resume it with --set run.allow_drift=true"
+                f"{what_changed(folder.provenance_file, collect(comm.size, config))}. Restore what has changed, or "
+                "resume it with --set run.allow_drift=true"
             )
             same = found is not None and found.agrees_with(begun)
             report.take(section, [told(same, "canary of the run", text)])

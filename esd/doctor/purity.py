@@ -22,11 +22,13 @@ from esd.config.policies import PolicyConfig
 from esd.config.settings import Config, EnvironmentConfig
 from esd.config.tables import parse, to_table
 from esd.doctor.machine import Check, Verdict, failed, note, ok, told
+from esd.doctor.many_episodes import culprit
 from esd.doctor.recorded_episodes import EpisodeHash, Watch, WatchedEnvironment
 from esd.episodes.environments import keeps_box2d_world, make_environment, step_limit
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
+from esd.episodes.stateful_wrappers import refuse_in, refuse_named
 from esd.errors import UsageError
 from esd.evolution.observations import ObservationStatistics
 from esd.policies.hebbian import HebbianSettings
@@ -34,6 +36,10 @@ from esd.policies.hebbian import HebbianSettings
 STEPS = 300
 SEED, OTHER_SEED, THIRD_SEED = 1, 2, 3
 FRESH_PROCESS_SECONDS = 180.0
+AGAIN, STEPS_AGAIN = (
+    100,
+    10_000,
+)  # how often the episode is played again in the end, and in how many steps at most
 # "twice" and so on: what is played before the episode that is looked at, in the same object
 HISTORIES = ("twice", "after others", "after an abandoned episode", "after an exception in step")
 
@@ -84,6 +90,11 @@ def _told_error(error: Exception) -> str:
 def _fitting(config: EnvironmentConfig) -> Iterator[Check]:
     """Whether it can be made, and has what a policy needs."""
     try:
+        refuse_named(config)
+    except UsageError as error:
+        yield failed("wrappers", str(error))
+        return
+    try:
         env = make_environment(config)
     except UsageError:
         raise
@@ -94,6 +105,7 @@ def _fitting(config: EnvironmentConfig) -> Iterator[Check]:
         "observations": lambda: _observations(env, config),
         "actions": lambda: _actions(env, config),
         "step limit": lambda: f"{step_limit(env, config):,} steps",
+        "wrappers": lambda: _wrappers(env, config),
     }
     for name, look in looks.items():
         try:
@@ -122,6 +134,11 @@ def _observations(env: gymnasium.Env[Any, Any], config: EnvironmentConfig) -> st
     return f"{size:,} numbers, {type(env.observation_space).__name__}"
 
 
+def _wrappers(env: gymnasium.Env[Any, Any], config: EnvironmentConfig) -> str:
+    refuse_in(env, config.id)
+    return ""
+
+
 def _actions(env: gymnasium.Env[Any, Any], config: EnvironmentConfig) -> str:
     size = ActionDecoder(env.action_space, config.id).size
     return f"{size:,} outputs, {type(env.action_space).__name__}"
@@ -138,10 +155,13 @@ def _played(config: EnvironmentConfig, steps: int, lockstep: bool) -> Iterator[C
         check = told(again == first, name, _difference(first, again))
         leaks += [check] if check.state is Verdict.FAILED else []
         yield check
+    yield (often := _often(here, first))
+    leaks += [often] if often.state is Verdict.FAILED else []
     fresh = hash_of_episode(config, steps)
     yield (fresh_object := told(fresh == first, "a fresh object", _difference(first, fresh)))
     yield from _elsewhere(config, steps, first, fresh)
     if leaks or fresh_object.state is Verdict.FAILED:
+        yield from culprit(config)
         yield _mended(config, steps)
     yield _finite(here.watch)
     yield _global_draws(here.watch, lockstep)
@@ -173,6 +193,18 @@ def histories(player: WatchedEnvironment, early: int) -> Iterator[tuple[str, Epi
     for name in HISTORIES:
         preludes[name]()
         yield name, player.play(SEED)
+
+
+def _often(player: WatchedEnvironment, first: EpisodeHash) -> Check:
+    """What leaks only once in a while, or after many steps."""
+    times = max(3, min(AGAIN, STEPS_AGAIN // max(1, first.steps)))
+    for number in range(1, times + 1):
+        again = player.play(SEED)
+        if again != first:
+            return failed(
+                "many times", f"{_difference(first, again)} at the {number}. of {times} times"
+            )
+    return ok("many times", f"{times} times the same")
 
 
 def _seeded(first: EpisodeHash, others: list[EpisodeHash]) -> Check:

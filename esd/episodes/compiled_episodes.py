@@ -170,3 +170,7 @@ class CompiledEpisodes:
             np.uint64(environment_seed),
         )
         return total, steps
+
+    def left_behind(self) -> bytes:
+        """The last observation, action and reward of the last episode."""
+        return b"".join(array.tobytes() for array in self._seen)

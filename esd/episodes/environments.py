@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from esd.config.keywords import fresh
 from esd.config.plugins import import_name, in_one_line, make_working_directory_importable
 from esd.config.settings import EnvironmentConfig, Variant
 from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
@@ -43,7 +44,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     make_working_directory_importable()
     broken = register_for(config.id)
     try:
-        env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
+        env = gymnasium.make(config.id, disable_env_checker=True, **fresh(config.kwargs))
     except (gymnasium.error.Error, ImportError) as error:
         if (missing := missing_module(error)) is not None:
             raise MissingPackageError(f"env.id = {config.id!r}", missing) from error
@@ -67,7 +68,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     for wrapper in config.wrappers:
         wrapper_class = import_name(wrapper.id, "env.wrappers")
         try:
-            env = wrapper_class(env, **wrapper.kwargs)
+            env = wrapper_class(env, **fresh(wrapper.kwargs))
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"env.wrappers: {wrapper.id} with {wrapper.kwargs}: {_one_line(error)}"
@@ -135,6 +136,7 @@ class VariantEnvironment:
     """One variant's environment, and what lies between it and a network.
 
     Attributes:
+        id: the environment's.
         limit: of an episode's steps.
         observe: makes observations flat.
         decode: makes actions of outputs.
@@ -144,7 +146,7 @@ class VariantEnvironment:
 
     def __init__(self, config: EnvironmentConfig) -> None:
         """Make the environment of one variant."""
-        self._config = config
+        self._config, self.id = config, config.id
         self._environment = make_environment(config)
         self._rebuild = config.rebuild == "always" or (
             config.rebuild == "auto" and keeps_box2d_world(self._environment)
@@ -152,7 +154,9 @@ class VariantEnvironment:
         self.limit = step_limit(self._environment, config)
         self.observe = ObservationFlattener(self._environment.observation_space, config.id)
         self.decode = ActionDecoder(self._environment.action_space, config.id)
-        self.interface = Interface(self.observe.size, self.decode.size, self.decode.bounded)
+        self.interface = Interface(
+            self.observe.size, self.decode.size, self.decode.bounded, self.decode.described
+        )
         results = self._environment.metadata.get("results")
         self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
         self.compiled: CompiledEpisodes | None = None
@@ -167,11 +171,21 @@ class VariantEnvironment:
         if environment is not None:
             self.compiled = CompiledEpisodes(environment, policy, self.observe.size, self.decode)
 
+    @property
+    def made_anew(self) -> bool:
+        """Whether the environment is made anew for every episode."""
+        return self._rebuild
+
     def begin(self) -> Environment:
         """The environment, fit for an episode: made anew if the last one may have left something in it."""
         if self._rebuild:
             self._environment.close()
             self._environment = make_environment(self._config)
+        return self._environment
+
+    @property
+    def environment(self) -> Environment:
+        """The environment as it was made last, with its wrappers."""
         return self._environment
 
     def close(self) -> None:
@@ -189,6 +203,7 @@ class Environments:
         interface: the sizes, and whether actions are bounded; the same on all variants.
         variants: their names.
         info: what the environment said with the last step of the last episode.
+        watch: puts something around the environment of every episode that is played step by step; None: nothing.
     """
 
     def __init__(self, config: EnvironmentConfig) -> None:
@@ -210,6 +225,11 @@ class Environments:
         self._scale: tuple[Float64s, Float64s] | None = None
         self._sums = np.zeros((2, self.interface.observation_size))
         self.info: dict[str, Any] = {}
+        self.watch: Callable[[Environment], Environment] | None = None
+
+    def observation_spaces(self) -> list[tuple[str, gymnasium.Space[Any]]]:
+        """Every variant's environment id and observation space."""
+        return [(one.id, one.observe.space) for one in self._all]
 
     def step_limit(self, variant: int) -> int:
         """Steps after which an episode on a variant ends at the latest."""
@@ -221,6 +241,21 @@ class Environments:
         They are what its ``metadata["results"]`` lists, such as {"distance": "m"}; their values are in ``info``.
         """
         return self._all[variant].units
+
+    def made(self) -> Iterator[Environment]:
+        """Each variant's environment, with its wrappers."""
+        for one in self._all:
+            yield one.environment
+
+    @property
+    def made_anew(self) -> bool:
+        """Whether all of them are made anew for every episode."""
+        return all(one.made_anew for one in self._all)
+
+    def left_behind(self, variant: int) -> bytes:
+        """The last observation, action and reward of a variant's last compiled episode."""
+        compiled = self._all[variant].compiled
+        return b"" if compiled is None else compiled.left_behind()
 
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""
@@ -309,6 +344,8 @@ class Environments:
     ) -> Generator[Float32s, Float32s, tuple[float, int]]:
         """Play one episode; returns its return (NaN if an action was not finite) and its steps."""
         environment = one.begin()
+        if self.watch is not None:
+            environment = self.watch(environment)
         step, observe, decode = environment.step, one.observe, one.decode
         limit = min(one.limit, limit or one.limit)
         observation, _ = environment.reset(seed=seeds.environment)

@@ -6,6 +6,7 @@ environment, the initial weights, and Python's and numpy's global generators, wh
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import cast
 
@@ -13,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
-from esd.episodes.compiled_episodes import is_its_network
+from esd.episodes.compiled_episodes import HasNetwork, is_its_network
 from esd.episodes.environments import Environments, Outcome
+from esd.episodes.pictures import check_pictures
 from esd.episodes.seeds import EpisodeSeeds
 from esd.evolution.global_generators import seed_global_generators
 from esd.evolution.noise import Purpose
 from esd.evolution.observations import ObservationStatistics
 from esd.policies.base import LoadsPieces
+from esd.policies.guard import unguarded
 from esd.policies.registry import make_policy
 
 Float32s = npt.NDArray[np.float32]
@@ -44,15 +47,33 @@ class Rollout:
         """
         self.config = config
         self.environments = Environments(config.env)
+        check_pictures(config, self.environments.observation_spaces())
         self.interface = self.environments.interface
-        self.policy = make_policy(config.policy, self.interface)
+        self.policy = make_policy(config.policy, self.interface, config.format)
         self.environments.outputs_are_squashed(self.policy.squashed)
-        if is_its_network(self.policy):
-            self.environments.compile_with(self.policy)
+        own = unguarded(self.policy)
+        if is_its_network(own):
+            self.environments.compile_with(cast(HasNetwork, self.policy))
         self._load_piece = (  # asking a protocol takes as long as thirty steps of a cart pole
             self.policy.load_piece if isinstance(self.policy, LoadsPieces) else None
         )
         self._whole = np.empty(0, np.float32)
+
+    def with_new_policy(self) -> Rollout:
+        """The same environments with another object of the policy, to be played step by step only."""
+        new = copy.copy(self)
+        new.policy = policy = make_policy(self.config.policy, self.interface)
+        new._load_piece = policy.load_piece if isinstance(policy, LoadsPieces) else None
+        new._whole = np.empty(0, np.float32)
+        return new
+
+    def with_new_environments(self, config: Config | None = None) -> Rollout:
+        """The same policy in new environments, of another config if there is one, to be played step by step only."""
+        new = copy.copy(self)
+        new.config = self.config if config is None else config
+        new.environments = Environments(new.config.env)
+        new.environments.outputs_are_squashed(self.policy.squashed)
+        return new
 
     @property
     def observation_size(self) -> int:

@@ -27,7 +27,12 @@ def _is_made_of_numbers(space: spaces.Space[Any]) -> bool:
 
 
 class ObservationFlattener:
-    """Writes observations into one float32 buffer: Box as it is, everything else by Gymnasium's own ``flatten``."""
+    """Writes observations into one float32 buffer: Box as it is, everything else by Gymnasium's own ``flatten``.
+
+    Attributes:
+        space: the observations' space.
+        size: numbers in an observation.
+    """
 
     def __init__(self, space: spaces.Space[Any], name: str) -> None:
         """Prepare for one observation space.
@@ -35,7 +40,7 @@ class ObservationFlattener:
         Raises:
             UsageError: naming a space that has no fixed flat size (Sequence, Graph) or isn't numbers (Text, OneOf).
         """
-        self._space = space
+        self.space = space
         try:
             flat_space = spaces.flatten_space(space)
             self.size = int(spaces.flatdim(space))
@@ -57,7 +62,7 @@ class ObservationFlattener:
         elif self._is_box:
             self.buffer[:] = np.ravel(observation)
         else:
-            self.buffer[:] = cast(Float32s, spaces.flatten(self._space, observation))
+            self.buffer[:] = cast(Float32s, spaces.flatten(self.space, observation))
         return self.buffer
 
 
@@ -112,6 +117,15 @@ class ActionDecoder:
         self.action_size = segments.size or low.size
         self.tables = segments, first, low, high
         self.squashed = False
+
+    @property
+    def described(self) -> str:
+        """The space in a word, for messages: "Discrete(2)", "Box(6,)"."""
+        kind = type(self._space).__name__
+        if isinstance(self._space, spaces.Box):
+            return f"{kind}{self._space.shape}"
+        sizes = self.tables[0].tolist()
+        return f"{kind}({sizes[0] if len(sizes) == 1 else sizes})"[:60]
 
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""

@@ -7,14 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 from esd.config.settings import Config
+from esd.errors import UsageError
 from esd.evaluation import stored, test_episodes, test_evaluations
 from esd.evaluation.test_episodes import Subject
 from esd.evolution.state import RunState
 from esd.mpi.comm import Communicator, agreement
+from esd.mpi.memory import available_memory
 from esd.run import recovery
 from esd.run.folder import RunFolder, Warn
+from esd.training.process_state import kept_process_state
 
 CHECKPOINTS = ("best", "last")
+BYTES_OF_AN_EPISODE = (
+    100  # of its return in the exchange, as numbers, and as text in the stored evaluation
+)
 
 
 def load(folder: RunFolder, checkpoint: str, warn: Warn) -> tuple[Config, RunState, str]:
@@ -36,6 +42,16 @@ def load(folder: RunFolder, checkpoint: str, warn: Warn) -> tuple[Config, RunSta
     if checkpoint == "best" and (config.run.center_every or folder.best_file.exists()):
         return config, recovery.best_state(folder, config, warn), checkpoint
     return config, folder.last_state(config, warn), "last"
+
+
+def _check_room(episodes: int, variants: int) -> None:
+    """Refuse more test episodes than memory can hold the returns of."""
+    needed, available = BYTES_OF_AN_EPISODE * episodes * variants, available_memory()
+    if needed > available:
+        raise UsageError(
+            f"episodes = {episodes:,}: their returns take {needed / 1e9:,.1f} GB of memory, but "
+            f"{available / 1e9:,.1f} GB are available; use fewer"
+        )
 
 
 def evaluate_and_store(
@@ -68,10 +84,13 @@ def evaluate_and_store(
     Raises:
         JobFailedError: on all ranks, if any failed.
     """
-    if subject.config.objective.named:
-        results = test_evaluations.evaluate(comm, subject, state, episodes, seed)
-    else:
-        results = test_episodes.evaluate(comm, subject, state, episodes, seed, rules)
+    with agreement(comm, "looking for memory"):
+        _check_room(episodes, len(subject.variants))
+    with kept_process_state():
+        if subject.config.objective.named:
+            results = test_evaluations.evaluate(comm, subject, state, episodes, seed)
+        else:
+            results = test_episodes.evaluate(comm, subject, state, episodes, seed, rules)
     settings = json.dumps(subject.settings, sort_keys=True)
     played = results[0].returns.size  # one where nothing is random
     conditions = stored.Conditions(checkpoint, seed, played, rules, settings)

@@ -247,7 +247,7 @@ def make_rollout(subject: Subject, state: RunState) -> Rollout:
 def _check_network(subject: Subject, state: RunState, rollout: Rollout) -> None:
     """Refuse a policy that h was not evolved for."""
     layout = rollout.policy.layout
-    trained = make_policy(subject.trained.policy, rollout.interface).layout
+    trained = make_policy(subject.trained.policy, rollout.interface, subject.trained.format).layout
     if (dict(layout.shapes), layout.order) != (dict(trained.shapes), trained.order):
         changed = [key for key in subject.settings if key.startswith("policy.")]
         raise UsageError(

@@ -62,10 +62,11 @@ class Watched:
 
     def act(self, observation: Float32s) -> Float32s:
         """Act, and keep copies."""
+        seen = observation.copy()  # a policy may change it
         outputs = self._policy.act(observation)
         if len(self.observations) % self._every == 0:
             self.weights.append([layer.copy() for layer in self._inside.weights()])
-        self.observations.append(observation.copy())
+        self.observations.append(seen)
         self.activities.append([layer.copy() for layer in self._inside.activities()])
         return outputs
 
@@ -143,7 +144,7 @@ def _check_memory(policy: Traceable, observation_size: int, limit: int, every: i
     of_steps = 4 * limit * (observation_size + sum(layer.size for layer in policy.activities()))
     needed = of_steps + of_weights * -(-limit // every)
     if needed > MOST_BYTES:
-        copies = (MOST_BYTES - of_steps) // of_weights
+        copies = (MOST_BYTES - of_steps) // of_weights if of_weights else 0
         advice = f"; take --trace-every {-(-limit // copies)}" if copies > 0 else ""
         raise UsageError(
             f"--trace: an episode of {limit} steps may take {needed / 1e6:,.0f} MB, "

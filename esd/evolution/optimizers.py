@@ -20,7 +20,8 @@ import numpy as np
 from esd.config.fields import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, setting
 from esd.config.kinds import OPTIMIZERS
 from esd.config.settings import EvolutionSettings
-from esd.errors import UsageError
+from esd.errors import UsageError, shortened
+from esd.evolution.guard import GuardedOptimizer
 from esd.evolution.schedules import Decay
 from esd.evolution.vectors import Float32s, Norm, pieces
 
@@ -240,8 +241,12 @@ def make_optimizer(name: str, **settings: Any) -> Optimizer:
     if not isinstance(kind, type) or missing:
         lacks = f", which lacks {', '.join(missing)}" if isinstance(kind, type) else ""
         raise UsageError(
-            f"es.optimizer = {name!r}: is {kind!r}{lacks}; expected a class as in docs/algorithms.md"
+            f"es.optimizer = {shortened(repr(name))}: is {shortened(repr(kind))}{lacks}; expected a class as in "
+            "docs/algorithms.md"
         )
     own = {field.name for field in own_fields(kind)}
-    optimizer: Optimizer = kind(**{key: value for key, value in settings.items() if key in own})
-    return optimizer
+    given = {key: value for key, value in settings.items() if key in own}
+    if name in OPTIMIZERS.built_in:
+        optimizer: Optimizer = kind(**given)
+        return optimizer
+    return GuardedOptimizer(lambda: kind(**given), f"es.optimizer = {shortened(repr(name))}")

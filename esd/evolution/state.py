@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from esd.config.kinds import ALGORITHMS
 from esd.config.settings import Config
+from esd.errors import shortened
 from esd.evolution.algorithm import Algorithm, EvolutionState
+from esd.evolution.guarded_algorithm import GuardedAlgorithm
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Records
 
@@ -85,7 +87,10 @@ class RunState:
         """
 
         def named(prefix: str) -> Arrays:
-            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            # sorted: a file's arrays may come in any order, and nothing may depend on it
+            return {
+                k.removeprefix(prefix): arrays[k] for k in sorted(arrays) if k.startswith(prefix)
+            }
 
         evolution = EvolutionState(
             generation,
@@ -105,11 +110,18 @@ class RunState:
 
 def make_strategy(config: Config) -> Algorithm:
     """The algorithm that a config describes."""
-    kind = ALGORITHMS.find(config.es.algorithm)
-    strategy: Algorithm = kind.build(
-        config.es, config.seed, config.population, config.variants.reduce
-    )
-    return strategy
+    name = config.es.algorithm
+    kind = ALGORITHMS.find(name)
+
+    def build() -> Algorithm:
+        strategy: Algorithm = kind.build(
+            config.es, config.seed, config.population, config.variants.reduce
+        )
+        return strategy
+
+    if name in ALGORITHMS.built_in:
+        return build()
+    return GuardedAlgorithm(build, f"es.algorithm = {shortened(repr(name))}")
 
 
 def start(strategy: Algorithm, h: npt.NDArray[np.float32], observation_size: int) -> RunState:

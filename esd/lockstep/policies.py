@@ -18,17 +18,20 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from esd.config.kinds import POLICIES
+from esd.config.plugins import in_one_line, is_of_the_users_code, text_of
 from esd.config.settings import Config
-from esd.errors import UsageError
+from esd.errors import EsdError, UsageError, shortened
 from esd.evolution.layout import Layout
 from esd.kernels.plastic import SMALLEST
 from esd.lockstep.elementary import square_root, tanh
+from esd.lockstep.guard import GuardedBatch
 from esd.policies.base import Interface, Policy
+from esd.policies.guard import unguarded
 from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianSettings
 from esd.policies.perceptron import InitialWeights
 from esd.policies.registry import find_kind
 from esd.policies.static import StaticSettings
-from esd.policies.torch_module import TorchPolicy
+from esd.policies.torch_module import TorchPolicy, checked_outputs
 
 Float32s = npt.NDArray[np.float32]
 
@@ -67,7 +70,7 @@ def make_batch_policy(
     Raises:
         UsageError: naming a policy that has none.
     """
-    kind, settings, _ = find_kind(config.policy)
+    kind, settings, _ = find_kind(config.policy, config.format)
     build = kind.lockstep_builder()
     if build is None:
         can = [name for name in POLICIES.built_in if POLICIES.find(name).lockstep is not None]
@@ -76,8 +79,18 @@ def make_batch_policy(
             "torch.nn.Module and a class with a lock-step builder can (docs/policies.md). "
             'Use device = "cpu" and batch_members = 0'
         )
-    batch: BatchPolicy = build(policy, settings, interface, config.batch_members, device)
-    return batch
+    slots = config.batch_members
+    if config.policy.kind in POLICIES.built_in:
+        batch: BatchPolicy = build(policy, settings, interface, slots, device)
+        return batch
+    who = f"policy.kind = {shortened(repr(config.policy.kind))}"
+    try:
+        own = build(unguarded(policy), settings, interface, slots, device)
+    except BaseException as error:
+        if not is_of_the_users_code(error) or "memory" in str(error).lower():
+            raise
+        raise UsageError(f"{who}: its lock-step builder raised {in_one_line(error)}") from error
+    return GuardedBatch(own, who, interface, slots, config.format)
 
 
 def hebbian(
@@ -339,13 +352,12 @@ class BatchModule:
         Raises:
             UsageError: if the module keeps a memory of its own, or torch can't run it on many members at once.
         """
-        kind = f"{type(policy.module).__module__}:{type(policy.module).__qualname__}"
         if hasattr(policy.module, "reset"):
             raise UsageError(
-                f"policy.kind = {kind!r}: can't be evaluated in lock-step: it has a memory that reset() clears, which "
+                f"{policy.who}: can't be evaluated in lock-step: it has a memory that reset() clears, which "
                 'could hold only one member\'s. Use device = "cpu" and batch_members = 0'
             )
-        self._layout = policy.layout
+        self._layout, self._who, self._strict = policy.layout, policy.who, policy.strict
         self._module = copy.deepcopy(policy.module).to(device)
         self._parameters = {
             name: torch.zeros(slots, *shape, dtype=torch.float32, device=device)
@@ -355,17 +367,28 @@ class BatchModule:
         self._observations = torch.zeros(
             slots, interface.observation_size, dtype=torch.float32, device=device
         )
-        self._forward = vmap(lambda p, x: functional_call(self._module, p, (x,)))
+        self._forward = vmap(self._forward_one)
         try:
             self.act(np.zeros((slots, interface.observation_size), np.float32))
         except Exception as error:
             if "memory" in str(error).lower():
                 raise
-            said = " ".join(str(error).split())[:300]
+            said = shortened(text_of(error), 300)
+            if isinstance(error, EsdError):
+                raise UsageError(str(error)) from error
             raise UsageError(
-                f"policy.kind = {kind!r}: can't be evaluated in lock-step, torch.func.vmap says: {said} "
+                f"{policy.who}: can't be evaluated in lock-step, torch.func.vmap says: {said} "
                 '(device = "cpu" with batch_members = 0 evaluates it alone)'
             ) from error
+
+    def _forward_one(self, parameters: dict[str, Tensor], observation: Tensor) -> Tensor:
+        """What every slot does."""
+        outputs = functional_call(self._module, parameters, (observation,))
+        return (
+            outputs
+            if isinstance(outputs, Tensor)
+            else checked_outputs(outputs, self._who, self._strict)
+        )
 
     def load(self, slots: Sequence[int], parameters: Tensor) -> None:
         """See ``BatchPolicy.load``."""
@@ -380,5 +403,7 @@ class BatchModule:
         with torch.inference_mode():
             self._observations.copy_(torch.from_numpy(observations))
             outputs = self._forward(self._parameters, self._observations)
+            if type(outputs) is not Tensor or outputs.dtype is not torch.float32:
+                outputs = checked_outputs(outputs, self._who, self._strict, anywhere=True)
             flat: Float32s = outputs.reshape(len(observations), -1).cpu().numpy()
         return flat

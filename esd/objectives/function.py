@@ -7,7 +7,9 @@ values or in ``EvaluationError``, whose text says what came and what was expecte
 from __future__ import annotations
 
 import contextlib
+import decimal
 import inspect
+import numbers
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esd.config.keywords import fresh
 from esd.config.kinds import OBJECTIVES
 from esd.config.objective import ObjectiveConfig
-from esd.config.plugins import in_one_line
-from esd.errors import EsdError, UsageError
+from esd.config.plugins import in_one_line, is_of_the_users_code
+from esd.errors import UsageError, shortened
 from esd.evolution.global_generators import seed_global_generators
 from esd.objectives.time_limit import TimeLimitError, time_limit
 
@@ -91,7 +94,7 @@ class Function:
             for name, array in parameters.items()
         }
         argument = arguments if len(arguments) > 1 else next(iter(arguments.values()))
-        keywords = {**self._config.kwargs, **({SEED: seed} if self.takes_seed else {})}
+        keywords = {**fresh(self._config.kwargs), **({SEED: seed} if self.takes_seed else {})}
         seed_global_generators(seed)
         limit = self._config.max_seconds
         try:
@@ -99,9 +102,9 @@ class Function:
                 returned = self._function(argument, **keywords)
         except TimeLimitError:
             raise EvaluationError(f"took longer than objective.max_seconds = {limit:g}") from None
-        except EsdError:
-            raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_of_the_users_code(error):
+                raise
             raise EvaluationError(f"raised {in_one_line(error)}") from error
         return _checked(returned, self._config.values)
 
@@ -130,22 +133,27 @@ def _checked(returned: Any, names: tuple[str, ...]) -> Float64s:
     if inspect.iscoroutine(returned):
         returned.close()  # or Python warns that it was never awaited
     if names and isinstance(returned, Mapping):
-        if {*returned} != {*names}:
-            keys = [str(key) for key in returned]
+        try:
+            keys = list(returned)
+            items = [returned[name] for name in names if name in keys]
+        except Exception as error:  # of a mapping of their own
+            raise EvaluationError(f"returned a dict that raised {in_one_line(error)}") from error
+        if {*map(str, keys)} != {*names} or len(items) != len(names):
+            shown = shortened(str([shortened(str(key), 40) for key in keys[:20]]), 200)
             raise EvaluationError(
-                f"returned a dict with keys {keys}, expected those of objective.values = {[*names]}"
+                f"returned a dict with keys {shown}, expected those of objective.values = {[*names]}"
             )
-        returned = [returned[name] for name in names]
-    numbers = _numbers(returned)
-    if numbers is None or (names and numbers.shape != (len(names),)):
+        returned = items
+    found = _numbers(returned)
+    if found is None or (names and found.shape != (len(names),)):
         count = "a list of 1 number" if len(names) == 1 else f"{len(names)} numbers"
         expected = f"{count}: objective.values = {[*names]}" if names else "a number"
         raise EvaluationError(f"returned {_described(returned)}, expected {expected}")
-    if not names and numbers.shape:
+    if not names and found.shape:
         raise EvaluationError(
             f"returned {_described(returned)}, expected one number (several need names: objective.values)"
         )
-    values = numbers.reshape(-1)
+    values = found.reshape(-1)
     for name, value in zip(names or ("",), values, strict=True):
         if not np.isfinite(value):
             named = f"{name} = " if name else ""
@@ -154,20 +162,54 @@ def _checked(returned: Any, names: tuple[str, ...]) -> Float64s:
 
 
 def _numbers(returned: Any) -> Float64s | None:
-    """As float64, of the shape that it has; None of what isn't numbers."""
+    """As float64, of the shape that it has; None of what isn't real numbers.
+
+    What converts itself without asking isn't taken at its word: a masked element would become what is behind the mask,
+    and a complex number its real part.
+    """
     try:
+        if isinstance(returned, np.ma.MaskedArray):
+            return None
+        if hasattr(
+            returned, "detach"
+        ):  # a tensor of torch's, which may have a gradient, or be on a GPU
+            returned = returned.detach().cpu()
+            returned = returned.double() if returned.is_floating_point() else returned
+        if isinstance(returned, list | tuple):
+            return _joined([_numbers(item) for item in returned])
+        if isinstance(returned, numbers.Real | decimal.Decimal):
+            return np.array(float(returned))
         array = np.asarray(returned)
+        if array.dtype.kind not in "fiub":
+            return None
+        with np.errstate(over="ignore"):  # a long double may not fit: infinite, which is named
+            return array.astype(np.float64)
+    except OverflowError:  # an integer, or a fraction, that no float can hold
+        return np.array(np.inf)
     except Exception:  # whatever an object raises that is asked for its numbers
         return None
-    return array.astype(np.float64) if array.dtype.kind in "fiub" else None
+
+
+def _joined(items: list[Float64s | None]) -> Float64s | None:
+    """Items of a list as one array; None if one isn't numbers, or they differ in shape."""
+    arrays = [item for item in items if item is not None]
+    if len(arrays) < len(items) or len({array.shape for array in arrays}) > 1:
+        return None
+    return np.array(arrays, np.float64)
 
 
 def _described(returned: Any) -> str:
     """What came, for messages."""
     if returned is None:
-        return "None"
-    numbers = None if np.isscalar(returned) else _numbers(returned)
-    if numbers is not None and numbers.shape:
-        return f"an array of shape {numbers.shape}"
-    text = repr(returned)
-    return f"{text if len(text) <= 60 else f'{text[:59]}…'} ({type(returned).__name__})"
+        return "None (is a return missing?)"
+    name = shortened(type(returned).__name__, 60)
+    if isinstance(returned, np.ma.MaskedArray):
+        return f"a masked array of shape {returned.shape}"
+    found = None if np.isscalar(returned) else _numbers(returned)
+    if found is not None and found.shape:
+        return f"an array of shape {found.shape}"
+    try:
+        text = repr(returned)
+    except Exception:  # of theirs, or an integer of more than 4,300 digits
+        return f"a {name}"
+    return f"{shortened(text, 60)} ({name})"

@@ -31,6 +31,8 @@ from esd.policies.base import Interface
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
+ORDER_CHECKED_SINCE = 2  # the format of a run; older ones go on as they were begun
+
 
 def evaluation_seed(
     seed: int, purpose: Purpose, generation: int, owner: int, evaluation: int
@@ -170,7 +172,7 @@ class ObjectiveEvaluator:
         print(f"esd: objective.function = {function!r}, {text}", file=sys.stderr, flush=True)
 
     def canary(self, h0: Float32s, journal_version: int) -> Canary:
-        """See ``Evaluator.canary``: h_0 is evaluated twice, unless ``objective.check_at_start`` is off.
+        """See ``Evaluator.canary``: h_0 is evaluated, then members, then h_0, unless ``check_at_start`` is off.
 
         Raises:
             UsageError: if that fails, or gives two results.
@@ -192,22 +194,47 @@ class ObjectiveEvaluator:
         return Canary(evaluated, evaluated, arithmetic)
 
     def _checked(self, h0: Float32s) -> Float64s:
-        """The values of h_0, if two calls agree on them."""
+        """The values of h_0, if two calls agree on them, with two of other parameters in between."""
         config = self._config
-        seed = evaluation_seed(config.seed, Purpose.TRAIN_EPISODE, 0, 0, 0)
-        first, second = (self._problem.measure(h0, [seed]) for _ in range(2))
+        seed, other_seed = (
+            evaluation_seed(config.seed, Purpose.TRAIN_EPISODE, 0, 0, number) for number in (0, 1)
+        )
+        first = self._problem.measure(h0, [seed])
+        if not first.failure and config.format >= ORDER_CHECKED_SINCE:
+            state = start(self._algorithm, h0, 0).evolution
+            for member in (0, 1):  # a call that fails there is a matter of the generations
+                h = self._algorithm.ask(state, member, np.empty_like(h0))
+                self._problem.measure(h, [other_seed])
+        second = first if first.failure else self._problem.measure(h0, [seed])
         name = f"objective.function = {config.objective.function!r}"
-        for measured in (first, second):
-            if measured.failure:
-                raise UsageError(f"{name}, at the initial parameters: {measured.failure}")
-        if first.values.tobytes() != second.values.tobytes() and not config.run.allow_drift:
-            one, other = (", ".join(map(repr, m.values.tolist())) for m in (first, second))
+        if first.failure:
+            raise UsageError(f"{name}, at the initial parameters: {first.failure}")
+        if _same(first, second) or config.run.allow_drift:
+            return first.values
+        accept = "or accept it with run.allow_drift = true"
+        if second.failure:
+            gave = f"gave {_told(first)} and then {second.failure}"
+        else:
+            gave = f"gave {_told(first)} and then {_told(second)}"
+        gave = f"{name}: {gave} for the same parameters and the same seed"
+        if _same(*(self._problem.measure(h0, [seed]) for _ in range(2))):
             raise UsageError(
-                f"{name}: gave {one} and then {other} for the same parameters and the same seed, so nothing about the "
-                "run could be reproduced. Take its randomness from a parameter called seed, keep nothing between "
-                "calls, or accept it with run.allow_drift = true"
+                f"{gave}, because other parameters were evaluated in between: it keeps something between calls (in a "
+                "global variable, a closure, an attribute, a cache or a file), so results would depend on the number "
+                f"of ranks. Let every call start afresh, {accept}"
             )
-        return first.values
+        raise UsageError(
+            f"{gave}, so nothing about the run could be reproduced. Take its randomness from a parameter called seed, "
+            f"keep nothing between calls, {accept}"
+        )
 
     def close(self) -> None:
         """Nothing was opened."""
+
+
+def _same(one: Measured, other: Measured) -> bool:
+    return one.failure == other.failure and one.values.tobytes() == other.values.tobytes()
+
+
+def _told(measured: Measured) -> str:
+    return ", ".join(map(repr, measured.values.tolist()))

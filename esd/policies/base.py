@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -22,11 +22,13 @@ class Interface:
         action_size: numbers that the policy has to put out (logits for discrete actions).
         bounded: every output is an action within finite bounds. A policy may then end in a tanh and say so by
             ``squashed``; otherwise the rollout applies the tanh.
+        actions: the action space in a word, such as "Box(6,)", for messages; empty where only the sizes are known.
     """
 
     observation_size: int
     action_size: int
     bounded: bool
+    actions: str = field(default="", compare=False)
 
     def described(self) -> str:
         """In words, for messages."""

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from esd.errors import UsageError
+from esd.config.plugins import in_one_line, is_of_the_users_code
+from esd.errors import UsageError, shortened
 from esd.policies.base import Policy
 
 LockstepBuilder = Callable[..., Any]  # ``lockstep.policies.BatchPolicy``, which imports torch
@@ -45,9 +46,12 @@ class PolicyKind:
         module, _, name = self.lockstep.partition(":")
         try:
             builder: LockstepBuilder = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except BaseException as error:
+            if not is_of_the_users_code(error):
+                raise
             raise UsageError(
-                f"lock-step builder {self.lockstep!r}: can't be imported ({error}); expected module:name of a function"
+                f"lock-step builder {shortened(repr(self.lockstep))}: can't be imported ({in_one_line(error)}); "
+                "expected module:name of a function"
             ) from error
         return builder
 

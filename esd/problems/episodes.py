@@ -11,6 +11,7 @@ from esd.config.settings import Config
 from esd.episodes import canary
 from esd.episodes.evaluator import OneByOne, Player
 from esd.episodes.rollout import Rollout
+from esd.episodes.stateful_wrappers import refuse_named
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.canary import Canary
@@ -35,6 +36,8 @@ class EpisodesProblem:
         Raises:
             UsageError: if the config asks for what doesn't exist or doesn't fit together.
         """
+        if config.format >= canary.CHECKED_SINCE and not config.run.allow_drift:
+            refuse_named(config.env)
         self.rollout = Rollout(config)
 
     @property
@@ -63,8 +66,8 @@ class EpisodesProblem:
         return self.rollout.config.run.center_episodes
 
     def initial_parameters(self, seed: int) -> Float32s:
-        """The policy's h_0."""
-        return self.rollout.policy.initial_parameters(seed)
+        """The policy's h_0, in memory of our own: a policy may go on to use its array."""
+        return np.array(self.rollout.policy.initial_parameters(seed))
 
     def evaluator(self, algorithm: Algorithm, ranks: int, node_rank: int) -> EpisodesEvaluator:
         """See ``Problem.evaluator``.
@@ -132,7 +135,8 @@ def make_player(rollout: Rollout, algorithm: Algorithm, ranks: int, node_rank: i
         MemoryError,
         RuntimeError,
     ) as error:  # of the CPU's memory torch tells by a RuntimeError
-        if "memory" not in str(error).lower():
+        text = str(error).lower()
+        if "memory" not in text and "overflow" not in text:  # of the bytes that would be needed
             raise
         raise UsageError(
             f"batch_members = {config.batch_members}: so many networks don't fit into "

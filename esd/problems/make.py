@@ -38,7 +38,7 @@ def layout_and_h0(config: Config, interface: Interface) -> tuple[Layout, Float32
         return layout_of(parameters), initial_h(parameters, config.seed)
     from esd.policies.registry import make_policy
 
-    policy = make_policy(config.policy, interface)
+    policy = make_policy(config.policy, interface, config.format)
     return policy.layout, policy.initial_parameters(config.seed)
 
 

@@ -78,6 +78,10 @@ def load(path: Path) -> Checkpoint:
     try:
         state = RunState.of_arrays(int(metadata["generation"]), arrays)
         intact = state.sha256() == metadata["state_sha256"]
+        kept = state.arrays()
+        for name, array in arrays.items():  # one that was converted has other bits
+            if name in kept and array.dtype != kept[name].dtype:
+                raise ValueError(f"{name} is {array.dtype}, expected {kept[name].dtype}: it")
         best = metadata.get("center_return")
         loaded = Checkpoint(metadata["identity"], state, None if best is None else float(best))
     except (KeyError, ValueError, TypeError, IndexError) as error:

@@ -20,6 +20,20 @@ STALE_SECONDS = 600.0  # no file takes so long to be written
 _TEMPORARY = re.compile(r"\..+\.(?:[0-9a-f]{16}\.)?tmp")
 
 
+def absolute(path: Path) -> Path:
+    """A path from the root on, so that no later change of the working directory moves it.
+
+    Raises:
+        UsageError: if it is relative to a working directory that was removed.
+    """
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: is relative to a working directory that does not exist any more; change to another one (cd)"
+        ) from None
+
+
 def json_text(data: Any, indent: int | None = None) -> str:
     """JSON; NaN and infinity, which it lacks, become null."""
     return json.dumps(_finite(data), indent=indent, ensure_ascii=False)

@@ -27,8 +27,15 @@ from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
 from esd.reading import MB, read_json, read_toml
 from esd.run import checkpoint, journal, metrics, provenance
+from esd.run.changed_config import check_unchanged
 from esd.run.checkpoint import Checkpoint
-from esd.run.files import check_kind, open_for_writing, remove_stale, write_atomically
+from esd.run.files import (
+    absolute,
+    check_kind,
+    open_for_writing,
+    remove_stale,
+    write_atomically,
+)
 from esd.run.journal import DamagedJournalError, JournalContents, JournalHeader
 
 OWN_NAMES = (
@@ -46,25 +53,27 @@ Warn = Callable[[str], None]
 
 
 class RunFolder:
-    """One run on disk.
+    """One run on disk. Make it before anything of the user's runs, which may change the working directory.
 
     Attributes:
-        path: the folder.
+        path: the folder, as the user wrote it: for messages.
+        place: the same from the root on: for files.
     """
 
     def __init__(self, path: Path) -> None:
         """Name a folder; it need not exist."""
         self.path = path
+        self.place = place = absolute(path)
         self._lock: int | None = None
-        self.config_file = path / "config.toml"
-        self.provenance_file = path / "provenance.json"
-        self.journal_file = path / "journal.bin"
-        self.metrics_file = path / "metrics.jsonl"
-        self.checkpoints = path / "checkpoints"
+        self.config_file = place / "config.toml"
+        self.provenance_file = place / "provenance.json"
+        self.journal_file = place / "journal.bin"
+        self.metrics_file = place / "metrics.jsonl"
+        self.checkpoints = place / "checkpoints"
         self.best_file = self.checkpoints / "best.safetensors"
-        self.initial_file = path / "initial.safetensors"
-        self.evaluations = path / "evaluations"
-        self.done_file = path / "DONE.json"
+        self.initial_file = place / "initial.safetensors"
+        self.evaluations = place / "evaluations"
+        self.done_file = place / "DONE.json"
 
     @property
     def is_run(self) -> bool:
@@ -104,7 +113,7 @@ class RunFolder:
         """
         self.refuse_lost_journal()
         if not self.is_run:
-            what = "is not the folder of a run" if self.path.exists() else "does not exist"
+            what = "is not the folder of a run" if self.place.exists() else "does not exist"
             raise UsageError(f"{self.path}: {what} (a run's folder has a journal.bin)")
 
     def refuse_lost_journal(self) -> None:
@@ -126,16 +135,18 @@ class RunFolder:
             )
 
     def config(self) -> Config:
-        """The stored config.
+        """The stored config. Whoever reads anything of a run reads this first.
 
         Raises:
-            UsageError: if it is missing or not valid.
+            UsageError: if it is missing, not valid, or not the one that the journal was begun with.
         """
         try:
             table = read_toml(self.config_file)
         except FileNotFoundError:
             raise UsageError(f"{self.config_file}: missing; restore it from a copy") from None
-        return parse({"format": 1} | table, str(self.config_file))
+        config = parse({"format": 1} | table, str(self.config_file))
+        check_unchanged(config, self.config_file, self.journal_file, self.provenance_file)
+        return config
 
     def journal(self, config: Config, verify: bool = True) -> JournalContents:
         """The journal, checked to belong to the config.
@@ -363,10 +374,11 @@ class RunFolder:
         Raises:
             UsageError: if another process trains in it.
         """
+        path = self.place / "lock"
         try:
-            descriptor = open_for_writing(self.path / "lock", os.O_RDWR)
+            descriptor = open_for_writing(path, os.O_RDWR)
         except OSError as error:
-            raise UsageError(f"{self.path / 'lock'}: can't be opened ({error.strerror})") from error
+            raise UsageError(f"{path}: can't be opened ({error.strerror})") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -395,7 +407,7 @@ class RunFolder:
             UsageError: if that isn't possible.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.path}: can't be created ({error.strerror})") from error
         self.lock()
@@ -434,7 +446,7 @@ class RunFolder:
         Raises:
             RunError: if the config or the lock is not there any more.
         """
-        lock = self.path / "lock"
+        lock = self.place / "lock"
         try:
             missing = self.config_file
             self.config_file.lstat()
@@ -501,7 +513,7 @@ class RunFolder:
             calls = provenance.read(self.provenance_file)
         except UsageError:
             calls = []
-            self.provenance_file.replace(self.path / "provenance.json.damaged")
+            self.provenance_file.replace(self.place / "provenance.json.damaged")
         write_atomically(
             self.provenance_file, json.dumps([*calls, call], indent=2).encode() + b"\n"
         )
@@ -513,7 +525,7 @@ class RunFolder:
     def _erase(self) -> None:
         """Remove what esd has written here, and nothing else."""
         for name in OWN_NAMES:
-            path = self.path / name
+            path = self.place / name
             try:
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
@@ -529,8 +541,8 @@ class RunFolder:
             UsageError: if there is any.
         """
         for name in OWN_NAMES:
-            check_kind(self.path / name, folder=name in OWN_FOLDERS)
-        remove_stale(self.path, 0.0)  # those of the training that had the lock before
+            check_kind(self.place / name, folder=name in OWN_FOLDERS)
+        remove_stale(self.place, 0.0)  # those of the training that had the lock before
         remove_stale(self.checkpoints, 0.0)
         remove_stale(self.evaluations)
 
@@ -557,9 +569,7 @@ def _is_there(path: Path) -> bool:
 def replay(config: Config, state: RunState, contents: JournalContents, generation: int) -> RunState:
     """Advance a state by the journal's records up to a generation."""
     strategy = make_strategy(config)
-    for number, records in contents.entries(state.generation):
-        if number >= generation:
-            break
+    for _, records in contents.entries(state.generation, generation):
         state = advance(strategy, state, records)
     return state
 

@@ -116,27 +116,32 @@ class JournalContents:
     good_bytes: int
     torn_bytes: int
 
-    def entries(self, start: int = 0) -> Iterator[tuple[int, Records]]:
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Records]]:
         """Read generations and their records, in order, one at a time.
 
         Args:
             start: the first generation.
+            stop: the first one that is not read; None for all.
 
         Raises:
             DamagedJournalError: if a record is not what it was when it was written.
         """
-        return self._read(start, None)
+        return self._read(start, stop, None)
 
-    def outcomes(self, start: int = 0) -> Iterator[tuple[int, Records]]:
+    def outcomes(self) -> Iterator[tuple[int, Records]]:
         """The same without the sums of observations, which are nearly all of a journal of pictures.
 
         What is passed over is not checked: scan the journal first.
         """
-        return self._read(start, self.header.widths[0])
+        return self._read(0, None, self.header.widths[0])
 
-    def _read(self, start: int, width: int | None) -> Iterator[tuple[int, Records]]:
+    def _read(
+        self, start: int, stop: int | None, width: int | None
+    ) -> Iterator[tuple[int, Records]]:
+        first = bisect_left(self.generations, start)
+        end = len(self.positions) if stop is None else bisect_left(self.generations, stop)
         with _opened(self.path) as file:
-            for index in range(bisect_left(self.generations, start), len(self.positions)):
+            for index in range(first, end):
                 entry = _entry_at(file, self.positions[index], self.header)
                 table = None
                 if entry is not None and entry.generation == self.generations[index]:

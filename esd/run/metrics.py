@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,14 @@ def of_records(config: Config, records: Records) -> Line:
         "return_max": float(returns.max()) if returns.size else None,
         "center_return": None if center is None else sign * center,
         "failed_members": int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
+        "tied_share": _tied_share(sign * returns, records.members),
     }
+
+
+def _tied_share(returns: npt.NDArray[np.float64], members: int) -> float:
+    """The share of members in the largest group with one return, of those that are not the best; large ones are."""
+    _, counts = np.unique(returns, return_counts=True)
+    return float(counts[:-1].max()) / members if counts.size > 1 else 0.0
 
 
 def of_variants(config: Config, records: Records) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -211,45 +218,49 @@ def _read(path: Path) -> _Found:
     """Every good line, and in words what is wrong with the others; a last one that was cut short is no news."""
     found = _Found()
     try:
-        opened = open_regular(path)
+        with open_regular(path) as file:
+            _read_lines(file, found)
     except FileNotFoundError:
-        return found
+        pass
     except UsageError as error:
         found.problems.append(str(error).removeprefix(f"{path}: "))
-        return found
-    spoiled: list[int] = []
-    repeated: list[int] = []
-    disordered, newest = False, -1
-    with opened as file:
-        for number, text in enumerate(iter(lambda: _next_line(file), b""), 1):
-            line = _line_of(text)
-            if line is None:
-                if text.endswith(b"\n") or len(text) > LONGEST_LINE:
-                    spoiled.append(number)
-                continue
-            generation = line["generation"]
-            if generation in found.lines:
-                repeated.append(generation)
-            disordered |= generation < newest
-            newest = max(newest, generation)
-            found.lines[generation] = line
-    if spoiled:
-        found.problems.append(f"{_ranges('line', spoiled)} not a line of metrics")
-    if repeated:
-        found.problems.append(f"{_generations(sorted(set(repeated)))} there more than once")
-    elif disordered:
-        found.problems.append("its lines are out of order")
+    except OSError as error:
+        found.problems.append(f"can't be read ({error.strerror})")
     return found
 
 
-def _next_line(file: Any) -> bytes:
+def _read_lines(file: BinaryIO, found: _Found) -> None:
+    spoiled: list[int] = []
+    repeated: set[int] = set()
+    disordered, newest = False, -1
+    for number, text in enumerate(iter(lambda: _next_line(file), b""), 1):
+        line = _line_of(text)
+        if line is None:
+            if text.endswith(b"\n") or len(text) > LONGEST_LINE:
+                spoiled.append(number)
+            continue
+        generation = line["generation"]
+        if generation in found.lines:
+            repeated.add(generation)
+        disordered |= generation < newest
+        newest = max(newest, generation)
+        found.lines[generation] = line
+    if spoiled:
+        found.problems.append(f"{_ranges('line', spoiled)} not a line of metrics")
+    if repeated:
+        found.problems.append(f"{_generations(sorted(repeated))} there more than once")
+    elif disordered:
+        found.problems.append("its lines are out of order")
+
+
+def _next_line(file: BinaryIO) -> bytes:
     """The next line; of one that is too long only so much that it is known to be."""
-    text: bytes = file.readline(LONGEST_LINE + 1)
+    text = file.readline(LONGEST_LINE + 1)
     passed_over = len(text)
     while passed_over > LONGEST_LINE:
         if passed_over > MOST_PASSED_OVER:
             file.seek(0, os.SEEK_END)
-        more: bytes = file.readline(LONGEST_LINE)
+        more = file.readline(LONGEST_LINE)
         passed_over += len(more)
         if not more or more.endswith(b"\n"):
             break

@@ -18,6 +18,7 @@ from esd.run.files import write_atomically
 from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.journal_writer import JournalWriter
+from esd.training.diagnosis import Course, Finding, diagnose
 from esd.training.node_state import Step
 
 CHECKPOINTS_KEPT = 2
@@ -38,6 +39,7 @@ class GenerationReport:
         return_max: over members.
         center_return: mean of the center's episodes; None in generations without.
         failed_members: how many had no finite fitness.
+        tied_share: the share of members in the largest group with one return, if others did better.
         sigma: standard deviation of this generation's perturbations; if coordinates differ, the geometric mean.
         sigma_min: the smallest of a coordinate.
         sigma_max: the largest.
@@ -65,6 +67,7 @@ class GenerationReport:
     return_max: float | None
     center_return: float | None
     failed_members: int
+    tied_share: float
     sigma: float
     sigma_min: float
     sigma_max: float
@@ -270,8 +273,11 @@ class Commit:
         for old in self._folder.checkpoint_files()[CHECKPOINTS_KEPT:]:
             old.unlink(missing_ok=True)
 
-    def end(self, state: RunState, reason: str, finished: bool) -> None:
+    def end(self, state: RunState, reason: str, finished: bool) -> list[Finding]:
         """Save the last state, and if the run is finished say so in DONE.json, last of all.
+
+        Returns:
+            What went wrong in the whole run although it ended.
 
         Raises:
             RunError: if it can't be written, or what was written before is not there any more.
@@ -279,9 +285,10 @@ class Commit:
         self._writer.check()
         self._checkpoint(state)
         self._folder.check_complete(self._config, state.generation)
+        lines = self._folder.metrics_lines(self._config, self._reporter.note)
         if self._metrics_changed:
-            lines = self._folder.metrics_lines(self._config, self._reporter.note)
             metrics.store(self._folder.metrics_file, lines)
+        findings = diagnose(Course.of_lines(lines, self._config, state.h.size))
         if finished:
             done = {
                 "reason": reason,
@@ -292,8 +299,10 @@ class Commit:
                 ),
                 "env_steps": self._env_steps,
                 "seconds": self._seconds,
+                "findings": [finding.as_json() for finding in findings],
             }
             write_atomically(self._folder.done_file, json.dumps(done, indent=2).encode() + b"\n")
+        return findings
 
     def close(self) -> None:
         """Close the journal and let go of the folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,9 @@ from esd.mpi.comm import agreement, raise_if_any_failed, sum_or_fail
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
 from esd.training.commit import Commit, GenerationReport, Timing
+from esd.training.diagnosis import Finding
 from esd.training.node_state import NodeState, Step, UpdateFailedError
+from esd.training.process_state import kept_process_state
 from esd.training.stop import StopRequest
 
 
@@ -29,10 +32,12 @@ class Ending:
     Attributes:
         state: the last state.
         reason: ``generations``, ``target_return``, ``signal`` or ``max_hours``.
+        findings: what went wrong all the same; on rank 0 only.
     """
 
     state: RunState
     reason: str
+    findings: tuple[Finding, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -134,12 +139,14 @@ class Generations:
         if self._error is None and not self._halted:
             try:
                 rows = self._team.rows(state.generation, len(records.table))
-                self._evaluator.fill(state, rows, records)
+                with kept_process_state():
+                    self._evaluator.fill(state, rows, records)
             except Exception as error:
                 self._error = error
 
     def _exchange(self, generation: int, records: Records, began: float) -> _Votes:
         """One allreduce: everybody's records, exit codes and votes."""
+        self._stop.renew()  # an environment may have installed handlers of its own
         busy = time.monotonic() - began
         cells = records.table.size
         numbers = np.zeros(cells + 3, np.uint64)
@@ -227,7 +234,8 @@ class Generations:
             if self._error is not None:
                 raise self._error
             if self._commit is not None and not self._halted:
-                self._commit.end(ending.state, ending.reason, ending.finished)
+                found = self._commit.end(ending.state, ending.reason, ending.finished)
+                ending = dataclasses.replace(ending, findings=tuple(found))
         return ending
 
 

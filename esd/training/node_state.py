@@ -76,7 +76,8 @@ class NodeState:
         """Reserve memory and put the state into it."""
         node = self._node = team.node
         self._algorithm = algorithm
-        size, names = state.h.size, list(state.evolution.named())
+        # sorted: a checkpoint is read in another order by every process, and all of a node must mean the same memory
+        size, names = state.h.size, sorted(state.evolution.named())
         blocks = -(-size // REDUCTION_BLOCK)
         own = (blocks * node.rank // node.size, blocks * (node.rank + 1) // node.size)
         self._blocks = slice(*own)

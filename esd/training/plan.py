@@ -18,8 +18,10 @@ from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.config.unused_settings import without_effect
 from esd.errors import UsageError
 from esd.policies.registry import find_kind
+from esd.run import journal
 from esd.run.folder import OWN_NAMES, RunFolder, Warn, check_writable
 from esd.run.recovery import Source, newest_state
+from esd.training.default_folder import default_folder
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class TrainRequest:
     Attributes:
         experiment: a shipped experiment or a TOML file; None for the settings of the run that is in the folder or
             that is started from, or else the default.
-        run: the run's folder; None for ``runs/<experiment>-s<seed>``.
+        run: the run's folder; None for the one that ``default_folder`` names.
         settings: ``key=value`` texts.
         fresh: start anew although the folder holds a run.
         yes: really overwrite it.
@@ -56,6 +58,7 @@ class Plan:
         start_from: the folder of the run that h_0 comes from, for a new run.
         source: which of that run's states.
         erase: remove the run that is in the folder first.
+        unbegun: the run to be erased has no generation yet; if it has by then, it stays.
         finished: why there is nothing left to do, and how to extend the run; empty otherwise.
     """
 
@@ -66,6 +69,7 @@ class Plan:
     start_from: Path | None = None
     erase: bool = False
     finished: str = ""
+    unbegun: bool = False
     source: Source | None = None
 
     @property
@@ -84,6 +88,7 @@ class Plan:
                 "start_from": self.start_from and str(self.start_from),
                 "erase": self.erase,
                 "finished": self.finished,
+                "unbegun": self.unbegun,
                 "source": self.source
                 and [
                     self.source.generation,
@@ -104,6 +109,7 @@ class Plan:
             plan["start_from"] and Path(plan["start_from"]),
             plan["erase"],
             plan["finished"],
+            plan["unbegun"],
             plan["source"]
             and Source(plan["source"][0], plan["source"][1] and Path(plan["source"][1])),
         )
@@ -118,18 +124,20 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     name, config, folder = _config_and_folder(request)
     if not request.fresh:
         folder.refuse_lost_journal()
-    here = {path.name for path in folder.path.iterdir()} if folder.path.is_dir() else set()
-    others = folder.path.exists() and (not folder.path.is_dir() or here - {"lock", *OWN_NAMES})
+    place = folder.place
+    here = {path.name for path in place.iterdir()} if place.is_dir() else set()
+    others = place.exists() and (not place.is_dir() or here - {"lock", *OWN_NAMES})
     if others and not folder.is_run and not here & {*OWN_NAMES}:
         raise UsageError(f"{folder.path}: exists and is not a run; name another folder with --run")
-    check_writable(folder.path)
+    check_writable(folder.place)
     named = _named(request)
     for line in without_effect(named, config):
         warn(line)
+    unbegun = folder.is_run and not request.fresh and _has_no_generation(folder)
     source = None
     if request.start_from is not None:
         source = newest_state(RunFolder(request.start_from), warn)
-        if folder.is_run and not request.fresh:
+        if folder.is_run and not request.fresh and not unbegun:
             raise UsageError(
                 f"{folder.path}: holds a run already; --from starts a new one, name its folder with --run"
             )
@@ -146,6 +154,9 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         return dataclasses.replace(new, erase=True)
     if not folder.is_run:
         return new
+    if unbegun and (request.start_from is not None or _is_another(folder, config, named)):
+        warn(f"{folder.path}: holds a run that ended before its first generation; it is replaced")
+        return dataclasses.replace(new, erase=True, unbegun=True)
     stored = folder.config()
     if "format" not in named:
         config = dataclasses.replace(config, format=stored.format)
@@ -249,7 +260,29 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
         return request.run.name, config, RunFolder(request.run)
     name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
     config = _on_a_device(parse(apply_settings(table, request.settings), name))
-    return name, config, RunFolder(request.run or Path("runs") / f"{name}-s{config.seed}")
+    if request.run is not None:
+        return name, config, RunFolder(request.run)
+    try:
+        before = parse(table, name)
+    except UsageError:  # it needs what --set adds to it
+        before = None
+    return name, config, RunFolder(default_folder(name, before, config, request.settings))
+
+
+def _has_no_generation(folder: RunFolder) -> bool:
+    """Whether a run was refused, or stopped, before its journal had a generation: nothing of worth is in it."""
+    try:
+        return not journal.scan(folder.journal_file, verify=False).positions
+    except (OSError, UsageError):
+        return False
+
+
+def _is_another(folder: RunFolder, config: Config, named: dict[str, Any]) -> bool:
+    """Whether a config asks for another run than the one in a folder."""
+    stored = folder.config()
+    if "format" not in named:
+        config = dataclasses.replace(config, format=stored.format)
+    return bool(differences_that_matter(stored, config))
 
 
 def _named(request: TrainRequest) -> dict[str, Any]:

@@ -5,30 +5,32 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
-from esd.config.identity import identity
+from esd.config.identity import identity, settings_of_h
 from esd.config.settings import Config
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.state import RunState, make_strategy, start
-from esd.mpi.comm import Communicator, agreement
+from esd.mpi.comm import Communicator, agreement, gather
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
-from esd.problems.make import layout_and_h0, make_problem
+from esd.problems.make import layout_and_h0
 from esd.run import checkpoint, journal, recovery
 from esd.run.checkpoint import Checkpoint
 from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
-from esd.run.provenance import collect
+from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
 from esd.run.recovery import Source
-from esd.training import canary
+from esd.training import canary, room
 from esd.training.commit import Commit, Reporter
 from esd.training.loop import Ending, Generations
 from esd.training.node_state import NodeState
+from esd.training.perturbations import check_perturbations
 from esd.training.plan import Plan
+from esd.training.process_state import kept_process_state
 from esd.training.replay import catch_up
-from esd.training.stop import StopRequest
+from esd.training.stop import StoppedAtStartError, StopRequest
 
 
 def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter) -> Ending:
@@ -55,45 +57,71 @@ def prepared(
     """
     config = plan.config
     comm.deadline_seconds = 60.0 * config.run.deadline_minutes
-    with Team(comm) as team, contextlib.ExitStack() as closing:
-        with agreement(comm, "building the problem"):
+    with agreement(comm, "naming the run's folder"):  # before anything of the user's runs
+        folder = RunFolder(plan.folder)
+        parent = None if plan.start_from is None else RunFolder(plan.start_from)
+    with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
+        with agreement(comm, "building the problem"), kept_process_state():
             algorithm = make_strategy(config)
-            problem = closing.enter_context(contextlib.closing(make_problem(config)))
+            problem = closing.enter_context(contextlib.closing(room.made(config)))
+            if comm.rank == 0:
+                room.check(config, problem, algorithm, comm.size, team.node.size, folder, reporter)
             evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)
             closing.callback(evaluator.close)
-        state, header, contents = _prepare_state(
-            comm, plan, problem, evaluator, algorithm, reporter
-        )
+        _go_on_unless_stopped(comm, stop)
+        with kept_process_state():
+            state, header, contents = _prepare_state(
+                comm, plan, folder, parent, problem, evaluator, algorithm, reporter
+            )
+        _go_on_unless_stopped(comm, stop)
         with agreement(comm, "sharing h"):
             memory = NodeState(team, algorithm, state)
             del state  # it was this rank's own; from here on there is the node's
+            if not plan.resumes and comm.rank == 0:
+                check_perturbations(config, algorithm, memory.state.evolution, reporter.note)
         if plan.resumes:
             catch_up(comm, memory, contents, header.variants)
+        _go_on_unless_stopped(comm, stop)
         commit: Commit | None = None
         with agreement(comm, "opening the run's folder"):
             if comm.rank == 0:
-                commit = _open_folder(plan, memory.state, header, contents, comm.size, reporter)
+                commit = _open_folder(
+                    plan, folder, memory.state, header, contents, comm.size, reporter
+                )
                 closing.callback(commit.close)
         yield Generations(team, config, problem, evaluator, memory, stop, commit)
+
+
+def _go_on_unless_stopped(comm: Communicator, stop: StopRequest) -> None:
+    """A safe point of the start: nothing was written yet.
+
+    Raises:
+        StoppedAtStartError: on all ranks, if one was asked to stop.
+    """
+    stop.renew()  # the user's code has run
+    if gather(comm, int(stop.requested), "asking whether to stop").any():
+        raise StoppedAtStartError
 
 
 def _prepare_state(
     comm: Communicator,
     plan: Plan,
+    folder: RunFolder,
+    parent: RunFolder | None,
     problem: Problem,
     evaluator: Evaluator,
     algorithm: Algorithm,
     reporter: Reporter,
 ) -> tuple[RunState, JournalHeader, JournalContents | None]:
     """A state to go on from, and on rank 0 the journal with what followed it."""
-    config, folder = plan.config, RunFolder(plan.folder)
+    config = plan.config
     with agreement(comm, "computing h_0"):
         h0 = problem.initial_parameters(config.seed)
         interface = problem.interface
         state = start(algorithm, h0, problem.observation_size)
         own_canary = evaluator.canary(h0, journal.version_of(plan.journal))
-        if plan.start_from is not None and plan.source is not None:
-            state = _start_from(plan.start_from, plan.source, config, state, problem)
+        if parent is not None and plan.source is not None:
+            state = _start_from(parent, plan.source, config, state, problem)
         header = JournalHeader(
             identity(config),
             state.h_sha256(),
@@ -113,8 +141,8 @@ def _prepare_state(
         if not own_canary.agrees_with(header.canary) and not config.run.allow_drift:
             raise UsageError(
                 f"{folder.path}: this machine computes other bits than the one the run was started on (canary "
-                f"{own_canary.cpu}, not {header.canary}): compare versions with provenance.json, or accept it "
-                "with --set run.allow_drift=true"
+                f"{own_canary.cpu}, not {header.canary}): {_what_changed(folder, config, comm)}. Restore what "
+                "has changed, or accept it with --set run.allow_drift=true"
             )
         found = None
         if plan.checkpoint is not None and plan.checkpoint.exists():
@@ -130,17 +158,25 @@ def _prepare_state(
     return found, header, contents
 
 
+def _what_changed(folder: RunFolder, config: Config, comm: Communicator) -> str:
+    """What differs from when the run was started; rank 0 reports it."""
+    return (
+        what_changed(folder.provenance_file, collect(comm.size, config)) if comm.rank == 0 else ""
+    )
+
+
 def _start_from(
-    path: Path, source: Source, child: Config, state: RunState, problem: Problem
+    parent: RunFolder, source: Source, child: Config, state: RunState, problem: Problem
 ) -> RunState:
-    """Put the last h of another run in place of h_0.
+    """Put the last h of another run in place of h_0, with the observation statistics that it was evolved with.
 
     Raises:
-        UsageError: if it is of another size, or its coordinates are other things.
+        UsageError: if it is of another size, its coordinates are other things, or only one of the two runs normalizes
+            observations: the same h would act otherwise.
     """
-    parent = RunFolder(path)
-    config = parent.config()
-    h = recovery.load(parent, config, source).h
+    path, config = parent.path, parent.config()
+    last = recovery.load(parent, config, source)
+    h = last.h
     if child.objective.named != config.objective.named:
         kinds = {True: "an objective", False: "a policy"}
         raise UsageError(
@@ -168,11 +204,24 @@ def _start_from(
             f"--from {path}: its parameters are transformed to other bounds, so the same h means other values: "
             f"compare low, high and bounds in {keys} with {parent.config_file}"
         )
-    return RunState(dataclasses.replace(state.evolution, h=h), state.observations)
+    if child.env.normalize_observations != config.env.normalize_observations:
+        theirs_too = str(config.env.normalize_observations).lower()
+        raise UsageError(
+            f"--from {path}: its h was evolved with env.normalize_observations = {theirs_too}, and acts otherwise on "
+            f"observations that are {'not ' if theirs_too == 'true' else ''}normalized; add --set "
+            f"env.normalize_observations={theirs_too}"
+        )
+    if last.observations.size != state.observations.size:
+        raise UsageError(
+            f"--from {path}: it normalizes observations of {last.observations.size} numbers, this environment has "
+            f"{state.observations.size}"
+        )
+    return RunState(dataclasses.replace(state.evolution, h=h), last.observations)
 
 
 def _open_folder(
     plan: Plan,
+    folder: RunFolder,
     state: RunState,
     header: JournalHeader,
     contents: JournalContents | None,
@@ -180,12 +229,29 @@ def _open_folder(
     reporter: Reporter,
 ) -> Commit:
     """Rank 0: make the run's folder, or make an old one ready to be gone on with."""
-    folder = RunFolder(plan.folder)
+    call = collect(ranks, plan.config)
     if contents is not None:
+        _note_changes(folder, call, reporter)
         size = contents.good_bytes + contents.torn_bytes
-        folder.reopen(plan.config, collect(ranks), size)
+        folder.reopen(plan.config, call, size)
         return Commit.resume(folder, plan.config, contents, reporter)
-    folder.create(plan.config, collect(ranks), plan.erase)
+    if plan.unbegun and journal.scan(folder.journal_file, verify=False).positions:
+        raise UsageError(f"{folder.path}: another esd has trained here meanwhile; start again")
+    folder.create(plan.config, {**call, "settings_of_h": settings_of_h(plan.config)}, plan.erase)
     if plan.start_from is not None:
         checkpoint.save(folder.initial_file, Checkpoint(header.identity, state))
     return Commit.begin(folder, plan.config, header, reporter)
+
+
+def _note_changes(folder: RunFolder, call: dict[str, Any], reporter: Reporter) -> None:
+    """Say which of the user's modules have changed since the call before, although the canary is the same."""
+    try:
+        before = read(folder.provenance_file)
+    except UsageError:
+        return
+    changed = changed_modules(before[-1], call, "the last call")[:MOST_LISTED] if before else []
+    if changed:
+        reporter.note(
+            f"{'; '.join(changed)}. What is computed at the start is the same; if what follows is not, the run can't "
+            "be reproduced"
+        )

@@ -1,37 +1,110 @@
-"""Being asked to stop: the handler only takes a note; the loop reads it at the end of a generation."""
+"""Being asked to stop: the handler only takes a note; the run reads it at the next safe point."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
+
+
+class StoppedAtStartError(Exception):
+    """A run was asked to stop before the first generation of this call; nothing was written. All ranks raise it."""
 
 
 class StopRequest:
     """Whether somebody asked this process to stop.
 
+    SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 ask for it, and SIGHUP, which a closed terminal sends, unless it was ignored
+    when the block began (as by ``nohup``). An environment may install handlers of its own, block signals or make a
+    closed pipe deadly: ``renew`` puts ours back, and finds the signals that theirs took meanwhile, whose numbers Python
+    also writes to a pipe.
+
     Attributes:
-        requested: set by the first SIGTERM, SIGINT or SIGUSR1.
+        requested: set by the first of these signals.
+        number: of the last signal that came; None before.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
     def __init__(self) -> None:
         """Nobody did yet."""
         self.requested = False
+        self.number: signal.Signals | None = None
+        self._heard: tuple[signal.Signals, ...] = ()  # those that are ours inside of the block
+        self._pipe: tuple[int, int] | None = None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take note of signals inside of the block; a second Ctrl-C interrupts at once, as without us."""
-        before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        """Take note of signals inside of the block; a second Ctrl-C interrupts at once, as without us.
+
+        Only a program's main thread can listen; in another one the block changes nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (*self.SIGNALS, signal.SIGPIPE)}
+        _listening.append(self)
+        self._heard = tuple(
+            number
+            for number in self.SIGNALS
+            if number != signal.SIGHUP or before[number] is not signal.SIG_IGN
+        )
+        self._pipe = os.pipe()
+        for descriptor in self._pipe:
+            os.set_blocking(descriptor, False)
+        wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self.renew()
         try:
             yield
         finally:
+            _listening.remove(self)
+            self._heard = ()
+            signal.set_wakeup_fd(wakeup_before)
+            for descriptor in self._pipe:
+                os.close(descriptor)
+            self._pipe = None
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # None: a handler that was not installed from Python, and can't be put back from it
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def renew(self) -> None:
+        """Put our handlers back, whoever has replaced them; does nothing outside of a ``listening`` block."""
+        if not self._heard or self._pipe is None:
+            return
+        for taken in self._signals_taken(self._pipe[0]):
+            self._note(taken, None)
+        signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        for number in self._heard:
+            again = number == signal.SIGINT and self.number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if again else self._note)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it: an error, not the end
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._heard)
+
+    def _signals_taken(self, descriptor: int) -> list[int]:
+        """Our signals that came since the last look, whoever handled them."""
+        with contextlib.suppress(OSError):  # none came
+            return [number for number in os.read(descriptor, 4096) if number in self._heard]
+        return []
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+        self.number = signal.Signals(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_listening: list[StopRequest] = []
+
+
+def _leave_to_the_parent() -> None:
+    """In a child that an environment forks SIGTERM is its own end again, and nothing is written to our pipe."""
+    if _listening:
+        with contextlib.suppress(ValueError):  # forked from another thread than the main one
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -170,3 +170,17 @@ def test_a_closed_evolution_is_read_but_does_not_go_on(tmp_path: Path) -> None:
     with pytest.raises(esd.UsageError, match="was closed"):
         evolution.load(tmp_path / "state.safetensors")
     assert evolution.generation == 1
+
+
+def test_a_sigma_that_float32_loses_is_refused_with_one_that_it_keeps() -> None:
+    with pytest.raises(
+        esd.UsageError, match=r"perturbations change none .* Use sigma=2e-06 or more"
+    ):
+        esd.Evolution(np.ones(5), direction="minimize", sigma=1e-50)
+
+
+def test_a_population_that_memory_cannot_hold_is_refused() -> None:
+    with pytest.raises(
+        esd.UsageError, match=r"population = 100,000,000,000: its records take 14,400"
+    ):
+        esd.Evolution(np.ones(5), direction="minimize", population=10**11)

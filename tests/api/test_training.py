@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import esd
+from tests.helpers import user_functions
 from tests.helpers.shell import TINY
 from tests.helpers.shell import esd as command
 
@@ -192,3 +194,41 @@ def test_wrong_arguments_get_one_clear_line(tmp_path: Path) -> None:
     for argument in ("run", "start_from"):
         with pytest.raises(esd.UsageError, match=f"{argument} = 3: expected the path"):
             esd.train("cartpole", **{argument: 3})  # type: ignore[arg-type]
+
+
+def signalled_objective(number: int) -> dict[str, Any]:
+    """The settings of an objective whose first call sends a signal to its process."""
+    user_functions.signalled.clear()
+    return {
+        "population": 6,
+        "objective.function": "tests.helpers.user_functions:signals_once",
+        "objective.kwargs": {"number": number},
+        "objective.check_at_start": False,
+    }
+
+
+def test_ctrl_c_keeps_the_generation_and_raises_keyboard_interrupt(tmp_path: Path) -> None:
+    given = {"settings": signalled_objective(signal.SIGINT), "run": tmp_path, "verbose": False}
+    with pytest.raises(KeyboardInterrupt):
+        esd.train("rosenbrock", **given)
+    run = esd.Run(tmp_path)
+    assert (run.generation, run.finished) == (1, False)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_sigterm_reaches_the_program_s_own_handler_after_the_generation(tmp_path: Path) -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        settings = signalled_objective(signal.SIGTERM)
+        run = esd.train("rosenbrock", settings=settings, run=tmp_path, verbose=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (seen, run.generation, run.finished) == ([signal.SIGTERM], 1, False)
+
+
+def test_sigusr1_returns_the_unfinished_run(tmp_path: Path) -> None:
+    settings = signalled_objective(signal.SIGUSR1)
+    run = esd.train("rosenbrock", settings=settings, run=tmp_path, verbose=False)
+    assert (run.generation, run.finished) == (1, False)
+    assert esd.resume(tmp_path, settings={"generations": 3}, verbose=False).finished

@@ -14,7 +14,9 @@ from tests.helpers.shell import TINY, esd
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a tiny run was trained."""
     folder = tmp_path_factory.mktemp("finished")
-    result = esd("train", *TINY, "--set", "run.checkpoint_every=1", cwd=folder)
+    result = esd(
+        "train", *TINY, "--set", "run.checkpoint_every=1", "--run", "runs/cartpole-s4", cwd=folder
+    )
     assert result.returncode == 0, result.stderr
     return folder
 

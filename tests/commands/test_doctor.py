@@ -45,7 +45,7 @@ def test_an_impure_environment_fails_with_advice(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "FAILED  twice" in result.stdout
     assert 'set env.rebuild = "always"' in result.stdout
-    assert result.stdout.endswith("4 checks FAILED\n")
+    assert result.stdout.endswith("5 checks FAILED\n")
     mended = esd("doctor", *words, "--set", "env.rebuild=always", cwd=tmp_path)
     assert mended.returncode == 0, mended.stdout
 

@@ -113,13 +113,20 @@ def test_a_damaged_checkpoint_costs_nothing_because_the_journal_has_it_all(
 
 
 @pytest.mark.parametrize("which", ["best", "last"])
-def test_evaluating_a_damaged_checkpoint_is_refused(which: str, run: Path) -> None:
+def test_evaluating_a_damaged_checkpoint_says_so_and_rebuilds_its_state(
+    which: str, run: Path
+) -> None:
+    words = ("eval", run, "--checkpoint", which, "--episodes", "2", "--json")
+    whole = esd(*words, cwd=run.parent)
+    assert whole.stderr == ""
     cut_the_newest_checkpoint(run)
     damage_the_best_checkpoint(run)
-    result = esd("eval", run, "--checkpoint", which, "--episodes", "2", cwd=run.parent)
-    assert result.returncode == 2
+    result = esd(*words, cwd=run.parent)
+    assert result.returncode == 0
     assert "damaged" in result.stderr
+    assert "rebuilt from the journal" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+    assert json.loads(result.stdout)["variants"] == json.loads(whole.stdout)["variants"]
 
 
 def test_a_torn_last_record_is_dropped_and_evaluated_again(run: Path, tmp_path: Path) -> None:

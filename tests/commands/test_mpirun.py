@@ -175,11 +175,27 @@ def test_a_stopped_rank_is_noticed_at_the_deadline(no_orphans: Path) -> None:
     assert "run.deadline_minutes" in errors
 
 
-def test_usr1_to_mpirun_stops_all_ranks_with_75(no_orphans: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "to_a_rank"),
+    [
+        (signal.SIGUSR1, False),
+        (signal.SIGUSR2, False),
+        (signal.SIGTERM, True),
+        (signal.SIGINT, True),
+        (signal.SIGHUP, True),
+    ],
+)
+def test_a_signal_to_mpirun_or_to_one_rank_stops_all_with_75(
+    number: signal.Signals, to_a_rank: bool, no_orphans: Path
+) -> None:
     process = start(no_orphans)
-    process.send_signal(signal.SIGUSR1)
-    process.communicate(timeout=60)
+    os.kill(ranks_of(process)[-1] if to_a_rank else process.pid, number)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 75
+    assert f"to go on: esd train --run {no_orphans / 'run'}" in output
+    shown = json.loads(esd("show", no_orphans / "run", "--json", cwd=no_orphans).stdout)
+    newest = max((no_orphans / "run" / "checkpoints").glob("generation-*"))
+    assert int(newest.stem.partition("-")[2]) == shown["generation"]
 
 
 def test_killing_mpirun_leaves_no_ranks_behind(no_orphans: Path) -> None:

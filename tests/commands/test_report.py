@@ -18,7 +18,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compared")
     for arm in ("cartpole", "cartpole-static"):
         for seed in (1, 2):
-            own = ["--set", f"seed={seed}", "--set", BODIES]
+            own = ["--set", f"seed={seed}", "--set", BODIES, "--run", f"runs/{arm}-s{seed}"]
             trained = esd("train", arm, *TINY, *own, cwd=folder)
             assert trained.returncode == 0, trained.stderr
     for run in sorted(folder.glob("runs/*"))[1:]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -14,8 +15,13 @@ import numpy as np
 import pytest
 import safetensors
 
+from esd.errors import UsageError
+from esd.evaluation import of_run
+from esd.run.folder import RunFolder
+from tests.helpers.configs import small
 from tests.helpers.installed_package import install
 from tests.helpers.shell import TINY, command, environment, esd
+from tests.helpers.training import trained
 
 
 @pytest.fixture(scope="module")
@@ -153,12 +159,25 @@ def test_wrong_use_of_eval_is_a_clear_error(arguments: list[str], words: str, fo
     assert sorted((folder / "run" / "evaluations").glob("*")) == before
 
 
-def test_a_run_without_a_best_checkpoint_says_what_to_take(folder: Path, tmp_path: Path) -> None:
+def test_a_run_whose_center_was_not_evaluated_yet_says_what_to_take(tmp_path: Path) -> None:
+    config = small("cartpole", "generations=1", "run.center_every=0")
+    trained(config, tmp_path / "run")
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, center_every=5))
+    folder = RunFolder(tmp_path / "run")
+    folder.store_config(config)
+    with pytest.raises(UsageError, match="take --checkpoint last"):
+        of_run.load(folder, "best", print)
+
+
+def test_a_run_without_checkpoints_is_evaluated_from_its_journal(
+    folder: Path, tmp_path: Path
+) -> None:
     shutil.copytree(folder / "run", tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    missing = esd("eval", "run", "--episodes", "2", cwd=tmp_path)
-    assert missing.returncode == 2
-    assert "take --checkpoint last" in missing.stderr
+    best = esd("eval", "run", "--episodes", "2", "--json", cwd=tmp_path)
+    assert "best.safetensors: missing" in best.stderr
+    wanted = esd("eval", "run", "--episodes", "2", "--json", cwd=folder)
+    assert json.loads(best.stdout)["variants"] == json.loads(wanted.stdout)["variants"]
     last = esd("eval", "run", "--episodes", "2", "--checkpoint", "last", "--json", cwd=tmp_path)
     assert json.loads(last.stdout)["generation"] == 3, "rebuilt from the journal"
 

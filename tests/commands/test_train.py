@@ -221,8 +221,9 @@ def test_max_hours_stops_with_75_and_target_return_finishes(tmp_path: Path) -> N
         "train", "--run", "b", *TINY, "--set", "run.target_return=1", "--json", cwd=tmp_path
     )
     assert reached.returncode == 0
-    assert json.loads(reached.stdout) | {"h_sha256": ""} == {
-        "run": "b", "reason": "target_return", "finished": True, "generation": 1, "h_sha256": "",
+    assert json.loads(reached.stdout) | {"h_sha256": "", "findings": []} == {
+        "run": "b", "reason": "target_return", "finished": True, "generation": 1,
+        "h_sha256": "", "findings": [],
     }  # fmt: skip
     again = esd("train", "--run", "b", cwd=tmp_path)
     assert "raise run.target_return" in again.stdout

@@ -13,8 +13,12 @@ from gymnasium import spaces
 from esd.config.settings import Config, EnvironmentConfig
 from esd.doctor import purity
 from esd.doctor.machine import Check, Verdict
+from esd.doctor.many_episodes import many_episodes
 from esd.doctor.recorded_episodes import EpisodeHash
+from esd.episodes.check_at_start import check_purity
+from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
+from esd.evolution.state import make_strategy, start
 from esd_envs.hidden import HiddenCartPole
 from tests.helpers.configs import of_table, with_objects
 from tests.helpers.impure import Impure
@@ -24,6 +28,7 @@ OF_ONE_OBJECT = (
     "after others",
     "after an abandoned episode",
     "after an exception in step",
+    "many times",
 )
 
 
@@ -80,6 +85,48 @@ def test_a_pure_environment_passes_every_check() -> None:
 )
 def test_every_leak_is_found_where_it_is(how: str, failing: set[str]) -> None:
     assert names(impure(how), Verdict.FAILED) == failing
+
+
+@pytest.mark.usefixtures("_in_one_process")
+def test_a_leak_into_every_sixtieth_episode_takes_the_doctor() -> None:
+    rare = {"id": "tests.helpers.impure:Leaking-v0", "kwargs": {"leak": "every sixtieth"}}
+    config = of_table(env=rare)
+    rollout = Rollout(config)
+    algorithm = make_strategy(config)
+    check_purity(rollout, algorithm, start(algorithm, rollout.policy.initial_parameters(0), 0))
+    found = examined(config.env)
+    assert names(found, Verdict.FAILED) == {"many times"}
+    assert "the environment itself (Leaking)" in found["culprit"].text
+    assert 'set env.rebuild = "always"' in found["env.rebuild"].text
+    (check,) = many_episodes(config)
+    assert check.state is Verdict.FAILED
+    assert "the environment itself (Leaking)" in check.text
+
+
+@pytest.mark.usefixtures("_in_one_process")
+def test_the_wrapper_that_leaks_is_named() -> None:
+    wrapper = {"id": "tests.helpers.impure:Counting"}
+    found = examined(of_table(env={"id": "CartPole-v1", "wrappers": [wrapper]}).env)
+    assert "the wrapper Counting" in found["culprit"].text
+    assert "culprit" not in impure("none")
+
+
+def test_stateful_wrappers_are_refused_by_name() -> None:
+    for env in (
+        {"id": "CartPole-v1", "wrappers": ["gymnasium.wrappers:NormalizeObservation"]},
+        {"id": "tests.helpers.impure:Specified-v0"},
+    ):
+        found = examined(of_table(env=env).env)
+        assert names(found, Verdict.FAILED) == {"wrappers"}
+        assert "set env.normalize_observations = true" in found["wrappers"].text
+
+
+@pytest.mark.parametrize("how", ["none", "memory", "rare"])
+def test_a_policy_is_examined_at_length(how: str) -> None:
+    kind = {"kind": "tests.helpers.impure_policies:ImpurePolicy", "kwargs": {"how": how}}
+    (check,) = many_episodes(of_table(env={"id": "CartPole-v1"}, policy=kind))
+    assert (check.state is Verdict.OK) == (how == "none")
+    assert (how == "none") or check.text.startswith("policy.kind")
 
 
 def test_a_fresh_process_has_another_hash_seed_and_the_same_episodes() -> None:

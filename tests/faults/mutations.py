@@ -31,7 +31,9 @@ from typing import Any
 
 from esd.errors import EsdError, RunError
 
-MOST_SECONDS = 10  # of the processor; of the clock 10 times as much, on a machine that has more to do
+MOST_SECONDS = (
+    10  # of the processor; of the clock 10 times as much, on a machine that has more to do
+)
 MOST_MEMORY = 200e6  # bytes more than before
 RESUME_EVERY = 25  # mutations; a whole training takes much longer than reading
 SETTINGS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -160,3 +161,62 @@ class Model:
 
     def __init__(self, x: Any) -> None:
         self.x = x
+
+
+BEST: list[float] = []
+KEPT: dict[str, float] = {}
+
+
+def best_so_far(x: np.ndarray) -> float:
+    """Keeps the best value of all calls in a global variable."""
+    BEST.append(norm(x))
+    return min(BEST)
+
+
+def centered(x: np.ndarray) -> float:
+    """Subtracts the value of the call before."""
+    value, KEPT["value"] = norm(x) - KEPT.get("value", 0.0), norm(x)
+    return value
+
+
+def changes_its_arguments(x: np.ndarray, offsets: list[Any]) -> float:
+    """Changes the keyword arguments that it gets."""
+    offsets.append(1.0)
+    offsets[0].append(1.0)
+    return norm(x) + len(offsets) + len(offsets[0])
+
+
+def fails_elsewhere(x: np.ndarray) -> float:
+    """Is pure, and fails wherever the first number is not that of h_0."""
+    if x.reshape(-1)[0] != KEPT.setdefault("first", float(x.reshape(-1)[0])):
+        raise ValueError("diverged")
+    return norm(x)
+
+
+def raises_after_others(x: np.ndarray) -> float:
+    """Works only once."""
+    KEPT["calls"] = KEPT.get("calls", 0.0) + 1.0
+    if KEPT["calls"] > 1.0:
+        raise RuntimeError("the licence is in use")
+    return norm(x)
+
+
+def constant(x: Any) -> float:
+    """No matter what."""
+    return 3.0
+
+
+def needle(x: np.ndarray) -> float:
+    """1 in a small part of the space, 0 elsewhere."""
+    return float(x[0] < 0.4)
+
+
+def signals_once(x: Any, number: int) -> float:
+    """Send a signal to its own process in the first call."""
+    if not signalled:
+        signalled.append(number)
+        signal.raise_signal(signal.Signals(number))
+    return float(np.sum(np.square(x)))
+
+
+signalled: list[int] = []

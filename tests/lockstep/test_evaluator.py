@@ -217,7 +217,7 @@ def test_a_device_with_other_bits_than_it_promises_is_refused(
 
 def test_an_environment_that_leaks_into_the_next_episode_is_found_at_the_start() -> None:
     config = of_table(env={"id": "tests.helpers.user_code:Leaky-v0"})
-    with pytest.raises(RunError, match="Something leaks"):
+    with pytest.raises(RunError, match="is not a pure function"):
         canary_of(with_slots(config, 3))
 
 

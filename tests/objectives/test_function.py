@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+import fractions
 import re
 import signal
 import threading
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from esd.config.objective import ObjectiveConfig
 from esd.errors import UsageError
@@ -129,7 +132,7 @@ def test_several_values_come_in_order_or_by_name(what: str) -> None:
     ("what", "message"),
     [
         ("text", "returned '12' (str), expected a number"),
-        ("none", "returned None, expected a number"),
+        ("none", "returned None (is a return missing?), expected a number"),
         ("nan", "returned nan, expected a finite number"),
         ("inf", "returned -inf, expected a finite number"),
         ("complex", "returned 1j (complex), expected a number"),
@@ -293,3 +296,103 @@ def test_a_module_that_fails_while_it_is_imported_is_told_in_one_line(
         Function(ObjectiveConfig("broken_sim:drag", "minimize"))
     assert str(caught.value).startswith(f"objective.function = 'broken_sim:drag': {message}")
     assert "\n" not in str(caught.value)
+
+
+class Odd:
+    """Raises whatever it is asked for."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __array__(self, *arguments: Any, **keywords: Any) -> Any:
+        raise RuntimeError("no numbers")
+
+
+EXACT = {
+    "a fraction": (fractions.Fraction(1, 3), 1 / 3),
+    "a decimal": (decimal.Decimal("0.1"), 0.1),
+    "an integer that int64 can't hold": (2**70, 2.0**70),
+    "numpy's boolean": (np.bool_(True), 1.0),
+    "half precision": (np.float16(0.1), float(np.float16(0.1))),
+    "unsigned": (np.uint64(2**64 - 1), 2.0**64),
+    "a tensor with a gradient": (torch.tensor(0.1, requires_grad=True), float(np.float32(0.1))),
+    "a tensor of half precision": (torch.tensor(0.5, dtype=torch.bfloat16), 0.5),
+    "an integer tensor": (torch.tensor(7), 7.0),
+    "an axis less": (np.array(2.5), 2.5),
+}
+NO_NUMBERS = {
+    "a decimal that is none": (decimal.Decimal("NaN"), "returned nan, expected a finite number"),
+    "too large an integer": (10**400, "returned inf, expected a finite number"),
+    "an endless integer": (10**5000, "returned inf, expected a finite number"),
+    "too large a fraction": (fractions.Fraction(10**400), "returned inf, expected"),
+    "numpy's complex number": (np.complex64(1), "returned np.complex64(1+0j) (complex64)"),
+    "a complex tensor": (torch.tensor(1j), "returned tensor(0.+1.j) (Tensor), expected a number"),
+    "a tensor with an axis": (torch.ones(3), "returned an array of shape (3,), expected one"),
+    "a masked number": (np.ma.masked, "returned a masked array of shape ()"),
+    "masked numbers": (
+        np.ma.array([1.0, 2.0], mask=[0, 1]),
+        "returned a masked array of shape (2,",
+    ),
+    "bytes": (b"1.0", "returned b'1.0' (bytes), expected a number"),
+    "a date": (np.datetime64("2024-01-01"), "(datetime64), expected a number"),
+    "a duration": (np.timedelta64(3, "s"), "(timedelta64), expected a number"),
+    "a set": ({1.0}, "returned {1.0} (set), expected a number"),
+    "a function": (np.sum, "(_ArrayFunctionDispatcher), expected a number"),
+    "an object that raises": (Odd(), "returned a Odd, expected a number"),
+    "nothing at all": ((), "returned an array of shape (0,), expected one number"),
+    "texts of digits": (["1", "2"], "returned ['1', '2'] (list), expected a number"),
+    "text in an array": (np.array(["1"]), "(ndarray), expected a number"),
+    "objects in an array": (np.array([None]), "(ndarray), expected a number"),
+}
+
+
+def given_back(value: Any, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Function:
+    monkeypatch.setattr(user_functions, "norm", lambda x: value)
+    return function("norm", **settings)
+
+
+@pytest.mark.parametrize("what", EXACT)
+def test_real_numbers_of_any_kind_are_taken_as_they_are(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, expected = EXACT[what]
+    assert given_back(value, monkeypatch)(ONE, 0).tolist() == [expected]
+    two = given_back([1, value], monkeypatch, values=("a", "b"))
+    assert two(ONE, 0).tolist() == [1.0, expected]
+    named = given_back({"b": value, "a": 1}, monkeypatch, values=("a", "b"))
+    assert named(ONE, 0).tolist() == [1.0, expected]
+
+
+@pytest.mark.parametrize("what", NO_NUMBERS)
+@pytest.mark.filterwarnings("ignore:Warning. 'partition'")
+def test_what_is_no_real_number_is_refused_whatever_it_is(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, message = NO_NUMBERS[what]
+    with pytest.raises(EvaluationError) as caught:
+        given_back(value, monkeypatch)(ONE, 0)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 300
+    with pytest.raises(EvaluationError):
+        given_back([1.0, value], monkeypatch, values=("a", "b"))(ONE, 0)
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), BaseException("odd"), RecursionError()])
+def test_whatever_a_function_raises_fails_the_member(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(x: Any) -> float:
+        raise error
+
+    monkeypatch.setattr(user_functions, "norm", raises)
+    with pytest.raises(EvaluationError, match=rf"raised {type(error).__name__}"):
+        function("norm")(ONE, 0)
+
+
+def test_ctrl_c_in_a_function_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(x: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(user_functions, "norm", raises)
+    with pytest.raises(KeyboardInterrupt):
+        function("norm")(ONE, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -22,6 +23,7 @@ from esd.objectives.problem import ObjectiveProblem
 from esd.problems.make import layout_and_h0, make_problem
 from esd.run import metrics
 from esd.run.folder import RunFolder
+from tests.helpers import user_functions
 from tests.helpers.configs import objective
 from tests.helpers.training import from_journal, trained
 
@@ -216,6 +218,49 @@ def test_an_impure_function_is_refused_unless_drift_is_allowed(tmp_path: Path) -
         text,
     )
     assert trained(objective(f"{HERE}:impure", "run.allow_drift=true"), tmp_path / "run").finished
+
+
+BETWEEN = "because other parameters were evaluated in between: it keeps something between calls"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("best_so_far", [], BETWEEN),
+        ("centered", [], BETWEEN),
+        ("raises_after_others", [], "and then raised RuntimeError: the licence is in use"),
+        ("fails_elsewhere", [], ""),
+        ("scribbles", [], ""),
+        ("changes_its_arguments", ["objective.kwargs={offsets=[[]]}"], ""),
+    ],
+)
+def test_calls_in_another_order_give_the_same_values_or_are_refused(
+    name: str, settings: list[str], message: str, tmp_path: Path
+) -> None:
+    user_functions.BEST.clear()
+    user_functions.KEPT.clear()
+    config = objective(f"{HERE}:{name}", *settings)
+    problem = make_problem(config)
+    evaluator = problem.evaluator(make_strategy(config), 1, 0)
+    h0 = problem.initial_parameters(config.seed)
+    if message:
+        with pytest.raises(UsageError) as caught:
+            evaluator.canary(h0, 3)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+    else:
+        assert evaluator.canary(h0, 3) == evaluator.canary(h0, 3)
+    assert config.objective.kwargs in ({}, {"offsets": [[]]})
+
+
+def test_a_run_of_the_first_format_is_not_evaluated_elsewhere_at_start() -> None:
+    config = dataclasses.replace(objective(f"{HERE}:seen"), format=1)
+    user_functions.SEEN.clear()
+    problem = make_problem(config)
+    evaluator = problem.evaluator(make_strategy(config), 1, 0)
+    evaluator.canary(problem.initial_parameters(config.seed), 3)
+    first, second = (next(iter(np.ravel(x))) for x, _ in user_functions.SEEN)
+    assert first == second
 
 
 def test_without_the_check_nothing_is_evaluated_before_the_first_generation(tmp_path: Path) -> None:

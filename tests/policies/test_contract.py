@@ -8,7 +8,10 @@ import pytest
 from esd.config import kinds
 from esd.config.policies import PolicyConfig
 from esd.config.tables import parse
+from esd.errors import UsageError
+from esd.policies import registry
 from esd.policies.base import Interface, LoadsPieces, Policy
+from esd.policies.guard import unguarded
 from esd.policies.hebbian import RULE_COEFFICIENTS
 from esd.policies.registry import make_policy
 from tests.helpers.configs import REMEMBERING
@@ -127,9 +130,37 @@ def test_the_array_given_to_load_may_change_after_the_next_load(policy: Policy) 
     np.testing.assert_array_equal(episode(policy, 3), first)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden": [10**8, 10**8]}, "does not fit into memory (Unable to allocate 178. PiB"),
+        ({"kind": "static", "hidden": [10**15]}, "does not fit into memory (Unable to allocate"),
+        ({"kind": "gru", "units": 10**8}, "does not fit into memory (Unable to allocate 107. PiB"),
+        ({"hidden": [2**62]}, "does not fit into memory"),
+        ({"hidden": [2**62, 2**62, 3]}, "does not fit into memory"),
+        ({"kind": "static", "hidden": [2**59]}, "does not fit into memory"),
+        ({"kind": "gru", "units": 2**40}, "does not fit into memory"),
+        ({"kind": "reformer", "width": 2**40}, "does not fit into memory"),
+        ({"kind": "reformer", "capacity": 2**40}, "policy."),
+        (
+            {"kind": "gru", "units": 1000},
+            "has 3,017,002 parameters, which need 24 MB at least, but there are 1 MB",
+        ),
+        ({"hidden": [10**8, 10**8]}, "use smaller layers than policy.hidden = [100000000, 1000000"),
+    ],
+)
+def test_a_network_that_no_memory_holds_is_refused(
+    settings: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "memory_bytes", lambda: 10**6)
+    with pytest.raises(UsageError) as caught:
+        make_policy(parse({"policy": settings}, "test").policy, Interface(4, 2, False))
+    assert message in str(caught.value)
+
+
 def test_the_users_class_is_really_the_users() -> None:
     settings = parse({"policy": {"kind": "tests.helpers.user_code:CountingPolicy"}}, "test").policy
-    assert isinstance(make_policy(settings, Interface(4, 3, False)), CountingPolicy)
+    assert isinstance(unguarded(make_policy(settings, Interface(4, 3, False))), CountingPolicy)
 
 
 RULES_AND_ORDERS = [

@@ -26,6 +26,7 @@ from esd.evolution.state import make_strategy
 from esd.lockstep.policies import make_batch_policy
 from esd.policies.base import Interface
 from esd.policies.compiled_step import c_step
+from esd.policies.guard import unguarded
 from esd.policies.registry import find_kind, make_policy
 from esd.problems.episodes import make_player
 from esd.run.folder import RunFolder
@@ -45,7 +46,8 @@ def config(kind: str = f"{OWN}:Leaky", **policy: Any) -> Config:
 
 
 def built(policy: PolicyConfig) -> Any:
-    return make_policy(policy, SEEN)
+    """As the user has written it; what guards it is tested in test_guard."""
+    return unguarded(make_policy(policy, SEEN))
 
 
 def test_a_class_gets_the_settings_that_it_declares_read_and_checked() -> None:
@@ -136,7 +138,7 @@ def test_a_lock_step_builder_of_ones_own_is_used(kind: str) -> None:
     found = parse({**to_table(found), "batch_members": 3}, "test")
     alone = built(found.policy)
     batch = make_batch_policy(found, alone, SEEN, torch.device("cpu"))
-    assert isinstance(batch, LeakyTogether)
+    assert isinstance(batch.unguarded, LeakyTogether)  # type: ignore[attr-defined]
     h = alone.initial_parameters(0)
     alone.load(h)
     batch.load([1], torch.from_numpy(h)[None])

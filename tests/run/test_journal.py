@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import tracemalloc
@@ -70,6 +71,12 @@ def begins_as_it_was_written(contents: JournalContents) -> bool:
         generation == number and np.array_equal(found.table, records(number).table)
         for number, (generation, found) in enumerate(contents.entries())
     )
+
+
+def check_message(error: UsageError, file: Path) -> None:
+    """A line that can be read, whatever stands in the file."""
+    assert len(str(error)) - len(str(file)) < 500
+    assert str(error).isprintable()
 
 
 def test_what_is_written_is_read_back(file: Path) -> None:
@@ -151,8 +158,7 @@ def test_whatever_is_done_to_it_nothing_wrong_is_read(data: st.DataObject, file:
             assert begins_as_it_was_written(contents)
             assert contents.good_bytes + contents.torn_bytes == len(damaged)
         except UsageError as error:
-            assert len(str(error)) - len(str(file)) < 500
-            assert str(error).isprintable()
+            check_message(error, file)
 
 
 def test_without_verifying_a_damaged_record_is_noticed_when_it_is_read(file: Path) -> None:
@@ -231,10 +237,9 @@ def entry_that_claims(rows: int, width: int) -> bytes:
 def test_a_record_that_claims_too_much_allocates_nothing(rows: int, width: int, file: Path) -> None:
     data = encode_header(HEADER) + entry_that_claims(rows, width) + bytes(1000) + b"x"
     tracemalloc.start()
-    try:
-        assert scanned(file, data).next_generation == 0  # cut short
-    except DamagedJournalError as error:
-        assert width == 2**32 - 1, error
+    cut_short = width in HEADER.widths
+    with contextlib.nullcontext() if cut_short else pytest.raises(DamagedJournalError):
+        assert scanned(file, data).next_generation == 0
     assert tracemalloc.get_traced_memory()[1] < 2 << 20
     tracemalloc.stop()
 

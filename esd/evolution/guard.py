@@ -1,0 +1,112 @@
+"""An optimizer of the user's own, checked: what it raises becomes one line, what it leaves out is named.
+
+Vectors to be overwritten are undefined memory at first, so one that is not written would give another h on every
+machine. The first time they are filled with NaN, which nothing may leave behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from esd.config.plugins import users_code
+from esd.errors import RunError, UsageError, shortened
+from esd.evolution.vectors import Float32s
+
+
+class GuardedOptimizer:
+    """See ``optimizers.Optimizer``; other names are the user's."""
+
+    def __init__(self, build: Callable[[], Any], who: str) -> None:
+        """Build it.
+
+        Raises:
+            UsageError: if that fails, or its moments or numbers are none.
+        """
+        self._who, self._first = who, True
+        with users_code(who, "building it"):
+            self.unguarded = build()
+            self.moment_names = self.unguarded.moment_names
+        names = self.moment_names
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            raise UsageError(
+                f"{who}: moment_names is {described(names)}, expected a tuple of names, such as ('velocity',)"
+            )
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the user's has."""
+        if name == "unguarded":
+            raise AttributeError(name)
+        return getattr(self.unguarded, name)
+
+    def initial_scalars(self) -> dict[str, float]:
+        """See ``Optimizer.initial_scalars``."""
+        with users_code(self._who, "initial_scalars"):
+            found = self.unguarded.initial_scalars()
+        return scalars(found, (), f"{self._who}: initial_scalars")
+
+    def step(self, ascent: Any) -> dict[str, float]:
+        """See ``Optimizer.step``."""
+        given = bool(np.isfinite(ascent.gradient).all()) if self._first else False
+        if given:
+            for name in self.moment_names:
+                ascent.following[name].fill(np.nan)
+        with users_code(self._who, "step", RunError):
+            found = self.unguarded.step(ascent)
+        if given:
+            check_written(
+                {name: ascent.following[name] for name in self.moment_names},
+                f"{self._who}: step does not write ascent.following",
+            )
+        self._first = False
+        return scalars(found, self.initial_scalars(), f"{self._who}: step")
+
+
+def check_written(vectors: Mapping[str, Float32s], what: str) -> None:
+    """Refuse vectors that still hold what they were filled with.
+
+    Raises:
+        UsageError: naming them.
+    """
+    left = [name for name, vector in vectors.items() if np.isnan(vector).any()]
+    if left:
+        raise UsageError(
+            f"{what}, {shortened(', '.join(left))}: NaN is left in it; write every coordinate, such as by "
+            "after[...] = …"
+        )
+
+
+def scalars(found: Any, needed: Any, what: str) -> dict[str, float]:
+    """A dict of numbers by name, if that is what came.
+
+    Raises:
+        UsageError: if it isn't.
+    """
+    if not isinstance(found, dict):
+        raise UsageError(f"{what} returned {described(found)}, expected a dict of its numbers")
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise UsageError(f"{what} returned a dict without {shortened(', '.join(missing))}")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, numbers.Real | np.floating):
+            raise UsageError(
+                f"{what} returned {shortened(repr(name), 60)}: {described(value)}, expected names and numbers"
+            )
+    return found
+
+
+def described(value: Any) -> str:
+    """What came, for messages."""
+    if value is None:
+        return "None (is a return missing?)"
+    name = shortened(type(value).__name__, 60)
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {list(value.shape)}"
+    with contextlib.suppress(Exception):
+        if isinstance(value, str | float | list | tuple | bool):
+            return f"{shortened(repr(value), 60)} ({name})"
+    return f"a {name}"

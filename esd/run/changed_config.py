@@ -1,0 +1,93 @@
+"""Whether a run's config.toml is still the one that it was started with: the journal knows its hash.
+
+A config that was changed by hand would let everything that reads a run give wrong numbers: another optimizer rebuilds
+another h from the same journal.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from esd.config.identity import identity, identity_of, settings_of_h
+from esd.config.settings import Config
+from esd.errors import UsageError, shown
+from esd.reading import open_regular
+from esd.run import journal
+
+LONGEST_HEADER = 1 << 20
+LONGEST_PROVENANCE = 1 << 26
+MOST_DIFFERENCES = 3  # named in the message
+LONGEST_VALUE = 60
+
+
+def check_unchanged(
+    config: Config, config_file: Path, journal_file: Path, provenance_file: Path
+) -> None:
+    """Compare a config with the run's journal, if there is one.
+
+    Args:
+        config: as read from ``config_file``.
+        config_file: for messages.
+        journal_file: its header has the hash of the settings that the run was started with.
+        provenance_file: has these settings themselves, for messages.
+
+    Raises:
+        UsageError: if they differ, naming the settings where they are known; or if the journal's header is damaged.
+    """
+    begun = _identity_of_journal(journal_file)
+    if begun is None or begun == identity(config):
+        return
+    stored = _settings_of(provenance_file, begun)
+    if stored is None:
+        advice = "restore that file from a copy, or undo what was changed in it"
+        raise UsageError(
+            f"{config_file}: is not the config that this run was started with (its hash in {journal_file.name} is "
+            f"another one); {advice}"
+        )
+    now = settings_of_h(config)
+    differences = [
+        f"{_short(key)} = {_short(shown(now.get(key, 'unset')))} was {_short(shown(stored.get(key, 'unset')))}"
+        for key in sorted({*now, *stored})
+        if now.get(key) != stored.get(key)
+    ]
+    more = len(differences) - MOST_DIFFERENCES
+    named = "; ".join(differences[:MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+    raise UsageError(
+        f"{config_file}: is not the config that this run was started with: {named}. Change it back; to train with "
+        "other settings, start another run"
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def _identity_of_journal(path: Path) -> str | None:
+    """The hash of the settings that a run was started with, from the head of its journal; None without a journal."""
+    try:
+        file = open_regular(path)
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            data = file.read(12)
+            if len(data) == 12:
+                length = struct.unpack_from("<I", data, 8)[0]
+                data += file.read(min(length, LONGEST_HEADER) + 4)
+        except OSError as error:
+            raise UsageError(f"{path}: can't be read ({error.strerror})") from error
+    return journal.decode_head(data, path).identity
+
+
+def _settings_of(provenance_file: Path, begun: str) -> dict[str, Any] | None:
+    """The settings with a hash, from a run's provenance; None if they are not in it, or it can't be read."""
+    try:
+        with provenance_file.open("rb") as file:
+            calls = json.loads(file.read(LONGEST_PROVENANCE))
+        settings: dict[str, Any] = calls[0]["settings_of_h"]
+        return settings if identity_of(settings) == begun else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None

@@ -1,0 +1,233 @@
+"""What went wrong in a training that ended all the same: from the lines of its metrics to sentences for the user.
+
+Pure functions. A run whose rewards never differed, or whose h became infinite, ends like any other; its numbers tell.
+Each symptom is a function from a ``Course`` to a finding or None, and stands in ``SYMPTOMS``, the most telling first:
+one that another explains is listed among what that one ``explains``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from esd.config.settings import Config
+
+Line = Mapping[str, Any]
+
+MANY_TIED = 0.8  # of the members
+OFTEN = 0.5  # of the generations
+MANY_FAILED = 0.1  # of all members
+HUGE_NORM = 1e15  # ‖h‖ beyond which squares of float32 numbers come near to infinity
+NUMBERS = (int, float, type(None))
+ROUNDING = (
+    2.0**-24
+)  # half the distance between neighboring float32 numbers, as a share of the number
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that went wrong.
+
+    Attributes:
+        name: of the symptom, such as ``constant_return``: for programs.
+        text: what happened and what to try, one sentence or two.
+        explains: names of symptoms that follow from this one, and are not told beside it.
+    """
+
+    name: str
+    text: str
+    explains: tuple[str, ...] = field(default=(), compare=False)
+
+    def as_json(self) -> dict[str, str]:
+        """For ``--json`` and DONE.json."""
+        found = asdict(self)
+        return {"name": found["name"], "text": found["text"]}
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a training did, as far as its metrics know.
+
+    Attributes:
+        generations: the lines of generations with members, in order.
+        centers: the lines of those in which the center was evaluated, by ``run.center_every``.
+        config: of the run.
+        h_size: |h|; None if it is not known.
+    """
+
+    generations: Sequence[Line]
+    centers: Sequence[Line]
+    config: Config
+    h_size: int | None = None
+
+    @classmethod
+    def of_lines(cls, lines: Iterable[Line], config: Config, h_size: int | None = None) -> Course:
+        """From the lines of metrics.jsonl; the last of a finished run is the center's alone."""
+        known = [line for line in lines if isinstance(line.get("generation"), int)]
+        known = [line for line in known if all(isinstance(v, NUMBERS) for v in line.values())]
+        every = config.run.center_every
+        return cls(
+            [line for line in known if line["generation"] < config.generations],
+            [line for line in known if every and line["generation"] % every == 0],
+            config,
+            h_size,
+        )
+
+
+def diagnose(course: Course) -> list[Finding]:
+    """What went wrong, the most telling first; nothing in a training that went well, or in one without generations."""
+    if not course.generations:
+        return []
+    found = [finding for symptom in SYMPTOMS if (finding := symptom(course)) is not None]
+    explained = {name for finding in found for name in finding.explains}
+    return [finding for finding in found if finding.name not in explained]
+
+
+def diverged(course: Course) -> Finding | None:
+    """‖h‖ is not finite, or updates made h so large that its square soon isn't, or that sigma is lost beside it."""
+    last = course.generations[-1]
+    norm = last.get("h_norm", 0.0)
+    walked = sum(line.get("update_norm") or 0.0 for line in course.generations)
+    by_updates = norm is not None and walked >= OFTEN * norm
+    if norm is not None and norm < HUGE_NORM and not (by_updates and _sigma_is_lost(course)):
+        return None
+    size = "is not finite" if norm is None else f"grew to {norm:.3g}"
+    return Finding(
+        "diverged",
+        f"The run diverged: the norm of h {size}. Use a smaller es.learning_rate, or es.weight_decay.",
+        (
+            "no_perturbation",
+            "many_failed",
+            "center_failed",
+            "constant_return",
+            "tied_returns",
+            "no_update",
+        ),
+    )
+
+
+def all_failed(course: Course) -> Finding | None:
+    """In the last generation no member had a fitness."""
+    last = course.generations[-1]
+    if last.get("return_mean") is not None or not last.get("failed_members"):
+        return None
+    return Finding(
+        "all_failed",
+        f"No member had a finite fitness in the last generation, {last['generation']}: {_why_failed(course.config)}.",
+        ("many_failed", "center_failed", "no_update"),
+    )
+
+
+def many_failed(course: Course) -> Finding | None:
+    """A good part of all members had no fitness."""
+    failed = sum(line.get("failed_members") or 0 for line in course.generations)
+    share = failed / (len(course.generations) * course.config.population)
+    if share < MANY_FAILED:
+        return None
+    return Finding(
+        "many_failed",
+        f"{share:.0%} of all members had no finite fitness: {_why_failed(course.config)}.",
+    )
+
+
+def center_failed(course: Course) -> Finding | None:
+    """The last center that was evaluated has no finite return."""
+    if not course.centers or course.centers[-1].get("center_return") is not None:
+        return None
+    return Finding(
+        "center_failed",
+        f"The return of the center h is NaN or infinite in generation {course.centers[-1]['generation']}: "
+        f"{_why_failed(course.config)}.",
+    )
+
+
+def constant_return(course: Course) -> Finding | None:
+    """All members of every generation had the same return."""
+    known = [line for line in course.generations if line.get("return_min") is not None]
+    if not known or any(line["return_min"] != line["return_max"] for line in known):
+        return None
+    values = {line["return_min"] for line in known}
+    value = f" ({known[0]['return_min']:g})" if len(values) == 1 else ""
+    advice = (
+        "make sure that its value depends on the parameters, or raise es.sigma"
+        if course.config.objective.named
+        else "make sure that the reward depends on what the policy does, or raise es.sigma or env.episodes_per_member"
+    )
+    return Finding(
+        "constant_return",
+        f"All members had the same return{value} in every generation, so there was nothing to learn from: {advice}.",
+        ("no_update", "tied_returns"),
+    )
+
+
+def tied_returns(course: Course) -> Finding | None:
+    """In most generations most members had one return, and it was not the best."""
+    tied = [line.get("tied_share") or 0.0 for line in course.generations]
+    often = [share for share in tied if share >= MANY_TIED]
+    if len(often) < OFTEN * len(tied):
+        return None
+    return Finding(
+        "tied_returns",
+        f"In {len(often)} of {len(tied)} generations at least {MANY_TIED:.0%} of the members had the same return and "
+        "only a few did better, so updates rest on those few: use a reward that tells members apart earlier, a larger "
+        "population or a larger es.sigma.",
+    )
+
+
+def no_update(course: Course) -> Finding | None:
+    """No update changed h."""
+    if any(line.get("update_norm") != 0.0 for line in course.generations):
+        return None
+    return Finding(
+        "no_update",
+        f"Every update had length 0, so h is what it was at the start: raise es.learning_rate (now "
+        f"{course.generations[-1].get('learning_rate', math.nan):g}).",
+    )
+
+
+def no_perturbation(course: Course) -> Finding | None:
+    """Sigma is lost when perturbations are added to h."""
+    if not _sigma_is_lost(course):
+        return None
+    last = course.generations[-1]
+    sigma = last.get("sigma_max", last["sigma"])
+    return Finding(
+        "no_perturbation",
+        f"The perturbations are too small for h: float32 rounds sigma = {sigma:.3g} away beside coordinates of about "
+        f"{_typical(course):.3g}, so members are all alike: use a larger es.sigma.",
+        ("constant_return", "no_update", "tied_returns"),
+    )
+
+
+def _sigma_is_lost(course: Course) -> bool:
+    """Whether adding sigma to a typical coordinate of h changes nothing."""
+    last = course.generations[-1]
+    sigma = last.get("sigma_max", last.get("sigma"))
+    return sigma is not None and sigma < ROUNDING * _typical(course)
+
+
+def _typical(course: Course) -> float:
+    """The root mean square of h's coordinates; 0 if it is not known."""
+    norm = course.generations[-1].get("h_norm") or 0.0
+    return norm / math.sqrt(course.h_size) if course.h_size else 0.0
+
+
+def _why_failed(config: Config) -> str:
+    """What to look at where a fitness is not finite."""
+    if config.objective.named:
+        return "give the parameters bounds (low, high) or lower es.sigma and es.learning_rate"
+    return "outputs or rewards overflow, so lower es.sigma and es.learning_rate, or change policy.normalization"
+
+
+SYMPTOMS: tuple[Callable[[Course], Finding | None], ...] = (
+    diverged,
+    all_failed,
+    no_perturbation,
+    constant_return,
+    no_update,
+    tied_returns,
+    many_failed,
+    center_failed,
+)

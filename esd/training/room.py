@@ -1,0 +1,183 @@
+"""Whether a run fits into memory and onto the disk, seen before anything is allocated or written.
+
+Linux promises more memory than there is and kills a process that uses it, so what a run needs is computed from its
+sizes and compared with what is free here, in the machine and in the control groups of a container or a job.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from esd.config.settings import Config
+from esd.errors import UsageError
+from esd.evolution.algorithm import Algorithm
+from esd.evolution.records import RETURNS
+from esd.mpi.memory import available_memory
+from esd.problems.base import Problem
+from esd.problems.make import make_problem
+from esd.run.folder import RunFolder
+from esd.training.commit import CHECKPOINTS_KEPT, Reporter
+
+GIGA = 1e9
+TABLES_OF_A_RANK = 3  # records, what is exchanged, and the message
+TABLES_OF_RANK_0 = 3  # as written to the journal
+OF_A_POLICY = 8  # bytes per coordinate: h_0, and a member's parameters in the policy
+OF_A_FUNCTION = 40  # the same, and float64 draws, bounds and values
+BYTES_OF_A_WEIGHT = 8  # at least: in the network, and in h
+NEW_CHECKPOINTS = CHECKPOINTS_KEPT + 2  # the best, and a new one before an old one goes
+TOO_BIG = ("array is too big", "Maximum allowed dimension", "too large", "cannot fit")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What decides how much room a run takes.
+
+    Attributes:
+        coordinates: |h|.
+        vectors: of the state that are as long as h, itself included.
+        records: bytes of one generation's table.
+        of_a_rank: bytes that each rank takes beside states and records.
+    """
+
+    coordinates: int
+    vectors: int
+    records: int
+    of_a_rank: int
+
+    @property
+    def state(self) -> int:
+        """Bytes of one state."""
+        return 4 * self.coordinates * self.vectors
+
+    def memory(self, node_ranks: int) -> tuple[int, int]:
+        """Bytes that the ranks of a node take for states, and for records; the environments' own are not counted."""
+        states = self.state * (2 + node_ranks) + self.of_a_rank * node_ranks
+        return states, self.records * (TABLES_OF_A_RANK * node_ranks + TABLES_OF_RANK_0)
+
+
+def made(config: Config) -> Problem:
+    """The problem that a config describes; one whose network can't be allocated at all is refused.
+
+    Raises:
+        UsageError: if it does not fit into memory, or for what ``make_problem`` refuses.
+    """
+    available = available_memory()
+    if BYTES_OF_A_WEIGHT * _fewest_weights(config) > available:  # building it may touch its memory
+        raise UsageError(
+            f"{_what_makes_h(config)}: a network of at least {_fewest_weights(config):,} weights does not fit into the "
+            f"{_gb(available)} of memory that are available; use smaller sizes"
+        )
+    try:
+        return make_problem(config)
+    except (MemoryError, OverflowError, ValueError) as error:
+        if isinstance(error, ValueError) and not any(text in str(error) for text in TOO_BIG):
+            raise
+        raise UsageError(
+            f"{_what_makes_h(config)}: too large to be allocated ({error}); {_gb(available)} of memory are "
+            "available. Use smaller sizes"
+        ) from error
+
+
+def sizes_of(config: Config, problem: Problem, algorithm: Algorithm) -> Sizes:
+    """How large a run's state and its records are, without making them."""
+    coordinates = problem.layout.size
+    few = np.zeros(min(coordinates, 4096), np.float32)
+    observed = 1 + 2 * problem.observation_size if problem.observation_size else 0
+    width = RETURNS + len(problem.variants) + observed
+    rows = config.population + problem.center_episodes * bool(config.run.center_every)
+    of_a_rank = (OF_A_FUNCTION if config.objective.named else OF_A_POLICY) * coordinates
+    return Sizes(coordinates, len([*algorithm.start(few).named()]), 8 * rows * width, of_a_rank)
+
+
+def check(
+    config: Config,
+    problem: Problem,
+    algorithm: Algorithm,
+    ranks: int,
+    node_ranks: int,
+    folder: RunFolder,
+    reporter: Reporter,
+) -> None:
+    """Refuse a run that does not fit.
+
+    Args:
+        config: of the run.
+        problem: what is evolved.
+        algorithm: whose state it is.
+        ranks: of the job.
+        node_ranks: how many of them share this machine's memory.
+        folder: where it will be written.
+        reporter: is told if the disk will be full before the run ends.
+
+    Raises:
+        UsageError: naming what is needed, what there is, and what to lower.
+    """
+    sizes = sizes_of(config, problem, algorithm)
+    states, records = sizes.memory(node_ranks)
+    available = available_memory()
+    if states + records > available:
+        key, rows = max(
+            ("population", config.population),
+            ("run.center_episodes", problem.center_episodes * bool(config.run.center_every)),
+            key=lambda each: each[1],
+        )
+        what = (
+            f"{key} = {rows:,}: a generation's records take {_gb(records)}"
+            if records > states
+            else f"{_what_makes_h(config)}: h has {sizes.coordinates:,} coordinates, and states of it take "
+            f"{_gb(states)}"
+        )
+        shared = f" with {node_ranks} ranks on a machine" if node_ranks > 1 else ""
+        lower = key if records > states else "these sizes"
+        raise UsageError(
+            f"{what} of memory{shared}, but {_gb(available)} are available; lower {lower}"
+            f"{', start fewer ranks per machine,' if node_ranks > 1 else ''} or give the job more memory"
+        )
+    free = _free_disk(folder.place)
+    checkpoints = sizes.state * NEW_CHECKPOINTS
+    if sizes.records + checkpoints > free:
+        raise UsageError(
+            f"{folder.path}: checkpoints take {_gb(checkpoints)} and a generation of the journal "
+            f"{_gb(sizes.records)}, but {_gb(free)} are free on this disk; use another one with --run, or lower "
+            "population and the network's sizes"
+        )
+    journal = sizes.records * config.generations
+    if journal + checkpoints > free:
+        reporter.note(
+            f"warning: after {config.generations:,} generations the journal takes {_gb(journal)}, but {_gb(free)} are "
+            "free on this disk: the run will stop when it is full, and can be resumed after you make room"
+        )
+
+
+def _fewest_weights(config: Config) -> int:
+    """A lower bound for a network with ``policy.hidden``, whatever its inputs and outputs; 0 for others."""
+    hidden = getattr(config.policy.settings, "hidden", None)
+    if config.objective.named or not isinstance(hidden, tuple) or not hidden:
+        return 0
+    between = sum(one * other for one, other in itertools.pairwise(hidden))
+    return int(hidden[0] + between + hidden[-1])
+
+
+def _what_makes_h(config: Config) -> str:
+    """The settings that the size of h depends on, for messages."""
+    if config.objective.named:
+        return "objective.parameters"
+    hidden = getattr(config.policy.settings, "hidden", None)
+    return "[policy]" if hidden is None else f"policy.hidden = {[*hidden]}"
+
+
+def _free_disk(place: Path) -> int:
+    """Bytes free where a folder is or will be."""
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _gb(count: float) -> str:
+    """Bytes, for messages."""
+    return f"{count / GIGA:,.1f} GB" if count >= GIGA / 10 else f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,83 @@
+"""Signals to the real ``esd``: before anything is written, twice, and to commands that keep nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.shell import command, contents, environment, esd
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP])
+@pytest.mark.parametrize("exists", [False, True], ids=["a new run", "a run to go on with"])
+def test_a_signal_during_the_start_changes_nothing_and_says_how_to_go_on(
+    number: signal.Signals, exists: bool, run: Path, tmp_path: Path
+) -> None:
+    folder = run if exists else tmp_path / "new"
+    before = contents(folder) if exists else None
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "def hook(event, arguments):\n"
+        "    if event == 'import' and arguments[0] == 'esd.training.prepare':\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "sys.addaudithook(hook)\n"
+    )
+    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
+    words = ("train", "--run", folder, "--set", "generations=9")
+    result = esd(*words, cwd=tmp_path, PYTHONPATH=path)
+    assert result.returncode == 75, result.stderr
+    assert result.stderr == ""
+    (line,) = result.stdout.splitlines()
+    assert "stopped by a signal before training, nothing changed" in line
+    assert line.endswith(
+        f"to go on: esd train --run {folder}" if exists else "start the same command again"
+    )
+    assert (contents(folder) if exists else None) == before
+    assert folder.exists() == exists
+
+
+@pytest.mark.parametrize(
+    "words", [["eval", "RUN", "--episodes", "1000000"], ["doctor", "RUN"], ["bench"]]
+)
+def test_ctrl_c_ends_other_commands_with_a_line_and_130(
+    words: list[str], run: Path, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        command(*(run if word == "RUN" else word for word in words)),
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.strip() in ("esd: interrupted", "Aborted.")
+
+
+def test_a_second_ctrl_c_ends_a_generation_at_once_with_130(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\n"
+        "def slow(x):\n    pathlib.Path('called').touch()\n    time.sleep(300)\n    return 1.0\n"
+    )
+    (tmp_path / "slow.toml").write_text(
+        "[objective]\nfunction = 'slow:slow'\ndirection = 'minimize'\ncheck_at_start = false\n"
+        "[objective.parameters.x]\ninitial = 0.5\n"
+    )
+    process = subprocess.Popen(
+        command("train", "slow.toml"), cwd=tmp_path, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (tmp_path / "called").exists():
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None  # it waits for the generation
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors == "esd: interrupted; everything up to the generation before is kept\n"

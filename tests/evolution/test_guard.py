@@ -1,0 +1,78 @@
+"""Optimizers and algorithms of a user's own that raise or return what they shouldn't: one line that names them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from esd.config.tables import parse
+from esd.errors import EsdError
+from esd.evolution.state import make_strategy
+
+BAD = "tests.helpers.bad_algorithms"
+
+
+def two_generations(**es: str) -> np.ndarray:
+    """H after two updates of a small vector."""
+    config = parse({"population": 8, "es": es}, "test")
+    algorithm = make_strategy(config)
+    state = algorithm.start(np.zeros(5000, np.float32))
+    for generation in range(2):
+        out = np.empty(5000, np.float32)
+        for member in range(8):
+            algorithm.ask(state, member, out)
+        state = algorithm.tell(state, np.arange(8.0) + generation)
+    return state.h
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("RaisesInStep", "step raised KeyError: 'velocity' (bad_algorithms.py, line "),
+        ("RaisesInScalars", "initial_scalars raised SystemExit: 4 (bad_algorithms.py, line "),
+        ("RaisesInInit", "building it raised FileNotFoundError: [Errno 2] No such file (bad_"),
+        (
+            "ReturnsNone",
+            "step returned None (is a return missing?), expected a dict of its numbers",
+        ),
+        ("ForgetsScalars", "step returned a dict without steps"),
+        ("TextAsScalar", "step returned 'steps': 'one' (str), expected names and numbers"),
+        ("ForgetsMoments", "step does not write ascent.following, velocity: NaN is left in it"),
+        ("MomentsAsText", "moment_names is 'velocity' (str), expected a tuple of names"),
+        ("WrongName", "step raised KeyError: 'velocity'"),
+    ],
+)
+def test_an_optimizer_that_goes_wrong_is_named(name: str, message: str) -> None:
+    with pytest.raises(EsdError) as caught:
+        two_generations(optimizer=f"{BAD}:{name}")
+    assert str(caught.value).startswith(f"es.optimizer = '{BAD}:{name}': {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("RAISES_IN_START", "start raised ValueError: no start (bad_algorithms.py, line "),
+        ("RAISES_IN_PERTURB", "perturb raised AssertionError: no noise (bad_algorithms.py, line "),
+        ("RAISES_IN_UPDATE", "update raised KeyError: 'nothing' (bad_algorithms.py, line "),
+        ("RAISES_WHEN_BUILT", "building it raised ZeroDivisionError"),
+        ("BUILDS_NOTHING", "build returned None (is a return missing?), which lacks noise, "),
+        ("STARTS_WITH_TEXT", "start returned 'h' (str), expected an EvolutionState"),
+        ("STARTS_WITH_DOUBLES", "start returned float64 [5000] as h, expected float32 [5000]"),
+        ("STARTS_WITHOUT_SIGMA", "start returned a dict without sigma"),
+        ("FORGETS_TRAIL", "update does not write update.after, trail: NaN is left in it"),
+        ("FORGETS_MEMBERS", "perturb does not write out, all of it: NaN is left in it"),
+        ("RETURNS_NOTHING", "update returned None (is a return missing?), expected a dict"),
+    ],
+)
+def test_an_algorithm_that_goes_wrong_is_named(name: str, message: str) -> None:
+    with pytest.raises(EsdError) as caught:
+        two_generations(algorithm=f"{BAD}:{name}")
+    assert str(caught.value).startswith(f"es.algorithm = '{BAD}:{name}': {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_right_ones_are_left_alone() -> None:
+    """An optimizer that is checked makes the same steps as one that is not."""
+    assert not np.array_equal(two_generations(optimizer=f"{BAD}:Heavy"), np.zeros(5000))
+    assert np.array_equal(two_generations(algorithm=f"{BAD}:CLIMB"), np.zeros(5000))

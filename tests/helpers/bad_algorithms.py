@@ -1,0 +1,159 @@
+"""Optimizers and algorithms of users that go wrong in one thing each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from esd.config.settings import EvolutionSettings
+from esd.evolution.algorithm import Algorithm, AlgorithmKind, EvolutionState
+from esd.evolution.noise import Noise
+
+
+class Heavy:
+    """A right optimizer, from which the others differ."""
+
+    moment_names: Any = ("velocity",)
+
+    def initial_scalars(self) -> Any:
+        return {"steps": 0.0}
+
+    def step(self, ascent: Any) -> Any:
+        velocity = ascent.following["velocity"]
+        velocity[...] = np.float32(0.5) * ascent.moments["velocity"] + ascent.gradient
+        ascent.gradient[...] = np.float32(ascent.learning_rate) * velocity
+        return {"steps": ascent.scalars["steps"] + 1.0}
+
+
+class RaisesInStep(Heavy):
+    def step(self, ascent: Any) -> Any:
+        raise KeyError("velocity")
+
+
+class RaisesInScalars(Heavy):
+    def initial_scalars(self) -> Any:
+        raise SystemExit(4)
+
+
+class RaisesInInit(Heavy):
+    def __init__(self) -> None:
+        raise OSError(2, "No such file")
+
+
+class ReturnsNone(Heavy):
+    def step(self, ascent: Any) -> Any:
+        super().step(ascent)
+
+
+class ForgetsScalars(Heavy):
+    def step(self, ascent: Any) -> Any:
+        super().step(ascent)
+        return {}
+
+
+class TextAsScalar(Heavy):
+    def step(self, ascent: Any) -> Any:
+        super().step(ascent)
+        return {"steps": "one"}
+
+
+class ForgetsMoments(Heavy):
+    def step(self, ascent: Any) -> Any:
+        ascent.gradient[...] *= np.float32(0.1)
+        return {"steps": 1.0}
+
+
+class MomentsAsText(Heavy):
+    moment_names = "velocity"
+
+
+class WrongName(Heavy):
+    moment_names = ("speed",)
+
+
+class Climb(Algorithm):
+    """A right algorithm, from which the others differ."""
+
+    def __init__(self, settings: Any, seed: int, population: int, reduction: str) -> None:
+        self.noise = Noise(settings.noise, seed)
+        self.population, self.reduction, self.sigma = population, reduction, settings.sigma
+
+    def start(self, h: Any) -> Any:
+        return EvolutionState(0, h, {"trail": np.zeros_like(h)}, self.scalars())
+
+    def scalars(self) -> Any:
+        return {"sigma": self.sigma, "learning_rate": 1.0}
+
+    def perturb(self, state: Any, member: int, start: int, out: Any, sums: Any) -> None:
+        h = state.h[start : start + out.size]
+        self.noise.perturb(h, state.sigma, member, state.generation, out, start)
+
+    def update(self, update: Any) -> Any:
+        for name, vector in update.after.items():
+            vector[...] = update.before[name]
+        return self.scalars()
+
+
+class RaisesInStart(Climb):
+    def start(self, h: Any) -> Any:
+        raise ValueError("no start")
+
+
+class RaisesInPerturb(Climb):
+    def perturb(self, *arguments: Any) -> None:
+        raise AssertionError("no noise")
+
+
+class RaisesInUpdate(Climb):
+    def update(self, update: Any) -> Any:
+        return update.after["nothing"]
+
+
+class StartsWithText(Climb):
+    def start(self, h: Any) -> Any:
+        return "h"
+
+
+class StartsWithDoubles(Climb):
+    def start(self, h: Any) -> Any:
+        return EvolutionState(0, h.astype(np.float64), {}, self.scalars())
+
+
+class StartsWithoutSigma(Climb):
+    def scalars(self) -> Any:
+        return {"learning_rate": 1.0}
+
+
+class ForgetsTrail(Climb):
+    def update(self, update: Any) -> Any:
+        update.after["h"][...] = update.before["h"]
+        return self.scalars()
+
+
+class ForgetsMembers(Climb):
+    def perturb(self, *arguments: Any) -> None:
+        pass
+
+
+class ReturnsNothing(Climb):
+    def update(self, update: Any) -> Any:
+        super().update(update)
+
+
+def kind(build: Any) -> AlgorithmKind:
+    return AlgorithmKind(EvolutionSettings, build)
+
+
+CLIMB = kind(Climb)
+RAISES_IN_START = kind(RaisesInStart)
+RAISES_IN_PERTURB = kind(RaisesInPerturb)
+RAISES_IN_UPDATE = kind(RaisesInUpdate)
+STARTS_WITH_TEXT = kind(StartsWithText)
+STARTS_WITH_DOUBLES = kind(StartsWithDoubles)
+STARTS_WITHOUT_SIGMA = kind(StartsWithoutSigma)
+FORGETS_TRAIL = kind(ForgetsTrail)
+FORGETS_MEMBERS = kind(ForgetsMembers)
+RETURNS_NOTHING = kind(ReturnsNothing)
+BUILDS_NOTHING = kind(lambda *arguments: None)
+RAISES_WHEN_BUILT = kind(lambda *arguments: 1 / 0)

@@ -1,0 +1,66 @@
+"""A resume needs the memory of a generation, not of the journal."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from esd.config.tables import apply_settings, parse
+from esd.training.plan import TrainRequest, make_plan
+from tests.helpers.training import from_journal, trained
+
+SIZE = 4000
+
+
+class Wide(gym.Env[np.ndarray, int]):
+    """One step with a large observation, as of a picture."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (SIZE,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Something of the seed."""
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action: int) -> Any:
+        """One is better than the other."""
+        return self._seen(), float(action), True, False, {}
+
+    def _seen(self) -> np.ndarray:
+        return self.np_random.uniform(-1, 1, SIZE).astype(np.float32)
+
+
+gym.register("EsdTestWide-v0", Wide)
+
+
+def test_resuming_a_large_journal_takes_the_memory_of_a_generation(tmp_path: Path) -> None:
+    table = {
+        "env": {"id": "EsdTestWide-v0", "normalize_observations": True, "max_steps": 9},
+        "policy": {"kind": "static", "hidden": []},
+    }
+    settings = ["population=60", "generations=22", "run.checkpoint_every=20", "run.center_every=0"]
+    config = parse(apply_settings(table, settings), "wide")
+    run = tmp_path / "run"
+    trained(config, run)
+    (run / "checkpoints/generation-00000022.safetensors").unlink()
+    size = (run / "journal.bin").stat().st_size
+    assert size > 80_000_000
+    wanted = from_journal(run).sha256()
+    tracemalloc.start()
+    plan = make_plan(TrainRequest(run=run), print)
+    of_plan = tracemalloc.get_traced_memory()[1]
+    assert len(plan.encode()) < 10_000
+    tracemalloc.reset_peak()
+    (run / "DONE.json").unlink()
+    resumed = trained(config, run)
+    of_resume = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert resumed.state.sha256() == wanted
+    of_generation = size / 22
+    assert of_plan < 5_000_000
+    assert of_resume < 6 * of_generation, f"{of_resume:,} bytes, a generation has {of_generation:,}"
