@@ -127,7 +127,7 @@ def test_hostile_json_is_refused(tmp_path: Path) -> None:
         ("es.sigma=1" + "0" * 400, "es.sigma = a whole number of 401 digits"),
         ("policy.hidden=[1" + "0" * 400 + "]", "policy.hidden = a whole number of 401 digits"),
         ("env.kwargs.x=0x" + "f" * 20_000, "env.kwargs.x = a whole number of 24083 digits"),
-        ("a." * 100 + "a=1", "a key of 101 parts, expected at most 16"),
+        ("a." * 100 + "a=1", "the key has 101 parts, expected at most 16"),
         ("env.kwargs.a=" + "[" * 33 + "]" * 33, "nested more than 32 levels deep"),
         ("env.id=" + "x" * 100_000, None),
         ("x" * 100_000 + "=1", "unknown key"),
