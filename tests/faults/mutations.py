@@ -1,7 +1,7 @@
 """Damages the files of a small run at random and reads them: whatever is in a folder, no command may do anything odd.
 
     python -m tests.faults.mutations --count 100000          all of them: about 40 minutes of one core
-    python -m tests.faults.mutations --seed 4711             one of them again, with what it did
+    python -m tests.faults.mutations --count 1 --seed 4711   one of them again, with what it did
 
 Every mutation is made by its seed alone. What reads a run afterwards (show, show --generation, show --csv, eval,
 resume, report, doctor) may give the very same h, or one line of at most 1,000 characters (``UsageError``,
@@ -403,21 +403,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--count", type=int, default=1_000, help="how many mutations")
-    parser.add_argument("--first", type=int, default=0, help="seed of the first")
+    parser.add_argument("--seed", type=int, default=0, help="of the first")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--seed", type=int, help="only this one, telling what it does")
     options = parser.parse_args()
     start = time.monotonic()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # spares the disk
     with tempfile.TemporaryDirectory(dir=memory) as name:
-        if options.seed is not None:
+        if options.count == 1:
             originals = make_originals(Path(name))
             print("; ".join(mutate(options.seed, originals, Path(name) / "told")))
             for reader, outcome in outcomes(options.seed, originals, Path(name) / "damaged"):
                 print(f"{reader:24} {outcome}")
             return
         counts, findings = examine(
-            options.first, options.first + options.count, options.processes, Path(name)
+            options.seed, options.seed + options.count, options.processes, Path(name)
         )
     made = counts.pop(("mutations", "made"))
     for (reader, outcome), number in sorted(counts.items()):
