@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from esd.commands.output import be_patient
 from esd.commands.running import on_ranks
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def evaluate(
     from esd.training.process_state import kept_process_state
 
     def body(comm: Communicator) -> int:
+        be_patient(results=True)
         folder = RunFolder(run)
         trace_file = None if trace is None else absolute(trace)  # an environment may move us
         with agreement(comm, "reading the run"):
