@@ -198,7 +198,7 @@ def test_no_pickling_collective_of_mpi4py_is_called() -> None:
 def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
     for path in SOURCES:
         text = path.read_text("utf-8")
-        # numba keeps compiled code no other way; there its checksum and its owner are looked at before
+        # but for numba's own format of machine code, after owner and checksum of a file have been checked
         assert "import pickle" not in text or path.name == "cache.py"
         assert "fastmath=True" not in text.replace("``fastmath=True``", "")
         compiled = path.parent.name in ("kernels", "esd_kernels")

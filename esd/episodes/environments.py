@@ -6,10 +6,13 @@ of evaluating: ``Rollout`` lets one policy answer at once, ``esd.lockstep`` many
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import random
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -147,7 +150,9 @@ class VariantEnvironment:
     def __init__(self, config: EnvironmentConfig) -> None:
         """Make the environment of one variant."""
         self._config, self.id = config, config.id
+        self._directory = Path.cwd()  # relative paths in the config begin here, in every episode
         self._environment = make_environment(config)
+        self._go_back()
         self._rebuild = config.rebuild == "always" or (
             config.rebuild == "auto" and keeps_box2d_world(self._environment)
         )
@@ -176,11 +181,19 @@ class VariantEnvironment:
         """Whether the environment is made anew for every episode."""
         return self._rebuild
 
+    def _go_back(self) -> None:
+        """Undo a change of the working directory by an environment, which would leak into the next episode."""
+        with contextlib.suppress(OSError):  # it was removed
+            os.chdir(self._directory)
+
     def begin(self) -> Environment:
         """The environment, fit for an episode: made anew if the last one may have left something in it."""
         if self._rebuild:
             self._environment.close()
+        self._go_back()
+        if self._rebuild:
             self._environment = make_environment(self._config)
+            self._go_back()
         return self._environment
 
     @property

@@ -62,7 +62,7 @@ class Rollout:
     def with_new_policy(self) -> Rollout:
         """The same environments with another object of the policy, to be played step by step only."""
         new = copy.copy(self)
-        new.policy = policy = make_policy(self.config.policy, self.interface)
+        new.policy = policy = make_policy(self.config.policy, self.interface, self.config.format)
         new._load_piece = policy.load_piece if isinstance(policy, LoadsPieces) else None
         new._whole = np.empty(0, np.float32)
         return new

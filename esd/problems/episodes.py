@@ -8,16 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
-from esd.episodes import canary
+from esd.episodes import canary, purity
+from esd.episodes.check_at_start import is_checked
 from esd.episodes.evaluator import OneByOne, Player
 from esd.episodes.rollout import Rollout
 from esd.episodes.stateful_wrappers import refuse_named
+from esd.episodes.tape import Tape
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.canary import Canary
 from esd.evolution.layout import Layout
 from esd.evolution.records import Records
-from esd.evolution.state import RunState
+from esd.evolution.state import RunState, start
 from esd.policies.base import Interface
 
 Float32s = npt.NDArray[np.float32]
@@ -36,7 +38,7 @@ class EpisodesProblem:
         Raises:
             UsageError: if the config asks for what doesn't exist or doesn't fit together.
         """
-        if config.format >= canary.CHECKED_SINCE and not config.run.allow_drift:
+        if is_checked(config):
             refuse_named(config.env)
         self.rollout = Rollout(config)
 
@@ -93,14 +95,23 @@ class EpisodesEvaluator:
     def __init__(self, rollout: Rollout, algorithm: Algorithm, player: Player) -> None:
         """Evaluate an algorithm's members with a player."""
         self._rollout, self._algorithm, self.player = rollout, algorithm, player
+        self._tape: Tape | None = None
 
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
         """See ``Evaluator.fill``."""
+        if self._tape is not None:
+            self._tape.check(state.generation)
         self.player.fill(state, rows, records)
 
     def canary(self, h0: Float32s, journal_version: int) -> Canary:
         """See ``Evaluator.canary``."""
-        return canary.compute(self._rollout, self._algorithm, self.player, h0, journal_version)
+        rollout, algorithm = self._rollout, self._algorithm
+        found = canary.compute(rollout, algorithm, self.player, h0, journal_version)
+        checked = is_checked(rollout.config) and isinstance(self.player, OneByOne)
+        if checked and not rollout.compiled:  # those keep nothing beside what reset writes
+            state = start(algorithm, h0, rollout.observation_size)
+            self._tape = Tape(purity.Player(rollout, algorithm, state))
+        return found
 
     def close(self) -> None:
         """Close the player; the rollout is its owner's."""

@@ -45,6 +45,7 @@ _LOST = (
     "idle_share",
     "generation_seconds",
     "ranks",
+    "tied_share",
 )
 
 
