@@ -87,7 +87,9 @@ class MissingPackageError(UsageError):
 
 def missing_module(error: BaseException | None) -> str | None:
     """The optional package whose absence an error comes from, as it is imported; None for any other error."""
-    while error is not None:
+    seen: set[int] = set()  # an exception that is raised twice may come from itself
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, ModuleNotFoundError):
             module = (error.name or "").partition(".")[0]
             if module in EXTRAS:

@@ -92,9 +92,9 @@ BREAKS = (
     Break(
         1,
         "the environment is not seeded",
-        "esd/episodes/environments.py",
-        "reset(seed=seeds.environment)",
-        "reset()",
+        "esd/episodes/variant.py",
+        "environment.reset(seed=seed, **options)",
+        "environment.reset(**options)",
         "tests/episodes/test_rollout.py -k first_last_twice",
     ),
     Break(
@@ -124,7 +124,7 @@ BREAKS = (
     Break(
         1,
         "a Box2D world lives on in the next episode",
-        "esd/episodes/environments.py",
+        "esd/episodes/making.py",
         'type(world).__name__ == "b2World"',
         "False",
         "tests/episodes/test_rollout.py -k box2d",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from esd.commands.output import be_patient
-from esd.commands.running import on_ranks
+from esd.commands.running import Verbose, on_ranks
 
 if TYPE_CHECKING:
     from esd.evaluation.stored import Conditions
@@ -79,6 +79,7 @@ def evaluate(
         int, typer.Option(help="Record the weights every so many steps.", min=1)
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Evaluate a run on new episodes, which neither training nor the choice of the best has seen.
 

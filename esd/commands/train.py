@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from esd.commands.output import be_patient
-from esd.commands.running import on_ranks
+from esd.commands.running import Verbose, on_ranks
 
 if TYPE_CHECKING:
     from esd.commands.console import ConsoleReporter, Quiet
@@ -53,6 +53,7 @@ def train(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end.")
     ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train; a run that is in the folder already is resumed.
 

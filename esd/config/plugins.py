@@ -103,6 +103,25 @@ def _place(error: BaseException) -> str:
     return f" ({shortened(Path(last.filename).name, 60)}, line {last.lineno})"
 
 
+def their_traceback(error: BaseException | None) -> str:
+    """The traceback of an error of the user's code, without the frames of esd; empty if it has no other."""
+    if error is None:
+        return ""
+    shown = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = shown
+    seen = False
+    while link is not None:
+        frames = [
+            frame
+            for frame in link.stack
+            if not frame.filename.startswith(("<frozen importlib", OURS))
+        ]
+        seen = seen or any(not frame.filename.startswith(LIBRARIES) for frame in frames)
+        link.stack = traceback.StackSummary.from_list(frames)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return "".join(shown.format()) if seen else ""
+
+
 def import_failed(what: str, reference: str, error: BaseException) -> UsageError:
     """What is said of a module of the user's that raises while it is imported."""
     return UsageError(

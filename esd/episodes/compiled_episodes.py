@@ -131,15 +131,16 @@ class CompiledEpisodes:
             np.zeros(decode.action_size, np.float32),
             np.zeros(1),
         )
-        self._decode = decode
+        assert decode.tables is not None
+        self._tables, self._decode = decode.tables, decode
         self._network = policy.network
-        self._bounds = np.zeros(2, np.int64)
+        self._bounds = np.zeros(3, np.int64)
 
     def play(
         self,
         environment_seed: int,
         policy_seed: int,
-        bounds: tuple[int, int],
+        bounds: tuple[int, int, bool],
         scale: tuple[Float64s, Float64s],
         sums: Float64s,
     ) -> tuple[float, int]:
@@ -148,12 +149,13 @@ class CompiledEpisodes:
         Args:
             environment_seed: of the environment.
             policy_seed: of the policy.
-            bounds: steps, and negative rewards in a row (0: any), after which the episode ends.
+            bounds: steps, and negative rewards in a row (0: any), after which the episode ends, and whether an
+                observation that is not finite ends it, too.
             scale: mean and inverse deviation of observations, float64 [observation_size]; of size 0 without.
             sums: float64 [2, observation_size], sums and squares of observations; added to.
 
         Returns:
-            Its return (NaN if an action was not finite) and its steps.
+            Its return (NaN if an action or such an observation was not finite) and its steps.
         """
         self._reset(policy_seed)
         self._bounds[:] = bounds
@@ -162,7 +164,7 @@ class CompiledEpisodes:
             self._bounds,
             self._arrays,
             self._seen,
-            self._decode.tables,
+            self._tables,
             self._decode.squashed,
             scale,
             sums,

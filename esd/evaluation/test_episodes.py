@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from esd.config.settings import Config, EnvironmentConfig, Variant
 from esd.config.tables import apply_settings, flatten, parse, to_table
+from esd.episodes.checked import warn
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import RunError, UsageError, nearest
@@ -95,7 +96,8 @@ class Subject:
 def _described(env: EnvironmentConfig) -> dict[str, Any]:
     names = ("id", "kwargs", "wrappers", "max_steps", "stop_after_negative")
     table = to_table(env)
-    return {name: table[name] for name in names}
+    options = {"reset_options": env.reset_options} if env.reset_options else {}
+    return {**{name: table[name] for name in names}, **options}
 
 
 def _without_its_end(world: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +106,12 @@ def _without_its_end(world: dict[str, Any]) -> dict[str, Any]:
     wrappers = [w for w in world["wrappers"] if w["id"] != acting and not _only_watches(w["id"])]
     drawing = {*DRAWING, *(SIZES_OF_PICTURES if _is_drawn_by_mujoco(world["id"]) else ())}
     kwargs = {key: value for key, value in world["kwargs"].items() if key not in drawing}
-    return {"id": world["id"], "kwargs": kwargs, "wrappers": wrappers}
+    return {
+        "id": world["id"],
+        "kwargs": kwargs,
+        "wrappers": wrappers,
+        "reset_options": world.get("reset_options", {}),
+    }
 
 
 def _only_watches(wrapper: str) -> bool:
@@ -237,6 +244,7 @@ def make_rollout(subject: Subject, state: RunState) -> Rollout:
     rollout = Rollout(subject.config)
     try:
         _check_network(subject, state, rollout)
+        rollout.environments.refuse_useless_limits()
     except UsageError:
         rollout.close()
         raise
@@ -298,12 +306,16 @@ def evaluate(
         # return, steps and results of each episode, as bits: every slot has one writer, so sums are exact
         table = np.zeros((count, episodes, 2 + max(map(len, units))), np.uint64)
         floats = table.view(np.float64)
+        reported = False
         for row in team.rows(0, count * episodes):
             episode, variant = divmod(row, count)
             outcome = rollout.evaluate(
                 rules_of(rollout, state.h, rules, seed, episode),
                 [episode_seeds(seed, episode, variant)],
             )
+            if outcome.failure and not reported:
+                reported = True
+                warn(f"test episode {episode} has no return: {outcome.failure}")
             told = _told(environments.info, units[variant], subject.name(subject.variants[variant]))
             slot = floats[variant, episode]
             slot[0], slot[2 : 2 + len(told)] = outcome.returns[variant], told

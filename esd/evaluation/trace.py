@@ -15,6 +15,8 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from esd.config.settings import Wrapper
+from esd.episodes.checked import reward
+from esd.episodes.spaces import action_numbers
 from esd.errors import UsageError
 from esd.evaluation.test_episodes import Subject, episode_seeds, make_rollout, rules_of
 from esd.evolution.state import RunState
@@ -36,9 +38,12 @@ class Recorded(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> Any:
         """Act, and keep a copy."""
-        given = np.array(action, np.float32).reshape(-1)
+        given = action_numbers(action)
         answer = self.env.step(action)
-        self._kept.append((given, float(answer[1])))
+        if (
+            isinstance(answer, tuple) and len(answer) == 5
+        ):  # of any other the episode ends by itself
+            self._kept.append((given, reward(answer[1], False)))
         return answer
 
 

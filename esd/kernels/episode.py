@@ -13,7 +13,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from esd.kernels import kernel
-from esd.kernels.actions import argmax_segments, observe, to_box
+from esd.kernels.actions import all_finite, argmax_segments, observe, to_box
 from esd.kernels.c_calls import call
 from esd.kernels.networks import forward
 
@@ -38,8 +38,8 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
 
     Args:
         addresses: int64 [2], of reset and step.
-        bounds: int64 [2]; steps after which the episode ends, and as many negative rewards in a row that end it (0:
-            none do).
+        bounds: int64 [3]; steps after which the episode ends, as many negative rewards in a row that end it (0:
+            none do), and whether an observation that is not finite ends it.
         body: parameters and state of the environment, float64.
         seen: observation, action, both float32, and float64 [1] for the reward.
         decoder: sizes and first choices of the segments of a discrete action, int64 [segments]; bounds of a Box,
@@ -51,7 +51,8 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
         seed: uint64, of the environment's episode.
 
     Returns:
-        The return, NaN if an output was none that an action could be made of, and the steps.
+        The return, NaN if an output was none that an action could be made of (or an observation was not finite), and
+        the steps.
     """
     parameters, state = body
     observation, action, reward = seen
@@ -66,6 +67,8 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
     negative = 0
     _reset(addresses[0], seed, parameters, state, observation)
     while True:
+        if bounds[2] and not all_finite(observation):
+            return np.nan, steps
         if mean.size:
             observe(observation, mean, inverse_deviation, sums[0], sums[1])
         output = forward(observation, network)[:outputs]

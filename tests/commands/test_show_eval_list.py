@@ -293,5 +293,8 @@ def test_a_reader_that_leaves_early_is_told_nothing(
 def test_a_broken_pipe_of_an_environments_own_is_told(tmp_path: Path) -> None:
     words = ("--set", "env.id=tests.helpers.user_code:Failing-v0", "--set", "env.kwargs.how=pipe")
     result = esd("train", *TINY, *words, "--set", "env.kwargs.share=1.0", cwd=tmp_path)
-    assert result.returncode == 1
-    assert "BrokenPipeError: the simulator has gone" in result.stderr
+    assert result.returncode == 2
+    assert (
+        "step 3: raised BrokenPipeError: the simulator has gone (user_code.py, line "
+        in result.stderr
+    )

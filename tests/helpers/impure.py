@@ -203,13 +203,13 @@ def normalized_cart_pole(**kwargs: Any) -> gymnasium.Env:
     return gymnasium.wrappers.NormalizeReward(gymnasium.make("CartPole-v1", **kwargs))
 
 
-gymnasium.register("Impure-v0", entry_point=Impure, max_episode_steps=50)
+gymnasium.register("Impure-v0", entry_point=Impure, max_episode_steps=100)
 gymnasium.register("Leaking-v0", entry_point=Leaking, max_episode_steps=1000)
-gymnasium.register("OwnWrappers-v0", entry_point=OwnWrappers, max_episode_steps=50)
-gymnasium.register("Normalized-v0", entry_point=normalized_cart_pole, max_episode_steps=50)
+gymnasium.register("OwnWrappers-v0", entry_point=OwnWrappers, max_episode_steps=100)
+gymnasium.register("Normalized-v0", entry_point=normalized_cart_pole, max_episode_steps=100)
 gymnasium.register(
     "Specified-v0",
     entry_point="gymnasium.envs.classic_control:CartPoleEnv",
-    max_episode_steps=50,
+    max_episode_steps=100,
     additional_wrappers=(gymnasium.wrappers.NormalizeObservation.wrapper_spec(epsilon=1e-8),),
 )
