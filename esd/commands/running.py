@@ -82,7 +82,6 @@ def on_ranks(
     from esd.mpi.comm import JobFailedError, connect, exit_code_of
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-    output.be_patient()
     try:
         comm = connect()
     except EsdError as error:

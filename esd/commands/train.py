@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from esd.commands.output import progress_is_no_result
+from esd.commands.output import be_patient
 from esd.commands.running import Verbose, on_ranks
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def _carry_out(
     from esd.training.stop import StoppedAtStartError
 
     def body(comm: Communicator) -> int:
-        if not as_json:
-            progress_is_no_result()
+        be_patient(results=False)
         reporter = ConsoleReporter(as_json, launched()) if comm.rank == 0 else Quiet()
         encoded = b""
         with agreement(comm, "planning"), kept_process_state():

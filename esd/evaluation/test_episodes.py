@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 
@@ -25,6 +26,15 @@ from esd.mpi.team import Team
 from esd.policies.registry import make_policy
 
 Float64s = npt.NDArray[np.float64]
+
+# keyword arguments and wrappers that show a world and change nothing in it
+DRAWING = (
+    "render_mode", "camera_id", "camera_name", "default_camera_config", "max_geom", "visual_options", "render_fps",
+)  # fmt: skip
+SIZES_OF_PICTURES = ("width", "height")
+MUJOCO = ("gymnasium.envs.mujoco", "esd_envs.damaged_ant", "esd_envs.changed_body")
+WATCHING = ("RecordVideo", "RecordEpisodeStatistics", "HumanRendering", "RenderCollection")
+RECORDED = "esd.evaluation.trace:Recorded"
 
 NOT_FOR_EVALUATION = {
     "env.episodes_per_member": "esd eval has --episodes",
@@ -91,16 +101,29 @@ def _described(env: EnvironmentConfig) -> dict[str, Any]:
 
 
 def _without_its_end(world: dict[str, Any]) -> dict[str, Any]:
-    """A world without what ends an episode, and whoever acts in it."""
+    """A world without what ends an episode, whoever acts in it, and how it is drawn or recorded."""
     acting = "esd_envs:ZeroAction"
-    wrappers = [wrapper for wrapper in world["wrappers"] if wrapper["id"] != acting]
-    options = world.get("reset_options", {})
+    wrappers = [w for w in world["wrappers"] if w["id"] != acting and not _only_watches(w["id"])]
+    drawing = {*DRAWING, *(SIZES_OF_PICTURES if _is_drawn_by_mujoco(world["id"]) else ())}
+    kwargs = {key: value for key, value in world["kwargs"].items() if key not in drawing}
     return {
         "id": world["id"],
-        "kwargs": world["kwargs"],
+        "kwargs": kwargs,
         "wrappers": wrappers,
-        "reset_options": options,
+        "reset_options": world.get("reset_options", {}),
     }
+
+
+def _only_watches(wrapper: str) -> bool:
+    """Whether a wrapper draws or records a world and changes nothing in it."""
+    module, _, name = wrapper.partition(":")
+    return (module.partition(".")[0] == "gymnasium" and name in WATCHING) or wrapper == RECORDED
+
+
+def _is_drawn_by_mujoco(env_id: str) -> bool:
+    """Whether width and height are those of a picture: elsewhere they may be those of the world itself."""
+    spec = gymnasium.registry.get(env_id.rpartition(":")[2])
+    return spec is not None and str(spec.entry_point).startswith(MUJOCO)
 
 
 def choose(
