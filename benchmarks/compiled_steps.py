@@ -25,7 +25,7 @@ from esd.config.experiment_files import read_experiment
 from esd.config.settings import Config
 from esd.config.tables import apply_settings, parse
 from esd.doctor.bench import bare_rate
-from esd.episodes.environments import make_environment
+from esd.episodes.making import make_environment
 from esd.episodes.rollout import Rollout
 
 CLASSIC = (

@@ -28,7 +28,7 @@ from esd.config.experiment_files import read_experiment
 from esd.config.settings import Config, Wrapper
 from esd.config.tables import parse
 from esd.doctor.bench import bare_rate
-from esd.episodes.environments import make_environment
+from esd.episodes.making import make_environment
 from esd.episodes.rollout import Rollout
 from esd.evolution.state import make_strategy
 

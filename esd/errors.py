@@ -87,7 +87,9 @@ class MissingPackageError(UsageError):
 
 def missing_module(error: BaseException | None) -> str | None:
     """The optional package whose absence an error comes from, as it is imported; None for any other error."""
-    while error is not None:
+    seen: set[int] = set()  # an exception that is raised twice may come from itself
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, ModuleNotFoundError):
             module = (error.name or "").partition(".")[0]
             if module in EXTRAS:
@@ -108,9 +110,6 @@ def nearest(word: str, known: list[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
 
 
-def shortened(text: str, longest: int = 100) -> str:
-    """A text for a message: one line, cut to so many characters."""
-    text = text[: longest + 1]
-    if not text.isprintable():
-        text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+def shortened(text: str, most: int = LONGEST_VALUE) -> str:
+    """Part of a message: ``one_line`` of so many characters."""
+    return one_line(text[:100_000], most)

@@ -9,11 +9,11 @@ import numpy as np
 
 from esd.api.settings import LARGEST_SEED, whole_number
 from esd.config.settings import Config
-from esd.episodes.environments import make_environment
+from esd.episodes.checked import MisfitError, not_finite, shortened
+from esd.episodes.making import close, make_environment
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.errors import RunError, UsageError, nearest
 from esd.evolution.state import RunState
-from esd.kernels import actions
 from esd.policies.base import Interface
 from esd.policies.registry import make_policy
 from esd.training.process_state import kept_process_state
@@ -50,8 +50,10 @@ class Policy:
             environment = make_environment(one)
         self.observation_space: gymnasium.Space[Any] = environment.observation_space
         self.action_space: gymnasium.Space[Any] = environment.action_space
-        environment.close()
-        self._observe = ObservationFlattener(self.observation_space, one.id)
+        close(environment, f"env.id = {one.id!r}")
+        self._observe = ObservationFlattener(
+            self.observation_space, one.id, config.format, env.normalize_observations
+        )
         self._decode = ActionDecoder(self.action_space, one.id)
         decode = self._decode
         interface = Interface(self._observe.size, decode.size, decode.bounded, decode.described)
@@ -88,17 +90,20 @@ class Policy:
             An element of ``action_space``.
 
         Raises:
-            UsageError: if the observation does not fit ``observation_space``.
+            UsageError: if the observation does not fit ``observation_space``, or is not finite.
             RunError: if the policy's outputs are not finite.
         """
         try:
-            flat = self._observe(observation)
-        except (TypeError, ValueError, KeyError, IndexError) as error:
+            finite = self._observe.take(observation)
+        except MisfitError as error:
             raise UsageError(
-                f"observation: expected an element of {self.observation_space} ({error})"
+                f"observation: expected an element of {shortened(self.observation_space)} ({error})"
             ) from error
+        flat = self._observe.buffer
+        if not finite:
+            raise UsageError(f"observation: {not_finite(flat)}")
         if self._scale is not None:
-            actions.observe(flat, *self._scale, *self._unused_sums)
+            flat = self._observe.normalize(flat, self._scale, self._unused_sums)
         action = self._decode(self._policy.act(flat))
         if action is None:
             raise RunError("the policy's outputs are NaN or infinite: its weights overflowed")

@@ -44,5 +44,6 @@ def failures_raised() -> Iterator[None]:
         yield
     except JobFailedError as failure:
         if isinstance(failure.__cause__, Exception):
-            raise failure.__cause__ from None
+            # which may itself come from an error of the user's code, with its traceback
+            raise failure.__cause__ from failure.__cause__.__cause__
         raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esd.commands.running import on_ranks
+from esd.commands.running import Verbose, on_ranks
 
 if TYPE_CHECKING:
     from esd.config.settings import Config
@@ -40,6 +40,7 @@ def doctor(
         int, typer.Option(help="Length of the episodes that an environment is examined in.", min=1)
     ] = 300,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Examine this machine and, if one is named, an environment: is it a pure function of its seed?
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esd.commands.running import on_ranks
+from esd.commands.output import be_patient
+from esd.commands.running import Verbose, on_ranks
 
 if TYPE_CHECKING:
     from esd.evaluation.stored import Conditions
@@ -78,6 +79,7 @@ def evaluate(
         int, typer.Option(help="Record the weights every so many steps.", min=1)
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Evaluate a run on new episodes, which neither training nor the choice of the best has seen.
 
@@ -97,6 +99,7 @@ def evaluate(
     from esd.training.process_state import kept_process_state
 
     def body(comm: Communicator) -> int:
+        be_patient(results=True)
         folder = RunFolder(run)
         trace_file = None if trace is None else absolute(trace)  # an environment may move us
         with agreement(comm, "reading the run"):
@@ -141,12 +144,11 @@ def _report_values(found: dict[str, Any], conditions: str, as_json: bool) -> Non
     head = ["value", "mean", "std", "95 % interval of the mean"]
     rows = [head if noisy else head[:2]]
     for value in found["variants"]:
-        low, high = value["interval_95"]
         row = [
             value["name"],
-            f"{value['mean']:.6g}",
-            f"{value['std']:.3g}",
-            f"{low:.6g} to {high:.6g}",
+            _shown(value["mean"], ".6g"),
+            _shown(value["std"], ".3g"),
+            _interval(value["interval_95"], ".6g"),
         ]
         rows.append(row if noisy else row[:2])
     print_table(rows, right=range(1, len(rows[0])))
@@ -157,6 +159,15 @@ def _report_values(found: dict[str, Any], conditions: str, as_json: bool) -> Non
         print(
             "deviations and intervals: evaluation noise of this one run, not the spread over runs"
         )
+
+
+def _shown(number: float | None, digits: str = ".2f") -> str:
+    """A number, or a dash for what can't be known."""
+    return "–" if number is None else f"{number:{digits}}"
+
+
+def _interval(interval: tuple[float, float] | None, digits: str = ".2f") -> str:
+    return "–" if interval is None else f"{interval[0]:{digits}} to {interval[1]:{digits}}"
 
 
 def _report(found: dict[str, Any], conditions: str, trace: Path | None, as_json: bool) -> None:
@@ -178,25 +189,30 @@ def _report(found: dict[str, Any], conditions: str, trace: Path | None, as_json:
     rows = [["variant", "", "mean", "std", "95 % interval of the mean", *names]]
     for variant in found["variants"]:
         results = {
-            f"{name} [{result['unit']}]": f"{result['mean']:.2f} ± {result['std']:.2f}"
+            f"{name} [{result['unit']}]": _shown(result["mean"])
+            + (f" ± {_shown(result['std'])}" if result["std"] is not None else "")
             for name, result in variant["results"].items()
         }
-        low, high = variant["interval_95"]
         rows.append(
             [
                 variant["name"],
                 "seen" if variant["seen"] else "unseen",
-                f"{variant['mean']:.2f}",
-                f"{variant['std']:.2f}",
-                f"{low:.2f} to {high:.2f}",
+                _shown(variant["mean"]),
+                _shown(variant["std"]),
+                _interval(variant["interval_95"]),
                 *(results.get(name, "–") for name in names),
             ]
         )
     if len(found["variants"]) > 1:
-        low, high = found["interval_95"]
-        own = [f"{found['mean']:.2f}", f"{found['std']:.2f}", f"{low:.2f} to {high:.2f}"]
+        own = [_shown(found["mean"]), _shown(found["std"]), _interval(found["interval_95"])]
         rows.append(["mean of these", "", *own, *("" for _ in names)])
     print_table(rows, right=range(2, len(rows[0])))
-    print("deviations and intervals: episode noise of this one run, not the spread over runs")
+    if found["episodes"] == 1:
+        print("from 1 episode: no deviation and no interval; use more --episodes")
+    else:
+        print("deviations and intervals: episode noise of this one run, not the spread over runs")
+    failed = [variant["name"] for variant in found["variants"] if variant["mean"] is None]
+    if failed:
+        print(f"no mean on {', '.join(failed)}: an episode there has no finite return")
     if trace is not None:
         print(f"recorded the first episode on {found['variants'][0]['name']} in {trace}")

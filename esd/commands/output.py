@@ -33,6 +33,7 @@ class _Stream(io.RawIOBase):
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.failure: OSError | None = None
+        self.results = True
         self.patient = descriptor == STDERR  # about errors there is nobody left to hear
 
     def writable(self) -> bool:
@@ -59,7 +60,8 @@ class _Stream(io.RawIOBase):
         """From here on write nowhere: what is still in a buffer must not fail at exit."""
         self.failure = self.failure or error
         _write_nowhere(self.descriptor)
-        if self.patient and self.descriptor == STDOUT:
+        had_enough = self.results and isinstance(error, BrokenPipeError)
+        if self.patient and self.descriptor == STDOUT and not had_enough:
             with contextlib.suppress(OSError):
                 _written(
                     STDERR,
@@ -88,7 +90,6 @@ _streams: dict[int, _Stream] = {}  # by file descriptor, once ``guarded``
 _kept: list[Any] = []  # Python's own streams: they would close the file descriptors
 _json_stdout: list[int] = []  # stdout itself, while file descriptor 1 is stderr
 _results_lost: list[OSError] = []
-_with_results: list[_Stream] = []  # whose text is what the command is for
 
 
 @contextlib.contextmanager
@@ -165,25 +166,22 @@ def _in_ascii(error: UnicodeError) -> tuple[str, int]:
     return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
-def be_patient() -> None:
-    """From here on stdout may fail without an error: there is more at stake than what is printed."""
+def be_patient(results: bool) -> None:
+    """From here on stdout may fail without an error: there is more at stake than what is printed.
+
+    Args:
+        results: what is printed is a result, so the exit code tells whether it was lost; otherwise it is progress.
+    """
     stream = _streams.get(STDOUT)
     if stream is not None:
-        stream.patient = True
-        _with_results.append(stream)
-
-
-def progress_is_no_result() -> None:
-    """What is printed is only progress, so the exit code is 0 also without it."""
-    _with_results.clear()
+        stream.patient, stream.results = True, results
 
 
 def result_was_lost() -> bool:
     """Whether stdout failed while a result was printed; a reader that has had enough is no failure."""
-    failures = [stream.failure for stream in _with_results]
-    return bool(_results_lost) or any(
-        failure is not None and not isinstance(failure, BrokenPipeError) for failure in failures
-    )
+    stream = _streams.get(STDOUT)
+    failure = stream.failure if stream is not None and stream.results else None
+    return bool(_results_lost) or (failure is not None and not isinstance(failure, BrokenPipeError))
 
 
 def reader_left() -> bool:

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -21,6 +21,26 @@ if TYPE_CHECKING:
 
 STAGGER_SECONDS = 0.3
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells put it
+VERBOSE = "ESD_VERBOSE"  # in the environment: as --verbose
+
+
+_verbose = False
+
+
+def _be_verbose(wanted: bool) -> bool:
+    global _verbose
+    _verbose = wanted
+    return wanted
+
+
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        help="After an error in an environment, a policy or a function of yours, print its traceback.",
+        callback=_be_verbose,
+    ),
+]
 
 
 def use_one_thread() -> None:
@@ -62,7 +82,6 @@ def on_ranks(
     from esd.mpi.comm import JobFailedError, connect, exit_code_of
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-    output.be_patient()
     try:
         comm = connect()
     except EsdError as error:
@@ -105,15 +124,22 @@ def report(error: BaseException, kept: str = "") -> None:
         error: why a command ends.
         kept: what remains after an interruption.
 
+    With ``--verbose`` the traceback of the user's own code follows that line, if the error came from there.
     Nothing if stdout was closed, as ``head`` does it: that ends a command, with exit code 1, but is no news.
     """
     from esd.commands.console import print_error
+    from esd.config.plugins import their_traceback
 
     at_print = error.__context__ if isinstance(error, SystemExit) else error  # how rich puts it
     if isinstance(at_print, BrokenPipeError) and output.reader_left():
         return
     if isinstance(error, EsdError):
-        print_error(str(error))
+        theirs = their_traceback(error.__cause__)
+        verbose = _verbose or os.environ.get(VERBOSE, "") not in ("", "0")
+        hint = " (--verbose shows the traceback)" if theirs and not verbose else ""
+        print_error(f"{error}{hint}")
+        if verbose and theirs:
+            print(theirs, end="", file=sys.stderr, flush=True)
     elif isinstance(error, MemoryError):
         print_error(f"out of memory ({error}): take fewer ranks per machine, or smaller layers")
     elif isinstance(error, KeyboardInterrupt):

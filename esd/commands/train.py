@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from esd.commands.output import progress_is_no_result
-from esd.commands.running import on_ranks
+from esd.commands.output import be_patient
+from esd.commands.running import Verbose, on_ranks
 
 if TYPE_CHECKING:
     from esd.commands.console import ConsoleReporter, Quiet
@@ -53,6 +53,7 @@ def train(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end.")
     ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train; a run that is in the folder already is resumed.
 
@@ -84,8 +85,7 @@ def _carry_out(
     from esd.training.stop import StoppedAtStartError
 
     def body(comm: Communicator) -> int:
-        if not as_json:
-            progress_is_no_result()
+        be_patient(results=False)
         reporter = ConsoleReporter(as_json, launched()) if comm.rank == 0 else Quiet()
         encoded = b""
         with agreement(comm, "planning"), kept_process_state():

@@ -29,6 +29,9 @@ LIBRARIES = tuple(
     if name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
 _ABSENT = object()
+_DIRECTORIES: dict[
+    str, Path
+] = {}  # by module, where its import left the working directory, if it changed it
 
 
 def make_working_directory_importable() -> None:
@@ -69,13 +72,12 @@ def users_code(who: str, call: str, failure: type[EsdError] = UsageError) -> Ite
 
 
 def text_of(error: BaseException) -> str:
-    """An error's own text in one line of printable characters; it may be empty."""
+    """An error's own text without line breaks; it may be empty."""
     try:
         text = str(error)
     except Exception as second:  # a __str__ of theirs
         text = f"its text can't be made: {type(second).__name__}"
-    text = " ".join(text[:5000].split())
-    return "".join(character if character.isprintable() else "�" for character in text)
+    return " ".join(text[:5000].split())
 
 
 def in_one_line(error: BaseException) -> str:
@@ -101,6 +103,25 @@ def _place(error: BaseException) -> str:
     return f" ({shortened(Path(last.filename).name, 60)}, line {last.lineno})"
 
 
+def their_traceback(error: BaseException | None) -> str:
+    """The traceback of an error of the user's code, without the frames of esd; empty if it has no other."""
+    if error is None:
+        return ""
+    shown = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = shown
+    seen = False
+    while link is not None:
+        frames = [
+            frame
+            for frame in link.stack
+            if not frame.filename.startswith(("<frozen importlib", OURS))
+        ]
+        seen = seen or any(not frame.filename.startswith(LIBRARIES) for frame in frames)
+        link.stack = traceback.StackSummary.from_list(frames)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return "".join(shown.format()) if seen else ""
+
+
 def import_failed(what: str, reference: str, error: BaseException) -> UsageError:
     """What is said of a module of the user's that raises while it is imported."""
     return UsageError(
@@ -122,11 +143,13 @@ def import_name(reference: str, what: str) -> Any:
     shown = f"{what} = {shortened(repr(reference))}"
     module_name, name = _split(reference, shown)
     make_working_directory_importable()
+    here = Path.cwd()
     try:
         with contextlib.chdir("."):  # it may change the directory, and relative paths with it
             module = importlib.import_module(module_name)
-            # a module may import what it is asked for only now
-            found = getattr(module, name, _ABSENT)
+            found = getattr(module, name, _ABSENT)  # a module may import this only now
+            if Path.cwd() != here:
+                _DIRECTORIES[module_name] = Path.cwd()
     except BaseException as error:
         if not is_of_the_users_code(error):
             raise
@@ -142,6 +165,11 @@ def import_name(reference: str, what: str) -> Any:
     if found is _ABSENT:
         raise UsageError(f"{shown}: no {shortened(repr(name), 60)} in it{_what_else(module, name)}")
     return found
+
+
+def directory_after(reference: str) -> Path:
+    """The working directory that the import of ``module:Name`` has left, which the module's functions may rely on."""
+    return _DIRECTORIES.get(reference.partition(":")[0], Path.cwd())
 
 
 def _split(reference: str, shown: str) -> tuple[str, str]:

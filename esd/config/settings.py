@@ -50,11 +50,14 @@ class EnvironmentConfig:
 
     id: str = setting(
         "CartPole-v1",
-        "a Gymnasium id, or module:Env-v0 whose module registers it",
+        "a Gymnasium id, module:Env-v0 whose module registers it, or module:Class",
         expected="a Gymnasium id",
         check=bool,
     )
     kwargs: dict[str, Any] = setting({}, "keyword arguments of gymnasium.make")
+    reset_options: dict[str, Any] = setting(
+        {}, "passed to every reset of the environment as options", since=SECOND_VERSION
+    )
     wrappers: tuple[Wrapper, ...] = setting(
         (), 'wrappers, innermost first: "module:Class" or {id = "module:Class", kwargs = {…}}'
     )
@@ -69,7 +72,8 @@ class EnvironmentConfig:
     )
     max_steps: int = setting(
         0,
-        "stop an episode after so many steps; 0: only the environment's own limit",
+        "stop an episode after so many steps; 0: only the environment's own limit, which env.kwargs.max_episode_steps "
+        "changes",
         **NOT_NEGATIVE,
     )
     stop_after_negative: int = setting(

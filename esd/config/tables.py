@@ -364,7 +364,11 @@ def to_table(config: Any, version: int | None = None) -> dict[str, Any]:
             continue
         value = getattr(config, field.name)
         later = version is not None and field.metadata.get("since", 1) > version
-        if later and value == field.default:
+        if later and value == (
+            field.default
+            if field.default_factory is dataclasses.MISSING
+            else field.default_factory()
+        ):
             continue
         if isinstance(value, PolicyConfig):
             table[field.name] = {"kind": value.kind, **to_table(value.settings, version)}

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from esd.config.settings import Config
 from esd.doctor.turns import in_turns, quartiles
-from esd.episodes.environments import make_environment
+from esd.episodes.making import make_environment
 from esd.episodes.rollout import Rollout
 from esd.evolution.noise import NOISE_KINDS, Noise
 from esd.evolution.openai_es import Strategy

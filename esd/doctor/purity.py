@@ -24,7 +24,13 @@ from esd.config.tables import parse, to_table
 from esd.doctor.machine import Check, Verdict, failed, note, ok, told
 from esd.doctor.many_episodes import culprit
 from esd.doctor.recorded_episodes import EpisodeHash, Watch, WatchedEnvironment
-from esd.episodes.environments import keeps_box2d_world, make_environment, step_limit
+from esd.episodes.checked import BrokenEnvironmentError
+from esd.episodes.making import (
+    keeps_box2d_world,
+    make_environment,
+    refuse_useless_limit,
+    step_limit,
+)
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
@@ -74,6 +80,8 @@ def examine(
         return
     try:
         yield from _played(config, steps, lockstep)
+    except BrokenEnvironmentError as error:
+        yield failed("plays", str(error))
     except UsageError:
         raise
     except Exception as error:  # whatever a user's environment raises
@@ -104,7 +112,7 @@ def _fitting(config: EnvironmentConfig) -> Iterator[Check]:
     looks: dict[str, Callable[[], str]] = {
         "observations": lambda: _observations(env, config),
         "actions": lambda: _actions(env, config),
-        "step limit": lambda: f"{step_limit(env, config):,} steps",
+        "step limit": lambda: _step_limit(env, config),
         "wrappers": lambda: _wrappers(env, config),
     }
     for name, look in looks.items():
@@ -129,6 +137,11 @@ def _fitting(config: EnvironmentConfig) -> Iterator[Check]:
     yield ok("made and closed", text if keeps and config.rebuild == "auto" else "")
 
 
+def _step_limit(env: gymnasium.Env[Any, Any], config: EnvironmentConfig) -> str:
+    refuse_useless_limit(env, config)
+    return f"{step_limit(env, config):,} steps"
+
+
 def _observations(env: gymnasium.Env[Any, Any], config: EnvironmentConfig) -> str:
     size = ObservationFlattener(env.observation_space, config.id).size
     return f"{size:,} numbers, {type(env.observation_space).__name__}"
@@ -147,7 +160,12 @@ def _actions(env: gymnasium.Env[Any, Any], config: EnvironmentConfig) -> str:
 def _played(config: EnvironmentConfig, steps: int, lockstep: bool) -> Iterator[Check]:
     """All that is found by playing."""
     here = WatchedEnvironment(config, steps)
-    first = here.play(SEED)
+    try:
+        first = here.play(SEED)
+    except BrokenEnvironmentError:
+        # without the probe, which has met the wrong answer first, it is said as a training says it
+        WatchedEnvironment(config, steps, probed=False).play(SEED)
+        raise
     others = [here.play(seed) for seed in (OTHER_SEED, THIRD_SEED)]
     yield _seeded(first, others)
     leaks = []

@@ -22,6 +22,7 @@ from gymnasium import spaces
 from esd.config.settings import EnvironmentConfig, Wrapper
 from esd.episodes.environments import Environments, global_generators
 from esd.episodes.seeds import EpisodeSeeds
+from esd.errors import EsdError
 from esd.evolution.global_generators import seed_global_generators
 
 
@@ -38,7 +39,7 @@ class EpisodeHash:
     steps: int
 
 
-class Crashed(Exception):  # noqa: N818  # nobody's error but ours
+class Crashed(EsdError):  # noqa: N818  # nobody's error but ours
     """Raised on purpose inside of an environment's step."""
 
 
@@ -160,8 +161,8 @@ class WatchedEnvironment:
         watch: what was seen.
     """
 
-    def __init__(self, config: EnvironmentConfig, steps: int) -> None:
-        """Make the environment, for episodes of at most so many steps.
+    def __init__(self, config: EnvironmentConfig, steps: int, probed: bool = True) -> None:
+        """Make the environment, for episodes of at most so many steps; without a probe nothing is seen.
 
         Raises:
             UsageError: as ``Environments`` does.
@@ -171,7 +172,7 @@ class WatchedEnvironment:
         self._environments = Environments(
             dataclasses.replace(
                 config,
-                wrappers=(*config.wrappers, probe),
+                wrappers=(*config.wrappers, probe) if probed else config.wrappers,
                 max_steps=min(config.max_steps or steps, steps),
                 normalize_observations=False,
             )

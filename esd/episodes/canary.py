@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.identity import identity
-from esd.episodes.check_at_start import check_purity
+from esd.episodes.check_at_start import check_purity, is_checked
 from esd.episodes.evaluator import OneByOne, Player
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
@@ -27,7 +27,6 @@ from esd.evolution.canary import Canary
 from esd.evolution.noise import Purpose
 from esd.evolution.state import start
 
-CHECKED_SINCE = 2  # the format of a run; older ones go on as they were begun
 EPISODES = 2  # on each variant; the second shows whether the first leaks into it
 STEPS = 32
 
@@ -57,7 +56,7 @@ def compute(
     """
     config = rollout.config
     state = start(algorithm, h0, rollout.observation_size)
-    if config.format >= CHECKED_SINCE and not config.run.allow_drift:
+    if is_checked(config):
         check_purity(rollout, algorithm, state)
     perturbed = algorithm.ask(state.evolution, 1, np.empty_like(h0))
     stream = (Purpose.TEST_EPISODE, 0, 1) if journal_version < 3 else (Purpose.CANARY, 0, 0)

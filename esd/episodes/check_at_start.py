@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.kinds import POLICIES
+from esd.config.settings import Config
 from esd.episodes import culprit, purity, stateful_wrappers
 from esd.episodes.purity import Difference, Plan, Player
 from esd.episodes.rollout import Rollout
@@ -17,7 +18,13 @@ from esd.evolution.algorithm import Algorithm
 from esd.evolution.global_generators import seed_global_generators
 from esd.evolution.state import RunState
 
+CHECKED_SINCE = 2  # the format of a run; older ones go on as they were begun
 ELSEWHERE = 1  # global generators stand elsewhere when objects are made on another rank
+
+
+def is_checked(config: Config) -> bool:
+    """Whether a run with this config has to be pure."""
+    return config.format >= CHECKED_SINCE and not config.run.allow_drift
 
 
 def check_purity(

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from esd.episodes.gymnasium_steps import SteppedEnvironment, keeps_steps
-from esd.episodes.spaces import ActionDecoder
+from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.errors import UsageError
 from esd.kernels import episode, members
 from esd.kernels.networks import Network, has_step
@@ -150,26 +150,35 @@ def _check_vector(
 class CompiledEpisodes:
     """A compiled environment and a policy's network, playing.
 
-    Args:
-        environment: what is played in.
-        policy: what plays.
-        observation_size: numbers in an observation.
-        decode: from outputs to actions.
+    Attributes:
+        arrays: parameters and state of the environment.
+        shown: the observation as its step writes it.
+        double: observations are normalized from float64.
+        decode: from outputs to actions; ``tables`` are its tables.
+        has_lanes: several episodes may be under way at once, in memory of their own.
+        step_address: of the environment's step.
+        info: gives what the environment says at the end of an episode of so many steps.
     """
 
     def __init__(
         self,
         environment: CompiledEnvironment | SteppedEnvironment,
         policy: HasNetwork,
-        observation_size: int,
+        observe: ObservationFlattener,
         decode: ActionDecoder,
     ) -> None:
-        """Collect what the kernel works on."""
+        """Collect what the kernel works on.
+
+        Args:
+            environment: what is played in.
+            policy: what plays.
+            observe: from observations to what the policy gets.
+            decode: from outputs to actions.
+        """
         self._reset: Callable[[int], None] = policy.reset
-        self.is_known = False
         self._begin: Callable[[int], None] | None = None
         self.info: Callable[[int], dict[str, Any]] = lambda steps: {}
-        observation = np.zeros(observation_size, np.float32)
+        observation = np.zeros(observe.size, np.float32)
         shown: npt.NDArray[Any] = observation
         if isinstance(environment, SteppedEnvironment):
             self._begin, shown = environment.begin, environment.shown
@@ -185,11 +194,13 @@ class CompiledEpisodes:
             np.zeros(decode.action_size, np.float32),
             np.zeros(1),
         )
-        self.decode, self.shown = decode, shown
+        assert decode.tables is not None
+        self.tables, self.decode, self.shown = decode.tables, decode, shown
         self.has_lanes = getattr(environment, "has_lanes", True)
         self.step_address = int(environment.step_address)
         self._network = policy.network
-        self._bounds = np.zeros(2, np.int64)
+        self._bounds = np.zeros(4, np.int64)
+        self.double = observe.buffer.dtype == np.float64
 
     def begin_lane(
         self, seed: int, parameters: Float64s, state: Float64s, shown: npt.NDArray[Any]
@@ -215,7 +226,7 @@ class CompiledEpisodes:
         self,
         environment_seed: int,
         policy_seed: int,
-        bounds: tuple[int, int],
+        bounds: tuple[int, int, bool],
         scale: tuple[Float64s, Float64s],
         sums: Float64s,
     ) -> tuple[float, int]:
@@ -224,23 +235,25 @@ class CompiledEpisodes:
         Args:
             environment_seed: of the environment.
             policy_seed: of the policy.
-            bounds: steps, and negative rewards in a row (0: any), after which the episode ends.
+            bounds: steps, and negative rewards in a row (0: any), after which the episode ends, and whether an
+                observation that is not finite ends it, too.
             scale: mean and inverse deviation of observations, float64 [observation_size]; of size 0 without.
             sums: float64 [2, observation_size], sums and squares of observations; added to.
 
         Returns:
-            Its return (NaN if an action was not finite) and its steps.
+            Its return (NaN if an action or such an observation was not finite) and its steps.
         """
         self._reset(policy_seed)
         if self._begin is not None:
             self._begin(environment_seed)
-        self._bounds[:] = bounds
+        self._bounds[:3] = bounds
+        self._bounds[3] = self.double and scale[0].size
         total, steps = episode.play(
             self._addresses,
             self._bounds,
             self.arrays,
             self._seen,
-            self.decode.tables,
+            self.tables,
             self.decode.squashed,
             scale,
             sums,

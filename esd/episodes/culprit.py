@@ -15,7 +15,6 @@ from typing import Any
 import gymnasium
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
-from esd.episodes.environments import VariantEnvironment
 from esd.episodes.purity import (
     ENVIRONMENT,
     MEMBER,
@@ -139,8 +138,8 @@ def _rebuilding_helps(rollout: Rollout, make_player: MakePlayer, plan: Plan) -> 
             if any(True for _ in new_object_differs(*players, plan.steps)):
                 return None
             began = time.perf_counter()
-            VariantEnvironment(always.env.of_variant(always.env.trained[0])).close()
-            return 1000.0 * (time.perf_counter() - began)
+            rollout.with_new_environments(always).close()
+            return 1000.0 * (time.perf_counter() - began) / len(rollout.variants)
     except Exception:  # it can't be made twice, or ends in an error when it is
         return None
 

@@ -9,101 +9,25 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.keywords import fresh
-from esd.config.plugins import import_name, in_one_line, make_working_directory_importable
-from esd.config.settings import EnvironmentConfig, Variant
-from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
-from esd.episodes.gymnasium_steps import SteppedEnvironment, known_step
-from esd.episodes.registration import register_for
+from esd.config.settings import FORMAT, EnvironmentConfig, Variant
+from esd.episodes import checked
+from esd.episodes.checked import BrokenEnvironmentError, MisfitError
+from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork
 from esd.episodes.seeds import EpisodeSeeds
-from esd.episodes.spaces import ActionDecoder, ObservationFlattener
-from esd.errors import EsdError, MissingPackageError, UsageError, missing_module, nearest
+from esd.episodes.variant import Environment, VariantEnvironment
+from esd.errors import EsdError, MissingPackageError, UsageError
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Status
-from esd.kernels import actions
-from esd.policies.base import Interface
-from esd_envs.compiled_steps import CompiledStep
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
-Environment = gymnasium.Env[Any, Any]
-
-
-def make_environment(config: EnvironmentConfig) -> Environment:
-    """Make the environment with its wrappers.
-
-    Raises:
-        UsageError: if the id is unknown, its keyword arguments or its wrappers don't fit, or a dependency is missing;
-            ``MissingPackageError`` if that is an optional package.
-    """
-    make_working_directory_importable()
-    broken = register_for(config.id)
-    try:
-        env = gymnasium.make(config.id, disable_env_checker=True, **fresh(config.kwargs))
-    except (gymnasium.error.Error, ImportError) as error:
-        if (missing := missing_module(error)) is not None:
-            raise MissingPackageError(f"env.id = {config.id!r}", missing) from error
-        hint = ""
-        if isinstance(error, gymnasium.error.UnregisteredEnv | ModuleNotFoundError):
-            hint = f" ({nearest(config.id, list(gymnasium.registry))})"
-            if len(hint) > 200:
-                hint = " (esd list environments shows those installed)"
-            hint += "".join(f"; {reason}" for reason in broken.values())
-        raise UsageError(f"env.id = {config.id!r}: {_one_line(error)}{hint}") from error
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"env.id = {config.id!r} with env.kwargs = {config.kwargs}: {_one_line(error)}"
-        ) from error
-    except EsdError:
-        raise
-    except (Exception, SystemExit) as error:  # of the environment's own code
-        raise UsageError(
-            f"env.id = {config.id!r}: making it raised {in_one_line(error)}"
-        ) from error
-    for wrapper in config.wrappers:
-        wrapper_class = import_name(wrapper.id, "env.wrappers")
-        try:
-            env = wrapper_class(env, **fresh(wrapper.kwargs))
-        except (TypeError, ValueError) as error:
-            raise UsageError(
-                f"env.wrappers: {wrapper.id} with {wrapper.kwargs}: {_one_line(error)}"
-            ) from error
-    return env
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def step_limit(env: Environment, config: EnvironmentConfig) -> int:
-    """Steps after which an episode ends at the latest.
-
-    Raises:
-        UsageError: if neither the environment nor ``env.max_steps`` says so: an episode might never end.
-    """
-    own = env.spec.max_episode_steps if env.spec is not None else None
-    limits = [limit for limit in (own, config.max_steps) if limit]
-    if not limits:
-        raise UsageError(
-            f"env.id = {config.id!r} has no step limit of its own; set env.max_steps, or an episode may never end"
-        )
-    return min(limits)
-
-
-def keeps_box2d_world(env: Environment) -> bool:
-    """Whether an environment keeps a Box2D world: its contact order survives a reset, and with it the last episode.
-
-    One whose ``metadata`` says ``"rebuilds_world": True`` makes a new world in every reset itself.
-    """
-    world = getattr(env.unwrapped, "world", None)
-    return type(world).__name__ == "b2World" and not env.unwrapped.metadata.get("rebuilds_world")
 
 
 def global_generators() -> tuple[Any, ...]:
@@ -122,6 +46,7 @@ class Outcome:
         episodes: how many.
         status: the worst of them.
         observations: how many are in the sums that ``Environments.observed`` gives.
+        failure: why the first episode that failed did, in words; empty if none did.
     """
 
     returns: tuple[float, ...]
@@ -129,80 +54,15 @@ class Outcome:
     episodes: int
     status: Status
     observations: int
+    failure: str = field(default="", compare=False, repr=False)
 
 
 Episodes = Generator[Float32s, Float32s, Outcome]
 
 
-class VariantEnvironment:
-    """One variant's environment, and what lies between it and a network.
-
-    Attributes:
-        id: the environment's.
-        limit: of an episode's steps.
-        observe: makes observations flat.
-        decode: makes actions of outputs.
-        interface: the sizes, and whether actions are bounded.
-        compiled: plays whole episodes, if the environment and the policy can.
-    """
-
-    def __init__(self, config: EnvironmentConfig) -> None:
-        """Make the environment of one variant."""
-        self._config, self.id = config, config.id
-        self._environment = make_environment(config)
-        self._rebuild = config.rebuild == "always" or (
-            config.rebuild == "auto" and keeps_box2d_world(self._environment)
-        )
-        self.limit = step_limit(self._environment, config)
-        self.observe = ObservationFlattener(self._environment.observation_space, config.id)
-        self.decode = ActionDecoder(self._environment.action_space, config.id)
-        self.interface = Interface(
-            self.observe.size, self.decode.size, self.decode.bounded, self.decode.described
-        )
-        results = self._environment.metadata.get("results")
-        self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
-        self.compiled: CompiledEpisodes | None = None
-        self.why_stepwise = ""
-
-    def compile_with(self, policy: HasNetwork) -> None:
-        """Play compiled episodes with a policy from now on, if the environment offers them."""
-        if self._rebuild or self._config.compiled == "never":
-            return
-        env, name, limit = self._environment, self._config.id, self.limit
-        found: Any = offered(env, name, limit)
-        if found is None:
-            found, self.why_stepwise = known_step(env, limit)
-        # an episode's results are told by the environment itself, or by what it offers
-        if found is None or (self.units and not hasattr(found, "info")):
-            return
-        is_known = isinstance(found, CompiledStep)
-        if not hasattr(found, "reset_address"):
-            found = SteppedEnvironment(env, found, self.observe)
-        self.compiled = CompiledEpisodes(found, policy, self.observe.size, self.decode)
-        self.compiled.is_known = is_known
-
-    @property
-    def made_anew(self) -> bool:
-        """Whether the environment is made anew for every episode."""
-        return self._rebuild
-
-    def begin(self) -> Environment:
-        """The environment, fit for an episode: made anew if the last one may have left something in it."""
-        if self._rebuild:
-            self._environment.close()
-            self._environment = make_environment(self._config)
-        return self._environment
-
-    @property
-    def environment(self) -> Environment:
-        """The environment as it was made last, with its wrappers."""
-        return self._environment
-
-    def close(self) -> None:
-        """Close the environment."""
-        self._environment.close()
-
-
+REPLAYS = (
+    16  # of compiled episodes that failed, to say why; a run that goes on for long needs no more
+)
 UNSCALED: tuple[Float64s, Float64s] = (np.empty(0), np.empty(0))
 
 
@@ -216,15 +76,19 @@ class Environments:
         watch: puts something around the environment of every episode that is played step by step; None: nothing.
     """
 
-    def __init__(self, config: EnvironmentConfig) -> None:
+    def __init__(self, config: EnvironmentConfig, format: int = FORMAT) -> None:
         """Make the environments.
+
+        Args:
+            config: [env].
+            format: of the run's config. In the first one almost any answer of an environment was taken as it came.
 
         Raises:
             UsageError: if the config asks for what doesn't exist or doesn't fit together.
         """
-        self._config = config
+        self._config, self._checks = config, format > 1
         self.variants = tuple(variant.name for variant in config.trained)
-        self._all = [_variant_environment(config, variant) for variant in config.trained]
+        self._all = [_variant_environment(config, variant, format) for variant in config.trained]
         self.interface = self._all[0].interface
         for name, one in zip(self.variants, self._all, strict=True):
             if one.interface != self.interface:
@@ -234,12 +98,42 @@ class Environments:
                 )
         self._scale: tuple[Float64s, Float64s] | None = None
         self._sums = np.zeros((2, self.interface.observation_size))
+        self._failure, self._replays_left = "", REPLAYS
+        self._sound: set[int] = set()  # variants that have had an episode of finite numbers
+        self._not_finite: dict[int, str] = {}  # the others, with what was not
         self.info: dict[str, Any] = {}
         self.watch: Callable[[Environment], Environment] | None = None
 
     def observation_spaces(self) -> list[tuple[str, gymnasium.Space[Any]]]:
         """Every variant's environment id and observation space."""
         return [(one.id, one.observe.space) for one in self._all]
+
+    def refuse_useless_limits(self) -> None:
+        """Refuse an ``env.max_steps`` that an environment's own limit makes useless.
+
+        Raises:
+            UsageError: see ``making.refuse_useless_limit``.
+        """
+        if self._checks:
+            for one in self._all:
+                one.refuse_useless_limit()
+
+    @property
+    def never_finite(self) -> list[int]:
+        """The variants that have given NaN or infinity in all of their episodes so far."""
+        return [variant for variant in self._not_finite if variant not in self._sound]
+
+    def refuse_never_finite(self) -> None:
+        """Refuse environments of which no episode was finite.
+
+        Raises:
+            BrokenEnvironmentError: naming the first number that was not.
+        """
+        for variant in self.never_finite if self._checks else ():
+            raise BrokenEnvironmentError(
+                f"{self._not_finite[variant]}. No episode at the start had only finite numbers; end an episode before "
+                "they overflow, or clip them"
+            )
 
     def step_limit(self, variant: int) -> int:
         """Steps after which an episode on a variant ends at the latest."""
@@ -259,7 +153,7 @@ class Environments:
     def plays_known_step(self, variant: int) -> bool:
         """Whether a variant is played by a compiled step that its environment knows nothing of."""
         one = self._all[variant]
-        return one.compiled is not None and one.compiled.is_known
+        return one.compiled is not None and one.knows_no_step
 
     def drop_known_step(self, variant: int, why: str) -> None:
         """Play a variant by its own step from now on."""
@@ -344,6 +238,7 @@ class Environments:
             What the episodes gave.
         """
         self._sums[...] = 0.0
+        self._failure = ""
         totals, counts = [0.0] * len(self._all), [0] * len(self._all)
         steps = observations = 0
         for episode in seeds:
@@ -356,11 +251,22 @@ class Environments:
                 episode_return, episode_steps = one.compiled.play(
                     episode.environment,
                     episode.policy,
-                    (min(one.limit, limit or one.limit), self._config.stop_after_negative),
+                    (
+                        min(one.limit, limit or one.limit),
+                        self._config.stop_after_negative,
+                        self._checks,
+                    ),
                     self._scale or UNSCALED,
                     self._sums,
                 )
                 self.info = one.compiled.info(episode_steps)
+                if not math.isfinite(episode_return) and self._replays_left:
+                    self._replays_left -= 1  # once more, to see why: the same bits, step by step
+                    begin(episode)
+                    yield from self._episode(one, episode, limit)
+                    self.info = {}
+            if math.isfinite(episode_return):
+                self._sound.add(episode.variant)
             totals[episode.variant] += episode_return
             counts[episode.variant] += 1
             steps += episode_steps
@@ -368,46 +274,90 @@ class Environments:
                 observations += episode_steps  # one before each
             else:  # it may have been observed once more, before an action that is none
                 self._sums[...] = sums
+                self._failure = self._failure or f"{one.who}: an episode's return is not finite"
         returns = tuple(
             total / count if count and math.isfinite(total) else math.nan
             for total, count in zip(totals, counts, strict=True)
         )
         failed = any(math.isnan(returns[episode.variant]) for episode in seeds)
         status = Status.NOT_FINITE if failed else Status.DONE
-        return Outcome(returns, steps, len(seeds), status, observations)
+        return Outcome(returns, steps, len(seeds), status, observations, self._failure)
 
     def _episode(
         self, one: VariantEnvironment, seeds: EpisodeSeeds, limit: int | None
     ) -> Generator[Float32s, Float32s, tuple[float, int]]:
-        """Play one episode; returns its return (NaN if an action was not finite) and its steps."""
+        """Play one episode; returns its return (NaN if a number was not finite) and its steps.
+
+        Raises:
+            BrokenEnvironmentError: if the environment raises, or returns what does not fit its spaces.
+        """
         environment = one.begin()
         if self.watch is not None:
             environment = self.watch(environment)
-        step, observe, decode = environment.step, one.observe, one.decode
-        limit = min(one.limit, limit or one.limit)
-        observation, _ = environment.reset(seed=seeds.environment)
+        step, take, decode = environment.step, one.observe.take, one.decode.decode
+        buffer = one.observe.buffer
+        limit, checks, scale = min(one.limit, limit or one.limit), self._checks, self._scale
         patience = self._config.stop_after_negative
         total, steps, negative = 0.0, 0, 0
-        while True:
-            flat = observe(observation)
-            if self._scale is not None:
-                actions.observe(flat, *self._scale, *self._sums)
-            action = decode((yield flat))
-            if action is None:
-                self.info = {}
-                return math.nan, steps
-            observation, reward, terminated, truncated, info = step(action)
-            gain = float(reward)
-            total += gain
-            steps += 1
-            if terminated or truncated or steps >= limit:
-                break
-            if patience:
-                negative = negative + 1 if gain < 0.0 else 0
-                if negative >= patience:
+        info: Any = {}
+        answer = one.reset(environment, seeds.environment)
+        try:
+            observation = checked.of_reset(answer, checks)
+            one.look_at(environment)
+            while True:
+                flat: Float32s = buffer
+                if not take(observation):
+                    self._note_not_finite(one, seeds, steps, checked.not_finite(flat))
+                    self.info = {}
+                    return math.nan, steps
+                if scale is not None:
+                    flat = one.observe.normalize(flat, scale, self._sums)
+                action = decode((yield flat))
+                if action is None:
+                    self._failure = self._failure or (
+                        f"{one.who}: the policy's outputs before step {steps + 1} are NaN or infinite"
+                    )
+                    self.info = {}
+                    return math.nan, steps
+                try:
+                    answer = step(action)
+                except EsdError:
+                    raise
+                except (Exception, SystemExit) as error:
+                    raise checked.raised(one.who, checked.call(steps + 1), error) from error
+                steps += 1
+                if type(answer) is not tuple or len(answer) != 5:
+                    answer = checked.of_step(answer)
+                observation, gain, terminated, truncated, info = answer
+                if type(gain) is not float:
+                    gain = checked.reward(gain, checks)
+                total += gain
+                if gain - gain != 0.0:  # of NaN and infinity alone
+                    self._note_not_finite(one, seeds, steps, f"the reward is {gain}")
+                if checks and (type(terminated) is not bool or type(truncated) is not bool):
+                    terminated = checked.end("terminated", terminated)
+                    truncated = checked.end("truncated", truncated)
+                if terminated or truncated or steps >= limit:
                     break
+                if patience:
+                    negative = negative + 1 if gain < 0.0 else 0
+                    if negative >= patience:
+                        break
+            if checks:
+                take(observation)
+                info = checked.info(info)
+        except MisfitError as error:
+            raise one.misfit(steps, error) from error.__cause__
         self.info = info
         return total, steps
+
+    def _note_not_finite(
+        self, one: VariantEnvironment, seeds: EpisodeSeeds, steps: int, what: str
+    ) -> None:
+        """Remember that, and where, an environment has given a number that is not finite."""
+        if not self._failure:
+            self._failure = f"{one.who}, {checked.call(steps)}: {what}"
+            self._not_finite.setdefault(seeds.variant, self._failure)
 
     def close(self) -> None:
         """Close the environments."""
@@ -415,10 +365,12 @@ class Environments:
             one.close()
 
 
-def _variant_environment(config: EnvironmentConfig, variant: Variant) -> VariantEnvironment:
+def _variant_environment(
+    config: EnvironmentConfig, variant: Variant, format: int
+) -> VariantEnvironment:
     """One variant's environment; its name is in every error."""
     try:
-        return VariantEnvironment(config.of_variant(variant))
+        return VariantEnvironment(config.of_variant(variant), format, variant.name)
     except MissingPackageError:  # whichever the variant
         raise
     except UsageError as error:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,9 +13,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from esd.episodes.checked import warn
 from esd.episodes.environments import Outcome
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
+from esd.errors import EsdError, RunError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.noise import Purpose
 from esd.evolution.records import Records
@@ -38,6 +41,11 @@ class Task:
     row: int
     member: int | None
     seeds: list[EpisodeSeeds]
+
+    @property
+    def owner(self) -> str:
+        """Whose episodes they are, in words."""
+        return "the center" if self.member is None else f"member {self.member}"
 
 
 class Player(Protocol):
@@ -67,6 +75,7 @@ class Rows:
     def __init__(self, rollout: Rollout, algorithm: Algorithm) -> None:
         """Prepare for a run."""
         self._config, self._rollout, self.algorithm = rollout.config, rollout, algorithm
+        self._reported = False
 
     def task(self, state: RunState, row: int, records: Records) -> Task:
         """What a row is: one member, or one episode of the center on every variant."""
@@ -94,6 +103,8 @@ class Rows:
     ) -> None:
         """Write a row; the center has no penalty, and its observations are not the run's.
 
+        The first that has failed in this process is reported with the reason: ranks exchange only that it has.
+
         Args:
             records: of the generation.
             state: before it.
@@ -106,6 +117,10 @@ class Rows:
             penalty, observations = 0.0, None
         elif penalty:
             penalty *= mean_square(piece for _, piece in self.pieces(state, task))
+        if outcome.failure and not self._reported:
+            self._reported = True
+            counts = "" if task.member is None else " counts as failed"
+            warn(f"generation {state.generation}, {task.owner}{counts}: {outcome.failure}")
         records.write(
             task.row,
             returns=outcome.returns,
@@ -117,9 +132,21 @@ class Rows:
         )
 
 
-def note_row(error: Exception, state: RunState, row: int) -> None:
-    """Say in an error which row it came from."""
-    error.add_note(f"while evaluating row {row} of generation {state.generation}")
+@contextlib.contextmanager
+def blaming(state: RunState, task: Task) -> Iterator[None]:
+    """Say in whatever is raised in the block whose evaluation it came from.
+
+    Raises:
+        RunError: for what a user's environment or policy raised: the run was begun, and can't go on.
+    """
+    try:
+        yield
+    except EsdError as error:
+        text = f"generation {state.generation}, {task.owner}: {error}"
+        raise RunError(text) from error.__cause__
+    except Exception as error:
+        error.add_note(f"while evaluating row {task.row} of generation {state.generation}")
+        raise
 
 
 class OneByOne:
@@ -137,12 +164,9 @@ class OneByOne:
         rollout.use_statistics(state.observations)
         for row in rows:
             task = self._rows.task(state, row, records)
-            try:
+            with blaming(state, task):
                 rollout.load(self._rows.pieces(state, task))
                 outcome = rollout.play(task.seeds)
-            except Exception as error:
-                note_row(error, state, row)
-                raise
             self._rows.write(records, state, task, outcome, rollout.observed(outcome))
 
     def rehearse(

@@ -10,14 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
-import numpy as np
 import numpy.typing as npt
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from esd_envs.compiled_steps import CompiledStep, NotCompiledError, compiled_step
-
-Float64s = npt.NDArray[np.float64]
-Reset = Callable[[int], Any]
 
 
 class SteppedEnvironment:
@@ -31,35 +27,21 @@ class SteppedEnvironment:
         has_lanes: several episodes may be under way at once, each with a state of its own.
     """
 
-    def __init__(
-        self,
-        env: gymnasium.Env[Any, Any],
-        step: Any,
-        observe: Callable[[Any], npt.NDArray[Any]],
-        options: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, step: Any, reset: Callable[[int, npt.NDArray[Any]], None]) -> None:
         """Play an environment.
 
         Args:
-            env: with its wrappers.
-            step: what the environment inside of them offers, a ``compiled_episodes.CompiledStep``.
-            observe: makes an observation flat, float32.
-            options: of every reset.
+            step: what the environment offers, a ``compiled_episodes.CompiledStep``.
+            reset: resets it with a seed, and writes the first observation.
         """
-        self._env, self._step, self._observe, self._options = env, step, observe, options
-        self.step_address, self.parameters, self.state = (
-            step.step_address,
-            step.parameters,
-            step.state,
-        )
-        self.shown = step.observation
+        self._step, self._reset = step, reset
+        self.step_address, self.parameters = step.step_address, step.parameters
+        self.state, self.shown = step.state, step.observation
         self.has_lanes = bool(getattr(step, "has_lanes", False))
 
     def begin(self, seed: int) -> None:
         """Begin the episode of a seed."""
-        observation, _ = self._env.reset(seed=seed, options=self._options)
-        wide = self.shown.dtype == np.float64
-        self.shown[:] = np.ravel(observation) if wide else self._observe(observation)
+        self._reset(seed, self.shown)
         self._step.begin()
 
     def info(self, steps: int) -> dict[str, Any]:

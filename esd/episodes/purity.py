@@ -9,7 +9,7 @@ How much is played is counted in steps, so that every rank comes to the same con
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -193,6 +193,11 @@ def _name_of(env: gymnasium.Env[Any, Any]) -> str:
     return type(env).__name__ if isinstance(env, gymnasium.Wrapper) else ENVIRONMENT
 
 
+def seeds_of(rollout: Rollout, variant: int, number: int) -> EpisodeSeeds:
+    """The seeds of an episode by its number; the first ones are the canary's."""
+    return EpisodeSeeds.named(rollout.config.seed, Purpose.CANARY, 0, 0, number, variant=variant)
+
+
 class Player:
     """A rollout under watch, and its members 0 and 1.
 
@@ -219,7 +224,14 @@ class Player:
         """Give the policy a member's parameters."""
         self.rollout.load(self._algorithm.ask_pieces(self._state.evolution, member))
 
-    def play(self, variant: int, number: int, steps: int, compiled: bool = False) -> Episode:
+    def play(
+        self,
+        variant: int,
+        number: int,
+        steps: int,
+        compiled: bool = False,
+        told: Callable[[bytes], object] | None = None,
+    ) -> Episode:
         """Play an episode.
 
         Args:
@@ -227,21 +239,24 @@ class Player:
             number: of the episode.
             steps: at most.
             compiled: as members are played where the environment offers compiled functions.
+            told: gets the bits of each of the policy's outputs, too.
         """
         rollout, log = self.rollout, Log()
-        seeds = EpisodeSeeds.named(
-            rollout.config.seed, Purpose.CANARY, 0, 0, number, variant=variant
-        )
+        seeds = seeds_of(rollout, variant, number)
         if compiled:
             outcome = rollout.play([seeds], steps)
             log.add(ENVIRONMENT, "return", (outcome.returns[variant], outcome.steps))
             log.add(ENVIRONMENT, "state", rollout.environments.left_behind(variant))
             return log.events
+
+        def overheard(bits: bytes) -> None:
+            log.add(POLICY, "output", bits)
+            if told is not None:
+                told(bits)
+
         rollout.environments.watch = lambda env: probed(env, log, self._everywhere)
         try:
-            rollout.play(
-                [seeds], steps, stepwise=True, told=lambda bits: log.add(POLICY, "output", bits)
-            )
+            rollout.play([seeds], steps, stepwise=True, told=overheard)
         finally:
             rollout.environments.watch = None
         return log.events

@@ -46,7 +46,7 @@ class Rollout:
             UsageError: if the config asks for what doesn't exist or doesn't fit together.
         """
         self.config = config
-        self.environments = Environments(config.env)
+        self.environments = Environments(config.env, config.format)
         check_pictures(config, self.environments.observation_spaces())
         self.interface = self.environments.interface
         self.policy = make_policy(config.policy, self.interface, config.format)
@@ -62,7 +62,7 @@ class Rollout:
     def with_new_policy(self) -> Rollout:
         """The same environments with another object of the policy, to be played step by step only."""
         new = copy.copy(self)
-        new.policy = policy = make_policy(self.config.policy, self.interface)
+        new.policy = policy = make_policy(self.config.policy, self.interface, self.config.format)
         new._load_piece = policy.load_piece if isinstance(policy, LoadsPieces) else None
         new._whole = np.empty(0, np.float32)
         return new
@@ -71,7 +71,7 @@ class Rollout:
         """The same policy in new environments, of another config if there is one, to be played step by step only."""
         new = copy.copy(self)
         new.config = self.config if config is None else config
-        new.environments = Environments(new.config.env)
+        new.environments = Environments(new.config.env, new.config.format)
         new.environments.outputs_are_squashed(self.policy.squashed)
         return new
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.episodes.compiled_episodes import CompiledEpisodes
-from esd.episodes.environments import UNSCALED, Outcome
-from esd.episodes.evaluator import Rows, Task, note_row
+from esd.episodes.environments import REPLAYS, UNSCALED, Outcome
+from esd.episodes.evaluator import Rows, Task, blaming
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.evolution.algorithm import Algorithm
@@ -43,8 +43,7 @@ def can_play(rollout: Rollout) -> bool:
     return all(
         one.has_lanes
         and one.shown.dtype == first.shown.dtype
-        and [table.tolist() for table in one.decode.tables]
-        == [table.tolist() for table in first.decode.tables]
+        and [table.tolist() for table in one.tables] == [table.tolist() for table in first.tables]
         for one in compiled
     )
 
@@ -95,7 +94,7 @@ class SideBySide:
         self._networks = members.networks(self._network.settings, aligned_zeros)
         size = environments.interface.observation_size
         self._addresses = np.zeros(LANES, np.int64)
-        self._bounds = np.zeros((LANES, 2), np.int64)
+        self._bounds = np.zeros((LANES, 4), np.int64)
         widths = [max(one.arrays[i].size for one in compiled) for i in (0, 1)]
         self._body = np.zeros((LANES, max(1, widths[0]))), np.zeros((LANES, max(1, widths[1])))
         self._seen = (
@@ -107,6 +106,7 @@ class SideBySide:
         self._sums = np.zeros((LANES, 2, size))
         self._counts, self._totals = np.zeros((3, LANES), np.int64), np.zeros(LANES)
         self._lanes: list[_Lane | None] = [None] * LANES
+        self._replays_left = REPLAYS
 
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
         """See ``Player.fill``."""
@@ -145,12 +145,9 @@ class SideBySide:
         while True:
             while free and (task := next(waiting, None)) is not None:
                 lane = free.pop()
-                try:
+                with blaming(state, task):
                     self._take(state, task, lane)
                     self._begin(lane, limit)
-                except Exception as error:
-                    note_row(error, state, task.row)
-                    raise
                 playing += 1
             if not playing:
                 return
@@ -159,7 +156,7 @@ class SideBySide:
                 self._bounds,
                 self._body,
                 self._seen,
-                self._compiled[0].decode.tables,
+                self._compiled[0].tables,
                 self._compiled[0].decode.squashed,
                 scale,
                 self._sums,
@@ -171,12 +168,19 @@ class SideBySide:
                     continue
                 self._end_episode(lane, one)
                 if one.played < len(one.task.seeds):
-                    self._begin(lane, limit)
+                    with blaming(state, one.task):
+                        self._begin(lane, limit)
                     continue
                 self._lanes[lane] = None
                 free.append(lane)
                 playing -= 1
-                yield one.task, *self._outcome(lane, one)
+                outcome, observed = self._outcome(lane, one)
+                if outcome.status is not Status.DONE and self._replays_left:
+                    self._replays_left -= 1  # once more alone, to say why: the same bits
+                    with blaming(state, one.task):
+                        self._rollout.load(self._rows.pieces(state, one.task))
+                        outcome = self._rollout.play(one.task.seeds, limit)
+                yield one.task, outcome, observed
 
     def _take(self, state: RunState, task: Task, lane: int) -> None:
         """Give a lane to a member, whose weights at the beginning of every episode are kept."""
@@ -202,8 +206,14 @@ class SideBySide:
         compiled.begin_lane(seeds.environment, parameters, state, self._seen[0][lane])
         self._addresses[lane] = compiled.step_address
         steps = self._rollout.environments.step_limit(seeds.variant)
-        patience = self._rollout.config.env.stop_after_negative
-        self._bounds[lane] = min(steps, limit or steps), patience
+        config = self._rollout.config
+        doubles = compiled.double and self._rollout.environments.scale is not None
+        self._bounds[lane] = (
+            min(steps, limit or steps),
+            config.env.stop_after_negative,
+            config.format > 1,
+            doubles,
+        )
         self._counts[:, lane] = 1, 0, 0
         self._totals[lane] = 0.0
         one.before = self._sums[lane].copy()

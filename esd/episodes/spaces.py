@@ -2,82 +2,163 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from esd.config.settings import FORMAT
+from esd.episodes import observations
+from esd.episodes.action_parts import Part, Tables, Unsupported, part_of
+from esd.episodes.checked import MisfitError, described, shortened
 from esd.errors import UsageError
 from esd.kernels import actions
 
 Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+
+NUMBERS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+SUPPORTED = "supported: Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
 
 
-def _is_made_of_numbers(space: spaces.Space[Any]) -> bool:
-    """Whether a space is one that we flatten: Gymnasium flattens Text and OneOf as well, but not into numbers."""
-    if isinstance(space, spaces.Dict):
-        return all(map(_is_made_of_numbers, space.spaces.values()))
-    if isinstance(space, spaces.Tuple):
-        return all(map(_is_made_of_numbers, space.spaces))
-    return isinstance(
-        space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
-    )
+def space_of(env: object, which: str, name: str) -> spaces.Space[Any]:
+    """An environment's ``observation_space`` or ``action_space``.
+
+    Raises:
+        UsageError: if it has none, or what it has is no space of Gymnasium's.
+    """
+    who = f"env.id = {name!r}: {which}"
+    try:
+        space = getattr(env, which)
+    except Exception as error:
+        raise UsageError(
+            f"{who} is missing ({type(error).__name__}: {shortened(error)}); __init__ has to set it to a space of "
+            "gymnasium.spaces"
+        ) from error
+    if isinstance(space, spaces.Space):
+        return space
+    kind = f"{type(space).__module__}.{type(space).__name__}"
+    is_old = kind.startswith("gym.")
+    old = "; gym's spaces are not Gymnasium's: import gymnasium in place of gym" if is_old else ""
+    what = "None" if space is None else f"a {kind.removeprefix('builtins.')}"
+    raise UsageError(f"{who} is {what}, expected a space of gymnasium.spaces{old}")
+
+
+def _flaw(space: spaces.Space[Any]) -> str:
+    """Why no numbers can come from a space; empty if they can."""
+    for leaf in observations.leaves(space):
+        if not isinstance(leaf, NUMBERS):  # Gymnasium flattens Text and OneOf as well
+            return f"{type(leaf).__name__} has no fixed number of numbers"
+        if isinstance(leaf, spaces.Box) and leaf.dtype.kind == "f":
+            if np.isnan(leaf.low).any() or np.isnan(leaf.high).any():
+                return "its bounds are NaN"
+        elif isinstance(leaf, spaces.Discrete) and leaf.n < 1:
+            return f"n is {leaf.n}"
+        elif isinstance(leaf, spaces.MultiDiscrete) and (np.asarray(leaf.nvec) < 1).any():
+            return "nvec has numbers below 1"
+    return "" if spaces.flatdim(space) else "it has no numbers at all"
 
 
 class ObservationFlattener:
-    """Writes observations into one float32 buffer: Box as it is, everything else by Gymnasium's own ``flatten``.
+    """Checks observations, and writes them into one buffer in the order of Gymnasium's ``flatten``.
 
     Attributes:
-        space: the observations' space.
+        space: of the observations.
         size: numbers in an observation.
+        buffer: float32 [size]; float64 if observations are normalized and float32 can't hold them.
+        take: writes an observation into it, and returns whether all its numbers are finite.
     """
 
-    def __init__(self, space: spaces.Space[Any], name: str) -> None:
+    def __init__(
+        self,
+        space: spaces.Space[Any],
+        name: str,
+        format: int = FORMAT,
+        normalized: bool = False,
+    ) -> None:
         """Prepare for one observation space.
+
+        Args:
+            space: of the observations.
+            name: of the environment, for messages.
+            format: of the run's config. In the first one nothing is checked, and all is cast to float32.
+            normalized: observations will be normalized.
 
         Raises:
             UsageError: naming a space that has no fixed flat size (Sequence, Graph) or isn't numbers (Text, OneOf).
         """
         self.space = space
-        try:
-            flat_space = spaces.flatten_space(space)
-            self.size = int(spaces.flatdim(space))
-        except (NotImplementedError, ValueError):
-            flat_space = None
-        if not isinstance(flat_space, spaces.Box) or not _is_made_of_numbers(space):
+        if flaw := _flaw(space):
             raise UsageError(
-                f"env.id = {name!r}: observation space {space} has no fixed flat size; "
-                "supported: Box, Discrete, MultiDiscrete, MultiBinary and Dict or Tuple of these"
+                f"env.id = {name!r}: observation space {shortened(space)}: {flaw}; {SUPPORTED}"
             )
-        self.buffer = np.zeros(self.size, np.float32)
-        self._is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1
-        self._is_box = isinstance(space, spaces.Box)
+        self.size = int(spaces.flatdim(space))
+        double = normalized and format > 1 and not observations.fits_float32(space)
+        self.buffer: npt.NDArray[Any] = np.zeros(self.size, np.float64 if double else np.float32)
+        self._narrow = np.zeros(self.size, np.float32)
+        self.take = observations.taker(space, self.buffer)
+        if format == 1:
+            self.take = self._take_unchecked
 
-    def __call__(self, observation: Any) -> Float32s:
-        """The observation as float32 [size], in a buffer that the next call overwrites."""
-        if self._is_vector:
-            self.buffer[:] = observation
-        elif self._is_box:
-            self.buffer[:] = np.ravel(observation)
-        else:
-            self.buffer[:] = cast(Float32s, spaces.flatten(self.space, observation))
+    def __call__(self, observation: Any) -> npt.NDArray[Any]:
+        """The observation as floats [size], in a buffer that the next call overwrites.
+
+        Raises:
+            MisfitError: if it does not fit the space.
+        """
+        self.take(observation)
         return self.buffer
+
+    def normalize(
+        self, flat: npt.NDArray[Any], scale: tuple[Float64s, Float64s], sums: Float64s
+    ) -> Float32s:
+        """Add a flat observation to sums, and normalize it; both from all of its digits.
+
+        Args:
+            flat: ``buffer``; may be overwritten.
+            scale: mean and inverse deviation, float64 [size].
+            sums: float64 [2, size], of observations and of their squares.
+        """
+        if flat.dtype == np.float64:
+            actions.observe_double(flat, *scale, *sums, self._narrow)
+            return self._narrow
+        actions.observe(flat, *scale, *sums)
+        return flat
+
+    def _take_unchecked(self, observation: Any) -> bool:
+        """As the first format does it: what fits somehow is taken, and a NaN is for the network."""
+        try:
+            if isinstance(self.space, spaces.Box) and len(self.space.shape) == 1:
+                self.buffer[:] = observation
+            elif isinstance(self.space, spaces.Box):
+                self.buffer[:] = np.ravel(observation)
+            else:
+                self.buffer[:] = cast(Float32s, spaces.flatten(self.space, observation))
+        except Exception as error:
+            raise MisfitError(
+                f"the observation is {described(observation)}: expected one of {shortened(self.space)}"
+            ) from error
+        return True
 
 
 class ActionDecoder:
     """Turns a policy's outputs into an action of the environment's space.
 
-    Discrete: the largest logit. MultiDiscrete: the largest logit of each segment. Box: see ``actions.to_box``.
+    Discrete: the largest logit. MultiDiscrete: the largest logit of each segment. MultiBinary: 1 for each output above
+    0. Box: see ``actions.to_box``; of integers: rounded. Dict and Tuple: each part from outputs of its own, in the
+    order in which Gymnasium flattens them.
 
     Attributes:
+        space: of the actions.
         size: outputs that a policy has to have.
-        bounded: the space is a Box with finite bounds everywhere.
-        action_size: numbers in an action.
+        bounded: every output is a number of a Box with finite bounds.
+        action_size: numbers in an action of a compiled episode.
         squashed: outputs lie in [−1, 1] already.
         tables: what a compiled episode decodes by: sizes and first choices of the segments of a discrete action,
-            int64 [segments], and bounds of a Box, float32 [size]; whichever the action is not has size 0.
+            int64 [segments], and bounds of a Box, float32 [size]; whichever the action is not has size 0. None of an
+            action that is neither.
+        decode: the action of outputs, or None if an output is NaN (or, for Box, infinite).
     """
 
     def __init__(self, space: spaces.Space[Any], name: str) -> None:
@@ -86,67 +167,51 @@ class ActionDecoder:
         Raises:
             UsageError: naming an unsupported space.
         """
-        self._space = space
-        self.bounded = False
-        segments, first = np.empty((2, 0), np.int64)
-        low, high = np.empty((2, 0), np.float32)
-        self._decode: Callable[[Float32s], Any]
-        if isinstance(space, spaces.Discrete):
-            self.size = int(space.n)
-            self._first = int(space.start)
-            segments, first = np.array([[self.size], [self._first]], np.int64)
-            self._decode = self._discrete
-        elif isinstance(space, spaces.MultiDiscrete):
-            self._sizes = np.asarray(space.nvec, np.int64).reshape(-1)
-            self._start = np.asarray(space.start, np.int64)
-            self.size = int(self._sizes.sum())
-            segments, first = self._sizes, self._start.reshape(-1)
-            self._decode = self._multi_discrete
-        elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-            low = self._low = np.ascontiguousarray(space.low, np.float32).reshape(-1)
-            high = self._high = np.ascontiguousarray(space.high, np.float32).reshape(-1)
-            self._plain = len(space.shape) == 1 and space.dtype == np.float32
-            self.size = self._low.size
-            self.bounded = bool(np.isfinite(self._low).all() and np.isfinite(self._high).all())
-            self._decode = self._box
-        else:
+        self.space = space
+        try:
+            if flaw := _flaw(space):
+                raise Unsupported(flaw)
+            self._part: Part = part_of(space)
+        except Unsupported as error:
             raise UsageError(
-                f"env.id = {name!r}: action space {space} is not supported; "
-                "supported: Discrete, MultiDiscrete and Box of floats"
-            )
-        self.action_size = segments.size or low.size
-        self.tables = segments, first, low, high
-        self.squashed = False
+                f"env.id = {name!r}: action space {shortened(space)} is not supported: {error}; {SUPPORTED}"
+            ) from None
+        self.size, self.bounded = self._part.size, self._part.bounded
+        self.tables: Tables | None = self._part.tables
+        self.action_size = self.size
+        if self.tables is not None:
+            self.action_size = self.tables[0].size or self.tables[2].size
+        self.decode = self._part.decode
+
+    @property
+    def squashed(self) -> bool:
+        """See the class."""
+        return self._part.squashed
 
     @property
     def described(self) -> str:
         """The space in a word, for messages: "Discrete(2)", "Box(6,)"."""
-        kind = type(self._space).__name__
-        if isinstance(self._space, spaces.Box):
-            return f"{kind}{self._space.shape}"
+        kind = type(self.space).__name__
+        if isinstance(self.space, spaces.Box):
+            return f"{kind}{self.space.shape}"
+        if self.tables is None:
+            return shortened(self.space)[:60]
         sizes = self.tables[0].tolist()
         return f"{kind}({sizes[0] if len(sizes) == 1 else sizes})"[:60]
 
     def outputs_are_squashed(self, squashed: bool) -> None:
         """Say whether the policy's outputs lie in [−1, 1] already."""
-        self.squashed = squashed
+        self._part.squashed = squashed
 
     def __call__(self, outputs: Float32s) -> Any:
         """The action, or None if an output is NaN (or, for Box, infinite)."""
-        return self._decode(outputs)
+        return self.decode(outputs)
 
-    def _discrete(self, outputs: Float32s) -> int | None:
-        index = actions.argmax(outputs)
-        return None if index < 0 else index + self._first
 
-    def _multi_discrete(self, outputs: Float32s) -> npt.NDArray[Any] | None:
-        chosen = np.empty(self._sizes.size, np.int64)
-        if not actions.argmax_segments(outputs, self._sizes, chosen):
-            return None
-        return (chosen.reshape(self._start.shape) + self._start).astype(self._space.dtype)
-
-    def _box(self, outputs: Float32s) -> npt.NDArray[Any] | None:
-        out = np.empty(self.size, np.float32)  # new each time: an environment may keep it
-        if not actions.to_box(outputs, self.squashed, self._low, self._high, out):
-            return None
-        return out if self._plain else out.reshape(self._space.shape).astype(self._space.dtype)
+def action_numbers(action: Any) -> Float32s:
+    """An action as float32 numbers, those of a Dict or a Tuple one part after the other."""
+    if isinstance(action, dict):
+        action = tuple(action.values())
+    if isinstance(action, tuple):
+        return np.concatenate([action_numbers(part) for part in action])
+    return np.array(action, np.float32).reshape(-1)

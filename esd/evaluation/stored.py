@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def describe(
         "rules": conditions.rules,
         "variants": [_variant(result) for result in results],
         **_mean_and_std(returns),
-        "interval_95": student_interval(returns),
+        "interval_95": _interval(returns),
         "interval_is": f"{subject.noise} noise of one run",
         "steps": sum(result.steps for result in results),
         **_parameters(subject, state),
@@ -138,8 +139,19 @@ def _parameters(subject: Subject, state: RunState) -> dict[str, Any]:
     return {"parameters": {name: array.tolist() for name, array in values.items()}}
 
 
-def _mean_and_std(values: npt.NDArray[np.float64]) -> dict[str, float]:
-    return {"mean": float(values.mean()), "std": deviation(values)}
+def _mean_and_std(values: npt.NDArray[np.float64]) -> dict[str, float | None]:
+    return {"mean": _finite(float(values.mean())), "std": _finite(deviation(values))}
+
+
+def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float] | None:
+    """The 95 % interval of the mean; None of a single value, or if one is not finite."""
+    low, high = student_interval(values)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def _finite(value: float) -> float | None:
+    """A number; None, which is JSON's null, for what can't be known."""
+    return value if math.isfinite(value) else None
 
 
 def _variant(result: VariantResult) -> dict[str, Any]:
@@ -148,7 +160,7 @@ def _variant(result: VariantResult) -> dict[str, Any]:
         "seen": result.seen,
         "world": result.world,
         **_mean_and_std(result.returns),
-        "interval_95": student_interval(result.returns),
+        "interval_95": _interval(result.returns),
         "steps": result.steps,
         "returns": result.returns.tolist(),
         "results": {

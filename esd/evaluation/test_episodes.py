@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config, EnvironmentConfig, Variant
 from esd.config.tables import apply_settings, flatten, parse, to_table
+from esd.episodes.checked import warn
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import RunError, UsageError, nearest
@@ -24,6 +26,15 @@ from esd.mpi.team import Team
 from esd.policies.registry import make_policy
 
 Float64s = npt.NDArray[np.float64]
+
+# keyword arguments and wrappers that show a world and change nothing in it
+DRAWING = (
+    "render_mode", "camera_id", "camera_name", "default_camera_config", "max_geom", "visual_options", "render_fps",
+)  # fmt: skip
+SIZES_OF_PICTURES = ("width", "height")
+MUJOCO = ("gymnasium.envs.mujoco", "esd_envs.damaged_ant", "esd_envs.changed_body")
+WATCHING = ("RecordVideo", "RecordEpisodeStatistics", "HumanRendering", "RenderCollection")
+RECORDED = "esd.evaluation.trace:Recorded"
 
 NOT_FOR_EVALUATION = {
     "env.episodes_per_member": "esd eval has --episodes",
@@ -85,14 +96,34 @@ class Subject:
 def _described(env: EnvironmentConfig) -> dict[str, Any]:
     names = ("id", "kwargs", "wrappers", "max_steps", "stop_after_negative")
     table = to_table(env)
-    return {name: table[name] for name in names}
+    options = {"reset_options": env.reset_options} if env.reset_options else {}
+    return {**{name: table[name] for name in names}, **options}
 
 
 def _without_its_end(world: dict[str, Any]) -> dict[str, Any]:
-    """A world without what ends an episode, and whoever acts in it."""
+    """A world without what ends an episode, whoever acts in it, and how it is drawn or recorded."""
     acting = "esd_envs:ZeroAction"
-    wrappers = [wrapper for wrapper in world["wrappers"] if wrapper["id"] != acting]
-    return {"id": world["id"], "kwargs": world["kwargs"], "wrappers": wrappers}
+    wrappers = [w for w in world["wrappers"] if w["id"] != acting and not _only_watches(w["id"])]
+    drawing = {*DRAWING, *(SIZES_OF_PICTURES if _is_drawn_by_mujoco(world["id"]) else ())}
+    kwargs = {key: value for key, value in world["kwargs"].items() if key not in drawing}
+    return {
+        "id": world["id"],
+        "kwargs": kwargs,
+        "wrappers": wrappers,
+        "reset_options": world.get("reset_options", {}),
+    }
+
+
+def _only_watches(wrapper: str) -> bool:
+    """Whether a wrapper draws or records a world and changes nothing in it."""
+    module, _, name = wrapper.partition(":")
+    return (module.partition(".")[0] == "gymnasium" and name in WATCHING) or wrapper == RECORDED
+
+
+def _is_drawn_by_mujoco(env_id: str) -> bool:
+    """Whether width and height are those of a picture: elsewhere they may be those of the world itself."""
+    spec = gymnasium.registry.get(env_id.rpartition(":")[2])
+    return spec is not None and str(spec.entry_point).startswith(MUJOCO)
 
 
 def choose(
@@ -213,6 +244,7 @@ def make_rollout(subject: Subject, state: RunState) -> Rollout:
     rollout = Rollout(subject.config)
     try:
         _check_network(subject, state, rollout)
+        rollout.environments.refuse_useless_limits()
     except UsageError:
         rollout.close()
         raise
@@ -234,7 +266,7 @@ def _check_network(subject: Subject, state: RunState, rollout: Rollout) -> None:
         env_id = subject.config.env.of_variant(subject.variants[0]).id
         raise UsageError(
             f"env.id = {env_id!r}: its policy has {layout.size} coordinates, the run's h has {state.h.size}: "
-            "observations or actions are of another size"
+            "observations or actions are of another size, or the policy's code has changed"
         )
 
 
@@ -274,12 +306,16 @@ def evaluate(
         # return, steps and results of each episode, as bits: every slot has one writer, so sums are exact
         table = np.zeros((count, episodes, 2 + max(map(len, units))), np.uint64)
         floats = table.view(np.float64)
+        reported = False
         for row in team.rows(0, count * episodes):
             episode, variant = divmod(row, count)
             outcome = rollout.evaluate(
                 rules_of(rollout, state.h, rules, seed, episode),
                 [episode_seeds(seed, episode, variant)],
             )
+            if outcome.failure and not reported:
+                reported = True
+                warn(f"test episode {episode} has no return: {outcome.failure}")
             told = _told(environments.info, units[variant], subject.name(subject.variants[variant]))
             slot = floats[variant, episode]
             slot[0], slot[2 : 2 + len(told)] = outcome.returns[variant], told

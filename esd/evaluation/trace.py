@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from esd.config.settings import Wrapper
+from esd.episodes.checked import reward
+from esd.episodes.spaces import action_numbers
 from esd.errors import UsageError
 from esd.evaluation.test_episodes import Subject, episode_seeds, make_rollout, rules_of
 from esd.evolution.state import RunState
@@ -28,16 +31,19 @@ MOST_BYTES = 1 << 30
 class Recorded(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Keeps the actions that an environment is given and the rewards that it pays."""
 
-    def __init__(self, env: gymnasium.Env[Any, Any], kept: list[tuple[Float32s, float]]) -> None:
-        """Keep them in a list."""
+    def __init__(self, env: gymnasium.Env[Any, Any], kept: deque[tuple[Float32s, float]]) -> None:
+        """Keep them there."""
         super().__init__(env)
         self._kept = kept
 
     def step(self, action: Any) -> Any:
         """Act, and keep a copy."""
-        given = np.array(action, np.float32).reshape(-1)
+        given = action_numbers(action)
         answer = self.env.step(action)
-        self._kept.append((given, float(answer[1])))
+        if (
+            isinstance(answer, tuple) and len(answer) == 5
+        ):  # of any other the episode ends by itself
+            self._kept.append((given, reward(answer[1], False)))
         return answer
 
 
@@ -92,7 +98,7 @@ def record(
     Raises:
         UsageError: if the policy can't be traced, or the recording might need more than ``MOST_BYTES`` of memory.
     """
-    kept: list[tuple[Float32s, float]] = []
+    kept: deque[tuple[Float32s, float]] = deque()  # lists in keyword arguments are copied
     variant = subject.variants[0]
     env = subject.config.env.of_variant(variant)
     watching = Wrapper("esd.evaluation.trace:Recorded", {"kept": kept})

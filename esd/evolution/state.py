@@ -87,10 +87,7 @@ class RunState:
         """
 
         def named(prefix: str) -> Arrays:
-            # sorted: a file's arrays may come in any order, and nothing may depend on it
-            return {
-                k.removeprefix(prefix): arrays[k] for k in sorted(arrays) if k.startswith(prefix)
-            }
+            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
         evolution = EvolutionState(
             generation,

@@ -62,3 +62,33 @@ def observe(observation, mean, inverse_deviation, sums, squares):
         squares[i] += value * value
         scaled = (value - mean[i]) * inverse_deviation[i]
         observation[i] = f32(min(max(scaled, -10.0), 10.0))
+
+
+@kernel
+def observe_double(observation, mean, inverse_deviation, sums, squares, out):
+    """The same of a raw observation that only float64 can hold; what is normalized goes into out, float32."""
+    for i in range(observation.size):
+        value = observation[i]
+        sums[i] += value
+        squares[i] += value * value
+        scaled = (value - mean[i]) * inverse_deviation[i]
+        out[i] = f32(min(max(scaled, -10.0), 10.0))
+
+
+@kernel
+def take(values, out):
+    """Copy floats [n] into out, float32 or float64; whether all are finite there."""
+    finite = True
+    for i in range(out.size):
+        out[i] = values[i]
+        finite &= np.isfinite(out[i])
+    return finite
+
+
+@kernel
+def all_finite(values):
+    """Whether no value is NaN or infinite."""
+    finite = True
+    for i in range(values.size):
+        finite &= np.isfinite(values[i])
+    return finite

@@ -13,7 +13,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from esd.kernels import kernel
-from esd.kernels.actions import argmax_segments, observe, to_box
+from esd.kernels.actions import all_finite, argmax_segments, observe, observe_double, to_box
 from esd.kernels.c_calls import call
 from esd.kernels.networks import forward
 
@@ -38,8 +38,9 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
 
     Args:
         addresses: int64 [2], of reset and step; a reset at 0: the episode has begun and shows its first observation.
-        bounds: int64 [2]; steps after which the episode ends, and as many negative rewards in a row that end it (0:
-            none do).
+        bounds: int64 [4]; steps after which the episode ends, as many negative rewards in a row that end it (0:
+            none do), whether an observation that is not finite ends it, and whether it is normalized from what the step
+            writes, which float32 can't hold.
         body: parameters and state of the environment, float64.
         seen: the observation as the step writes it, float32 or float64, and as the network sees it, float32 (may be one
             array); the action, float32; float64 [1] for the reward.
@@ -52,7 +53,8 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
         seed: uint64, of the environment's episode.
 
     Returns:
-        The return, NaN if an output was none that an action could be made of, and the steps.
+        The return, NaN if an output was none that an action could be made of (or an observation was not finite), and
+        the steps.
     """
     parameters, state = body
     shown, observation, action, reward = seen
@@ -68,10 +70,17 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
     if addresses[0] != 0:
         _reset(addresses[0], seed, parameters, state, observation)
     while True:
-        for i in range(observation.size):
-            observation[i] = f32(shown[i])
-        if mean.size:
-            observe(observation, mean, inverse_deviation, sums[0], sums[1])
+        if bounds[3]:
+            if bounds[2] and not all_finite(shown):
+                return np.nan, steps
+            observe_double(shown, mean, inverse_deviation, sums[0], sums[1], observation)
+        else:
+            for i in range(observation.size):
+                observation[i] = f32(shown[i])
+            if bounds[2] and not all_finite(observation):
+                return np.nan, steps
+            if mean.size:
+                observe(observation, mean, inverse_deviation, sums[0], sums[1])
         output = forward(observation, network)[:outputs]
         if sizes.size:
             if not argmax_segments(output, sizes, chosen):

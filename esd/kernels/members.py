@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from esd.kernels import inlined, kernel
-from esd.kernels.actions import argmax_segments, observe, to_box
+from esd.kernels.actions import all_finite, argmax_segments, observe, observe_double, to_box
 from esd.kernels.elementary import tanh
 from esd.kernels.episode import _reset, _step
 from esd.kernels.lanes import (
@@ -270,8 +270,7 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, networks
 
     Args:
         addresses: int64 [16], of each lane's step.
-        bounds: int64 [16, 2]; steps after which an episode ends, and as many negative rewards in a row that end it (0:
-            none do).
+        bounds: int64 [16, 4], as of ``episode.play``.
         body: parameters float64 [16, p] and states float64 [16, s] of the environments.
         seen: observations as the steps write them, float32 or float64 [16, observation_size]; one as a network sees it,
             float32; an action, float32; float64 [1] for the reward.
@@ -306,10 +305,22 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, networks
         for lane in range(LANES):
             if counts[0, lane] == 0:
                 continue
-            for i in range(observation.size):
-                observation[i] = f32(shown[lane, i])
-            if mean.size:
-                observe(observation, mean, inverse_deviation, sums[lane, 0], sums[lane, 1])
+            finite = True
+            if bounds[lane, 3]:
+                finite = all_finite(shown[lane])
+                observe_double(
+                    shown[lane], mean, inverse_deviation, sums[lane, 0], sums[lane, 1], observation
+                )
+            else:
+                for i in range(observation.size):
+                    observation[i] = f32(shown[lane, i])
+                finite = all_finite(observation)
+                if mean.size:
+                    observe(observation, mean, inverse_deviation, sums[lane, 0], sums[lane, 1])
+            if bounds[lane, 2] and not finite:
+                totals[lane] = np.nan
+                counts[0, lane] = 0
+                ended += 1
             for i in range(observation.size):
                 memory[start + i * LANES + lane] = observation[i]
         end = _forward(networks)

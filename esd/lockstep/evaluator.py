@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from esd.episodes.environments import Environments, Episodes, Outcome, global_generators
-from esd.episodes.evaluator import Rows, Task, note_row
+from esd.episodes.evaluator import Rows, Task, blaming
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError
@@ -125,19 +125,20 @@ class Lockstep:
             starting = self._placed(waiting, running)
             self._load(state, h, starting)
             for slot, task in starting.items():
-                self._begin(state, slot, task, running, limit)
+                self._begin(state, slot, task, running, keep, limit)
             if not running:
+                if room or waiting:
+                    continue
                 break
             outputs = self._policy.act(self._observations)
             for slot, now in list(running.items()):
                 try:
                     self._observations[slot] = now.episodes.send(outputs[slot])
                 except StopIteration as end:
-                    del running[slot]
-                    keep(now.task, end.value, self._environments[slot].observed(end.value))
+                    self._ended(slot, running, end.value, keep)
                 except Exception as error:
-                    note_row(error, state, now.task.row)
-                    raise
+                    with blaming(state, now.task):
+                        raise error from error.__cause__
         if global_generators() != generators:
             raise UsageError(
                 f"env.id = {self._config.env.id!r}: draws from Python's or numpy's global random generator, which "
@@ -193,11 +194,12 @@ class Lockstep:
         slot: int,
         task: Task,
         running: dict[int, _Running],
+        keep: Keep,
         limit: int | None,
     ) -> None:
         """Reset a slot's environment and network, and take its first observation."""
         if slot not in self._environments:
-            environments = Environments(self._config.env)
+            environments = Environments(self._config.env, self._config.format)
             environments.outputs_are_squashed(self._rollout.policy.squashed)
             environments.use_statistics(state.observations)
             self._environments[slot] = environments
@@ -206,12 +208,17 @@ class Lockstep:
             self._policy.reset(slot, seeds.policy)
 
         episodes = self._environments[slot].play(task.seeds, begin, limit)
-        try:
-            self._observations[slot] = next(episodes)
-        except Exception as error:
-            note_row(error, state, task.row)
-            raise
         running[slot] = _Running(task, episodes)
+        with blaming(state, task):
+            try:
+                self._observations[slot] = next(episodes)
+            except StopIteration as end:  # its first observation was none that a network could see
+                self._ended(slot, running, end.value, keep)
+
+    def _ended(self, slot: int, running: dict[int, _Running], outcome: Outcome, keep: Keep) -> None:
+        """A slot's episodes are over."""
+        task = running.pop(slot).task
+        keep(task, outcome, self._environments[slot].observed(outcome))
 
     def close(self) -> None:
         """Close the environments."""

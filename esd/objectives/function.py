@@ -11,7 +11,6 @@ import decimal
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from esd.config.keywords import fresh
 from esd.config.kinds import OBJECTIVES
 from esd.config.objective import ObjectiveConfig
-from esd.config.plugins import in_one_line, is_of_the_users_code
+from esd.config.plugins import directory_after, in_one_line, is_of_the_users_code
 from esd.errors import UsageError, shortened
 from esd.evolution.global_generators import seed_global_generators
 from esd.objectives.time_limit import TimeLimitError, time_limit
@@ -48,10 +47,9 @@ class Function:
             UsageError: if it can't be imported or called with the arguments that it will get.
         """
         self._config = config
-        # a function may change the working directory, under which the run's folder lies: it gets one of its own
-        with contextlib.chdir("."):
-            self._function = _found(config.function)
-            self._directory = Path.cwd()
+        # a module may change the working directory, under which the run's folder lies: its functions get their own
+        self._function = _found(config.function)
+        self._directory = directory_after(config.function)
         self.takes_seed = self._check_signature()
 
     def _check_signature(self) -> bool:

@@ -190,14 +190,14 @@ class GuardedPolicy:
 
     def _later_act(self) -> Callable[[Float32s], Float32s]:
         """What every step calls: all that a kernel relies on is looked at."""
-        act, shape, float32 = self._act, self._shape, FLOAT32
+        act, shape, float32, array = self._act, self._shape, FLOAT32, np.ndarray
 
         def checked(observation: Float32s) -> Float32s:
             try:
                 outputs: Float32s = act(observation)
             except BaseException as error:
                 self._failed(self._call, error)
-            if type(outputs) is np.ndarray and outputs.shape == shape and outputs.dtype == float32:
+            if type(outputs) is array and outputs.shape == shape and outputs.dtype is float32:
                 return outputs
             return self._checked(outputs)
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
@@ -20,6 +21,7 @@ from esd.policies.guard import described
 
 Float32s = npt.NDArray[np.float32]
 
+FLOAT32 = torch.float32
 LOOKS = 3  # first steps in which a module is tried for a memory that nobody clears
 
 
@@ -143,10 +145,10 @@ class TorchPolicy:
             return self._looked_at(observation)
         with torch.inference_mode():
             outputs = self.module(torch.from_numpy(observation))
-        if type(outputs) is not torch.Tensor or outputs.dtype is not torch.float32:
-            outputs = checked_outputs(outputs, self.who, self.strict)
-        flat: Float32s = outputs.numpy().reshape(-1)
-        return flat
+            if type(outputs) is not Tensor or outputs.dtype is not FLOAT32:
+                outputs = checked_outputs(outputs, self.who, self.strict)
+            flat: Float32s = outputs.numpy()
+        return flat.reshape(-1)
 
     def _looked_at(self, observation: Float32s) -> Float32s:
         """One of the first steps: forward may change nothing that nobody clears.
@@ -189,9 +191,9 @@ class TorchPolicy:
             )
         return first
 
-    def _lasting(self) -> dict[str, torch.Tensor]:
+    def _lasting(self) -> dict[str, Tensor]:
         """What an episode must leave as it is, by name: parameters, and buffers if nobody clears them."""
-        lasting: dict[str, torch.Tensor] = dict(self.module.named_parameters())
+        lasting: dict[str, Tensor] = dict(self.module.named_parameters())
         return lasting if self._reset is not None else lasting | dict(self.module.named_buffers())
 
     def _answer(self, observation: Float32s) -> Float32s:
@@ -217,9 +219,7 @@ class TorchPolicy:
         ) from error
 
 
-def checked_outputs(
-    outputs: Any, who: str, strict: bool = True, anywhere: bool = False
-) -> torch.Tensor:
+def checked_outputs(outputs: Any, who: str, strict: bool = True, anywhere: bool = False) -> Tensor:
     """What forward returned, if it is a tensor of float32 that numpy can read.
 
     Args:
@@ -231,7 +231,7 @@ def checked_outputs(
     Raises:
         RunError: naming what it is instead.
     """
-    if not isinstance(outputs, torch.Tensor):
+    if not isinstance(outputs, Tensor):
         raise RunError(
             f"{who}: forward returned {described(outputs)}, expected a float32 tensor{_advice(outputs)}"
         )
@@ -242,7 +242,7 @@ def checked_outputs(
             f"{who}: forward returned a tensor on {kind}, expected an ordinary one on the cpu; remove .to(…)"
         )
     real = outputs.dtype.is_floating_point or not (outputs.is_complex() or outputs.is_quantized)
-    if outputs.dtype is not torch.float32 and (strict or not real):
+    if outputs.dtype is not FLOAT32 and (strict or not real):
         raise RunError(
             f"{who}: forward returned {_dtype(outputs)} {list(outputs.shape)}, expected float32"
             + ("" if outputs.is_complex() else "; end it with .float()")
@@ -263,18 +263,18 @@ def _advice(outputs: Any) -> str:
     return ""
 
 
-def _generators() -> tuple[Any, Any, torch.Tensor]:
+def _generators() -> tuple[Any, Any, Tensor]:
     """Where the generators stand that are seeded for every episode."""
     return random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
 
 
-def _restore(states: tuple[Any, Any, torch.Tensor]) -> None:
+def _restore(states: tuple[Any, Any, Tensor]) -> None:
     random.setstate(states[0])
     np.random.set_state(states[1])  # noqa: NPY002
     torch.set_rng_state(states[2])
 
 
-def _dtype(tensor: torch.Tensor) -> str:
+def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 

@@ -8,20 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
-from esd.episodes import canary, side_by_side
+from esd.episodes import canary, purity, side_by_side
+from esd.episodes.check_at_start import is_checked
 from esd.episodes.evaluator import OneByOne, Player
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.side_by_side import SideBySide
 from esd.episodes.stateful_wrappers import refuse_named
+from esd.episodes.tape import Tape
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.canary import Canary
 from esd.evolution.layout import Layout
+from esd.evolution.noise import Purpose
 from esd.evolution.records import Records
-from esd.evolution.state import RunState
+from esd.evolution.state import RunState, start
 from esd.policies.base import Interface
 
 Float32s = npt.NDArray[np.float32]
+
+MORE_EPISODES = 8  # before an environment is refused that gave NaN in the canary's
 
 
 class EpisodesProblem:
@@ -37,10 +43,15 @@ class EpisodesProblem:
         Raises:
             UsageError: if the config asks for what doesn't exist or doesn't fit together.
         """
-        if config.format >= canary.CHECKED_SINCE and not config.run.allow_drift:
+        if is_checked(config):
             refuse_named(config.env)
         self.rollout = Rollout(config)
-        self.rollout.drop_unequal_steps(canary.STEPS)
+        try:
+            self.rollout.environments.refuse_useless_limits()
+            self.rollout.drop_unequal_steps(canary.STEPS)
+        except UsageError:
+            self.rollout.close()
+            raise
 
     @property
     def layout(self) -> Layout:
@@ -100,14 +111,42 @@ class EpisodesEvaluator:
     def __init__(self, rollout: Rollout, algorithm: Algorithm, player: Player) -> None:
         """Evaluate an algorithm's members with a player."""
         self._rollout, self._algorithm, self.player = rollout, algorithm, player
+        self._tape: Tape | None = None
 
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
         """See ``Evaluator.fill``."""
+        if self._tape is not None:
+            self._tape.check(state.generation)
         self.player.fill(state, rows, records)
 
     def canary(self, h0: Float32s, journal_version: int) -> Canary:
-        """See ``Evaluator.canary``."""
-        return canary.compute(self._rollout, self._algorithm, self.player, h0, journal_version)
+        """See ``Evaluator.canary``.
+
+        Raises:
+            UsageError: if the environment gives NaN or infinity in all of the canary's episodes.
+        """
+        rollout, algorithm = self._rollout, self._algorithm
+        found = canary.compute(rollout, algorithm, self.player, h0, journal_version)
+        self._refuse_never_finite()
+        checked = is_checked(rollout.config) and isinstance(self.player, OneByOne)
+        if checked and not rollout.compiled:  # those keep nothing beside what reset writes
+            state = start(algorithm, h0, rollout.observation_size)
+            self._tape = Tape(purity.Player(rollout, algorithm, state))
+        return found
+
+    def _refuse_never_finite(self) -> None:
+        """Refuse an environment that has given NaN in all episodes so far, unless some more of them are finite."""
+        environments = self._rollout.environments
+        if not environments.never_finite:
+            return
+        seed, first = self._rollout.config.seed, canary.EPISODES
+        seeds = [
+            EpisodeSeeds.named(seed, Purpose.CANARY, 0, 0, episode, variant)
+            for episode in range(first, first + MORE_EPISODES)
+            for variant in environments.never_finite
+        ]
+        self._rollout.play(seeds, canary.STEPS)
+        environments.refuse_never_finite()
 
     def close(self) -> None:
         """Close the player; the rollout is its owner's."""

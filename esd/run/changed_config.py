@@ -7,17 +7,16 @@ another h from the same journal.
 from __future__ import annotations
 
 import json
-import struct
+import os
 from pathlib import Path
 from typing import Any
 
 from esd.config.identity import identity, identity_of, settings_of_h
 from esd.config.settings import Config
 from esd.errors import UsageError, shown
-from esd.reading import open_regular
 from esd.run import journal
+from esd.run.journal import DamagedJournalError
 
-LONGEST_HEADER = 1 << 20
 LONGEST_PROVENANCE = 1 << 26
 MOST_DIFFERENCES = 3  # named in the message
 LONGEST_VALUE = 60
@@ -35,7 +34,7 @@ def check_unchanged(
         provenance_file: has these settings themselves, for messages.
 
     Raises:
-        UsageError: if they differ, naming the settings where they are known; or if the journal's header is damaged.
+        UsageError: if they differ, naming the settings where they are known; or if the journal can't be read.
     """
     begun = _identity_of_journal(journal_file)
     if begun is None or begun == identity(config):
@@ -66,20 +65,15 @@ def _short(text: str) -> str:
 
 
 def _identity_of_journal(path: Path) -> str | None:
-    """The hash of the settings that a run was started with, from the head of its journal; None without a journal."""
-    try:
-        file = open_regular(path)
-    except FileNotFoundError:
+    """The hash of the settings that a run was started with, from the head of its journal; None without a whole one."""
+    if not os.path.lexists(path):
         return None
-    with file:
-        try:
-            data = file.read(12)
-            if len(data) == 12:
-                length = struct.unpack_from("<I", data, 8)[0]
-                data += file.read(min(length, LONGEST_HEADER) + 4)
-        except OSError as error:
-            raise UsageError(f"{path}: can't be read ({error.strerror})") from error
-    return journal.decode_head(data, path).identity
+    try:
+        return journal.decode_head(journal.read_head(path), path).identity
+    except (
+        DamagedJournalError
+    ):  # which is said with what can be done when the journal itself is read
+        return None
 
 
 def _settings_of(provenance_file: Path, begun: str) -> dict[str, Any] | None:

@@ -87,7 +87,7 @@ class RunFolder:
             found = self.journal_file.lstat()
         except OSError:
             return False
-        return S_ISREG(found.st_mode) and not found.st_size and not self._results()
+        return S_ISREG(found.st_mode) and not found.st_size and not self.results
 
     @property
     def remains(self) -> list[str]:
@@ -95,9 +95,10 @@ class RunFolder:
         if _is_there(self.journal_file):
             return []
         begun = [self.config_file, self.provenance_file, self.initial_file]
-        return [path.name for path in begun if _is_there(path)] + self._results()
+        return [path.name for path in begun if _is_there(path)] + self.results
 
-    def _results(self) -> list[str]:
+    @property
+    def results(self) -> list[str]:
         """What is here only after a generation of a run."""
         folders = [self.checkpoints, self.evaluations]
         files = [self.metrics_file, self.done_file]

@@ -11,10 +11,8 @@ A journal may be larger than memory: it is scanned in pieces, and its records ar
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
-import stat
 import struct
 import zlib
 from array import array
@@ -28,6 +26,7 @@ import numpy as np
 
 from esd.errors import UsageError
 from esd.evolution.records import RETURNS, Records, Uint64s
+from esd.reading import open_regular
 
 MAGIC = b"ESDJ"
 VERSION = 3
@@ -236,6 +235,22 @@ def decode_head(head: bytes, path: Path) -> JournalHeader:
     return header
 
 
+def read_head(path: Path) -> bytes:
+    """A journal's bytes up to its first record.
+
+    Raises:
+        UsageError: if it can't be read.
+    """
+    with _opened(path) as file:
+        return _head(file)
+
+
+def _head(file: int) -> bytes:
+    start = _pread(file, 12, 0)
+    length = struct.unpack_from("<I", start, 8)[0] if len(start) == 12 else 0
+    return start + _pread(file, min(length, LONGEST_HEADER) + 4, 12)
+
+
 def scan(path: Path, verify: bool = True) -> JournalContents:
     """Find the records of a journal and check them, in pieces.
 
@@ -249,9 +264,7 @@ def scan(path: Path, verify: bool = True) -> JournalContents:
     """
     with _opened(path) as file:
         size = os.fstat(file).st_size
-        start = _pread(file, 12, 0)
-        length = struct.unpack_from("<I", start, 8)[0] if len(start) == 12 else 0
-        head = start + _pread(file, min(length, LONGEST_HEADER) + 4, 12)
+        head = _head(file)
         header = decode_head(head, path)
         positions, generations = array("Q"), array("Q")
         position, expected = len(head), 0
@@ -295,21 +308,16 @@ def scan(path: Path, verify: bool = True) -> JournalContents:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """A regular file to read; neither a link nor a device is followed, and nothing waits for a writer."""
+    """A journal to read, by its descriptor."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        reason = "it is a link" if error.errno == errno.ELOOP else error.strerror
-        raise UsageError(f"{path}: can't be read ({reason})") from error
-    try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise UsageError(f"{path}: can't be read (it is not a regular file)")
+        file = open_regular(path)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: missing") from None
+    with file:
         try:
-            yield file
+            yield file.fileno()
         except OSError as error:
             raise UsageError(f"{path}: can't be read ({error.strerror})") from error
-    finally:
-        os.close(file)
 
 
 def _pread(file: int, count: int, position: int) -> bytes:

@@ -33,18 +33,17 @@ CLOSE = 1e-9  # means may differ in their last bits between versions of numpy
 _COUNTS = ("generation", "env_steps", "episodes", "failed_members")
 _TOTALS = ("seconds", "core_seconds")
 _RETURNS = ("return_mean", "return_std", "return_min", "return_max", "center_return")
-# what a rebuilt line has no value for
+# what is null in a rebuilt line; without ‖h‖, whose null would mean that it is infinite
 _LOST = (
     "sigma",
     "sigma_min",
     "sigma_max",
     "learning_rate",
-    "h_norm",
-    "update_norm",
     "steps_per_second",
     "idle_share",
     "generation_seconds",
     "ranks",
+    "tied_share",
 )
 
 

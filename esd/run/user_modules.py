@@ -68,6 +68,6 @@ def _sha256(file: str) -> str:
             found = os.fstat(opened.fileno())
             if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
                 return ""
-            return hashlib.sha256(opened.read(MOST_BYTES + 1)).hexdigest()
+            return hashlib.file_digest(opened, "sha256").hexdigest()
     except (OSError, ValueError):
         return ""

@@ -67,6 +67,8 @@ class Course:
         """From the lines of metrics.jsonl; the last of a finished run is the center's alone."""
         known = [line for line in lines if isinstance(line.get("generation"), int)]
         known = [line for line in known if all(isinstance(v, NUMBERS) for v in line.values())]
+        # of a line that was rebuilt from the journal: unknown, where null means not finite elsewhere
+        known = [line if line.get("ranks", 1) is not None else _known(line) for line in known]
         every = config.run.center_every
         return cls(
             [line for line in known if line["generation"] < config.generations],
@@ -74,6 +76,12 @@ class Course:
             config,
             h_size,
         )
+
+
+def _known(line: Line) -> Line:
+    """A rebuilt line without what was lost; its returns are known, and may be null."""
+    kept = ("return_mean", "return_min", "return_max", "center_return")
+    return {key: value for key, value in line.items() if value is not None or key in kept}
 
 
 def diagnose(course: Course) -> list[Finding]:
@@ -88,7 +96,7 @@ def diagnose(course: Course) -> list[Finding]:
 def diverged(course: Course) -> Finding | None:
     """‖h‖ is not finite, or updates made h so large that its square soon isn't, or that sigma is lost beside it."""
     last = course.generations[-1]
-    norm = last.get("h_norm", 0.0)
+    norm = last.get("h_norm", 0.0)  # without one nothing is known
     walked = sum(line.get("update_norm") or 0.0 for line in course.generations)
     by_updates = norm is not None and walked >= OFTEN * norm
     if norm is not None and norm < HUGE_NORM and not (by_updates and _sigma_is_lost(course)):
@@ -191,21 +199,24 @@ def no_perturbation(course: Course) -> Finding | None:
     """Sigma is lost when perturbations are added to h."""
     if not _sigma_is_lost(course):
         return None
-    last = course.generations[-1]
-    sigma = last.get("sigma_max", last["sigma"])
     return Finding(
         "no_perturbation",
-        f"The perturbations are too small for h: float32 rounds sigma = {sigma:.3g} away beside coordinates of about "
-        f"{_typical(course):.3g}, so members are all alike: use a larger es.sigma.",
+        f"The perturbations are too small for h: float32 rounds sigma = {_sigma(course):.3g} away beside coordinates "
+        f"of about {_typical(course):.3g}, so members are all alike: use a larger es.sigma.",
         ("constant_return", "no_update", "tied_returns"),
     )
 
 
 def _sigma_is_lost(course: Course) -> bool:
     """Whether adding sigma to a typical coordinate of h changes nothing."""
+    return _sigma(course) < ROUNDING * _typical(course)
+
+
+def _sigma(course: Course) -> float:
+    """The largest standard deviation of a coordinate in the last generation; infinite if it is not known."""
     last = course.generations[-1]
     sigma = last.get("sigma_max", last.get("sigma"))
-    return sigma is not None and sigma < ROUNDING * _typical(course)
+    return math.inf if sigma is None else float(sigma)
 
 
 def _typical(course: Course) -> float:

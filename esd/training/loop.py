@@ -174,8 +174,8 @@ class Generations:
         elif failed > self._config.run.max_failed_share * records.members:
             fitness = "a NaN or infinite fitness"
             advice = (
-                "The policy's outputs or the environment's rewards overflow: look at policy.normalization, es.sigma "
-                "and es.learning_rate"
+                "What was not finite in the first of them is reported above. If the policy's outputs overflow, look "
+                "at policy.normalization, es.sigma and es.learning_rate"
             )
             if self._config.objective.named:
                 fitness = "no fitness"

@@ -272,7 +272,7 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
 def _has_no_generation(folder: RunFolder) -> bool:
     """Whether a run was refused, or stopped, before its journal had a generation: nothing of worth is in it."""
     try:
-        return not journal.scan(folder.journal_file, verify=False).positions
+        return not folder.results and not journal.scan(folder.journal_file, verify=False).positions
     except (OSError, UsageError):
         return False
 

@@ -86,7 +86,7 @@ def test_wrong_use_is_told_once_with_code_2_through_mpirun(no_orphans: Path) -> 
 
 
 @pytest.mark.parametrize("rank", [None, 1])
-def test_an_exception_in_an_episode_ends_the_job_with_its_traceback_once(
+def test_an_exception_in_an_episode_ends_the_job_with_one_line(
     rank: int | None, no_orphans: Path
 ) -> None:
     settings = [
@@ -99,9 +99,17 @@ def test_an_exception_in_an_episode_ends_the_job_with_its_traceback_once(
     if rank is not None:
         settings += ["--set", f"env.kwargs.rank={rank}"]
     result = esd("train", "--run", no_orphans / "run", *TINY, *settings, cwd=no_orphans, ranks=3)
-    assert result.returncode == 1, result.stderr
-    assert result.stderr.count("Traceback (most recent call last)") == 1
-    assert result.stderr.count("RuntimeError: the physics of this environment broke") == 1
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    text = "step 3: raised RuntimeError: the physics of this environment broke (user_code.py, line "
+    assert result.stderr.count(text) == 1
+    told = esd(
+        "train", "--verbose", "--run", no_orphans / "run", *TINY, *settings, cwd=no_orphans, ranks=3
+    )
+    assert told.returncode == 2, told.stderr
+    assert told.stderr.count("Traceback (most recent call last)") == 1
+    assert "user_code.py" in told.stderr
+    assert "environments.py" not in told.stderr
 
 
 def test_singletons_from_a_foreign_launcher_are_refused_before_anything_is_written(

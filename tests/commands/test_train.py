@@ -242,12 +242,23 @@ def test_too_many_members_without_a_finite_fitness_stop_the_run_with_the_reason(
     tolerated = esd("train", "--run", "a", *TINY, *settings, *lenient, "--json", cwd=tmp_path)
     assert tolerated.returncode == 0, tolerated.stderr
     assert "without a finite fitness" in tolerated.stderr
-    stopped = esd(
-        "train", "--run", "b", *TINY, *settings, "--set", "env.kwargs.share=1.0", cwd=tmp_path
+    assert (
+        "counts as failed: env.id = 'tests.helpers.user_code:Failing-v0', step 3: the reward is nan"
+        in tolerated.stderr
     )
+    strict = ("--set", "run.max_failed_share=0.1")
+    stopped = esd("train", "--run", "b", *TINY, *settings, *strict, cwd=tmp_path)
     assert stopped.returncode == 1
-    assert "6 of 6 members have a NaN or infinite fitness" in stopped.stderr
-    assert len(stopped.stderr.strip().splitlines()) == 1
+    assert "of 6 members have a NaN or infinite fitness" in stopped.stderr
+    assert len(stopped.stderr.strip().splitlines()) == 2
+    always = ("--set", "env.kwargs.share=1.0")
+    refused = esd("train", "--run", "c", *TINY, *settings, *always, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert (
+        "step 3: the reward is nan. No episode at the start had only finite numbers"
+        in refused.stderr
+    )
+    assert not (tmp_path / "c").exists()
 
 
 def test_the_variants_without_a_finite_fitness_are_named(tmp_path: Path) -> None:
@@ -260,12 +271,13 @@ def test_the_variants_without_a_finite_fitness_are_named(tmp_path: Path) -> None
         name = "sound"
         [[env.variants]]
         name = "broken"
-        kwargs = { share = 1.0 }
+        kwargs = { share = 0.9 }
         """
     )
     stopped = esd("train", "bodies.toml", *TINY, cwd=tmp_path)
     assert stopped.returncode == 1
     assert "6 of 6 members have a NaN or infinite fitness (on 'broken' (6)), more" in stopped.stderr
+    assert "Failing-v0', variant 'broken', step 3: the reward is nan" in stopped.stderr
 
 
 def test_an_impure_environment_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from esd.doctor import bench
 from esd.doctor.turns import in_turns, quartiles
-from esd.episodes.environments import make_environment
+from esd.episodes.making import make_environment
 from esd.episodes.rollout import Rollout
 from esd.mpi.comm import Alone
 from tests.helpers.configs import small

@@ -204,12 +204,12 @@ def test_spaces_that_no_policy_fits_are_told() -> None:
     config = with_objects(
         of_table(env={"id": "tests.helpers.user_code:Spaces-v0"}),
         observation_space=spaces.Sequence(spaces.Discrete(3)),
-        action_space=spaces.MultiBinary(3),
+        action_space=spaces.Text(3),
     )
     found = examined(config.env)
     assert names(found, Verdict.FAILED) == {"observations", "actions"}
     assert "Sequence" in found["observations"].text
-    assert "MultiBinary" in found["actions"].text
+    assert "Text" in found["actions"].text
 
 
 def box2d(rebuild: str) -> dict[str, Check]:

@@ -29,7 +29,7 @@ from benchmarks.car_racing import (
     pictures,
     show_off,
 )
-from esd.episodes.environments import keeps_box2d_world
+from esd.episodes.making import keeps_box2d_world
 from esd_envs.fast_car_racing import FastCarRacing
 
 BLANK = np.zeros((96, 96, 3), np.uint8)

@@ -15,7 +15,7 @@ import pytest
 import esd_envs
 from esd.doctor import purity
 from esd.doctor.machine import Verdict
-from esd.episodes.environments import make_environment
+from esd.episodes.making import make_environment
 from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
 from esd_envs.popgym_worlds import IDS, MAX_EPISODE_STEPS, register

@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 
 from esd.config.settings import EnvironmentConfig, Wrapper
-from esd.episodes.environments import make_environment
+from esd.episodes.making import make_environment
 from esd.errors import UsageError
 from esd_envs import ZeroAction
 from tests.helpers.configs import of_table

@@ -14,6 +14,7 @@ from esd.episodes.canary import compute
 from esd.episodes.evaluator import OneByOne
 from esd.episodes.rollout import Rollout
 from esd.evolution.state import make_strategy
+from esd.policies.guard import unguarded
 from esd.run.folder import RunFolder
 from esd.run.journal import VERSION, version_of
 from tests.helpers.configs import REMEMBERING, of_table, remembering, small
@@ -46,7 +47,7 @@ def test_machines_that_differ_in_a_policys_last_bits_are_told_apart(
     config = CONFIGS[name]
     here = of_this_machine(config)
     assert of_this_machine(config) == here
-    kind = type(Rollout(config).policy)
+    kind = type(unguarded(Rollout(config).policy))
     act = kind.act
     monkeypatch.setattr(kind, "act", lambda self, seen: np.nextafter(act(self, seen), np.inf))
     elsewhere = of_this_machine(config)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from esd.config.settings import EnvironmentConfig
-from esd.episodes.environments import make_environment
+from esd.episodes.making import make_environment
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError

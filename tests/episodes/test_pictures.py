@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.wrappers import RescaleObservation, ResizeObservation, TransformObservation
+from gymnasium.wrappers import RescaleObservation
 
 from esd.config.settings import Config
 from esd.config.tables import parse
@@ -94,10 +95,11 @@ def test_without_convolutions_any_shape_is_taken() -> None:
 def test_the_wrappers_that_are_named_help() -> None:
     """They exist, take these arguments, and what they give is accepted."""
     action = spaces.Box(-1, 1, (2,), np.float32)
-    channels_first = Spaces(box(3, 90, 90), action)
-    moved = TransformObservation(
-        channels_first, lambda picture: np.moveaxis(picture, 0, -1), box(90, 90, 3)
-    )
+    page = (Path(__file__).parents[2] / "docs/policies.md").read_text("utf-8")
+    section = page[page.index("### Pictures") :]
+    own: dict[str, Any] = {}
+    exec(section.split("```python\n")[1].split("```")[0], own)
+    moved = own["ChannelsLast"](Spaces(box(3, 90, 90), action))
     scaled = RescaleObservation(
         Spaces(box(84, 84, 3, high=1, dtype=np.float32), action),
         min_obs=np.float32(0.0),
@@ -105,7 +107,7 @@ def test_the_wrappers_that_are_named_help() -> None:
     )
     made: list[gymnasium.Env[Any, Any]] = [moved, scaled]
     with contextlib.suppress(gymnasium.error.DependencyNotInstalled):  # OpenCV
-        made.append(ResizeObservation(Spaces(box(42, 168, 3), action), (84, 84)))
+        made.append(own["Resized"](Spaces(box(42, 168, 3), action)))
     for environment in made:
         check_pictures(config(box(84, 84, 3)), [("any", environment.observation_space)])
         seen, _ = environment.reset(seed=0)

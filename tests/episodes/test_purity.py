@@ -137,7 +137,7 @@ def test_a_policy_that_is_impure_is_named_with_what_helps(how: str, advice: str)
 @pytest.mark.parametrize(
     ("module", "advice"),
     [
-        ("LongMemory", "give the module a method reset() that clears it"),
+        ("LongMemory", "a method reset() that clears it"),
         ("HalfClearedMemory", "let reset clear everything"),
         ("ClearedMemory", PURE),
         ("RandomBuffer", "in the constructor from a fixed seed"),

@@ -8,6 +8,7 @@ import pytest
 
 from esd.config.settings import Config
 from esd.config.tables import parse
+from esd.episodes.checked import BrokenEnvironmentError
 from esd.episodes.environments import Outcome
 from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
@@ -110,7 +111,7 @@ def test_an_episode_after_a_crash_gives_the_same_bits(policy: str) -> None:
     for member in [*range(12), *reversed(range(12))]:
         try:
             result, _ = outcome(rollout, config, member)
-        except RuntimeError:
+        except BrokenEnvironmentError:
             crashes += 1
             continue
         assert results.setdefault(member, result) == result

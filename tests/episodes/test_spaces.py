@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 
+from esd.episodes.evaluator import OneByOne
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
-from esd.episodes.spaces import ActionDecoder, ObservationFlattener
+from esd.episodes.spaces import ActionDecoder, ObservationFlattener, action_numbers
 from esd.errors import UsageError
+from esd.evolution.records import Records
+from esd.evolution.state import make_strategy, start
+from esd.problems.episodes import make_player
 from tests.helpers.configs import of_table, with_objects
 
 OBSERVATIONS = {
@@ -41,6 +46,23 @@ ACTIONS = {
     "unbounded": spaces.Box(-math.inf, math.inf, (3,)),
     "half bounded": spaces.Box(
         np.array([0, -math.inf], np.float32), np.array([math.inf, 1], np.float32)
+    ),
+    "multi-binary": spaces.MultiBinary(3),
+    "multi-binary matrix": spaces.MultiBinary([2, 3]),
+    "integers": spaces.Box(-2, 7, (2, 2), np.int64),
+    "bytes": spaces.Box(0, 255, (3,), np.uint8),
+    "dict": spaces.Dict(
+        {
+            "wheel": spaces.Box(-1.0, 1.0, (2,)),
+            "a gear": spaces.Discrete(3, start=1),
+            "lights": spaces.Tuple(
+                (spaces.MultiBinary(2), spaces.Dict({"left": spaces.Discrete(2)}))
+            ),
+        }
+    ),
+    "tuple": spaces.Tuple((spaces.MultiDiscrete([2, 3]), spaces.Box(0.0, 2.0, (1,), np.float64))),
+    "dict of bounded boxes": spaces.Dict(
+        {"x": spaces.Box(-2.0, 2.0, (2,)), "n": spaces.Box(0, 4, (1,), np.int32)}
     ),
 }
 
@@ -101,15 +123,117 @@ def test_an_unsupported_observation_space_is_refused_by_name(space: spaces.Space
 @pytest.mark.parametrize(
     "space",
     [
-        spaces.MultiBinary(3),
-        spaces.Dict({"a": spaces.Discrete(2)}),
-        spaces.Box(0, 9, (2,), np.int64),
+        spaces.Sequence(spaces.Discrete(2)),
+        spaces.Graph(spaces.Box(-1, 1, (2,)), None),
+        spaces.Text(3),
+        spaces.Tuple((spaces.Discrete(2), spaces.Dict({"name": spaces.Text(3)}))),
+        spaces.OneOf([spaces.Discrete(2), spaces.Box(-1, 1, (2,))]),
     ],
-    ids=["multi-binary", "dict", "integer box"],
+    ids=["sequence", "graph", "text", "text in a dict in a tuple", "one of"],
 )
 def test_an_unsupported_action_space_is_refused_by_name(space: spaces.Space) -> None:
-    with pytest.raises(UsageError, match=type(space).__name__):
+    with pytest.raises(UsageError, match=type(space).__name__) as caught:
         ActionDecoder(space, "Env-v0")
+    assert "supported: Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Box(-(2**25), 2**25, (2,), np.int64), "bounds of at most ±16,777,216"),
+        (spaces.Box(np.iinfo(np.int64).min, np.iinfo(np.int64).max - 2, (2,), np.int64), "±16,777,216"),
+        (spaces.Box(-3e38, 3e38, (2,)), "too far apart for float32: use Box(-np.inf, np.inf"),
+    ],
+)  # fmt: skip
+def test_bounds_that_no_output_can_be_scaled_to_are_refused(
+    space: spaces.Space, message: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        ActionDecoder(space, "Env-v0")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_bound_beyond_float32_is_none() -> None:
+    decoder = ActionDecoder(spaces.Box(-1e300, 1e300, (2,), np.float64), "test")
+    assert not decoder.bounded
+    assert decoder(np.array([3e38, -7], np.float32)).tolist() == [np.float32(3e38), -7]
+
+
+def test_each_output_is_a_bit_of_a_multi_binary() -> None:
+    decoder = ActionDecoder(ACTIONS["multi-binary matrix"], "test")
+    assert (decoder.size, decoder.bounded, decoder.tables) == (6, False, None)
+    action = decoder(np.array([1, -1, 0, 1e-9, math.inf, -math.inf], np.float32))
+    assert action.tolist() == [[1, 0, 0], [1, 1, 0]]
+    assert action.dtype == np.int8
+    assert decoder(np.array([1, 1, 1, 1, 1, math.nan], np.float32)) is None
+
+
+def test_integers_of_a_box_are_rounded_and_reach_both_bounds() -> None:
+    decoder = ActionDecoder(spaces.Box(0, 4, (5,), np.int32), "test")
+    decoder.outputs_are_squashed(True)
+    assert decoder.bounded
+    action = decoder(np.array([-1, -0.7, 0, 0.1, 1], np.float32))
+    assert action.tolist() == [0, 1, 2, 2, 4]
+    assert action.dtype == np.int32
+    assert decoder(np.full(5, math.nan, np.float32)) is None
+
+
+def test_the_outputs_of_a_dict_go_to_its_parts_in_gymnasiums_order() -> None:
+    space = ACTIONS["dict"]
+    assert isinstance(space, spaces.Dict)
+    decoder = ActionDecoder(space, "test")
+    assert (decoder.size, decoder.bounded) == (spaces.flatdim(space), False)
+    # one number of each part is the largest of it: the action is what Gymnasium makes of the same vector
+    parts = {"wheel": [0.0, 0.0], "a gear": [0.0, 0.0, 1.0], "lights": [1.0, 0.0, 0.0, 1.0]}
+    flat = np.concatenate([parts[key] for key in space.spaces]).astype(np.float32)
+    action, expected = decoder(flat), spaces.unflatten(space, flat)
+    assert list(action) == list(expected)
+    np.testing.assert_equal(action, expected)
+    assert action["a gear"] == 3
+    assert action["lights"][1] == {"left": 1}
+    assert decoder(np.full(decoder.size, math.nan, np.float32)) is None
+
+
+def test_a_dict_of_bounded_boxes_is_bounded_and_squashed_as_one() -> None:
+    decoder = ActionDecoder(ACTIONS["dict of bounded boxes"], "test")
+    assert decoder.bounded
+    space = ACTIONS["dict of bounded boxes"]
+    assert isinstance(space, spaces.Dict)
+    parts = {"n": [1.0], "x": [-0.5, 0.25]}
+    outputs = np.concatenate([parts[key] for key in space.spaces]).astype(np.float32)
+    decoder.outputs_are_squashed(True)
+    assert decoder.squashed
+    action = decoder(outputs)
+    assert action["x"].tolist() == [-1.0, 0.5]
+    assert action["n"].tolist() == [4]
+    decoder.outputs_are_squashed(False)
+    np.testing.assert_allclose(decoder(outputs)["x"], 2 * np.tanh([-0.5, 0.25]), atol=1e-6)
+
+
+@pytest.mark.parametrize("action", ["dict", "tuple", "multi-binary", "integers"])
+def test_lockstep_plays_the_same_episodes_with_such_actions(action: str) -> None:
+    config = with_objects(
+        of_table(env={"id": "tests.helpers.user_code:Spaces-v0"}, batch_members=3, population=4),
+        observation_space=OBSERVATIONS["dict"],
+        action_space=ACTIONS[action],
+    )
+    rollout, algorithm = Rollout(config), make_strategy(config)
+    state = start(algorithm, rollout.policy.initial_parameters(0), 0)
+    tables = []
+    for player in (OneByOne(rollout, algorithm), make_player(rollout, algorithm, 1, 0)):
+        records = Records(4, 1, 0)
+        player.fill(state, iter(range(5)), records)
+        player.close()
+        tables.append(records.table)
+    assert (tables[0][:, 1] == 5).all()
+    np.testing.assert_array_equal(tables[0], tables[1])
+
+
+def test_an_action_becomes_numbers_part_by_part() -> None:
+    action = {"a": np.array([[1, 2], [3, 4]]), "b": (5, np.array([True]))}
+    assert action_numbers(action).tolist() == [1, 2, 3, 4, 5, 1]
 
 
 def test_outputs_are_scaled_to_the_bounds_of_a_box() -> None:

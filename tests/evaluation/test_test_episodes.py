@@ -108,6 +108,60 @@ def test_a_setting_makes_another_body_which_is_unseen() -> None:
     assert described["x"].seen, "it is the heavy one by another name"
 
 
+@pytest.mark.parametrize(
+    ("env_id", "change", "seen"),
+    [
+        ("Pendulum-v1", 'env.kwargs.render_mode="rgb_array"', True),
+        ("Pendulum-v1", 'env.wrappers=["gymnasium.wrappers:RecordEpisodeStatistics"]', True),
+        (
+            "Pendulum-v1",
+            'env.wrappers=[{id = "gymnasium.wrappers:RecordVideo", kwargs = {video_folder = "x"}}]',
+            True,
+        ),
+        ("Pendulum-v1", 'env.wrappers=["mine:RecordVideo"]', False),
+        ("Pendulum-v1", 'env.wrappers=["gymnasium.wrappers:FlattenObservation"]', False),
+        ("Pendulum-v1", "env.kwargs.width=300", False),
+        ("Ant-v5", "env.kwargs={width = 300, height = 200, camera_id = 1}", True),
+        ("Ant-v5", "env.kwargs={width = 300, reset_noise_scale = 0.2}", False),
+    ],
+)
+def test_a_body_that_is_drawn_or_recorded_is_still_the_one_that_was_trained(
+    env_id: str, change: str, seen: bool
+) -> None:
+    subject = choose(of_table(env={"id": env_id}), None, [change], [])
+    assert subject.seen(subject.variants[0]) is seen
+
+
+@pytest.mark.parametrize(
+    ("returns", "mean", "std", "interval"),
+    [
+        ([3.0], 3.0, None, None),
+        ([3.0, 3.0, 3.0], 3.0, 0.0, (3.0, 3.0)),
+        ([1.0, 3.0], 2.0, np.sqrt(2.0), (2.0 - 12.706, 2.0 + 12.706)),
+        ([np.nan, np.nan], None, None, None),
+        ([1.0, np.nan], None, None, None),
+        ([1.0, np.inf], None, None, None),
+    ],
+)
+def test_what_a_few_returns_cannot_tell_is_null(
+    returns: list[float],
+    mean: float | None,
+    std: float | None,
+    interval: tuple[float, float] | None,
+    tmp_path: Path,
+) -> None:
+    config = bodies()
+    subject = choose(config, None, [], ["light"])
+    result = VariantResult("light", True, {}, np.array(returns), 9, {}, {})
+    conditions = Conditions("best", 0, len(returns))
+    with np.errstate(invalid="ignore"):
+        found = describe(RunFolder(tmp_path), subject, state_of(config), conditions, [result])
+    for table in (found, found["variants"][0]):
+        assert table["mean"] == mean
+        assert table["std"] == (None if std is None else pytest.approx(std))
+        assert table["interval_95"] == (None if interval is None else pytest.approx(interval))
+
+
 def test_only_what_was_set_is_told_as_changed() -> None:
     single = of_table(env={"id": "Pendulum-v1"})
     changed = choose(single, None, ["env.kwargs.g=1.5"], []).settings

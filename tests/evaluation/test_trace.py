@@ -13,7 +13,7 @@ import safetensors
 
 from esd.config.settings import Config
 from esd.config.tables import parse
-from esd.episodes.environments import make_environment
+from esd.episodes.making import make_environment
 from esd.episodes.rollout import Rollout
 from esd.errors import RunError, UsageError
 from esd.evaluation import trace

@@ -22,7 +22,7 @@ from tests.faults.broken_disk import FAULTS
 from tests.faults.jobs import Ended, Job
 from tests.faults.program import Options, Outcome, chosen, is_root, run
 
-LONG = "--set=generations=150"
+LONG = "--set=generations=100"
 REFUSED = frozenset({1, 2})
 HARMLESS = ("short writes", "some writes of nothing")
 MOVES = (
@@ -69,7 +69,7 @@ def moved(case: str, folder: Path, ranks: int, dice: random.Random) -> tuple[End
     """Something is done to the folder while the run is trained; then it is undone, where it can be."""
     run_folder, away = folder / "disk" / "run", folder / "disk" / "away"
     job = start(folder, ranks)
-    wanted = dice.randrange(1, 100)
+    wanted = dice.randrange(1, 60)
     job.wait_until(lambda: runs.lines_of(run_folder) >= wanted)
     if not job.running:
         return job.ended(), []
@@ -131,7 +131,7 @@ def on_a_small_disk(case: str, folder: Path, ranks: int, dice: random.Random) ->
     job = start(folder, ranks)
     since = time.monotonic()
     if case == "disk made read-only":
-        wanted = dice.randrange(1, 100)
+        wanted = dice.randrange(1, 60)
         job.wait_until(lambda: runs.lines_of(run_folder) >= wanted)
         since = time.monotonic()
         # the journal is open for writing, so mount refuses until it is forced through a second mount

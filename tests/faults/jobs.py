@@ -31,7 +31,7 @@ class Ended:
         output: of stdout.
         errors: of stderr.
         gone_after: seconds from its end until its last process was gone.
-        orphans: the command lines of processes that were still there ``ORPHAN_SECONDS`` after it.
+        orphans: the processes that were still there ``ORPHAN_SECONDS`` after it, or at the deadline.
         leftovers: files of MPI in /dev/shm and in the folder for temporary files.
     """
 
@@ -59,8 +59,8 @@ class Ended:
         """What no fault excuses."""
         found = []
         if self.code is None:
-            found.append(f"still running after {self.seconds:.0f} s")
-        if self.orphans:
+            found.append(f"still running after {self.seconds:.0f} s: {', '.join(self.orphans)}")
+        elif self.orphans:
             found.append(f"processes left behind: {', '.join(self.orphans)}")
         if "Traceback (most recent call last)" in self.errors:
             found.append(f"a traceback: {self.errors.strip().splitlines()[-1]}")
@@ -94,18 +94,19 @@ class Job:
         self.ranks = ranks
         self._mark = uuid.uuid4().hex
         self._files = cwd / f".job-{self._mark}"
-        self._segments = SHARED_MEMORY / f"esd-faults-{self._mark}"
-        for folder in (self._files, self._segments):
+        self.segments = SHARED_MEMORY / f"esd-faults-{self._mark}"
+        for folder in (self._files, self.segments):
             folder.mkdir()
         own = {
             MARK: self._mark,
             "TMPDIR": str(self._files),
-            "OMPI_MCA_btl_sm_backing_directory": str(self._segments),
+            "OMPI_MCA_btl_sm_backing_directory": str(self.segments),
         }
         words = command(*arguments, ranks=ranks)
         position = words.index("-m") + 1
         words[position : position + 1] = module
         self.began = time.monotonic()
+        _unfinished.append(self)
         with (cwd / f".{self._mark}.out").open("wb") as out, self._errors.open("wb") as err:
             self.process = subprocess.Popen(
                 words, cwd=cwd, env=environment(**own, **variables), stdin=subprocess.DEVNULL, stdout=out, stderr=err
@@ -150,6 +151,15 @@ class Job:
             time.sleep(pause)
         return False
 
+    def kill(self) -> None:
+        """Kill every process of it that is left."""
+        for process in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self.process.wait()
+        if self in _unfinished:
+            _unfinished.remove(self)
+
     def ended(
         self,
         since: float | None = None,
@@ -169,11 +179,8 @@ class Job:
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.05)
         gone_after = time.monotonic() - end
-        orphans = tuple(f"{process} {_words_of(process)}" for process in left if code is not None)
-        for process in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        self.process.wait()
+        orphans = tuple(_described(process) for process in left)
+        self.kill()
         texts = [
             path.read_text("utf-8", "replace")
             for path in (self._errors.with_suffix(".out"), self._errors)
@@ -181,18 +188,32 @@ class Job:
         leftovers = tuple(
             sorted(
                 str(path)
-                for folder in (self._files, self._segments)
+                for folder in (self._files, self.segments)
                 for path in folder.rglob("*")
                 if path.is_file()
             )
         )
         shutil.rmtree(self._files)
-        shutil.rmtree(self._segments)
+        shutil.rmtree(self.segments)
         return Ended(code, end - since, *texts, gone_after, orphans, leftovers)
 
 
-def _words_of(process: int) -> str:
+_unfinished: list[Job] = []
+
+
+def kill_unfinished() -> None:
+    """Kill the jobs that a trial has left when it was interrupted, and remove what they have in /dev/shm."""
+    for job in list(_unfinished):
+        job.kill()
+        shutil.rmtree(job.segments, ignore_errors=True)
+
+
+def _described(process: int) -> str:
+    """Its id, its state (R runs, S sleeps, T is stopped), what it waits for in the kernel, and its first words."""
     with contextlib.suppress(OSError):
-        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-        return b" ".join(words[:6]).decode(errors="replace")
-    return "?"
+        folder = Path(f"/proc/{process}")
+        state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        waits = (folder / "wchan").read_text()
+        words = (folder / "cmdline").read_bytes().split(b"\0")
+        return f"{process} {state} {waits} {b' '.join(words[:4]).decode(errors='replace')}"
+    return str(process)

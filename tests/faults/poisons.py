@@ -140,7 +140,7 @@ def wrong_with(ended: Ended, expected: Expected, ranks: int, run_folder: Path) -
         wrong.append(f"{ended.how}: {ended.last_line}")
     if ended.code == 0 and not runs.is_done(run_folder):
         wrong.append("exit code 0, but the run is not done")
-    if ended.orphans and not expected.leaves:
+    if ended.code is not None and ended.orphans and not expected.leaves:
         wrong.append(f"processes left behind: {', '.join(ended.orphans)}")
     if expected in (ONE_LINE, FAILS_A_MEMBER, HARMLESS) and ended.code != 0:
         own = [line for line in ended.errors.splitlines() if line.startswith("esd: ")]
@@ -175,7 +175,7 @@ def trial(seed: int, folder: Path, options: Options) -> Outcome:
         if ended.code != 0 and (resumed := start(kind, folder, 0).ended()).code != 0:
             wrong.append(f"healed, it ends with {resumed.code}: {resumed.last_line}")
         wrong += runs.differences(folder / "run", runs.of_folder(folder / "healthy" / "run"))
-    how = ended.how + (", leaves processes" if ended.orphans else "")
+    how = ended.how + (", leaves processes" if ended.orphans and ended.code is not None else "")
     return Outcome(f"{case} ({'ranks' if ranks else 'alone'})", how, ended.seconds, tuple(wrong))
 
 

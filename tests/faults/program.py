@@ -7,13 +7,15 @@ import collections
 import os
 import random
 import shutil
+import signal
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.faults.jobs import kill_unfinished
 
 
 @dataclass(frozen=True)
@@ -90,24 +92,45 @@ def run(
     count = len(cases) if arguments.count is None else arguments.count
     outcomes: list[Outcome] = []
     began = time.monotonic()
-    for seed in range(arguments.seed, arguments.seed + count):
-        folder = Path(tempfile.mkdtemp(prefix="esd-faults-"))
-        try:
-            outcome = trial(seed, folder, options)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        outcomes.append(outcome)
-        for what in outcome.wrong:
-            only = f" --only '{options.only}'" if options.only else ""
-            again = f"--seed {seed} --count 1 --ranks {arguments.ranks}{only}"
-            print(f"WRONG, {outcome.fault}: {what}")
-            print(f"    again: python -m tests.faults.{module} {again}", flush=True)
-        if sys.stderr.isatty():
-            print(f"\r{len(outcomes)} of {count}", end="", file=sys.stderr, flush=True)
+    interrupted = False
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does
+    try:
+        for seed in range(arguments.seed, arguments.seed + count):
+            outcomes.append(_tried(trial, seed, options))
+            _report(outcomes[-1], _again(module, seed, arguments))
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(table(outcomes))
     failed = sum(bool(outcome.wrong) for outcome in outcomes)
-    print(f"{count} trials in {time.monotonic() - began:.0f} s, {failed} not as they should be")
-    return 1 if failed else 0
+    of = f" of {count}, then interrupted," if interrupted else ""
+    seconds = time.monotonic() - began
+    print(f"{len(outcomes)}{of} trials in {seconds:.0f} s, {failed} not as they should be")
+    return 1 if failed or interrupted else 0
+
+
+def _tried(trial: Trial, seed: int, options: Options) -> Outcome:
+    """One trial in a folder of its own, of which nothing is left, also if it is interrupted."""
+    folder = Path(tempfile.mkdtemp(prefix="esd-faults-"))
+    try:
+        return trial(seed, folder, options)
+    finally:
+        kill_unfinished()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _again(module: str, seed: int, arguments: argparse.Namespace) -> str:
+    """The command that repeats a trial."""
+    only = f" --only '{arguments.only}'" if arguments.only else ""
+    words = f"--seed {seed} --count 1 --ranks {arguments.ranks}{only}"
+    return f"python -m tests.faults.{module} {words}"
+
+
+def _report(outcome: Outcome, again: str) -> None:
+    """Say at once what is wrong."""
+    for what in outcome.wrong:
+        print(f"WRONG, {outcome.fault}: {what}\n    again: {again}", flush=True)
 
 
 def table(outcomes: list[Outcome]) -> str:

@@ -20,7 +20,7 @@ from tests.faults import runs
 from tests.faults.jobs import Job
 from tests.faults.program import Options, Outcome, chosen, run
 
-LONG = "--set=generations=250"
+LONG = "--set=generations=120"
 STOPPED = frozenset({75})
 ENDED = frozenset(range(1, 256))  # in any way but as if it were done
 GOES_ON = frozenset({0})
@@ -85,7 +85,7 @@ def trial(seed: int, folder: Path, options: Options) -> Outcome:
     if early:
         time.sleep(dice.uniform(0.05, 1.5))
     else:
-        wanted = dice.randrange(1, 100)
+        wanted = dice.randrange(1, 50)
         job.wait_until(lambda: runs.lines_of(folder / "run") >= wanted)
     since = time.monotonic()
     send(job, whom, name, dice)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -61,6 +62,28 @@ def test_what_is_wrong_ends_with_1_and_names_the_seed_that_repeats_it(
     assert "WRONG, a fault: ANOTHER h" in output
     assert "again: python -m tests.faults.kills --seed 8 --count 1 --ranks 0,2,3,4" in output
     assert run("kills", "", trial, ["a fault"], words=["--seed=9", "--count=3"]) == 0
+
+
+def test_an_interrupted_program_prints_its_table_and_leaves_no_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sleeper.py").write_text("import time; time.sleep(600)")
+    jobs = []
+
+    def trial(seed: int, folder: Path, options: Options) -> Outcome:
+        if seed == 1:
+            jobs.append(Job(cwd=tmp_path, module=("sleeper",)))
+            jobs[0].wait_until(lambda: bool(jobs[0].processes()))
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5.0)
+        return Outcome("a fault", "exit 1", 2.0)
+
+    assert run("kills", "", trial, ["a fault"], words=["--count=3"]) == 1
+    output = capsys.readouterr().out
+    assert "1 of 3, then interrupted, trials" in output
+    assert output.count("a fault") == 1
+    assert not jobs[0].running
+    assert not jobs[0].segments.exists()
 
 
 def test_the_table_counts_faults_by_their_outcomes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from esd.evolution.layout import Layout
 from esd.policies.base import Interface
+from esd.policies.compiled_step import c_step
 
 
 class Linear:
@@ -232,3 +234,51 @@ def make_module(interface: Interface) -> Module:
 
 
 READY = Module(2, 2)
+
+
+class Inside(Linear):
+    """Shows its inside: two expressions; takes its parameters in pieces, and raises at the second."""
+
+    def __init__(self, interface: Interface, activities: str, weights: str) -> None:
+        super().__init__(interface)
+        self.shown = activities, weights
+        self.w = np.zeros(self.sizes, np.float32)
+
+    def activities(self) -> Any:
+        return eval(self.shown[0], {"np": np})
+
+    def weights(self) -> Any:
+        return eval(self.shown[1], {"np": np})
+
+    def load_piece(self, start: int, values: np.ndarray) -> None:
+        if start:
+            raise IndexError("too far")
+
+
+class ShortStep(Linear):
+    """Its compiled step writes fewer outputs than actions need."""
+
+    def __init__(self, interface: Interface) -> None:
+        super().__init__(interface)
+        memory = np.zeros(4, np.float32)
+        self.network = c_step(1 << 20, memory, memory.copy(), np.zeros(2, np.float32))
+
+
+@dataclass(frozen=True)
+class PickySettings:
+    """Checks itself."""
+
+    keep: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.keep > 1:
+            raise ValueError("keep is a share")
+
+
+class Picky(Linear):
+    """Its settings raise what they like."""
+
+    settings = PickySettings
+
+    def __init__(self, interface: Interface, settings: PickySettings) -> None:
+        super().__init__(interface)

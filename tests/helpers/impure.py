@@ -83,7 +83,8 @@ class Leaking(gymnasium.Env):
     Args:
         leak: "episodes" (begun in this object), "ended" (those that came to their end), "every tenth" or
             "every sixtieth" (episode),
-            "steps" (whether this object has made more than 300), "late" (the same, and seen after step 100 only),
+            "slow" and "steps" (whether this object has made more than 20,000, or 300),
+            "late" (the same, and seen after step 100 only),
             "constructor" (drawn there without a seed), "global constructor" (from numpy's generator), "class",
             "time",
             "last rank" (as "episodes", on the last MPI rank alone), "generator" (kept, and seeded by the first reset
@@ -112,6 +113,7 @@ class Leaking(gymnasium.Env):
             "episodes": lambda: float(self.episodes),
             "last rank": lambda: float(self.episodes * is_on_last_rank()),
             "ended": lambda: float(self.ended),
+            "slow": lambda: float(self.steps > 20_000),
             "every sixtieth": lambda: float(self.episodes % 60 == 0),
             "every tenth": lambda: float(self.episodes % 10 == 0),
             "steps": lambda: float(self.steps > 300),
@@ -201,13 +203,13 @@ def normalized_cart_pole(**kwargs: Any) -> gymnasium.Env:
     return gymnasium.wrappers.NormalizeReward(gymnasium.make("CartPole-v1", **kwargs))
 
 
-gymnasium.register("Impure-v0", entry_point=Impure, max_episode_steps=50)
+gymnasium.register("Impure-v0", entry_point=Impure, max_episode_steps=100)
 gymnasium.register("Leaking-v0", entry_point=Leaking, max_episode_steps=1000)
-gymnasium.register("OwnWrappers-v0", entry_point=OwnWrappers, max_episode_steps=50)
-gymnasium.register("Normalized-v0", entry_point=normalized_cart_pole, max_episode_steps=50)
+gymnasium.register("OwnWrappers-v0", entry_point=OwnWrappers, max_episode_steps=100)
+gymnasium.register("Normalized-v0", entry_point=normalized_cart_pole, max_episode_steps=100)
 gymnasium.register(
     "Specified-v0",
     entry_point="gymnasium.envs.classic_control:CartPoleEnv",
-    max_episode_steps=50,
+    max_episode_steps=100,
     additional_wrappers=(gymnasium.wrappers.NormalizeObservation.wrapper_spec(epsilon=1e-8),),
 )

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -18,9 +19,11 @@ from esd.training.stop import StopRequest
 class RudeCartPole(CartPoleEnv):
     """A cart pole that moves its process elsewhere, and takes its signals."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, reads: str = "") -> None:
         super().__init__()
         self._where = where
+        if reads:  # a file of its own, by a relative path
+            Path(reads).read_text()
         self._nowhere = io.StringIO()
         self.be_rude()
 

@@ -14,6 +14,21 @@ from esd.training.plan import Plan, TrainRequest, make_plan
 from esd.training.prepare import train
 from esd.training.stop import StopRequest
 
+SAFE_POINTS_OF_THE_START = 3
+
+
+class StopInFirstGeneration(StopRequest):
+    """A request to stop that comes while the first generation is evaluated, not at the start."""
+
+    def __init__(self, wanted: bool = True) -> None:
+        super().__init__()
+        self._left = 1 + SAFE_POINTS_OF_THE_START if wanted else 0
+
+    def renew(self) -> None:
+        super().renew()
+        self._left -= 1
+        self.requested |= self._left == 0
+
 
 def trained(
     config: Config,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any
 
@@ -90,10 +91,12 @@ class BranchingModule(SmallModule):
 
 
 class Spaces(gymnasium.Env):
-    """An environment of given spaces, which checks every action and pays the sum of its observation."""
+    """An environment of given spaces, which checks every action and pays the sum of its observation and the action."""
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-        self.observation_space, self.action_space = observation_space, action_space
+        # copies, since a space has a generator of its own
+        self.observation_space = copy.deepcopy(observation_space)
+        self.action_space = copy.deepcopy(action_space)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
@@ -106,7 +109,9 @@ class Spaces(gymnasium.Env):
         self.steps += 1
         observation = self.observation_space.sample()
         flat = spaces.flatten(self.observation_space, observation)
-        return observation, float(np.sum(flat)), False, self.steps >= 5, {}
+        acted = spaces.flatten(self.action_space, action)
+        paid = float(np.sum(flat)) + float(np.sum(acted * np.arange(1, len(acted) + 1)))
+        return observation, paid, False, self.steps >= 5, {}
 
 
 class Leaky(gymnasium.Env):
@@ -222,5 +227,5 @@ for _name, _class in (
     ("Shared", Shared),
     ("Spaces", Spaces),
 ):
-    gymnasium.register(f"{_name}-v0", entry_point=_class, max_episode_steps=50)
+    gymnasium.register(f"{_name}-v0", entry_point=_class, max_episode_steps=100)
 gymnasium.register("Endless-v0", entry_point=GlobalRandomness)

@@ -181,9 +181,10 @@ def test_an_error_in_an_environment_names_its_row() -> None:
     config = of_table(
         env={"id": "tests.helpers.user_code:Failing-v0", "kwargs": {"how": "raise", "share": 1.0}}
     )
-    with pytest.raises(RuntimeError, match="physics") as error:
+    with pytest.raises(RunError, match="physics of this environment broke") as error:
         filled(config, 4, [9])
-    assert error.value.__notes__ == ["while evaluating row 9 of generation 3"]
+    assert str(error.value).startswith("generation 3, member 9: env.id = ")
+    assert isinstance(error.value.__cause__, RuntimeError)
 
 
 def canary_of(config: Config) -> Canary:

@@ -17,9 +17,8 @@ from esd.evolution.openai_es import Strategy
 from esd.evolution.records import Records
 from esd.mpi.comm import Alone, Communicator, JobFailedError, Ranks, agreement
 from esd.training.node_state import NodeState, Step, UpdateFailedError
-from esd.training.stop import StopRequest
 from tests.helpers.configs import REMEMBERING, WORLDS, objective, remembering, small
-from tests.helpers.training import from_journal, trained
+from tests.helpers.training import StopInFirstGeneration, from_journal, trained
 
 PENDULUM = ('env.id="Pendulum-v1"', "env.kwargs={}", "env.max_steps=60")
 CASES = {
@@ -139,8 +138,7 @@ def test_a_request_to_stop_on_one_rank_stops_all_after_the_same_generation(
     world: Communicator, folder: Path
 ) -> None:
     config = small("cartpole")
-    stop = StopRequest()
-    stop.requested = world.rank == world.size - 1
+    stop = StopInFirstGeneration(world.rank == world.size - 1)
     ending = trained(config, folder / "run", world, stop)
     assert (ending.reason, ending.finished, ending.state.generation) == ("signal", False, 1)
     resumed = trained(config, folder / "run", world)
@@ -168,8 +166,7 @@ def test_an_update_that_fails_on_one_node_ends_the_run_on_all_in_a_generation(
             raise UpdateFailedError(OSError("no memory"))
 
         monkeypatch.setattr(NodeState, "advance", fail)
-    stop = StopRequest()
-    stop.requested = stops
+    stop = StopInFirstGeneration(stops)
     with pytest.raises(JobFailedError) as caught:
         trained(small("cartpole"), folder / "run", world, stop)
     cause = caught.value.__cause__

@@ -423,7 +423,10 @@ def table(**parameter: Any) -> dict[str, Any]:
         ),
         ({"initial": True}, "initial = True: expected a number"),
         ({"initial": 1e31}, "initial = 1e+31: expected a number from −1e30 to 1e30"),
-        ({"initial": 10**400}, "initial = inf: expected a number from −1e30 to 1e30"),
+        (
+            {"initial": 10**400},
+            "initial = a whole number of 401 digits: expected a whole number of",
+        ),
         ({"low": "a"}, "low = 'a': expected a number from −1e30 to 1e30"),
         ({"initial": "uniform", "low": 0.0}, "initial = 'uniform': needs both low and high"),
         ({"bounds": "transform", "high": 1.0}, "bounds = 'transform': needs both low and high"),

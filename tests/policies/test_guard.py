@@ -12,7 +12,7 @@ import torch
 from esd.config.tables import parse
 from esd.errors import EsdError, RunError, UsageError
 from esd.lockstep.policies import make_batch_policy
-from esd.policies.base import Interface
+from esd.policies.base import Interface, LoadsPieces, Traceable
 from esd.policies.guard import unguarded
 from esd.policies.registry import make_policy
 
@@ -188,7 +188,7 @@ ERRORS = {
     "OSError(28, 'No space left on device')": "OSError: [Errno 28] No space left on device",
     "OddError()": "OddError: its text can't be made: RuntimeError",
     "UnicodeDecodeError('utf-8', b'\\xff', 0, 1, 'invalid start byte')": "UnicodeDecodeError",
-    "ValueError('\\x1b[31mred\\x00')": "ValueError: �[31mred�",
+    "ValueError('\\x1b[31mred\\x00')": "ValueError: \\x1b[31mred\\x00",
     "ExceptionGroup('two', [ValueError(1), KeyError(2)])": "ExceptionGroup: two (2 sub-exceptions)",
 }
 
@@ -227,6 +227,66 @@ def test_a_run_of_the_first_format_goes_on_with_what_it_could_do() -> None:
     assert starts.initial_parameters(0).dtype == np.float64
     with refused("act puts out 3 numbers"):
         policy("Returns", BOX, 1, what="np.zeros(3)").act(SEEN)
+
+
+def test_a_compiled_step_of_the_wrong_size_never_runs() -> None:
+    with refused("its compiled step puts out 2 numbers, but the environment's actions need 6"):
+        policy("ShortStep")
+
+
+def test_settings_that_check_themselves_are_heard() -> None:
+    table = {"policy": {"kind": f"{BAD}:Picky", "keep": 3}}
+    with refused("reading its settings PickySettings raised ValueError: keep is a share (bad_"):
+        make_policy(parse(table, "test").policy, BOX)
+
+
+RIGHT = {"activities": "[np.zeros(4), np.zeros(6)]", "weights": "[np.zeros((4, 6))]"}
+
+
+def test_the_inside_of_a_policy_is_recorded_as_it_is() -> None:
+    made = policy_with_inside(**RIGHT)
+    assert isinstance(made, Traceable)
+    assert [layer.shape for layer in made.activities()] == [(4,), (6,)]
+    assert [layer.shape for layer in made.weights()] == [(4, 6)]
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "message"),
+    [
+        ("activities", "None", "activities returned None (is a return missing?), expected a list"),
+        (
+            "activities",
+            "np.zeros(3)",
+            "activities returned float64 [3], expected a list of float32",
+        ),
+        (
+            "activities",
+            "[[1.0]]",
+            "activities returned a list of 1, expected a list of float32 arra",
+        ),
+        ("activities", "[np.zeros((1, 3))]", "arrays with 1 axis"),
+        ("weights", "[np.zeros(3)]", "arrays with 2 axes"),
+        ("weights", "1 / 0", "weights raised ZeroDivisionError: division by zero"),
+        ("weights", "[np.zeros((2, np.random.randint(10**9) % 1000))]", "they must stay the same"),
+    ],
+)
+def test_an_inside_that_cannot_be_recorded_is_named(name: str, what: str, message: str) -> None:
+    made = policy_with_inside(**{**RIGHT, name: what})
+    with refused(message):
+        for _ in range(4):
+            getattr(made, name)()
+
+
+def test_a_piece_that_is_not_taken_is_named() -> None:
+    made = policy_with_inside(**RIGHT)
+    assert isinstance(made, LoadsPieces)
+    made.load_piece(0, np.zeros(4, np.float32))
+    with refused("load_piece raised IndexError: too far (bad_policies.py, line "):
+        made.load_piece(4, np.zeros(4, np.float32))
+
+
+def policy_with_inside(**kwargs: str) -> Any:
+    return policy("Inside", **kwargs)
 
 
 # torch modules

@@ -247,10 +247,10 @@ def test_a_record_that_claims_too_much_allocates_nothing(rows: int, width: int, 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda file: file.mkdir(), "not a regular file"),
-        (os.mkfifo, "not a regular file"),
-        (lambda file: file.symlink_to("/dev/zero"), "it is a link"),
-        (lambda file: None, "No such file"),
+        (lambda file: file.mkdir(), "expected a regular file"),
+        (os.mkfifo, "expected a regular file"),
+        (lambda file: file.symlink_to("/dev/zero"), "it is a symbolic link"),
+        (lambda file: None, "missing"),
     ],
 )
 def test_only_a_regular_file_is_a_journal(

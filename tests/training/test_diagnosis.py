@@ -95,6 +95,14 @@ def test_lines_of_older_runs_and_lines_of_other_kinds_are_no_failure() -> None:
     assert names([{"generation": "x"}, {"no": 1}, {"generation": 1, "h_norm": "x"}, *old]) == []
 
 
+def test_lines_that_were_rebuilt_from_the_journal_are_no_divergence() -> None:
+    """They have no norms, which elsewhere means that those are not finite."""
+    lost = dict.fromkeys(["ranks", "h_norm", "update_norm", "sigma", "sigma_max", "tied_share"])
+    assert names(lines(lost)) == []
+    constant = {**lost, "return_min": 5.0, "return_max": 5.0}
+    assert names(lines(constant)) == ["constant_return"]
+
+
 def test_the_smallest_sigma_that_is_not_lost_is_half_a_step_of_float32() -> None:
     one = np.float32(1.0)
     assert one + np.float32(2.0**-24 * 0.99) == one

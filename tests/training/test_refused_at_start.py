@@ -63,7 +63,7 @@ def test_the_center_s_episodes_are_named_if_it_is_they_that_do_not_fit(tmp_path:
     ("hidden", "words"),
     [
         ("[1000000, 1000000]", "policy.hidden = [1000000, 1000000]: a network of at least 1,000"),
-        ("[10000000000000000000]", "a network of at least 20,000,000,000,000,000,000 weights"),
+        ("[1000000000000000000]", "a network of at least 2,000,000,000,000,000,000 weights"),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused(hidden: str, words: str, tmp_path: Path) -> None:

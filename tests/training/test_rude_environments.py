@@ -70,6 +70,16 @@ def test_a_relative_run_is_found_again_although_its_environment_changes_the_dire
     assert trained(gentle, Path("gentle")).state.h_sha256() == first.state.h_sha256()
 
 
+def test_relative_paths_in_a_config_mean_the_same_in_every_episode_and_variant(
+    elsewhere: Path,
+) -> None:
+    Path("track.txt").write_text("straight on")
+    kwargs = f"{{where = {str(elsewhere)!r}, reads = 'track.txt'}}"
+    bodies = 'env.variants=[{name = "a"}, {name = "b"}]'
+    config = small("cartpole", RUDE, f"env.kwargs={kwargs}", bodies, "env.rebuild=always")
+    assert trained(config, Path("run")).finished
+
+
 def test_the_python_api_finds_the_run_again_too(elsewhere: Path) -> None:
     settings = {
         "population": 6,

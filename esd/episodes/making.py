@@ -1,0 +1,227 @@
+"""From [env] in a config to an environment: made and wrapped, or one line that says why not."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+from gymnasium.wrappers import TimeLimit
+
+from esd.config.keywords import fresh
+from esd.config.plugins import import_name, in_one_line, make_working_directory_importable
+from esd.config.settings import EnvironmentConfig
+from esd.config.settings import Wrapper as WrapperConfig
+from esd.episodes.checked import described, raised, shortened, warn
+from esd.episodes.registration import register_for
+from esd.episodes.spaces import space_of
+from esd.errors import EsdError, MissingPackageError, UsageError, missing_module, nearest
+
+Environment = gymnasium.Env[Any, Any]
+
+METHODS = ("reset", "step", "close")
+
+
+def make_environment(config: EnvironmentConfig) -> Environment:
+    """Make the environment with its wrappers.
+
+    Raises:
+        UsageError: if the id is unknown, its keyword arguments or its wrappers don't fit, a dependency is missing, it
+            raises, or what was made is no single environment with spaces; ``MissingPackageError`` if an optional
+            package is missing.
+    """
+    make_working_directory_importable()
+    who = f"env.id = {config.id!r}"
+    broken = register_for(config.id)
+    builder = _unregistered(config.id)
+    try:
+        if builder is not None:
+            env: Any = builder(**fresh(config.kwargs))
+        else:
+            env = gymnasium.make(config.id, disable_env_checker=True, **fresh(config.kwargs))
+    except EsdError:
+        raise
+    except (gymnasium.error.Error, ImportError) as error:
+        _refuse_missing_package(who, error)
+        hint = ""
+        if isinstance(error, gymnasium.error.UnregisteredEnv | ModuleNotFoundError):
+            hint = _where_it_was_looked_for(config.id) + "".join(
+                f"; {reason}" for reason in broken.values()
+            )
+        raise UsageError(f"{who}: {_one_line(error)}{hint}") from error
+    except (TypeError, ValueError) as error:
+        given = shortened(config.kwargs)
+        raise UsageError(f"{who} with env.kwargs = {given}: {_one_line(error)}") from error
+    except (Exception, SystemExit) as error:  # of the environment's own code
+        raise UsageError(f"{who}: making it raised {in_one_line(error)}") from error
+    _refuse_what_is_none(env, who)
+    for wrapper in config.wrappers:
+        env = _wrapped(env, wrapper, who)
+    for space in ("observation_space", "action_space"):
+        space_of(env, space, config.id)
+    made: Environment = env
+    return made
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 400 else f"{text[:399]}…"
+
+
+def _refuse_missing_package(who: str, error: BaseException) -> None:
+    """Name the extra that brings a missing package."""
+    if (missing := missing_module(error)) is not None:
+        raise MissingPackageError(who, missing) from error
+
+
+def _unregistered(id: str) -> Callable[..., Any] | None:
+    """What ``module:Class`` names, where that is no registered environment; None of any other id.
+
+    Raises:
+        UsageError: if the module registers no such environment and has no such class or function.
+    """
+    module_name, colon, name = id.partition(":")
+    if not colon:
+        return None
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit):
+        return None  # gymnasium.make meets it again, and ``make_environment`` says so
+    if name in gymnasium.registry:
+        return None
+    found = getattr(module, name, None)
+    if callable(found):
+        builder: Callable[..., Any] = found
+        return builder
+    if "-v" not in name and any(known.startswith(f"{name}-v") for known in gymnasium.registry):
+        return None  # without a version it is the newest
+    registered = [
+        spec.id
+        for spec in gymnasium.registry.values()
+        if getattr(spec.entry_point, "__module__", None) == module_name
+        or str(spec.entry_point).startswith(f"{module_name}:")
+    ]
+    near = f"; it registers {shortened(', '.join(registered))}" if registered else ""
+    if not registered and not found:
+        near = f"; {nearest(name, [key for key in vars(module) if not key.startswith('_')])}"
+    place = getattr(module, "__file__", None) or module_name
+    raise UsageError(
+        f"env.id = {id!r}: {place} registers no environment {name!r} and has no class or function of that name"
+        f"{near[:200]}. Call gymnasium.register(id={name!r}, entry_point=…, max_episode_steps=…) in it, or name a "
+        f'class: env.id = "{module_name}:MyEnv" with env.max_steps'
+    )
+
+
+def _where_it_was_looked_for(id: str) -> str:
+    """What to do about an id that nobody has registered."""
+    known = nearest(id, list(gymnasium.registry))
+    if len(known) > 100:
+        known = "esd list environments shows those installed"
+    return (
+        f" ({known}). An environment of your own has to be registered by gymnasium.register(id=…) in a module that the "
+        f'id names, env.id = "module:Name-v0", or be a class, env.id = "module:Class"; modules are looked for in '
+        f"{Path.cwd()} and the installed packages"
+    )
+
+
+def _wrapped(env: Environment, wrapper: WrapperConfig, who: str) -> Environment:
+    """An environment in one wrapper more."""
+    wrapper_class = import_name(wrapper.id, "env.wrappers")
+    given = f"env.wrappers: {wrapper.id} with {shortened(wrapper.kwargs)}"
+    if not callable(wrapper_class):
+        raise UsageError(
+            f"env.wrappers: {wrapper.id} is {described(wrapper_class)}: expected a class"
+        )
+    try:
+        wrapped = wrapper_class(env, **fresh(wrapper.kwargs))
+    except EsdError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{given}: {_one_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        _refuse_missing_package(f"env.wrappers: {wrapper.id}", error)
+        raise UsageError(f"{given}: making it raised {in_one_line(error)}") from error
+    _refuse_what_is_none(wrapped, f"{who}, in env.wrappers: {wrapper.id}")
+    made: Environment = wrapped
+    return made
+
+
+def _refuse_what_is_none(env: Any, who: str) -> None:
+    """Refuse what was made if it is not one environment."""
+    vector = sys.modules.get("gymnasium.vector")
+    if hasattr(env, "num_envs") or (vector is not None and isinstance(env, vector.VectorEnv)):
+        raise UsageError(
+            f"{who}: a {type(env).__name__} is a batch of environments; name the environment itself: esd plays one per "
+            "rank, or many in lock-step with batch_members"
+        )
+    lacking = [method for method in METHODS if not callable(getattr(env, method, None))]
+    if lacking:
+        raise UsageError(
+            f"{who}: gave {described(env)}, which lacks {', '.join(lacking)}; expected a gymnasium.Env"
+        )
+    if not isinstance(env, gymnasium.Env):  # wrappers, ours too, go around nothing else
+        raise UsageError(
+            f"{who}: gave a {type(env).__name__}, which is no gymnasium.Env; let the class inherit from it"
+        )
+
+
+def close(env: Environment, who: str) -> None:
+    """Close an environment; if it can't, that is said, but ends nothing: what it was needed for is done."""
+    try:
+        env.close()
+    except (Exception, SystemExit) as error:
+        warn(f"{raised(who, 'close', error)}; ignored")
+
+
+def step_limit(env: Environment, config: EnvironmentConfig) -> int:
+    """Steps after which an episode ends at the latest.
+
+    Raises:
+        UsageError: if neither the environment nor ``env.max_steps`` says so: an episode might never end.
+    """
+    spec = getattr(env, "spec", None)
+    own = spec.max_episode_steps if spec is not None else None
+    limits = [limit for limit in (own, config.max_steps) if limit]
+    if not limits:
+        raise UsageError(
+            f"env.id = {config.id!r} has no step limit of its own; set env.max_steps, or an episode may never end"
+        )
+    return min(limits)
+
+
+def refuse_useless_limit(env: Any, config: EnvironmentConfig) -> None:
+    """Refuse ``env.max_steps`` where the environment itself ends episodes before.
+
+    Raises:
+        UsageError: naming both numbers, and what raises the environment's own.
+    """
+    own, layer = [], env
+    while layer is not None:
+        if isinstance(layer, TimeLimit):
+            own.append(int(layer._max_episode_steps))
+        layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
+    if own and config.max_steps > min(own):
+        raise UsageError(
+            f"env.max_steps = {config.max_steps}: has no effect, since the environment {config.id!r} itself ends an "
+            f"episode after {min(own)} steps. Set env.kwargs.max_episode_steps = {config.max_steps} in place of it to "
+            f"raise that limit, or env.max_steps to {min(own)} or less"
+        )
+
+
+def keeps_box2d_world(env: Environment) -> bool:
+    """Whether an environment keeps a Box2D world: its contact order survives a reset, and with it the last episode.
+
+    One whose ``metadata`` says ``"rebuilds_world": True`` makes a new world in every reset itself.
+    """
+    innermost = getattr(env, "unwrapped", env)
+    world = getattr(innermost, "world", None)
+    return type(world).__name__ == "b2World" and not metadata_of(innermost).get("rebuilds_world")
+
+
+def metadata_of(env: object) -> dict[str, Any]:
+    """What an environment says about itself; nothing if that is no dict."""
+    metadata = getattr(env, "metadata", None)
+    return metadata if isinstance(metadata, dict) else {}

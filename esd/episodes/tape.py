@@ -1,0 +1,92 @@
+"""An environment's first episode, played again during training: what leaks too slowly for the start is found.
+
+In the generations 1, 2, 4, 8 and so on each rank plays it again with the outputs that were given then, in the object
+that has played all of the members' episodes since.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.episodes import purity
+from esd.episodes.purity import CALLER, ENVIRONMENT, Event, Log, Player, difference_between
+from esd.episodes.rollout import Rollout
+from esd.errors import RunError
+from esd.evolution.global_generators import seed_global_generators
+
+Float32s = npt.NDArray[np.float32]
+
+
+class Tape:
+    """Outputs of one episode per variant, and what the environment gave for them.
+
+    Args:
+        player: whose first member plays.
+    """
+
+    def __init__(self, player: Player) -> None:
+        """Record."""
+        self._rollout: Rollout = player.rollout
+        self._outputs: list[list[Float32s]] = []
+        self._first: list[list[Event]] = []
+        player.load(purity.MEMBER)
+        for variant in range(len(self._rollout.variants)):
+            bits: list[bytes] = []
+            player.play(variant, 0, purity.AT_START.steps, told=bits.append)
+            self._outputs.append([np.frombuffer(b, "<f4").astype(np.float32) for b in bits])
+            self._first.append(self._played(variant))
+        # a policy that draws from the global generators moves them for the environment: without it, all is another
+        self.usable = self._difference() is None
+
+    def check(self, generation: int) -> None:
+        """Play the episodes again in some generations.
+
+        Args:
+            generation: that is about to begin.
+
+        Raises:
+            RunError: if one is another than at the start.
+        """
+        if not self.usable or generation < 1 or generation & (generation - 1):
+            return
+        found = self._difference()
+        if found is not None:
+            where = f"in step {found.step}" if found.step else "after reset"
+            env = self._rollout.config.env
+            raise RunError(
+                f"env.id = {env.id!r}: the environment or a wrapper has changed since the start: the same episode, "
+                f"played again before generation {generation}, had another {found.what} {where}, after the same "
+                "actions. It keeps something of the episodes before, so results depend on the number of ranks: let "
+                'its reset() set everything that its step() changes, or try env.rebuild = "always"; esd doctor '
+                "examines it. To go on all the same: --set run.allow_drift=true"
+            )
+
+    def _difference(self) -> Event | None:
+        for variant, first in enumerate(self._first):
+            found = difference_between(first, self._played(variant))
+            if found is not None:
+                return found
+        return None
+
+    def _played(self, variant: int) -> list[Event]:
+        """What the environment gives for the recorded outputs."""
+        environments, log = self._rollout.environments, Log()
+        outputs = self._outputs[variant]
+        seeds = purity.seeds_of(self._rollout, variant, 0)
+        environments.watch = lambda env: purity.Probe(env, log, CALLER, ENVIRONMENT)
+        try:
+            episode = environments.play(
+                [seeds],
+                lambda begun: seed_global_generators(begun.environment),
+                purity.AT_START.steps,
+                stepwise=True,
+            )
+            next(episode)
+            for output in outputs:
+                episode.send(output)
+        except StopIteration:
+            pass
+        finally:
+            environments.watch = None
+        return log.events

@@ -1,0 +1,174 @@
+"""One environment, of one variant: made, begun, and what lies between it and a network."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.keywords import fresh
+from esd.config.settings import EnvironmentConfig
+from esd.episodes import checked
+from esd.episodes.checked import BrokenEnvironmentError, MisfitError
+from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
+from esd.episodes.gymnasium_steps import SteppedEnvironment, known_step
+from esd.episodes.making import (
+    close,
+    keeps_box2d_world,
+    make_environment,
+    metadata_of,
+    refuse_useless_limit,
+    step_limit,
+)
+from esd.episodes.spaces import ActionDecoder, ObservationFlattener
+from esd.errors import EsdError
+from esd.policies.base import Interface
+from esd_envs.compiled_steps import CompiledStep
+
+Environment = gymnasium.Env[Any, Any]
+Numbers = npt.NDArray[Any]
+
+
+class VariantEnvironment:
+    """One variant's environment, and what lies between it and a network.
+
+    Attributes:
+        id: the environment's.
+        limit: of an episode's steps.
+        observe: makes observations flat.
+        decode: makes actions of outputs.
+        interface: the sizes, and whether actions are bounded.
+        compiled: plays whole episodes, if the environment and the policy can.
+        knows_no_step: what is compiled comes from ``esd_envs.compiled_steps``; the environment knows nothing of it.
+        why_stepwise: why it is not, although there is such a step; empty for any other environment.
+        who: what it is called in messages.
+    """
+
+    def __init__(self, config: EnvironmentConfig, format: int, name: str = "") -> None:
+        """Make the environment of one variant, which may have a name."""
+        self._config, self.id = config, config.id
+        self.who = f"{checked.named(config)}, variant {name!r}" if name else checked.named(config)
+        self._directory = Path.cwd()  # relative paths in the config begin here, in every episode
+        self._environment = env = make_environment(config)
+        self._go_back()
+        self._rebuild = config.rebuild == "always" or (
+            config.rebuild == "auto" and keeps_box2d_world(env)
+        )
+        self.limit = step_limit(env, config)
+        self.observe = ObservationFlattener(
+            env.observation_space, config.id, format, config.normalize_observations
+        )
+        self.decode = ActionDecoder(env.action_space, config.id)
+        self.interface = Interface(
+            self.observe.size, self.decode.size, self.decode.bounded, self.decode.described
+        )
+        results = metadata_of(env).get("results")
+        self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
+        self.compiled: CompiledEpisodes | None = None
+        self.knows_no_step = False
+        self.why_stepwise = ""
+        self._looked_at = format == 1
+
+    def refuse_useless_limit(self) -> None:
+        """See ``making.refuse_useless_limit``."""
+        refuse_useless_limit(self._environment, self._config)
+
+    def compile_with(self, policy: HasNetwork) -> None:
+        """Play compiled episodes with a policy from now on, if the environment offers them."""
+        if self._rebuild or self._config.compiled == "never" or self.decode.tables is None:
+            return
+        env = self._environment
+        found: Any = offered(env, self._config.id, self.limit)
+        if found is None:
+            found, self.why_stepwise = known_step(env, self.limit)
+        resets_itself = found is not None and not hasattr(found, "reset_address")
+        # results and options are told and read in Python
+        options = self._config.reset_options and not resets_itself
+        if found is None or options or (self.units and not hasattr(found, "info")):
+            return
+        self.knows_no_step = isinstance(found, CompiledStep)
+        if resets_itself:
+            found = SteppedEnvironment(found, self._reset_to)
+        self.compiled = CompiledEpisodes(found, policy, self.observe, self.decode)
+
+    def _reset_to(self, seed: int, shown: Numbers) -> None:
+        """Begin an episode, and write its first observation."""
+        observation = checked.of_reset(self.reset(self.begin(), seed), checks=True)
+        try:
+            self.observe.take(observation)
+        except MisfitError as error:
+            raise self.misfit(0, error) from error.__cause__
+        # a Box of float64 may be more than the buffer holds
+        shown[:] = np.ravel(observation) if shown.dtype == np.float64 else self.observe.buffer
+
+    @property
+    def made_anew(self) -> bool:
+        """Whether the environment is made anew for every episode."""
+        return self._rebuild
+
+    @property
+    def environment(self) -> Environment:
+        """The environment as it was made last, with its wrappers."""
+        return self._environment
+
+    def _go_back(self) -> None:
+        """Undo a change of the working directory by an environment, which would leak into the next episode."""
+        with contextlib.suppress(OSError):  # it was removed
+            os.chdir(self._directory)
+
+    def begin(self) -> Environment:
+        """The environment, fit for an episode: made anew if the last one may have left something in it."""
+        if self._rebuild:
+            self.close()
+        self._go_back()
+        if self._rebuild:
+            self._environment = make_environment(self._config)
+            self._go_back()
+        return self._environment
+
+    def reset(self, environment: Environment, seed: int) -> Any:
+        """Begin an episode; what ``reset`` returned.
+
+        Raises:
+            BrokenEnvironmentError: if it raises.
+        """
+        options: dict[str, Any] = {}
+        if self._config.reset_options:  # a copy: an environment may change what it is given
+            options["options"] = fresh(self._config.reset_options)
+        try:
+            return environment.reset(seed=seed, **options)
+        except EsdError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise checked.raised(self.who, "reset", error) from error
+
+    def look_at(self, environment: Environment) -> None:
+        """Once, after the first reset: the spaces that a policy was built for must still be there.
+
+        Raises:
+            BrokenEnvironmentError: if they are not.
+        """
+        if self._looked_at:
+            return
+        self._looked_at = True
+        was = {"observation_space": self.observe.space, "action_space": self.decode.space}
+        for which, space in was.items():
+            now = getattr(environment, which, None)
+            if now is not space and now != space:
+                raise BrokenEnvironmentError(
+                    f"{self.who}, reset: changed {which} from {checked.shortened(space)} to {checked.shortened(now)}; "
+                    "it has to be the same in all episodes: set it in __init__"
+                )
+
+    def misfit(self, steps: int, error: MisfitError) -> BrokenEnvironmentError:
+        """What is said of an answer that does not fit: of reset, or of the step with that number."""
+        return BrokenEnvironmentError(f"{self.who}, {checked.call(steps)}: {error}")
+
+    def close(self) -> None:
+        """Close the environment; see ``making.close``."""
+        close(self._environment, self.who)
