@@ -152,7 +152,6 @@ class _Discrete:
 
     def __init__(self, space: spaces.Discrete[Any], out: Numbers, name: str) -> None:
         self._first, self._n, self._out, self._name = int(space.start), int(space.n), out, name
-        self._last = 0
 
     def write(self, value: Any) -> None:
         last = self._first + self._n - 1
@@ -167,9 +166,8 @@ class _Discrete:
             raise MisfitError(
                 f"{self._name} is {shortened(value)}: expected an integer from {self._first} to {last}"
             )
-        self._out[self._last] = 0.0
+        self._out[...] = 0.0  # all: normalizing has written there
         self._out[index] = 1.0
-        self._last = index
 
 
 class _MultiDiscrete:

@@ -267,3 +267,31 @@ def test_an_action_is_new_memory_each_time() -> None:
     kept = first.copy()
     decoder(np.ones(2, np.float32))
     np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(5, start=-1),
+        spaces.MultiDiscrete([3, 2]),
+        spaces.MultiBinary(4),
+        spaces.Box(-1.0, 1.0, (3,), np.float32),
+        spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Box(-1.0, 1.0, (2,), np.float64)}),
+        spaces.Tuple([spaces.Discrete(2), spaces.MultiBinary(2)]),
+    ],
+    ids=lambda space: type(space).__name__,
+)
+def test_normalizing_one_observation_leaves_nothing_in_the_next(space: spaces.Space) -> None:
+    flattener = ObservationFlattener(space, "it", normalized=True)
+    size = flattener.size
+    mean, inverse = np.linspace(-1.0, 2.0, size), np.linspace(0.5, 3.0, size)
+    space.seed(0)
+    for _ in range(8):
+        observation = space.sample()
+        raw = np.asarray(spaces.flatten(space, observation), flattener.buffer.dtype)
+        expected = np.clip((raw.astype(np.float64) - mean) * inverse, -10.0, 10.0)
+        assert flattener.take(observation)
+        sums = np.zeros((2, size))
+        found = flattener.normalize(flattener.buffer, (mean, inverse), sums)
+        assert np.array_equal(found, expected.astype(np.float32))
+        assert np.array_equal(sums[0], raw)
