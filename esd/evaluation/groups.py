@@ -129,7 +129,7 @@ def _read(path: Path, warn: Warn) -> TrainedRun:
     last = lines[-1] if lines else {}
     found: dict[Conditions, dict[str, Table]] = {}
     newest: dict[Conditions, int] = {}
-    for stored in sorted(evaluations.read(folder), key=lambda e: int(e["generation"])):
+    for stored in sorted(evaluations.read(folder, warn), key=lambda e: int(e["generation"])):
         conditions, generation = evaluations.conditions_of(stored), int(stored["generation"])
         if newest.get(conditions, generation) < generation:
             found[conditions] = {}  # of an h that the run has left behind

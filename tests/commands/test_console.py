@@ -18,6 +18,7 @@ from tests.helpers.shell import TINY, command, environment
 REPORT = GenerationReport(
     generation=0, return_mean=12.3456, return_std=1.0, return_min=1.0, return_max=98.76, center_return=None,
     failed_members=0, sigma=0.1, sigma_min=0.1, sigma_max=0.1, learning_rate=0.2, h_norm=1.0, update_norm=0.1,
+    tied_share=0.0,
     steps_per_second=12345.6, idle_share=0.04, generation_seconds=1.0, ranks=2, env_steps=10, episodes=2, seconds=1.0,
     core_seconds=2.0, variant_returns={}, variant_centers={},
 )  # fmt: skip
