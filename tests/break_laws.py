@@ -48,6 +48,22 @@ class Break:
 
 BREAKS = (
     Break(
+        1,
+        "a lane of members keeps the step number of the member that it had before",
+        "esd/kernels/members.py",
+        "    networks.numbers[lane] = 0\n",
+        "",
+        "tests/episodes/test_side_by_side.py -k order_and_number",
+    ),
+    Break(
+        4,
+        "a compiled step of MuJoCo is told another number of frames than the environment's own",
+        "envs/esd_envs/kernels/mujoco.py",
+        "for _ in range(int(parameters[FRAME_SKIP])):",
+        "for _ in range(int(parameters[FRAME_SKIP]) - 1):",
+        "tests/envs/test_compiled_steps.py -k HalfCheetah",
+    ),
+    Break(
         2,
         "what a member of CR-FM-NES needs of all coordinates is summed in pieces",
         "esd/evolution/cr_fm_nes.py",
