@@ -162,7 +162,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         config = dataclasses.replace(config, format=stored.format)
     differences = differences_that_matter(stored, config)
     if differences:
-        may_change = "generations, device, batch_members, [run] and unseen variants"
+        may_change = "generations, device, batch_members, env.compiled, [run] and unseen variants"
         if config.objective.named:
             may_change = "generations, [run], objective.max_seconds and check_at_start"
         raise UsageError(
