@@ -95,4 +95,4 @@ def test_a_kernels_first_call_leaves_numbas_settings(tmp_path: Path) -> None:
         "assert config.CACHE_DIR == chosen\n"
     )
     imported(statements, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
-    assert list((tmp_path / "cache").rglob("*.nbc"))
+    assert list((tmp_path / "cache").rglob("*.kernel"))
