@@ -161,12 +161,21 @@ class Probe(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not _is_tuple(returned, 5):
             log.add(below, "result", returned)
             return returned
-        observation, reward, terminated, truncated, _ = returned
-        if not terminated and not truncated:  # nobody acts on the last observation
+        observation, reward, *ends, _ = returned
+        ended = [_as_bool(end) for end in ends]
+        if not any(end is True for end in ended):  # nobody acts on the last observation
             log.add(below, "observation", observation)
         log.add(below, "reward", reward)
-        log.add(below, "end", (bool(terminated), bool(truncated)))
+        log.add(below, "end", ended)
         return returned
+
+
+def _as_bool(value: Any) -> Any:
+    """Whether an episode has ended; a value that has no truth is refused by who gets it, and stays as it is."""
+    try:
+        return bool(value)
+    except Exception:  # of an array
+        return value
 
 
 def _is_tuple(value: Any, size: int) -> bool:
