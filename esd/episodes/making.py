@@ -138,9 +138,9 @@ def _refuse_unknown_render_mode(env: Environment, config: EnvironmentConfig, who
         return
     if mode != "human" and mode not in (*modes, *(f"{each}_list" for each in modes)):
         known = ", ".join(str(each) for each in modes)
+        expected = f"expected one of {shortened(known)}" if modes else "it has none"
         raise UsageError(
-            f"{who}: env.kwargs.render_mode = {mode!r}: expected one of {shortened(known)}, or leave it out: training "
-            "needs no pictures"
+            f"{who}: env.kwargs.render_mode = {mode!r}: {expected}; leave it out, since training needs no pictures"
         )
 
 

@@ -9,6 +9,7 @@ How much is played is counted in steps, so that every rank comes to the same con
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from esd.episodes.environments import Outcome
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.evolution.algorithm import Algorithm
@@ -210,6 +212,10 @@ def seeds_of(rollout: Rollout, variant: int, number: int) -> EpisodeSeeds:
 class Player:
     """A rollout under watch, and its members 0 and 1.
 
+    Attributes:
+        gave: hash of the outputs, returns and lengths of the episodes of ``differences``, comparable between processes;
+            empty before.
+
     Args:
         rollout: environment and policy.
         algorithm: makes the members.
@@ -222,6 +228,7 @@ class Player:
     ) -> None:
         """Play members of a state."""
         self.rollout, self._algorithm, self._state = rollout, algorithm, state
+        self.gave, self._heard = "", hashlib.sha256()
         self._everywhere = everywhere
         rollout.use_statistics(state.observations)
 
@@ -254,21 +261,30 @@ class Player:
         seeds = seeds_of(rollout, variant, number)
         if compiled:
             outcome = rollout.play([seeds], steps)
+            self._hear(outcome)
             log.add(ENVIRONMENT, "return", (outcome.returns[variant], outcome.steps))
             log.add(ENVIRONMENT, "state", rollout.environments.left_behind(variant))
             return log.events
 
         def overheard(bits: bytes) -> None:
             log.add(POLICY, "output", bits)
+            self._heard.update(bits)
             if told is not None:
                 told(bits)
 
         rollout.environments.watch = lambda env: probed(env, log, self._everywhere)
         try:
-            rollout.play([seeds], steps, stepwise=True, told=overheard)
+            self._hear(rollout.play([seeds], steps, stepwise=True, told=overheard))
         finally:
             rollout.environments.watch = None
         return log.events
+
+    def settle(self) -> None:
+        """All that is to be compared with other processes has been played."""
+        self.gave = self._heard.hexdigest()
+
+    def _hear(self, outcome: Outcome) -> None:
+        self._heard.update(f"{outcome.returns!r} {outcome.steps}".encode())
 
 
 def difference_between(first: Episode, again: Episode) -> Event | None:
@@ -309,6 +325,7 @@ def differences(player: Player, plan: Plan) -> Iterator[Difference]:
             yield from again(variant, number, steps, "played again after another member")
     if player.rollout.compiled:
         yield from _compiled_differences(player, plan)
+    player.settle()
 
 
 def _compiled_differences(player: Player, plan: Plan) -> Iterator[Difference]:
