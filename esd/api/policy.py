@@ -47,7 +47,7 @@ class Policy:
             chosen = env.trained[0]
         one = env.of_variant(chosen)
         with kept_process_state():
-            environment = make_environment(one)
+            environment = make_environment(one, config.format)
         self.observation_space: gymnasium.Space[Any] = environment.observation_space
         self.action_space: gymnasium.Space[Any] = environment.action_space
         close(environment, f"env.id = {one.id!r}")

@@ -44,6 +44,8 @@ class Run:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         """Open a folder; nothing in it is changed."""
+        if not isinstance(path, str | PathLike):
+            raise UsageError(f"run = {path!r}: expected the path of a folder")
         self.path = Path(path)
         self._folder = RunFolder(self.path)
         self._folder.require_run()

@@ -137,11 +137,27 @@ def _number(text: str) -> str:
     return ""
 
 
+def fitting(text: str, kind: type) -> str:
+    """How to write what a bare text probably means in a setting of a type; empty if that is not clear."""
+    lower = text.translate(DASHES).lower()
+    if not text:
+        return "the value is missing"
+    if lower in NOTHING:
+        return f"TOML has no {text}, leave the setting out"
+    if kind is bool and WORDS.get(lower) in ("true", "false"):
+        return f"write {WORDS[lower]}"
+    number = _number(lower) if kind in (int, float) and _looks_like_a_number(lower) else ""
+    whole = number.removeprefix("-").isdigit()
+    return f"write {number}" if number and (whole or kind is float) else ""
+
+
 def as_list(value: Any, of_numbers: bool) -> str:
-    """How to write a list of what stands there alone, or with commas between."""
+    """How to write a list of what stands there alone, or with commas between; an example if that can't be listed."""
     texts = [text.strip() for text in str(value)[:100].split(",")]
     if not of_numbers:
         texts = [f'"{text}"' for text in texts]
+    elif not all(text.isdecimal() and int(text) for text in texts):  # sizes and lengths, as all are
+        texts = ["4", "2"]
     return f"[{', '.join(texts)}]"
 
 

@@ -168,7 +168,10 @@ class ObjectiveConfig:
             )
         for name, parameter in self.parameters.items():
             if not name.replace("-", "_").isidentifier():
-                yield f"objective.parameters.{name!r}: expected a name of letters, digits, _ and -"
+                yield (
+                    f"objective.parameters.{name!r}: expected a name of letters, digits, _ and - that does not begin "
+                    "with a digit"
+                )
             for problem in parameter.problems():
                 yield f"objective.parameters.{name}.{problem}"
         if len({*self.values}) < len(self.values) or not all(self.values):

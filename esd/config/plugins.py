@@ -175,16 +175,26 @@ def directory_after(reference: str) -> Path:
 def _split(reference: str, shown: str) -> tuple[str, str]:
     """The module and the name in ``module:Name``."""
     module, colon, name = reference.partition(":")
-    is_name = all(part.isidentifier() for part in (*module.split("."), name))
-    if colon and is_name and not module.endswith(".py"):
+    if colon and is_module_name(module) and name.isidentifier():
         return module, name
-    hint = ""
+    raise UsageError(
+        f"{shown}: expected module:Name, such as my_module:MyClass{how_to_write(module, name)}"
+    )
+
+
+def is_module_name(text: str) -> bool:
+    """Whether a text is a module's name as Python imports it."""
+    return not text.endswith(".py") and all(part.isidentifier() for part in text.split("."))
+
+
+def how_to_write(module: str, name: str) -> str:
+    """A hint for who has written a file's path, or a relative name, in place of a module; empty if it is neither."""
     if "/" in module or module.endswith(".py"):
         dotted = module.removesuffix(".py").removeprefix("./").replace("/", ".")
-        hint = f"; write the module as Python imports it: {shortened(dotted, 60)}:{shortened(name, 60)}"
-    elif module.startswith("."):
-        hint = "; relative names don't work here, write the module's full name"
-    raise UsageError(f"{shown}: expected module:Name, such as my_module:MyClass{hint}")
+        return f"; write the module as Python imports it: {shortened(dotted, 60)}:{shortened(name, 60)}"
+    if module.startswith("."):
+        return "; relative names don't work here, write the module's full name"
+    return ""
 
 
 def _is_part_of(module: str, missing: str | None) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 from esd.config.assignments import (
     BareText,
     as_list,
+    fitting,
     parse_assignment,
     plain,
     spelling,
@@ -171,6 +172,12 @@ def _build(
                     expected = fields[key].metadata["expected"]
                     problems.append(f"{path} = {shown(value)}: expected {expected}")
                 values[key] = converted
+    for key, field in fields.items():
+        check, default = field.metadata.get("check"), field.default
+        if key in table or check is None or default is None or default is dataclasses.MISSING:
+            continue
+        if not check(default):  # there is no default that would do
+            problems.append(f"{prefix}{key}: is missing; expected {field.metadata['expected']}")
     return cls(**values)
 
 
@@ -311,7 +318,7 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
         value = float(value) if abs(value) < LARGEST_INTEGER else math.inf
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         names = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
-        advice = spelling(value) if isinstance(value, BareText) else ""
+        advice = fitting(value, hint) if isinstance(value, BareText) else ""
         problems.append(
             f"{path} = {shown(value)}: expected {names[hint]}{advice and f'; {shortened(advice, 200)}'}"
         )
@@ -336,7 +343,8 @@ def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> No
         for i, item in enumerate(value):
             _refuse_what_no_hash_takes(item, f"{path}[{i}]", problems)
     elif not isinstance(value, str | int | float | None) or value != value:
-        problems.append(f"{path} = {shown(value)}: expected text, a number, true or false")
+        number = "a number other than nan" if value != value else "a number"
+        problems.append(f"{path} = {shown(value)}: expected text, {number}, true or false")
     elif isinstance(value, BareText) and (advice := spelling(value)):
         problems.append(f"{path} = {shortened(value, 60)}: {shortened(advice, 300)}")
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import gymnasium
 
+from esd.config.plugins import is_of_the_users_code
 from esd.config.policies import PolicyConfig
 from esd.config.settings import Config, EnvironmentConfig
 from esd.config.tables import parse, to_table
@@ -91,7 +92,7 @@ def examine(
         )
 
 
-def _told_error(error: Exception) -> str:
+def _told_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
@@ -123,7 +124,9 @@ def _fitting(config: EnvironmentConfig) -> Iterator[Check]:
     keeps = keeps_box2d_world(env)
     try:
         env.close()
-    except Exception as error:
+    except BaseException as error:
+        if not is_of_the_users_code(error):
+            raise
         yield failed("made and closed", f"closing it raised {_told_error(error)}")
         return
     if keeps and config.rebuild == "never":

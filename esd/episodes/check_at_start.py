@@ -29,7 +29,7 @@ def is_checked(config: Config) -> bool:
 
 def check_purity(
     rollout: Rollout, algorithm: Algorithm, state: RunState, plan: Plan | None = None
-) -> None:
+) -> str:
     """Play episodes again behind different histories, and make sure that they are the same.
 
     Args:
@@ -37,6 +37,9 @@ def check_purity(
         algorithm: makes the members that are played.
         state: at the start of the run, whose h is ``policy.initial_parameters`` of the run's seed.
         plan: how much to play; None: what a start can afford.
+
+    Returns:
+        A hash of what the episodes gave, which other processes should have, too.
 
     Raises:
         UsageError: if a wrapper is known to keep statistics of the episodes before.
@@ -51,18 +54,29 @@ def check_purity(
     # what is built in is compared by its tests, and a second object of it may be large
     if _is_own(rollout):
         _check_initial_parameters(rollout, state.h)
-    if why := why_impure(rollout, algorithm, state, plan):
+    why, gave = _examined(rollout, algorithm, state, plan)
+    if why:
         raise RunError(f"{why}. {culprit.ACCEPT}")
+    return gave
 
 
 def why_impure(rollout: Rollout, algorithm: Algorithm, state: RunState, plan: Plan) -> str:
     """What makes an episode depend on anything but its seeds: the culprit, and what helps; empty if nothing does."""
+    return _examined(rollout, algorithm, state, plan)[0]
+
+
+def _examined(
+    rollout: Rollout, algorithm: Algorithm, state: RunState, plan: Plan
+) -> tuple[str, str]:
+    """What ``why_impure`` and ``check_purity`` return."""
 
     def make_player(other: Rollout, everywhere: bool) -> Player:
         return Player(other, algorithm, state, everywhere)
 
-    found = next(_found(rollout, make_player(rollout, False), _is_own(rollout), plan), None)
-    return "" if found is None else culprit.explain(rollout, make_player, found, plan)
+    player = make_player(rollout, False)
+    found = next(_found(rollout, player, _is_own(rollout), plan), None)
+    why = "" if found is None else culprit.explain(rollout, make_player, found, plan)
+    return why, player.gave
 
 
 def _is_own(rollout: Rollout) -> bool:

@@ -16,13 +16,14 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from esd.config.plugins import is_of_the_users_code
 from esd.config.settings import FORMAT, EnvironmentConfig, Variant
 from esd.episodes import checked
 from esd.episodes.checked import BrokenEnvironmentError, MisfitError
 from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.variant import Environment, VariantEnvironment
-from esd.errors import EsdError, MissingPackageError, UsageError
+from esd.errors import MissingPackageError, UsageError
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Status
 
@@ -321,9 +322,9 @@ class Environments:
                     return math.nan, steps
                 try:
                     answer = step(action)
-                except EsdError:
-                    raise
-                except (Exception, SystemExit) as error:
+                except BaseException as error:
+                    if not is_of_the_users_code(error):
+                        raise
                     raise checked.raised(one.who, checked.call(steps + 1), error) from error
                 steps += 1
                 if type(answer) is not tuple or len(answer) != 5:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import find_highest_version, parse_env_id
 from gymnasium.wrappers import TimeLimit
 
 from esd.config.keywords import fresh
-from esd.config.plugins import import_name, in_one_line, make_working_directory_importable
-from esd.config.settings import EnvironmentConfig
+from esd.config.plugins import (
+    how_to_write,
+    import_name,
+    in_one_line,
+    is_module_name,
+    is_of_the_users_code,
+    make_working_directory_importable,
+)
+from esd.config.settings import FORMAT, EnvironmentConfig
 from esd.config.settings import Wrapper as WrapperConfig
 from esd.episodes.checked import described, raised, shortened, warn
 from esd.episodes.registration import register_for
@@ -23,10 +33,18 @@ from esd.errors import EsdError, MissingPackageError, UsageError, missing_module
 Environment = gymnasium.Env[Any, Any]
 
 METHODS = ("reset", "step", "close")
+UNHEEDED = (  # warnings of Gymnasium's
+    "is out of date. You should consider",  # a version that is named is meant
+    "that is not in the possible render_modes",  # it is refused
+)
 
 
-def make_environment(config: EnvironmentConfig) -> Environment:
+def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environment:
     """Make the environment with its wrappers.
+
+    Args:
+        config: [env].
+        format: of the run's config. In the first one an id needed no version, and any ``render_mode`` was taken.
 
     Raises:
         UsageError: if the id is unknown, its keyword arguments or its wrappers don't fit, a dependency is missing, it
@@ -35,13 +53,19 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     """
     make_working_directory_importable()
     who = f"env.id = {config.id!r}"
+    _refuse_what_is_no_module(config.id, who)
     broken = register_for(config.id)
     builder = _unregistered(config.id)
+    if format > 1 and builder is None:
+        _refuse_missing_version(config.id, who)
     try:
         if builder is not None:
             env: Any = builder(**fresh(config.kwargs))
         else:
-            env = gymnasium.make(config.id, disable_env_checker=True, **fresh(config.kwargs))
+            with warnings.catch_warnings():
+                for text in UNHEEDED:
+                    warnings.filterwarnings("ignore", f".*{re.escape(text)}")
+                env = gymnasium.make(config.id, disable_env_checker=True, **fresh(config.kwargs))
     except EsdError:
         raise
     except (gymnasium.error.Error, ImportError) as error:
@@ -55,9 +79,13 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     except (TypeError, ValueError) as error:
         given = shortened(config.kwargs)
         raise UsageError(f"{who} with env.kwargs = {given}: {_one_line(error)}") from error
-    except (Exception, SystemExit) as error:  # of the environment's own code
+    except BaseException as error:
+        if not is_of_the_users_code(error):
+            raise
         raise UsageError(f"{who}: making it raised {in_one_line(error)}") from error
     _refuse_what_is_none(env, who)
+    if format > 1:
+        _refuse_unknown_render_mode(env, config, who)
     for wrapper in config.wrappers:
         env = _wrapped(env, wrapper, who)
     for space in ("observation_space", "action_space"):
@@ -77,6 +105,45 @@ def _refuse_missing_package(who: str, error: BaseException) -> None:
         raise MissingPackageError(who, missing) from error
 
 
+def _refuse_what_is_no_module(id: str, who: str) -> None:
+    """Refuse an id whose part before the colon can't be imported, such as a file's path."""
+    module, colon, name = id.partition(":")
+    if colon and not is_module_name(module):
+        raise UsageError(
+            f"{who}: expected a Gymnasium id such as CartPole-v1, or module:Name-v0 or module:Class of your own"
+            f"{how_to_write(module, name)}"
+        )
+
+
+def _refuse_missing_version(id: str, who: str) -> None:
+    """Refuse an id without a version: it means the newest one, which another Gymnasium may not have."""
+    module, colon, name = id.rpartition(":")
+    try:
+        namespace, bare, version = parse_env_id(name)
+    except gymnasium.error.Error:  # gymnasium.make says so
+        return
+    newest = find_highest_version(namespace, bare)
+    if name in gymnasium.registry or version is not None or newest is None:
+        return
+    raise UsageError(
+        f"{who}: has no version, so it would be the newest one that is installed, which may change; write "
+        f'env.id = "{module}{colon}{name}-v{newest}"'
+    )
+
+
+def _refuse_unknown_render_mode(env: Environment, config: EnvironmentConfig, who: str) -> None:
+    """Refuse a ``render_mode`` that the environment does not have."""
+    mode, modes = config.kwargs.get("render_mode"), metadata_of(env.unwrapped).get("render_modes")
+    if mode is None or not isinstance(modes, list | tuple):
+        return
+    if mode != "human" and mode not in (*modes, *(f"{each}_list" for each in modes)):
+        known = ", ".join(str(each) for each in modes)
+        expected = f"expected one of {shortened(known)}" if modes else "it has none"
+        raise UsageError(
+            f"{who}: env.kwargs.render_mode = {mode!r}: {expected}; leave it out, since training needs no pictures"
+        )
+
+
 def _unregistered(id: str) -> Callable[..., Any] | None:
     """What ``module:Class`` names, where that is no registered environment; None of any other id.
 
@@ -88,7 +155,9 @@ def _unregistered(id: str) -> Callable[..., Any] | None:
         return None
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit):
+    except BaseException as error:
+        if not is_of_the_users_code(error):
+            raise
         return None  # gymnasium.make meets it again, and ``make_environment`` says so
     if name in gymnasium.registry:
         return None
@@ -141,7 +210,9 @@ def _wrapped(env: Environment, wrapper: WrapperConfig, who: str) -> Environment:
         raise
     except (TypeError, ValueError) as error:
         raise UsageError(f"{given}: {_one_line(error)}") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_of_the_users_code(error):
+            raise
         _refuse_missing_package(f"env.wrappers: {wrapper.id}", error)
         raise UsageError(f"{given}: making it raised {in_one_line(error)}") from error
     _refuse_what_is_none(wrapped, f"{who}, in env.wrappers: {wrapper.id}")
@@ -172,7 +243,9 @@ def close(env: Environment, who: str) -> None:
     """Close an environment; if it can't, that is said, but ends nothing: what it was needed for is done."""
     try:
         env.close()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_of_the_users_code(error):
+            raise
         warn(f"{raised(who, 'close', error)}; ignored")
 
 
@@ -204,10 +277,14 @@ def refuse_useless_limit(env: Any, config: EnvironmentConfig) -> None:
             own.append(int(layer._max_episode_steps))
         layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
     if own and config.max_steps > min(own):
+        who = f"the environment {config.id!r} itself"
+        mend = f"Set env.kwargs.max_episode_steps = {config.max_steps} in place of it to raise that limit"
+        if min(own) < own[-1]:  # the innermost is what it was made with
+            who = "a TimeLimit in env.wrappers"
+            mend = "Remove it, or set its max_episode_steps"
         raise UsageError(
-            f"env.max_steps = {config.max_steps}: has no effect, since the environment {config.id!r} itself ends an "
-            f"episode after {min(own)} steps. Set env.kwargs.max_episode_steps = {config.max_steps} in place of it to "
-            f"raise that limit, or env.max_steps to {min(own)} or less"
+            f"env.max_steps = {config.max_steps}: has no effect, since {who} ends an episode after {min(own)} steps. "
+            f"{mend}, or set env.max_steps to {min(own)} or less"
         )
 
 

@@ -9,6 +9,7 @@ How much is played is counted in steps, so that every rank comes to the same con
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from esd.episodes.environments import Outcome
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.evolution.algorithm import Algorithm
@@ -161,12 +163,21 @@ class Probe(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not _is_tuple(returned, 5):
             log.add(below, "result", returned)
             return returned
-        observation, reward, terminated, truncated, _ = returned
-        if not terminated and not truncated:  # nobody acts on the last observation
+        observation, reward, *ends, _ = returned
+        ended = [_as_bool(end) for end in ends]
+        if not any(end is True for end in ended):  # nobody acts on the last observation
             log.add(below, "observation", observation)
         log.add(below, "reward", reward)
-        log.add(below, "end", (bool(terminated), bool(truncated)))
+        log.add(below, "end", ended)
         return returned
+
+
+def _as_bool(value: Any) -> Any:
+    """Whether an episode has ended; a value that has no truth is refused by who gets it, and stays as it is."""
+    try:
+        return bool(value)
+    except Exception:  # of an array
+        return value
 
 
 def _is_tuple(value: Any, size: int) -> bool:
@@ -201,6 +212,10 @@ def seeds_of(rollout: Rollout, variant: int, number: int) -> EpisodeSeeds:
 class Player:
     """A rollout under watch, and its members 0 and 1.
 
+    Attributes:
+        gave: hash of the outputs, returns and lengths of the episodes of ``differences``, comparable between processes;
+            empty before.
+
     Args:
         rollout: environment and policy.
         algorithm: makes the members.
@@ -213,6 +228,7 @@ class Player:
     ) -> None:
         """Play members of a state."""
         self.rollout, self._algorithm, self._state = rollout, algorithm, state
+        self.gave, self._heard = "", hashlib.sha256()
         self._everywhere = everywhere
         rollout.use_statistics(state.observations)
 
@@ -245,21 +261,30 @@ class Player:
         seeds = seeds_of(rollout, variant, number)
         if compiled:
             outcome = rollout.play([seeds], steps)
+            self._hear(outcome)
             log.add(ENVIRONMENT, "return", (outcome.returns[variant], outcome.steps))
             log.add(ENVIRONMENT, "state", rollout.environments.left_behind(variant))
             return log.events
 
         def overheard(bits: bytes) -> None:
             log.add(POLICY, "output", bits)
+            self._heard.update(bits)
             if told is not None:
                 told(bits)
 
         rollout.environments.watch = lambda env: probed(env, log, self._everywhere)
         try:
-            rollout.play([seeds], steps, stepwise=True, told=overheard)
+            self._hear(rollout.play([seeds], steps, stepwise=True, told=overheard))
         finally:
             rollout.environments.watch = None
         return log.events
+
+    def settle(self) -> None:
+        """All that is to be compared with other processes has been played."""
+        self.gave = self._heard.hexdigest()
+
+    def _hear(self, outcome: Outcome) -> None:
+        self._heard.update(f"{outcome.returns!r} {outcome.steps}".encode())
 
 
 def difference_between(first: Episode, again: Episode) -> Event | None:
@@ -300,6 +325,7 @@ def differences(player: Player, plan: Plan) -> Iterator[Difference]:
             yield from again(variant, number, steps, "played again after another member")
     if player.rollout.compiled:
         yield from _compiled_differences(player, plan)
+    player.settle()
 
 
 def _compiled_differences(player: Player, plan: Plan) -> Iterator[Difference]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.keywords import fresh
+from esd.config.plugins import is_of_the_users_code
 from esd.config.settings import EnvironmentConfig
 from esd.episodes import checked
 from esd.episodes.checked import BrokenEnvironmentError, MisfitError
@@ -26,7 +27,6 @@ from esd.episodes.making import (
     step_limit,
 )
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
-from esd.errors import EsdError
 from esd.policies.base import Interface
 from esd_envs.compiled_steps import CompiledStep
 
@@ -51,10 +51,10 @@ class VariantEnvironment:
 
     def __init__(self, config: EnvironmentConfig, format: int, name: str = "") -> None:
         """Make the environment of one variant, which may have a name."""
-        self._config, self.id = config, config.id
+        self._config, self.id, self._format = config, config.id, format
         self.who = f"{checked.named(config)}, variant {name!r}" if name else checked.named(config)
         self._directory = Path.cwd()  # relative paths in the config begin here, in every episode
-        self._environment = env = make_environment(config)
+        self._environment = env = make_environment(config, format)
         self._go_back()
         self._rebuild = config.rebuild == "always" or (
             config.rebuild == "auto" and keeps_box2d_world(env)
@@ -127,7 +127,7 @@ class VariantEnvironment:
             self.close()
         self._go_back()
         if self._rebuild:
-            self._environment = make_environment(self._config)
+            self._environment = make_environment(self._config, self._format)
             self._go_back()
         return self._environment
 
@@ -142,9 +142,9 @@ class VariantEnvironment:
             options["options"] = fresh(self._config.reset_options)
         try:
             return environment.reset(seed=seed, **options)
-        except EsdError:
-            raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_of_the_users_code(error):
+                raise
             raise checked.raised(self.who, "reset", error) from error
 
     def look_at(self, environment: Environment) -> None:

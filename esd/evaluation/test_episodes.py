@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from esd.config.settings import Config, EnvironmentConfig, Variant
 from esd.config.tables import apply_settings, flatten, parse, to_table
+from esd.episodes.check_at_start import is_checked
 from esd.episodes.checked import warn
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
+from esd.episodes.stateful_wrappers import refuse_in, refuse_named
 from esd.errors import RunError, UsageError, nearest
 from esd.evolution.noise import Purpose
 from esd.evolution.state import RunState
@@ -239,11 +241,16 @@ def make_rollout(subject: Subject, state: RunState) -> Rollout:
     """Environments and policy of an evaluation.
 
     Raises:
-        UsageError: if h was evolved for another network than this.
+        UsageError: if h was evolved for another network than this, or a wrapper keeps statistics of episodes before.
     """
+    checked = is_checked(subject.config)
+    if checked:
+        refuse_named(subject.config.env)
     rollout = Rollout(subject.config)
     try:
         _check_network(subject, state, rollout)
+        for environment in rollout.environments.made() if checked else ():
+            refuse_in(environment, subject.config.env.id)
         rollout.environments.refuse_useless_limits()
     except UsageError:
         rollout.close()

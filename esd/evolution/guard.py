@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from esd.config.plugins import users_code
+from esd.config.plugins import is_of_the_users_code, users_code
 from esd.errors import RunError, UsageError, shortened
 from esd.evolution.vectors import Float32s
 
@@ -27,7 +27,7 @@ class GuardedOptimizer:
         Raises:
             UsageError: if that fails, or its moments or numbers are none.
         """
-        self._who, self._first = who, True
+        self._who, self._build, self._first = who, build, True
         with users_code(who, "building it"):
             self.unguarded = build()
             self.moment_names = self.unguarded.moment_names
@@ -64,6 +64,43 @@ class GuardedOptimizer:
             )
         self._first = False
         return scalars(found, self.initial_scalars(), f"{self._who}: step")
+
+    def check_repeatable(self, make_ascent: Callable[..., Any]) -> None:
+        """Two steps of a new object from the same vectors and numbers have to be the same.
+
+        What can't step from vectors of ones and its own numbers alone is not looked at.
+
+        Args:
+            make_ascent: ``optimizers.Ascent``.
+
+        Raises:
+            RunError: if they differ.
+        """
+        try:
+            optimizer = self._build()
+            first, again = (self._stepped(optimizer, make_ascent) for _ in range(2))
+        except BaseException as error:
+            if not is_of_the_users_code(error):
+                raise
+            return  # the first step of the run says why
+        if first != again:
+            raise RunError(
+                f"{self._who}: step gave two different results for the same gradient, moments and numbers, so the run "
+                "could not be reproduced. Draw no random numbers in it, and keep everything in ascent.following and "
+                "in the numbers that it returns, nothing in the object. To go on all the same: run.allow_drift = true"
+            )
+
+    def _stepped(self, optimizer: Any, make_ascent: Callable[..., Any]) -> tuple[str, bytes]:
+        """What a step returns, and all that it writes."""
+        ones, following = np.ones(4, np.float32), {}
+        for name in self.moment_names:
+            following[name] = np.zeros_like(ones)
+        moments = {name: ones.copy() for name in self.moment_names}
+        numbers_ = {**optimizer.initial_scalars(), "sigma": 0.1, "learning_rate": 0.1}
+        ascent = make_ascent(ones, moments, following, numbers_, 0.1, np.linalg.norm)
+        found = optimizer.step(ascent)
+        written = b"".join(vector.tobytes() for vector in (ones, *following.values()))
+        return repr(sorted(found.items())), written
 
 
 def check_written(vectors: Mapping[str, Float32s], what: str) -> None:

@@ -132,7 +132,8 @@ def what_changed(path: Path, now: Call) -> str:
         return "no package version has changed since; your own modules may have, of which this run has kept no hashes"
     return (
         "neither your modules nor package versions have changed since: a file that they read, an environment variable "
-        f"or the processor has (then {calls[0].get('machine')} on {calls[0].get('host')})"
+        f"or the processor has (then {calls[0].get('machine')} on {calls[0].get('host')}), or your code depends on the "
+        "process or the time (esd doctor examines it)"
     )[:400]
 
 

@@ -11,6 +11,8 @@ from esd.config.identity import identity, settings_of_h
 from esd.config.settings import Config
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
+from esd.evolution.guard import GuardedOptimizer
+from esd.evolution.optimizers import Ascent
 from esd.evolution.state import RunState, make_strategy, start
 from esd.mpi.comm import Communicator, agreement, gather
 from esd.mpi.team import Team
@@ -63,6 +65,7 @@ def prepared(
     with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
         with agreement(comm, "building the problem"), kept_process_state():
             algorithm = make_strategy(config)
+            _check_optimizer(config, algorithm)
             problem = closing.enter_context(contextlib.closing(room.made(config)))
             if comm.rank == 0:
                 room.check(config, problem, algorithm, comm.size, team.node.size, folder, reporter)
@@ -92,6 +95,14 @@ def prepared(
                 )
                 closing.callback(commit.close)
         yield Generations(team, config, problem, evaluator, memory, stop, commit)
+
+
+def _check_optimizer(config: Config, algorithm: Algorithm) -> None:
+    """Make sure that an optimizer of the user's own does the same from the same."""
+    optimizer = getattr(algorithm, "optimizer", None)
+    checked = config.format > 1 and not config.run.allow_drift
+    if checked and isinstance(optimizer, GuardedOptimizer):
+        optimizer.check_repeatable(Ascent)
 
 
 def _go_on_unless_stopped(comm: Communicator, stop: StopRequest) -> None:

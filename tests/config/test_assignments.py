@@ -147,13 +147,16 @@ def test_uniform_needs_no_quotes() -> None:
         (f"es.sigma={10**400}", "expected a whole number of 64 bits"),
         ("env.kwargs.x=1e999", "1e999 is too large for a number; write inf if that is meant"),
         (f"env.kwargs.x={10**400}", "expected a whole number of 64 bits"),
-        ("env.kwargs.x=nan", "env.kwargs.x = nan: expected text, a number, true or false"),
+        ("env.kwargs.x=nan", "env.kwargs.x = nan: expected text, a number other than nan, true or false"),
         ("env.kwargs.x=2024-01-01", "env.kwargs.x = 2024-01-01: expected text, a number"),
         (f"population={2**63}", "expected an integer of at most 2⁶³ − 1"),
         (f"population={'9' * 5000}", "--set population=9999"),
         ("generations=ten", "generations = 'ten': expected an integer"),
         ("policy.hidden=64", "policy.hidden = 64: expected a list, such as [64]"),
         ("policy.hidden=64,32", "policy.hidden = '64,32': expected a list, such as [64, 32]"),
+        ("policy.hidden=-3", "policy.hidden = -3: expected a list, such as [4, 2]"),
+        ("policy.hidden=None", "policy.hidden = 'None': expected a list, such as [4, 2]"),
+        ("policy.hidden=3.5", "policy.hidden = 3.5: expected a list, such as [4, 2]"),
         ("policy.hidden=['a']", "policy.hidden[0] = 'a': expected an integer"),
         ("policy.hidden=[1.5]", "policy.hidden[0] = 1.5: expected an integer"),
         ("policy.hidden=[true]", "policy.hidden[0] = True: expected an integer"),
@@ -190,6 +193,26 @@ def test_a_value_of_the_wrong_kind_says_what_to_write(setting: str, message: str
     assert message in str(caught.value)
     assert len(str(caught.value)) <= 1000
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("es.sigma=True", "es.sigma = 'True': expected a number"),
+        ("es.sigma=10%", "es.sigma = '10%': expected a number"),
+        ("es.sigma=none", "es.sigma = 'none': expected a number; TOML has no none, leave the setting out"),
+        ("population=4k", "population = '4k': expected an integer"),
+        ("population=.5", "population = '.5': expected an integer"),
+        ("population=０", "population = '０': expected an integer; write 0"),
+        ("env.normalize_observations=0x", "env.normalize_observations = '0x': expected true or false"),
+        ("env.wrappers=[{kwargs={a=1}}]", "env.wrappers[0].id: is missing; expected module:Class"),
+        ("env.variants=[{id='Pendulum-v1'}]", "env.variants[0].name: is missing; expected a name"),
+    ],
+)  # fmt: skip
+def test_only_what_a_setting_takes_is_suggested(setting: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        changed(setting)
+    assert str(caught.value) == f"test: {said}"
 
 
 def test_in_a_file_quoted_words_are_texts() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +151,8 @@ def test_max_steps_beyond_the_environments_own_limit_is_refused_with_what_raises
         EpisodesProblem(beyond)
     assert str(caught.value) == (
         "env.max_steps = 501: has no effect, since the environment 'CartPole-v1' itself ends an episode after 500 "
-        "steps. Set env.kwargs.max_episode_steps = 501 in place of it to raise that limit, or env.max_steps to 500 or "
-        "less"
+        "steps. Set env.kwargs.max_episode_steps = 501 in place of it to raise that limit, or set env.max_steps to "
+        "500 or less"
     )
     raised = of_table(env={"id": "CartPole-v1", "kwargs": {"max_episode_steps": 501}})
     assert EpisodesProblem(raised).rollout.environments.step_limit(0) == 501
@@ -191,3 +193,62 @@ def test_the_doctor_says_that_max_steps_does_nothing() -> None:
     limit = next(check for check in purity.examine(config, 30) if check.name == "step limit")
     assert limit.state is Verdict.FAILED
     assert "env.max_steps = 500: has no effect" in limit.text
+
+
+def test_a_limit_of_a_wrapper_is_not_said_to_be_the_environments_own() -> None:
+    wrapper = {"id": "gymnasium.wrappers:TimeLimit", "kwargs": {"max_episode_steps": 20}}
+    with pytest.raises(
+        UsageError, match=r"since a TimeLimit in env\.wrappers ends an episode after 20 steps"
+    ):
+        EpisodesProblem(of_table(env={"id": "CartPole-v1", "max_steps": 30, "wrappers": [wrapper]}))
+
+
+@pytest.mark.parametrize(
+    ("id", "versioned"),
+    [
+        ("CartPole", "CartPole-v1"),
+        ("gymnasium:Pendulum", "gymnasium:Pendulum-v1"),
+        ("esd/HiddenCartPole", "esd/HiddenCartPole-v0"),
+    ],
+)
+def test_an_id_without_a_version_is_refused_in_new_runs_with_the_newest(
+    id: str, versioned: str
+) -> None:
+    config = EnvironmentConfig(id=id)
+    with pytest.raises(UsageError, match=rf'has no version, .* write env\.id = "{versioned}"$'):
+        make_environment(config)
+    with pytest.warns(UserWarning, match="latest versioned environment"):
+        assert make_environment(config, format=1).spec is not None
+
+
+@pytest.mark.parametrize(
+    ("id", "hint"),
+    [
+        ("./my_envs.py:Mine-v0", "; write the module as Python imports it: my_envs:Mine-v0"),
+        ("envs/my_envs:Mine", "; write the module as Python imports it: envs.my_envs:Mine"),
+        (".my_envs:Mine-v0", "; relative names don't work here, write the module's full name"),
+        (":Mine", ""),
+    ],
+)
+def test_a_path_in_place_of_a_module_is_told_how_it_is_written(id: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_environment(EnvironmentConfig(id=id))
+    assert str(caught.value) == (
+        f"env.id = {id!r}: expected a Gymnasium id such as CartPole-v1, or module:Name-v0 or module:Class of your own"
+        f"{hint}"
+    )
+
+
+def test_a_render_mode_that_the_environment_lacks_is_refused_in_new_runs() -> None:
+    config = EnvironmentConfig(id="CartPole-v1", kwargs={"render_mode": "rgb"})
+    with pytest.raises(UsageError, match="render_mode = 'rgb': expected one of human, rgb_array"):
+        make_environment(config)
+    assert make_environment(config, format=1).render_mode == "rgb"
+    for mode in ("rgb_array", "rgb_array_list", None):
+        make_environment(dataclasses.replace(config, kwargs={"render_mode": mode}))
+
+
+def test_an_old_version_that_is_named_is_made_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert make_environment(EnvironmentConfig(id="CartPole-v0")).spec is not None

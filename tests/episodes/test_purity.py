@@ -20,7 +20,7 @@ from esd.episodes.rollout import Rollout
 from esd.errors import EsdError, RunError, UsageError
 from esd.evolution.state import make_strategy, start
 from esd.problems.make import make_problem
-from tests.helpers.configs import of_table
+from tests.helpers.configs import of_table, with_objects
 from tests.helpers.impure import Impure
 
 CART_POLE = {"id": "CartPole-v1"}
@@ -391,3 +391,12 @@ def test_every_wrapper_of_gymnasium_is_judged_rightly(name: str) -> None:
 def test_no_wrapper_of_gymnasium_is_left_out() -> None:
     missing = {name for name in wrappers.__all__ if name != "vector"} - set(OF_GYMNASIUM)
     assert not missing
+
+
+def test_an_end_that_has_no_truth_is_refused_as_it_is_in_training() -> None:
+    ends = {"of": "terminated", "change": lambda env: np.array([False, False])}
+    text = verdict(with_objects(of_table(env={"id": "tests.helpers.odd:Odd-v0"}), **ends))
+    assert text == (
+        "env.id = 'tests.helpers.odd:Odd-v0', step 3: terminated is a numpy.ndarray of shape (2,) and dtype bool: "
+        "expected a bool"
+    )

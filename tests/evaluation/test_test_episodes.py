@@ -349,6 +349,17 @@ def stored(folder: RunFolder, subject: Subject, state: RunState, seed: int = 0) 
     return store(folder, describe(folder, subject, state, conditions, results))
 
 
+@pytest.mark.parametrize("name", ["NormalizeObservation", "NormalizeReward"])
+def test_a_wrapper_that_remembers_episodes_is_refused_as_in_training(name: str) -> None:
+    config = of_table(env={"id": "Pendulum-v1", "max_steps": 7})
+    asked = choose(config, None, [f"env.wrappers=['gymnasium.wrappers:{name}']"], [])
+    with pytest.raises(UsageError, match=f"gymnasium.wrappers:{name}: keeps statistics of all"):
+        make_rollout(asked, state_of(config))
+    drifting = of_table(env={"id": "Pendulum-v1", "max_steps": 7}, run={"allow_drift": True})
+    asked = choose(drifting, None, [f"env.wrappers=['gymnasium.wrappers:{name}']"], [])
+    make_rollout(asked, state_of(drifting)).close()
+
+
 def test_nothing_stored_is_overwritten_by_something_else_but_repeats_are(tmp_path: Path) -> None:
     config, folder = bodies(), RunFolder(tmp_path)
     state = state_of(config)

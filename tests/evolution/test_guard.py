@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from esd.config.tables import parse
 from esd.errors import EsdError
 from esd.evolution.state import make_strategy
+from esd.mpi.comm import JobFailedError
+from tests.helpers.configs import small
+from tests.helpers.training import trained
 
 BAD = "tests.helpers.bad_algorithms"
 
@@ -47,6 +52,22 @@ def test_an_optimizer_that_goes_wrong_is_named(name: str, message: str) -> None:
         two_generations(optimizer=f"{BAD}:{name}")
     assert str(caught.value).startswith(f"es.optimizer = '{BAD}:{name}': {message}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Draws", "KeepsMoments"])
+def test_an_optimizer_that_does_another_thing_the_second_time_is_refused_before_training(
+    name: str, tmp_path: Path
+) -> None:
+    setting = f"es.optimizer={BAD}:{name}"
+    with pytest.raises(JobFailedError) as caught:
+        trained(small("cartpole", setting), tmp_path / "run")
+    text = str(caught.value.__cause__)
+    assert text.startswith(f"es.optimizer = '{BAD}:{name}': step gave two different results")
+    assert "run.allow_drift = true" in text
+    assert not (tmp_path / "run").exists()
+    assert trained(
+        small("cartpole", setting, "run.allow_drift=true", "generations=1"), tmp_path / "drifting"
+    ).finished
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,23 @@ class MomentsAsText(Heavy):
     moment_names = "velocity"
 
 
+class Draws(Heavy):
+    def step(self, ascent: Any) -> Any:
+        numbers = super().step(ascent)
+        ascent.gradient[...] *= np.float32(np.random.default_rng().random())
+        return numbers
+
+
+class KeepsMoments(Heavy):
+    velocity = np.float32(0.0)
+
+    def step(self, ascent: Any) -> Any:
+        numbers = super().step(ascent)
+        self.velocity = self.velocity + ascent.gradient
+        ascent.gradient[...] = self.velocity
+        return numbers
+
+
 class WrongName(Heavy):
     moment_names = ("speed",)
 

@@ -17,9 +17,9 @@ class Impure(gymnasium.Env):
     Args:
         how: "object" (a number in the object grows with every episode), "class" (one in its class), "unfinished" (an
             episode that didn't end leaves something behind), "exception" (one that ended within a step), "rank" (it
-            knows its MPI rank), "unseeded" (a generator without a seed), "deaf" (every seed gives one episode),
-            "process" (a set's order), "reward" and "observation" (an infinity and a NaN in the middle), "raises",
-            "closing" or "none".
+            knows its MPI rank), "late rank" (but shows it only in step 90), "unseeded" (a generator without a seed),
+            "deaf" (every seed gives one episode), "process" (a set's order), "reward" and "observation" (an infinity
+            and a NaN in the middle), "raises", "closing" or "none".
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (3,))
@@ -50,12 +50,14 @@ class Impure(gymnasium.Env):
     def step(self, action: Any) -> Any:
         self.within = 1.0
         self.steps += 1
-        over = self.steps >= 9
+        over = self.steps >= (99 if self.how == "late rank" else 9)
         if self.how == "unfinished":
             self.left = 0.0 if over else 1.0
         reward = self.left if self.how == "unfinished" else float(self.np_random.random())
         if self.how == "unseeded":
             reward = float(self.generator.random())
+        if self.how == "late rank" and self.steps == 90:
+            reward = float(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
         observation = np.full(3, self.left, np.float32)
         if self.steps == 5 and self.how == "reward":
             reward = np.inf

@@ -76,11 +76,12 @@ def test_what_is_impure_ends_on_all_ranks_with_one_reason(
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("how", ["rank", "late rank"])
 def test_ranks_that_differ_are_told_that_their_modules_do_not(
-    world: Communicator, folder: Path
+    how: str, world: Communicator, folder: Path
 ) -> None:
     """An environment that knows its rank is pure on each of them."""
-    table = {"env": {"id": "tests.helpers.impure:Impure-v0", "kwargs": {"how": "rank"}}}
+    table = {"env": {"id": "tests.helpers.impure:Impure-v0", "kwargs": {"how": how}}}
     if world.size == 1:
         return
     with pytest.raises(JobFailedError) as caught:

@@ -471,7 +471,7 @@ def test_what_is_wrong_with_a_parameter_is_named(parameter: dict[str, Any], prob
         ({"values": ["a", "a"]}, "objective.values = ['a', 'a']: expected names that all differ"),
         (
             {"parameters": {"a.b": {}}},
-            "objective.parameters.'a.b': expected a name of letters, digits, _ and -",
+            "objective.parameters.'a.b': expected a name of letters, digits, _ and - that does not begin with a digit",
         ),
         ({"parameters": {"a": 3}}, "objective.parameters.a = 3: expected a table"),
     ],
