@@ -10,6 +10,7 @@ import re
 import secrets
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,23 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink()
         raise RunError(
             f"{path}: can't be written ({error.strerror}); what was there is unchanged"
+        ) from error
+
+
+@contextlib.contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """A block that makes, renames or removes files in a folder.
+
+    Raises:
+        RunError: if the disk is full or the folder can't be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = error.filename if isinstance(error.filename, str) else folder
+        raise RunError(
+            f"{name}: can't be written ({error.strerror}); make room or change the permissions of {folder}, and start "
+            "the same command again"
         ) from error
 
 

@@ -31,6 +31,7 @@ from esd.run.changed_config import check_unchanged
 from esd.run.checkpoint import Checkpoint
 from esd.run.files import (
     absolute,
+    changing,
     check_kind,
     open_for_writing,
     remove_stale,
@@ -410,17 +411,20 @@ class RunFolder:
         try:
             self.place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"{self.path}: can't be created ({error.strerror})") from error
+            raise UsageError(
+                f"{self.path}: can't be created ({error.strerror}); name another folder with --run"
+            ) from error
         self.lock()
         if erase:
             self._erase()
         self._check_and_tidy()
         if self.is_run or self.remains:
             raise UsageError(f"{self.path}: another esd has started a run here meanwhile")
-        self.journal_file.touch()  # empty: until its header is there, the same command may start again
-        self.checkpoints.mkdir(exist_ok=True)
-        self.store_config(config)
-        self.add_provenance(provenance)
+        with changing(self.place):
+            self.journal_file.touch()  # empty: until its header is there, the same command may start again
+            self.checkpoints.mkdir(exist_ok=True)
+            self.store_config(config)
+            self.add_provenance(provenance)
 
     def reopen(self, config: Config, provenance: dict[str, Any], journal_size: int) -> None:
         """Take an existing run up again.
@@ -437,9 +441,10 @@ class RunFolder:
         self._check_and_tidy()
         if self.journal_file.lstat().st_size != journal_size:
             raise UsageError(f"{self.path}: another esd has trained here meanwhile; start again")
-        self.checkpoints.mkdir(exist_ok=True)
-        self.store_config(config)
-        self.add_provenance(provenance)
+        with changing(self.place):
+            self.checkpoints.mkdir(exist_ok=True)
+            self.store_config(config)
+            self.add_provenance(provenance)
 
     def check_in_place(self) -> None:
         """Make sure that nobody has taken the folder away, or lets another process train in it.
