@@ -100,9 +100,9 @@ def evaluate(
 
     def body(comm: Communicator) -> int:
         be_patient(results=True)
-        folder = RunFolder(run)
-        trace_file = None if trace is None else absolute(trace)  # an environment may move us
         with agreement(comm, "reading the run"):
+            folder = RunFolder(run)
+            trace_file = None if trace is None else absolute(trace)  # an environment may move us
             if trace is not None and (trace.is_dir() or not trace.parent.is_dir()):
                 raise UsageError(f"--trace {trace}: expected a file in a folder that exists")
             warn = print_error if comm.rank == 0 else lambda text: None

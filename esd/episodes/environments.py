@@ -294,9 +294,9 @@ class Environments:
                     return math.nan, steps
                 try:
                     answer = step(action)
-                except EsdError:
+                except (EsdError, KeyboardInterrupt):
                     raise
-                except (Exception, SystemExit) as error:
+                except BaseException as error:
                     raise checked.raised(one.who, checked.call(steps + 1), error) from error
                 steps += 1
                 if type(answer) is not tuple or len(answer) != 5:

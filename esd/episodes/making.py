@@ -42,7 +42,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
             env: Any = builder(**fresh(config.kwargs))
         else:
             env = gymnasium.make(config.id, disable_env_checker=True, **fresh(config.kwargs))
-    except EsdError:
+    except (EsdError, KeyboardInterrupt):
         raise
     except (gymnasium.error.Error, ImportError) as error:
         _refuse_missing_package(who, error)
@@ -55,7 +55,7 @@ def make_environment(config: EnvironmentConfig) -> Environment:
     except (TypeError, ValueError) as error:
         given = shortened(config.kwargs)
         raise UsageError(f"{who} with env.kwargs = {given}: {_one_line(error)}") from error
-    except (Exception, SystemExit) as error:  # of the environment's own code
+    except BaseException as error:  # of the environment's own code
         raise UsageError(f"{who}: making it raised {in_one_line(error)}") from error
     _refuse_what_is_none(env, who)
     for wrapper in config.wrappers:
@@ -88,7 +88,9 @@ def _unregistered(id: str) -> Callable[..., Any] | None:
         return None
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit):
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return None  # gymnasium.make meets it again, and ``make_environment`` says so
     if name in gymnasium.registry:
         return None
@@ -137,11 +139,11 @@ def _wrapped(env: Environment, wrapper: WrapperConfig, who: str) -> Environment:
         )
     try:
         wrapped = wrapper_class(env, **fresh(wrapper.kwargs))
-    except EsdError:
+    except (EsdError, KeyboardInterrupt):
         raise
     except (TypeError, ValueError) as error:
         raise UsageError(f"{given}: {_one_line(error)}") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         _refuse_missing_package(f"env.wrappers: {wrapper.id}", error)
         raise UsageError(f"{given}: making it raised {in_one_line(error)}") from error
     _refuse_what_is_none(wrapped, f"{who}, in env.wrappers: {wrapper.id}")
@@ -172,7 +174,9 @@ def close(env: Environment, who: str) -> None:
     """Close an environment; if it can't, that is said, but ends nothing: what it was needed for is done."""
     try:
         env.close()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         warn(f"{raised(who, 'close', error)}; ignored")
 
 

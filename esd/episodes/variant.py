@@ -115,9 +115,9 @@ class VariantEnvironment:
             options["options"] = fresh(self._config.reset_options)
         try:
             return environment.reset(seed=seed, **options)
-        except EsdError:
+        except (EsdError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise checked.raised(self.who, "reset", error) from error
 
     def look_at(self, environment: Environment) -> None:

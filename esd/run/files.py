@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from esd.errors import RunError, UsageError
-from esd.reading import kind_of
+from esd.reading import check_path, kind_of
 
 STALE_SECONDS = 600.0  # no file takes so long to be written
 _TEMPORARY = re.compile(r"\..+\.(?:[0-9a-f]{16}\.)?tmp")
@@ -25,14 +25,16 @@ def absolute(path: Path) -> Path:
     """A path from the root on, so that no later change of the working directory moves it.
 
     Raises:
-        UsageError: if it is relative to a working directory that was removed.
+        UsageError: if it is relative to a working directory that was removed, or nothing can have such a path.
     """
     try:
-        return path.absolute()
+        place = path.absolute()
     except FileNotFoundError:
         raise UsageError(
             f"{path}: is relative to a working directory that does not exist any more; change to another one (cd)"
         ) from None
+    check_path(place)
+    return place
 
 
 def json_text(data: Any, indent: int | None = None) -> str:

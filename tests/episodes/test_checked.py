@@ -279,7 +279,7 @@ def test_runs_of_the_first_format_are_played_as_they_were(value: Any, taken: boo
     [
         AssertionError("too fast"), OSError(5, "no joystick"), RuntimeError("physics"), KeyError("speed"),
         ValueError("a\nb"), StopIteration(3), SystemExit(0), NotImplementedError(), ImportError("no such engine"),
-        RecursionError("deep"), MemoryError(), Exception("x" * 5000),
+        RecursionError("deep"), MemoryError(), Exception("x" * 5000), GeneratorExit(), BaseException("odd"),
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
