@@ -62,7 +62,9 @@ def evaluate(
         ),
     ] = Rules.EVOLVED,
     episodes: Annotated[int, typer.Option(help="Test episodes on each variant.", min=1)] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the test stream, 0 or more.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the test stream, 0 to 2⁶⁴ − 1.", min=0, max=2**64 - 1)
+    ] = 0,
     checkpoint: Annotated[
         WhichCheckpoint,
         typer.Option(help="The best center by its selection episodes, or the last one."),

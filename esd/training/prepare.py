@@ -85,6 +85,7 @@ def prepared(
         commit: Commit | None = None
         with agreement(comm, "opening the run's folder"):
             if comm.rank == 0:
+                closing.callback(folder.unlock)  # also if what follows the lock fails
                 commit = _open_folder(
                     plan, folder, memory.state, header, contents, comm.size, reporter
                 )
