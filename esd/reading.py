@@ -6,6 +6,7 @@ terabyte would take all memory, and TOML that nests deeply would take minutes.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from esd.errors import UsageError
+from esd.errors import UsageError, shortened
 
 MB = 1_000_000
 CONFIG_BYTES = MB
@@ -72,9 +73,29 @@ def open_regular(path: Path, most: int | None = None, *, follow: bool = False) -
         raise
 
 
+def check_path(path: Path) -> None:
+    """Refuse a path that nothing can have; whether there is anything is another question.
+
+    Raises:
+        UsageError: if it is too long, has a null character, or its links lead in a circle.
+    """
+    reason = ""
+    try:
+        path.stat()
+    except ValueError:
+        reason = "it contains a null character"
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            reason = error.strerror or "not possible"
+    if reason:
+        raise UsageError(
+            f"{shortened(str(path))!r}: is not a path that can be used ({reason}); name another one"
+        )
+
+
 def _reason(path: Path, error: OSError | ValueError) -> str:
     """Why a file can't be opened: of a link more than "Too many levels of symbolic links"."""
-    if isinstance(error, OSError) and path.is_symlink():
+    if isinstance(error, OSError) and error.errno == errno.ELOOP and path.is_symlink():
         return "it is a symbolic link; replace it with the file that it points to"
     return getattr(error, "strerror", None) or str(error)
 

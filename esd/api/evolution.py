@@ -173,8 +173,8 @@ class Evolution:
     def _write(self, records: Records, values: Sequence[float] | npt.NDArray[Any]) -> None:
         """Fill this rank's rows."""
         try:
-            told = np.asarray(values, np.float64)
-        except (TypeError, ValueError) as wrong:
+            told = _real(values).astype(np.float64)
+        except (TypeError, ValueError, OverflowError) as wrong:
             raise UsageError(f"tell: expected numbers, one per member ({wrong})") from wrong
         if told.shape != (len(self.members),):
             raise UsageError(
@@ -278,11 +278,24 @@ def _float32s(name: str, value: npt.ArrayLike) -> Float32s:
     """An array of finite float32 numbers."""
     try:
         with np.errstate(over="ignore"):  # becomes infinite, which is refused below
-            array = np.asarray(value, np.float32)
-    except (TypeError, ValueError) as error:
+            array = np.array(_real(value), np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(
             f"initial{name and f' {name!r}'}: expected an array of numbers ({error})"
         ) from error
     if not array.size or not np.isfinite(array).all():
         raise UsageError(f"initial{name and f' {name!r}'}: expected finite numbers, at least one")
     return array
+
+
+def _real(values: Any) -> npt.NDArray[Any]:
+    """Numbers as an array; NumPy would drop imaginary parts and masks without an error.
+
+    Raises:
+        TypeError: if they are complex.
+    """
+    array = np.asarray(values)
+    if np.iscomplexobj(array):
+        raise TypeError("they are complex")
+    masked = isinstance(values, np.ma.MaskedArray)
+    return np.ma.filled(values.astype(np.float64), np.nan) if masked else array

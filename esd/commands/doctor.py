@@ -66,11 +66,13 @@ def _config(subject: str | None, env: str | None, settings: Iterable[str]) -> Co
     """What to examine; None for the machine alone."""
     from esd.config.experiment_files import read_experiment
     from esd.config.tables import apply_settings, parse, to_table
+    from esd.reading import check_path
     from esd.run.folder import RunFolder
 
     settings = [*settings, *([f"env.id={env}"] if env is not None else [])]
     if subject is None:
         return parse(apply_settings({}, settings), "--set") if settings else None
+    check_path(Path(subject))
     if Path(subject).is_dir():
         folder = RunFolder(Path(subject))
         folder.require_run()

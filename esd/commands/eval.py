@@ -62,7 +62,9 @@ def evaluate(
         ),
     ] = Rules.EVOLVED,
     episodes: Annotated[int, typer.Option(help="Test episodes on each variant.", min=1)] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the test stream, 0 or more.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the test stream, 0 to 2⁶⁴ − 1.", min=0, max=2**64 - 1)
+    ] = 0,
     checkpoint: Annotated[
         WhichCheckpoint,
         typer.Option(help="The best center by its selection episodes, or the last one."),
@@ -100,9 +102,9 @@ def evaluate(
 
     def body(comm: Communicator) -> int:
         be_patient(results=True)
-        folder = RunFolder(run)
-        trace_file = None if trace is None else absolute(trace)  # an environment may move us
         with agreement(comm, "reading the run"):
+            folder = RunFolder(run)
+            trace_file = None if trace is None else absolute(trace)  # an environment may move us
             if trace is not None and (trace.is_dir() or not trace.parent.is_dir()):
                 raise UsageError(f"--trace {trace}: expected a file in a folder that exists")
             warn = print_error if comm.rank == 0 else lambda text: None

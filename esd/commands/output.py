@@ -108,6 +108,9 @@ def guarded() -> Iterator[None]:
         yield
     except SystemExit as ending:
         code = ending.code
+    except RunError as error:  # while help was printed: no command has begun
+        print(f"esd: {error}", file=sys.stderr, flush=True)
+        code = EXIT_FAILED
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

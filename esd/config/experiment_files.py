@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -13,7 +14,7 @@ from esd.config.tables import (
     drop_settings_of_other_kinds,
 )
 from esd.errors import UsageError, nearest
-from esd.reading import CONFIG_BYTES, parse_toml, read_text
+from esd.reading import CONFIG_BYTES, check_path, parse_toml, read_text
 
 
 def experiment_names() -> list[str]:
@@ -40,6 +41,7 @@ def read_experiment(experiment: str) -> tuple[str, dict[str, Any]]:
 
 def _read_extended(experiment: str, readers: tuple[str, ...]) -> dict[str, Any]:
     """The tables of an experiment over those that it extends; ``readers`` are those that extend it."""
+    check_path(Path(experiment))
     place = Path(experiment).resolve()  # one file has many paths: "../x/me.toml" in x
     if any(Path(reader).resolve() == place for reader in readers):
         raise UsageError(f"{' extends '.join((*readers, experiment))}: it extends itself")
@@ -66,6 +68,10 @@ def _read_toml(experiment: str) -> dict[str, Any]:
         except FileNotFoundError:
             raise UsageError(f"{experiment}: no such file") from None
     else:
+        if Path(experiment).is_dir():
+            raise UsageError(
+                f"experiment {experiment!r}: is a folder; to resume the run in it, use --run {shlex.quote(experiment)}"
+            )
         hint = nearest(experiment, experiment_names())
         raise UsageError(f"experiment {experiment!r}: no such experiment or TOML file, {hint}")
     return parse_toml(text, experiment)

@@ -6,7 +6,6 @@ environment, in lines of the same kind.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import importlib
 import os
@@ -21,7 +20,9 @@ from pathlib import Path
 
 import esd
 from esd.errors import EXTRAS
+from esd.mpi.control_groups import texts
 from esd.mpi.launch import launched_processes
+from esd.mpi.memory import available_memory, memory_limit
 from esd.run.provenance import mpi_library, version
 
 # what is imported, and the distribution that it comes from
@@ -281,12 +282,10 @@ def memory() -> Check:
     """What this process and its like may take."""
     name = "memory"
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    available = _available_memory() or total
-    limit = cgroup_memory()
-    text = f"{total / GIGA:.1f} GB, {available / GIGA:.1f} GB of it free"
+    available, limit = available_memory(ROOT), memory_limit(ROOT)
+    text = f"{total / GIGA:.1f} GB, {available / GIGA:.1f} GB may still be used"
     if limit is not None and limit < total:
         text += f", a control group allows {limit / GIGA:.1f} GB"
-        available = min(available, limit)
     if available < LITTLE_MEMORY * usable_cores():
         return note(
             name,
@@ -295,58 +294,20 @@ def memory() -> Check:
     return ok(name, text)
 
 
-def _available_memory() -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text("utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
-def cgroup_memory() -> int | None:
-    """The smallest memory limit of this process's control groups [bytes]; None without."""
-    limits = [
-        int(text)
-        for name in ("memory.max", "memory.limit_in_bytes")
-        for text in cgroup_files("memory", name)
-        if text.isdigit()
-    ]
-    return min(limits, default=None)
-
-
 def cgroup_cores() -> float | None:
     """The smallest share of processor time of this process's control groups [cores]; None without."""
     quotas = []
-    for text in cgroup_files("cpu", "cpu.max"):
+    for text in texts("cpu", "cpu.max", ROOT):
         quota, _, period = text.partition(" ")
         if quota.isdigit() and period.isdigit():
             quotas.append(int(quota) / int(period))
     old = zip(
-        cgroup_files("cpu", "cpu.cfs_quota_us"),
-        cgroup_files("cpu", "cpu.cfs_period_us"),
+        texts("cpu", "cpu.cfs_quota_us", ROOT),
+        texts("cpu", "cpu.cfs_period_us", ROOT),
         strict=False,
     )
     quotas += [int(quota) / int(period) for quota, period in old if int(quota) > 0]
     return min(quotas, default=None)
-
-
-def cgroup_files(controller: str, name: str) -> Iterator[str]:
-    """A control file's text in this process's control group and all above it, of cgroup 2 and 1."""
-    try:
-        lines = (ROOT / "proc/self/cgroup").read_text("utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        top = ROOT / "sys/fs/cgroup" / controllers.partition(",")[0]
-        place = top / group.lstrip("/")
-        for folder in (place, *place.parents):
-            with contextlib.suppress(OSError):
-                yield (folder / name).read_text("utf-8").strip()
-            if folder == top:
-                break
 
 
 def threads() -> Check:

@@ -206,7 +206,7 @@ def _wrapped(env: Environment, wrapper: WrapperConfig, who: str) -> Environment:
         )
     try:
         wrapped = wrapper_class(env, **fresh(wrapper.kwargs))
-    except EsdError:
+    except (EsdError, KeyboardInterrupt):
         raise
     except (TypeError, ValueError) as error:
         raise UsageError(f"{given}: {_one_line(error)}") from error

@@ -70,9 +70,10 @@ class Conditions:
     def described(self, objective: bool = False) -> str:
         """In words; those of an objective were no episodes."""
         evaluations = f"{self.episodes} test evaluation{'s' * (self.episodes != 1)}"
+        episodes = f"{self.episodes} test episode{'s' * (self.episodes != 1)} per variant"
         parts = [
             f"{self.checkpoint} checkpoint",
-            evaluations if objective else f"{self.episodes} test episodes per variant",
+            evaluations if objective else episodes,
             f"seed {self.seed}",
         ]
         if self.rules != "evolved":

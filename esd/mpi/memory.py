@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from esd.mpi import control_groups
+
 # names of a control group's files, of cgroup 2 and of cgroup 1: limit, usage, and in memory.stat what can be dropped
 FILES = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -28,26 +30,22 @@ def available_memory(root: Path = Path("/")) -> int:
     return max(0, min([machine, *_left_in_groups(root)]))
 
 
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """The smallest limit of this process's control groups [bytes]; None without."""
+    allowed = [
+        text for limit, _, _ in FILES for text in control_groups.texts("memory", limit, root)
+    ]
+    return min((int(text) for text in allowed if text.isdigit()), default=None)
+
+
 def _left_in_groups(root: Path) -> Iterator[int]:
     """What each control group of this process, and each above it, still allows [bytes]."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, group = (*line.split(":", 2), "", "")[:3]
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top = root / "sys/fs/cgroup" / controllers.partition(",")[0]
-        place = top / group.lstrip("/")
-        for folder in (place, *place.parents):
-            for limit, usage, droppable in FILES:
-                with contextlib.suppress(OSError, ValueError):
-                    allowed = int((folder / limit).read_text("utf-8"))  # "max" is no number
-                    used = int((folder / usage).read_text("utf-8"))
-                    yield allowed - max(0, used - _statistic(folder, droppable))
-            if folder == top:
-                break
+    for folder in control_groups.folders("memory", root):
+        for limit, usage, droppable in FILES:
+            with contextlib.suppress(OSError, ValueError):
+                allowed = int((folder / limit).read_text("utf-8"))  # "max" is no number
+                used = int((folder / usage).read_text("utf-8"))
+                yield allowed - max(0, used - _statistic(folder, droppable))
 
 
 def _statistic(group: Path, name: str) -> int:

@@ -48,7 +48,7 @@ def check_unchanged(
         )
     now = settings_of_h(config)
     differences = [
-        f"{_short(key)} = {_short(shown(now.get(key, 'unset')))} was {_short(shown(stored.get(key, 'unset')))}"
+        f"{_short(key)} = {_value(now, key)} was {_value(stored, key)}"
         for key in sorted({*now, *stored})
         if now.get(key) != stored.get(key)
     ]
@@ -58,6 +58,12 @@ def check_unchanged(
         f"{config_file}: is not the config that this run was started with: {named}. Change it back; to train with "
         "other settings, start another run"
     )
+
+
+def _value(settings: dict[str, Any], key: str) -> str:
+    if key == "format":  # the first one has no such setting
+        return str(settings.get(key, 1))
+    return _short(shown(settings[key])) if key in settings else "not set"
 
 
 def _short(text: str) -> str:

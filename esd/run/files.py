@@ -10,11 +10,12 @@ import re
 import secrets
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from esd.errors import RunError, UsageError
-from esd.reading import kind_of
+from esd.reading import check_path, kind_of
 
 STALE_SECONDS = 600.0  # no file takes so long to be written
 _TEMPORARY = re.compile(r"\..+\.(?:[0-9a-f]{16}\.)?tmp")
@@ -24,14 +25,16 @@ def absolute(path: Path) -> Path:
     """A path from the root on, so that no later change of the working directory moves it.
 
     Raises:
-        UsageError: if it is relative to a working directory that was removed.
+        UsageError: if it is relative to a working directory that was removed, or nothing can have such a path.
     """
     try:
-        return path.absolute()
+        place = path.absolute()
     except FileNotFoundError:
         raise UsageError(
             f"{path}: is relative to a working directory that does not exist any more; change to another one (cd)"
         ) from None
+    check_path(place)
+    return place
 
 
 def json_text(data: Any, indent: int | None = None) -> str:
@@ -70,6 +73,23 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink()
         raise RunError(
             f"{path}: can't be written ({error.strerror}); what was there is unchanged"
+        ) from error
+
+
+@contextlib.contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """A block that makes, renames or removes files in a folder.
+
+    Raises:
+        RunError: if the disk is full or the folder can't be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = error.filename if isinstance(error.filename, str) else folder
+        raise RunError(
+            f"{name}: can't be written ({error.strerror}); make room or change the permissions of {folder}, and start "
+            "the same command again"
         ) from error
 
 

@@ -31,6 +31,7 @@ from esd.run.changed_config import check_unchanged
 from esd.run.checkpoint import Checkpoint
 from esd.run.files import (
     absolute,
+    changing,
     check_kind,
     open_for_writing,
     remove_stale,
@@ -49,6 +50,7 @@ OWN_NAMES = (
     "DONE.json",
 )
 OWN_FOLDERS = ("checkpoints", "evaluations")
+LONGEST_REASON = 40  # characters of why a run ended, in DONE.json
 Warn = Callable[[str], None]
 
 
@@ -302,8 +304,14 @@ class RunFolder:
             size = interface.observation_size if normalizes else 0
             state = start(make_strategy(config), h0, size)
         if state.h_sha256() != header.h0_sha256:
+            begun = (
+                ""
+                if is_regular(self.initial_file)
+                else f"{self.initial_file.name} was removed, or "
+            )
             raise UsageError(
-                f"{self.path}: h_0 comes out differently than when the run was started; the policy's code has changed"
+                f"{self.path}: h_0 comes out differently than when the run was started: {begun}the policy's code has "
+                "changed; restore it from a copy"
             )
         return state
 
@@ -410,17 +418,20 @@ class RunFolder:
         try:
             self.place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"{self.path}: can't be created ({error.strerror})") from error
+            raise UsageError(
+                f"{self.path}: can't be created ({error.strerror}); name another folder with --run"
+            ) from error
         self.lock()
         if erase:
             self._erase()
         self._check_and_tidy()
         if self.is_run or self.remains:
             raise UsageError(f"{self.path}: another esd has started a run here meanwhile")
-        self.journal_file.touch()  # empty: until its header is there, the same command may start again
-        self.checkpoints.mkdir(exist_ok=True)
-        self.store_config(config)
-        self.add_provenance(provenance)
+        with changing(self.place):
+            self.journal_file.touch()  # empty: until its header is there, the same command may start again
+            self.checkpoints.mkdir(exist_ok=True)
+            self.store_config(config)
+            self.add_provenance(provenance)
 
     def reopen(self, config: Config, provenance: dict[str, Any], journal_size: int) -> None:
         """Take an existing run up again.
@@ -437,9 +448,10 @@ class RunFolder:
         self._check_and_tidy()
         if self.journal_file.lstat().st_size != journal_size:
             raise UsageError(f"{self.path}: another esd has trained here meanwhile; start again")
-        self.checkpoints.mkdir(exist_ok=True)
-        self.store_config(config)
-        self.add_provenance(provenance)
+        with changing(self.place):
+            self.checkpoints.mkdir(exist_ok=True)
+            self.store_config(config)
+            self.add_provenance(provenance)
 
     def check_in_place(self) -> None:
         """Make sure that nobody has taken the folder away, or lets another process train in it.
@@ -543,6 +555,8 @@ class RunFolder:
         """
         for name in OWN_NAMES:
             check_kind(self.place / name, folder=name in OWN_FOLDERS)
+        if self.best_file.is_dir():  # anything else is replaced by the next best checkpoint
+            check_kind(self.best_file)
         remove_stale(self.place, 0.0)  # those of the training that had the lock before
         remove_stale(self.checkpoints, 0.0)
         remove_stale(self.evaluations)
@@ -559,7 +573,14 @@ def is_regular(path: Path) -> bool:
 def _is_done(done: Any) -> bool:
     """Whether DONE.json has what is read of it."""
     best = done.get("best_center_return") if isinstance(done, dict) else ""
-    return isinstance(best, int | float | None) and isinstance(done.get("reason"), str)
+    reason = done.get("reason") if isinstance(done, dict) else ""
+    return (
+        isinstance(best, int | float | None)
+        and isinstance(reason, str)
+        and reason.isascii()
+        and reason.isidentifier()
+        and len(reason) <= LONGEST_REASON
+    )
 
 
 def _is_there(path: Path) -> bool:

@@ -79,7 +79,13 @@ def _named_modules(config: Config) -> list[str]:
 
 def _packages_of(modules: Sequence[str]) -> dict[str, str | None]:
     """The installed packages that modules come from, with their versions."""
-    tops = {name.partition(".")[0] for name in modules} - {"", "__main__", "esd", "esd_envs"}
+    tops = {name.partition(".")[0] for name in modules} - {
+        "",
+        "__main__",
+        "__mp_main__",
+        "esd",
+        "esd_envs",
+    }
     files = {top: str(getattr(sys.modules.get(top), "__file__", "") or "") for top in tops}
     known = {name.lower() for name in PACKAGES}
     installed = [

@@ -20,6 +20,7 @@ INSTALLED = ("site-packages", "dist-packages")
 MOST_MODULES = 1000
 MOST_BYTES = 64 * 1024 * 1024  # of a compiled extension, say
 MAIN = "__main__"  # the program that calls esd's API, if it isn't named in the settings
+SAME_AS_MAIN = "__mp_main__"  # multiprocessing's second name of it
 
 Modules = dict[str, dict[str, str]]
 
@@ -52,7 +53,7 @@ def _files(named: Collection[str]) -> Iterator[tuple[str, str]]:
         file = getattr(module, "__file__", None)
         if not isinstance(file, str) or name.partition(".")[0] in OURS:
             continue
-        if name == MAIN and MAIN not in named:
+        if name == SAME_AS_MAIN or (name == MAIN and MAIN not in named):
             continue
         with contextlib.suppress(OSError):
             file = str(Path(file).absolute())

@@ -14,7 +14,7 @@ from esd.evolution.records import Records
 from esd.evolution.state import RunState
 from esd.run import checkpoint, journal, metrics
 from esd.run.checkpoint import Checkpoint
-from esd.run.files import write_atomically
+from esd.run.files import changing, write_atomically
 from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.journal_writer import JournalWriter
@@ -176,7 +176,8 @@ class Commit:
         reporter.note(f"resuming {folder.path} at generation {generation}")
         if contents.torn_bytes:
             reporter.note(f"dropped a record of {contents.torn_bytes} bytes that was cut short")
-        folder.done_file.unlink(missing_ok=True)
+        with changing(folder.place):
+            folder.done_file.unlink(missing_ok=True)
         lines = metrics.completed(
             folder.metrics_file, config, contents, reporter.note, last_center=False
         )
@@ -270,8 +271,9 @@ class Commit:
         """Save a state; older ones go only after the new one is in place."""
         path = self._folder.checkpoint_file(state.generation)
         checkpoint.save(path, Checkpoint(self._identity, state))
-        for old in self._folder.checkpoint_files()[CHECKPOINTS_KEPT:]:
-            old.unlink(missing_ok=True)
+        with changing(self._folder.place):
+            for old in self._folder.checkpoint_files()[CHECKPOINTS_KEPT:]:
+                old.unlink(missing_ok=True)
 
     def end(self, state: RunState, reason: str, finished: bool) -> list[Finding]:
         """Save the last state, and if the run is finished say so in DONE.json, last of all.

@@ -185,13 +185,26 @@ def tied_returns(course: Course) -> Finding | None:
 
 
 def no_update(course: Course) -> Finding | None:
-    """No update changed h."""
+    """No update changed h: steps are too small for it or, as likely, both members of every pair did equally well."""
     if any(line.get("update_norm") != 0.0 for line in course.generations):
         return None
+    rate = course.generations[-1].get("learning_rate", math.nan)
+    begins = "Every update had length 0, so h is what it was at the start"
+    if rate <= ROUNDING * _typical(course):
+        return Finding(
+            "no_update",
+            f"{begins}: float32 rounds steps so small away, so raise es.learning_rate (now {rate:g}).",
+        )
+    depends = (
+        "its value changes with the parameters and is not symmetric around their initial values"
+        if course.config.objective.named
+        else "observations differ, the reward depends on what the policy does"
+    )
     return Finding(
         "no_update",
-        f"Every update had length 0, so h is what it was at the start: raise es.learning_rate (now "
-        f"{course.generations[-1].get('learning_rate', math.nan):g}).",
+        f"{begins}. Most likely the two members of each mirrored pair had the same return: make sure that {depends}, "
+        f"and es.sigma (now {_sigma(course):.3g}) is not too large; if they had not, raise es.learning_rate (now "
+        f"{rate:g}).",
     )
 
 

@@ -90,6 +90,7 @@ def prepared(
         commit: Commit | None = None
         with agreement(comm, "opening the run's folder"):
             if comm.rank == 0:
+                closing.callback(folder.unlock)  # also if what follows the lock fails
                 commit = _open_folder(
                     plan, folder, memory.state, header, contents, comm.size, problem.notes, reporter
                 )
@@ -166,6 +167,11 @@ def _prepare_state(
                     f"{plan.checkpoint}: {unlike}; passed over, its state is rebuilt from the journal"
                 )
                 found = None
+            elif state.h_sha256() != header.h0_sha256 and not folder.initial_file.exists():
+                reporter.note(
+                    f"{folder.initial_file}: missing; the run goes on from its checkpoint, but its h_0 came from this "
+                    "file: restore it from a copy, or no earlier h can be rebuilt"
+                )
         if found is None:  # none yet, or no shared file system: the journal comes from rank 0
             found = folder.initial_state(config, header)
     return found, header, contents

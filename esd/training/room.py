@@ -139,6 +139,8 @@ def check(
             f"{', start fewer ranks per machine,' if node_ranks > 1 else ''} or give the job more memory"
         )
     free = _free_disk(folder.place)
+    if free is None:
+        return
     checkpoints = sizes.state * NEW_CHECKPOINTS
     if sizes.records + checkpoints > free:
         raise UsageError(
@@ -171,13 +173,16 @@ def _what_makes_h(config: Config) -> str:
     return "[policy]" if hidden is None else f"policy.hidden = {[*hidden]}"
 
 
-def _free_disk(place: Path) -> int:
-    """Bytes free where a folder is or will be."""
+def _free_disk(place: Path) -> int | None:
+    """Bytes free where a folder is or will be; None of a file system that has no size, such as /proc."""
     while not place.exists() and place != place.parent:
         place = place.parent
-    return shutil.disk_usage(place).free
+    usage = shutil.disk_usage(place)
+    return usage.free if usage.total else None
 
 
 def _gb(count: float) -> str:
     """Bytes, for messages."""
-    return f"{count / GIGA:,.1f} GB" if count >= GIGA / 10 else f"{count / 1e6:,.1f} MB"
+    if count >= GIGA / 10:
+        return f"{count / GIGA:,.1f} GB"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import esd
+from esd.errors import UsageError
 
 
 def sphere(x: Any) -> float:
@@ -184,3 +185,18 @@ def test_a_population_that_memory_cannot_hold_is_refused() -> None:
         esd.UsageError, match=r"population = 100,000,000,000: its records take 14,400"
     ):
         esd.Evolution(np.ones(5), direction="minimize", population=10**11)
+
+
+def test_imaginary_parts_masks_and_endless_integers_are_not_dropped() -> None:
+    with pytest.raises(UsageError, match="array of numbers"):
+        esd.Evolution(np.array([1 + 1j]), direction="minimize")
+    with pytest.raises(UsageError, match="initial: expected finite numbers"):
+        esd.Evolution(np.ma.masked_array([1.0, 2.0], mask=[True, False]), direction="minimize")
+    evolution = esd.Evolution([1.0, 2.0], direction="minimize", population=4)
+    for values in (np.array([1, 2, 3, 1j]), [10**400, 1, 2, 3]):
+        with pytest.raises(UsageError, match="tell: expected numbers, one per member"):
+            evolution.tell(values)
+    one, other = (esd.Evolution([1.0, 2.0], direction="minimize", population=4) for _ in range(2))
+    one.tell(np.ma.masked_array([1.0, 2.0, 3.0, 4.0], mask=[True, False, False, False]))
+    other.tell([float("nan"), 2.0, 3.0, 4.0])
+    np.testing.assert_array_equal(one.center, other.center)

@@ -135,3 +135,11 @@ def test_an_ascii_terminal_shows_everything_in_its_own_letters(run: Path) -> Non
     listed = esd("list", "settings", cwd=run.parent, **ascii_only)
     assert listed.returncode == 0, listed.stderr
     assert " - 1)" in listed.stdout  # 2^64 - 1, whose sign is no ASCII
+
+
+def test_help_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    stdout = os.open("/dev/full", os.O_WRONLY)
+    result = run_into(stdout, "--help", cwd=tmp_path)
+    os.close(stdout)
+    assert result.returncode == 1
+    assert result.stderr == "esd: stdout: can't be written (No space left on device)\n"

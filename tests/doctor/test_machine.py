@@ -11,6 +11,7 @@ import pytest
 from esd.doctor import machine as doctor
 from esd.doctor.machine import Verdict
 from esd.kernels import COMPILER
+from esd.mpi.memory import memory_limit
 
 
 def mpirun(folder: Path, script: str) -> None:
@@ -82,7 +83,7 @@ def test_the_tightest_control_group_counts(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
     monkeypatch.setattr(doctor, "usable_cores", lambda: 4)
     assert doctor.cgroup_cores() == 1.5
-    assert doctor.cgroup_memory() == 2_000_000_000
+    assert memory_limit(tmp_path) == 2_000_000_000
     assert "at most 1 ranks" in doctor.cores().text
     assert doctor.cores().state is Verdict.NOTE
     assert "allows 2.0 GB" in doctor.memory().text
@@ -102,7 +103,7 @@ def test_control_groups_of_the_old_kind_count_too(
     )
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
     assert doctor.cgroup_cores() == 2.0
-    assert doctor.cgroup_memory() == 3_000_000_000
+    assert memory_limit(tmp_path) == 3_000_000_000
 
 
 def test_without_control_groups_there_is_no_limit(
@@ -110,7 +111,7 @@ def test_without_control_groups_there_is_no_limit(
 ) -> None:
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
     assert doctor.cgroup_cores() is None
-    assert doctor.cgroup_memory() is None
+    assert memory_limit(tmp_path) is None
 
 
 def test_more_ranks_than_cores_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:

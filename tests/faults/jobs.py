@@ -18,6 +18,7 @@ from tests.helpers.shell import command, environment
 MARK = "ESD_FAULTS_JOB"  # an environment variable that every process of a job inherits
 HANG_SECONDS = 90.0  # a job that is still there then is called a hang, and killed
 ORPHAN_SECONDS = 20.0  # after mpirun's death ranks live on until MPI_Init notices it
+COMPILING = f"esd-{os.getuid()}-compiling"  # the lock of compiled kernels, which is meant to stay
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -32,7 +33,7 @@ class Ended:
         errors: of stderr.
         gone_after: seconds from its end until its last process was gone.
         orphans: the processes that were still there ``ORPHAN_SECONDS`` after it, or at the deadline.
-        leftovers: files of MPI in /dev/shm and in the folder for temporary files.
+        leftovers: files in /dev/shm and in the folder for temporary files, but for what is meant to stay.
     """
 
     code: int | None
@@ -190,7 +191,7 @@ class Job:
                 str(path)
                 for folder in (self._files, self.segments)
                 for path in folder.rglob("*")
-                if path.is_file()
+                if path.is_file() and path.name != COMPILING
             )
         )
         shutil.rmtree(self._files)

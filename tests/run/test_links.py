@@ -126,6 +126,16 @@ def test_old_checkpoints_are_removed_only_beneath_the_folder(run: Path, tmp_path
     assert (run / "checkpoints" / "generation-00000003.safetensors").is_file()
 
 
+def test_a_folder_in_place_of_the_best_checkpoint_is_refused_before_training(run: Path) -> None:
+    (run / "checkpoints" / "best.safetensors").unlink()
+    (run / "checkpoints" / "best.safetensors").mkdir()
+    with pytest.raises(
+        UsageError, match=r"best\.safetensors: is a folder, expected a regular file"
+    ):
+        longer(run)
+    assert esd.Run(run).generation == 2
+
+
 def test_temporary_files_of_killed_writers_are_removed_by_the_next_start(run: Path) -> None:
     left = [
         run / ".config.toml.0123456789abcdef.tmp",
@@ -158,7 +168,17 @@ def test_a_file_is_written_under_a_name_that_cannot_be_guessed(
 
 
 @pytest.mark.parametrize(
-    "damaged", [b"{", b"\xff", b"[" * 100_000, b"[1]", b'{"reason": 3}', b"[]"]
+    "damaged",
+    [
+        b"{",
+        b"\xff",
+        b"[" * 100_000,
+        b"[1]",
+        b'{"reason": 3}',
+        b"[]",
+        b'{"reason": "\\ud800"}',
+        b'{"reason": "\\u001b[2J"}',
+    ],
 )
 def test_a_damaged_done_file_is_passed_over_and_written_again(damaged: bytes, run: Path) -> None:
     (run / "DONE.json").write_bytes(damaged)
@@ -177,3 +197,19 @@ def test_a_damaged_provenance_is_kept_aside(run: Path) -> None:
     longer(run)
     assert (run / "provenance.json.damaged").read_bytes() == b"\xff{"
     assert RunFolder(run).provenance_file.read_text().startswith("[")
+
+
+@pytest.mark.parametrize(("name", "reason"), [("x" * 300, "File name too long"), ("a\0b", "null")])
+def test_a_path_that_nothing_can_have_is_refused_in_one_line(name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"is not a path that can be used .*{reason}"):
+        esd.Run(name)
+    with pytest.raises(UsageError, match=reason):
+        esd.train("cartpole", run=name)
+
+
+def test_links_in_a_circle_and_folders_are_no_experiments(tmp_path: Path, run: Path) -> None:
+    (tmp_path / "loop.toml").symlink_to(tmp_path / "loop.toml")
+    with pytest.raises(UsageError, match="Too many levels of symbolic links"):
+        esd.train(tmp_path / "loop.toml", run=tmp_path / "new")
+    with pytest.raises(UsageError, match="is a folder; to resume the run in it, use --run"):
+        esd.train(run, run=tmp_path / "new")

@@ -203,3 +203,13 @@ def test_files_that_cannot_be_read_are_left_out(
         module.__file__ = str(tmp_path / file)
         monkeypatch.setitem(sys.modules, name, module)
     assert not {"gone", "pipe", "folder"} & set(own_modules())
+
+
+def test_multiprocessing_s_second_name_of_the_program_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = types.ModuleType("__main__")
+    program.__file__ = str(tmp_path / "program.py")
+    (tmp_path / "program.py").write_text("")
+    monkeypatch.setitem(sys.modules, "__mp_main__", program)
+    assert "__mp_main__" not in own_modules()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from esd.commands.console import Quiet
 from esd.commands.show import _describe
 from esd.config.settings import Config
-from esd.errors import UsageError
+from esd.errors import RunError, UsageError
 from esd.evaluation import of_run
 from esd.evaluation.groups import read_groups
 from esd.evolution.state import RunState
@@ -507,3 +509,23 @@ def test_metrics_that_are_lost_in_the_middle_of_a_run_are_rebuilt_at_its_end(
         [line[k] for k in known] for line in wanted
     ]
     assert (tmp_path / "run/DONE.json").exists()
+
+
+def test_a_start_for_which_the_disk_has_no_more_files_is_one_line_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = small("cartpole-static"), tmp_path / "run"
+    mkdir = Path.mkdir
+
+    def without_inodes(self: Path, *arguments: Any, **options: Any) -> None:
+        if self.name == "checkpoints":
+            raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        mkdir(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", without_inodes)
+    with pytest.raises(JobFailedError) as failed:
+        trained(config, run)
+    assert isinstance(failed.value.__cause__, RunError)
+    assert "checkpoints: can't be written (No space left on device)" in str(failed.value.__cause__)
+    monkeypatch.undo()
+    assert trained(config, run).finished

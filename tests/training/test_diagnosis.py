@@ -157,3 +157,13 @@ def test_ties_are_counted_from_the_records(tmp_path: Path) -> None:
     zeros = round(14 * (1.0 - line["return_mean"]))
     assert 0 < zeros < 14
     assert line["tied_share"] == zeros / 14
+
+
+def test_updates_of_length_zero_are_blamed_on_ties_unless_steps_are_lost() -> None:
+    (ties,) = diagnose(Course.of_lines(lines({"update_norm": 0.0, "sigma_max": 1e30}), CONFIG, 900))
+    assert "Most likely the two members of each mirrored pair had the same return" in ties.text
+    assert "es.sigma (now 1e+30) is not too large" in ties.text
+    (lost,) = diagnose(
+        Course.of_lines(lines({"update_norm": 0.0, "learning_rate": 1e-9}), CONFIG, 900)
+    )
+    assert "float32 rounds steps so small away, so raise es.learning_rate (now 1e-09)" in lost.text

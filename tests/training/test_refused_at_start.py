@@ -287,3 +287,16 @@ def test_more_test_episodes_than_memory_holds_are_refused(tmp_path: Path) -> Non
     trained(objective("sphere"), tmp_path)
     with pytest.raises(UsageError, match=r"episodes = 10,000,000,000: .* 1,000\.0 GB of memory"):
         Run(tmp_path).evaluate(episodes=MUCH)
+
+
+def test_a_file_system_without_a_size_is_not_called_full() -> None:
+    text = refusal(small("cartpole-static"), Path("/proc/self/run"))
+    assert "can't be created" in text
+    assert "name another folder with --run" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0.0 kB"), (1234, "1.2 kB"), (2e6, "2.0 MB"), (3e9, "3.0 GB")]
+)
+def test_sizes_are_told_in_units_that_fit(count: float, text: str) -> None:
+    assert room._gb(count) == text

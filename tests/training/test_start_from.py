@@ -113,3 +113,22 @@ def test_a_child_that_normalizes_nothing_has_no_statistics(tmp_path: Path) -> No
     child_of(tmp_path / "parent", tmp_path / "child", "es.sigma=0.05")
     assert from_journal(tmp_path / "child", 0).observations.size == 0
     assert math.isfinite(centers(tmp_path / "child")[0])
+
+
+def test_a_child_whose_initial_state_was_removed_says_so(tmp_path: Path) -> None:
+    trained(config_of(), tmp_path / "parent")
+    child = tmp_path / "child"
+    child_of(tmp_path / "parent", child, "es.sigma=0.05")
+    (child / "initial.safetensors").unlink()
+    with pytest.raises(UsageError, match=r"initial\.safetensors was removed, or the policy's code"):
+        from_journal(child, 0)
+    said: list[str] = []
+
+    class Listening(Quiet):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    plan = make_plan(TrainRequest(run=child, settings=("generations=5",)), said.append)
+    with failures_raised():
+        train(Alone(), plan, StopRequest(), Listening())
+    assert any("initial.safetensors: missing; the run goes on" in line for line in said)
