@@ -176,7 +176,7 @@ def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
 
 def test_two_trainings_in_one_folder_are_refused(tmp_path: Path) -> None:
     first = subprocess.Popen(
-        command("train", "--run", "run", "--set", "generations=10000"),
+        command("train", "cartpole-static", "--run", "run", "--set", "generations=10000"),
         cwd=tmp_path,
         env=environment(),
         stdout=subprocess.DEVNULL,

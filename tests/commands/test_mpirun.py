@@ -225,7 +225,7 @@ def test_an_environment_in_the_working_directory_is_found_on_every_rank(tmp_path
     (tmp_path / "my_env.py").write_text(
         "import gymnasium\n"
         "gymnasium.register('Mine-v0', 'gymnasium.envs.classic_control:CartPoleEnv', "
-        "max_episode_steps=30)\n"
+        "max_episode_steps=100)\n"
     )
     script = Path(sys.executable).parent / "esd"
     settings = (*TINY, "--set=env.id=my_env:Mine-v0", "--json")

@@ -174,9 +174,9 @@ def test_two_ranks_give_the_h_of_one_and_share_the_evaluations(with_run: Path) -
 def test_a_function_without_a_seed_is_evaluated_once(place: Path) -> None:
     words = ("--set", "objective.function=sphere", "--set", "objective.values=[]")
     parameters = "objective.parameters={x={shape=[4], initial=1.0}}"
-    trained = esd("train", "mine.toml", *words, "--set", parameters, cwd=place)
+    run = place / "run"
+    trained = esd("train", "mine.toml", "--run", "run", *words, "--set", parameters, cwd=place)
     assert trained.returncode == 0, trained.stderr
-    run = place / "runs" / "mine-s0"
     found = json.loads(esd("eval", run, "--json", cwd=place).stdout)
     assert (found["episodes"], len(found["variants"]), found["env"]) == (1, 1, "sphere")
     shown = esd("eval", run, cwd=place).stdout.splitlines()
@@ -222,7 +222,7 @@ def test_a_run_starts_from_another_only_where_h_means_the_same(with_run: Path, p
         "objective.parameters.wing.shape=[5]": "its h has 4 coordinates, this objective has 6",
         "objective={function='sphere', direction='minimize', parameters={a={shape=[4]}}}": (
             "its h was evolved for another objective, whose coordinates mean other things: compare "
-            "objective.parameters with parent/config.toml"
+            "objective.parameters with "
         ),
     }
     for setting, message in refusals.items():

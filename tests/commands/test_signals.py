@@ -32,7 +32,7 @@ def test_a_signal_during_the_start_changes_nothing_and_says_how_to_go_on(
     result = esd(*words, cwd=tmp_path, PYTHONPATH=path)
     assert result.returncode == 75, result.stderr
     assert result.stderr == ""
-    (line,) = result.stdout.splitlines()
+    *_, line = result.stdout.splitlines()
     assert "stopped by a signal before training, nothing changed" in line
     assert line.endswith(
         f"to go on: esd train --run {folder}" if exists else "start the same command again"
