@@ -293,8 +293,9 @@ def test_an_impure_environment_is_refused_with_what_to_do(tmp_path: Path) -> Non
 
 def test_a_network_too_large_for_any_memory_is_one_clear_line(tmp_path: Path) -> None:
     result = esd("train", *TINY, "--set", "policy.hidden=[20000000,20000000]", cwd=tmp_path)
-    assert result.returncode == 1
-    assert result.stderr.startswith("esd: out of memory (Unable to allocate 7")
+    assert result.returncode == 2
+    assert "a network of at least 400,000,040,000,000 weights does not fit into" in result.stderr
+    assert not (tmp_path / "runs").exists()
     assert result.stderr.count("\n") == 1
 
 
