@@ -78,6 +78,8 @@ class TorchPolicy:
             module: torch.nn.Module = self._class(*self._arguments, **fresh(self._kwargs))
         parameters = dict(module.named_parameters())
         self._check_parameters(parameters)
+        if self.strict:
+            self._check_unregistered(module)
         evolved = [name for name, p in parameters.items() if p.requires_grad or not self.strict]
         if parameters and not evolved:
             raise UsageError(
@@ -109,6 +111,26 @@ class TorchPolicy:
                     f"{named} is {_dtype(parameter)}, but h is float32; make it one with .float(), or keep what "
                     "does not evolve as a buffer"
                 )
+
+    def _check_unregistered(self, module: torch.nn.Module) -> None:
+        """Refuse layers and parameters in a plain list or dict: torch knows nothing of them, so they don't evolve."""
+        registered = {id(p) for p in module.parameters()} | {id(m) for m in module.modules()}
+        for part in module.modules():
+            for name, value in vars(part).items():
+                if name.startswith("_") or not isinstance(value, list | tuple | dict):
+                    continue
+                items = value.values() if isinstance(value, dict) else value
+                for item in items:
+                    unknown = isinstance(item, torch.nn.Parameter) or (
+                        isinstance(item, torch.nn.Module) and any(True for _ in item.parameters())
+                    )
+                    if unknown and id(item) not in registered:
+                        which = "Module" if isinstance(item, torch.nn.Module) else "Parameter"
+                        kind = "Dict" if isinstance(value, dict) else "List"
+                        raise UsageError(
+                            f"{self.who}: its attribute {shortened(name)} is a plain {type(value).__name__} with a "
+                            f"{type(item).__name__} in it, which would not evolve; make it a torch.nn.{which}{kind}"
+                        )
 
     def _check_batch_norms(self) -> None:
         """Refuse statistics of a batch, which is one observation here."""

@@ -207,6 +207,23 @@ class Rewrites(Module):
         return self.linear(observation)
 
 
+class KeptInLists(nn.Module):
+    """Keeps layers, or parameters, where torch does not find them; one list names what is registered all the same."""
+
+    def __init__(self, observation_size: int, action_size: int, what: str) -> None:
+        super().__init__()
+        self.linear = nn.Linear(observation_size, action_size)
+        self.also = [self.linear, nn.Tanh(), 3]
+        self.kept: object = []
+        if what == "layers":
+            self.kept = [nn.Linear(action_size, action_size)]
+        elif what == "parameters":
+            self.kept = {"scale": nn.Parameter(torch.ones(action_size))}
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.linear(observation)
+
+
 class AlwaysTraining(nn.Module):
     """Puts itself into training mode before every forward."""
 

@@ -363,6 +363,16 @@ def test_an_error_of_torchs_comes_with_the_shape_of_the_observation(
 @pytest.mark.parametrize(
     ("name", "kwargs", "message"),
     [
+        (
+            "KeptInLists",
+            {"what": "layers"},
+            "its attribute kept is a plain list with a Linear in it, which would not evolve; make it a torch.nn.ModuleList",
+        ),
+        (
+            "KeptInLists",
+            {"what": "parameters"},
+            "plain dict with a Parameter in it, which would not evolve; make it a torch.nn.ParameterDict",
+        ),
         ("Built", {"what": "nn.ReLU()"}, "it has no parameters, so there is nothing to evolve"),
         ("Frozen", {"which": ""}, "all its parameters are frozen (requires_grad=False)"),
         ("Built", {"what": "nn.LazyLinear(n)"}, "its parameter layers.weight has no shape before the first forward"),
@@ -405,6 +415,10 @@ def test_a_memory_that_would_outlive_the_episode_is_refused(
     made = policy(name, **kwargs)
     with refused(message):
         made.act(SEEN)
+
+
+def test_a_list_of_what_is_registered_elsewhere_is_allowed() -> None:
+    assert policy("KeptInLists", what="nothing").act(SEEN).size
 
 
 @pytest.mark.parametrize("what", ["torch.rand_like(y)", "torch.dropout(y, 0.5, True)"])
