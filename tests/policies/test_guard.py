@@ -366,7 +366,7 @@ def test_an_error_of_torchs_comes_with_the_shape_of_the_observation(
         (
             "KeptInLists",
             {"what": "layers"},
-            "its attribute kept is a plain list with a Linear in it, which would not evolve; make it a torch.nn.ModuleList",
+            "kept is a plain list with a Linear in it, which would not evolve; make it a torch.nn.ModuleList",
         ),
         (
             "KeptInLists",
