@@ -36,7 +36,6 @@ MUJOCO = (
     "HumanoidStandup-v5", "Reacher-v5", "Pusher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5",
 )  # fmt: skip
 QUICK = ("CartPole-v1", "InvertedPendulum-v5")
-STEPS = 1000  # of an episode at most
 
 
 def preset_of(name: str) -> str:
@@ -48,7 +47,6 @@ def settings_of(name: str, population: int) -> tuple[str, ...]:
     """What differs from the preset: another environment, and nothing but members' episodes."""
     return (
         f"env.id={name}",
-        f"env.max_steps={STEPS}",
         "env.episodes_per_member=1",
         f"population={population}",
         "generations=4",
