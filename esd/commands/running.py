@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from esd.commands import output
-from esd.errors import EXIT_FAILED, EsdError
+from esd.errors import EXIT_FAILED, EsdError, MissingPackageError
 
 if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
@@ -134,7 +134,8 @@ def report(error: BaseException, kept: str = "") -> None:
     if isinstance(at_print, BrokenPipeError) and output.reader_left():
         return
     if isinstance(error, EsdError):
-        theirs = their_traceback(error.__cause__)
+        missing = isinstance(error, MissingPackageError)  # no fault of their code
+        theirs = "" if missing else their_traceback(error.__cause__)
         verbose = _verbose or os.environ.get(VERBOSE, "") not in ("", "0")
         hint = " (--verbose shows the traceback)" if theirs and not verbose else ""
         print_error(f"{error}{hint}")

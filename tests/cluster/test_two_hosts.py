@@ -115,7 +115,8 @@ def test_a_generation_on_the_wire_does_not_depend_on_the_size_of_h(
 ) -> None:
     population = 16
     small, large = (bytes_per_generation(population, network) for network in (SMALL, LARGE))
-    assert large == pytest.approx(small, rel=0.15)
+    # a few packets more or less are TCP's own; h itself would be hundreds of times as much
+    assert large == pytest.approx(small, rel=0.3)
     records = 2 * population * RECORD_BYTES  # each host sends a table of them, and gets one
     assert records < min(small, large)
     assert max(small, large) < records + OTHER_BYTES

@@ -367,9 +367,9 @@ def test_it_runs_without_a_place_for_compiled_kernels_and_with_a_damaged_one(
     assert run(NUMBA_CACHE_DIR=str(tmp_path / "file" / "folder")) == "5\n"
     cache = tmp_path / "cache"
     assert run(NUMBA_CACHE_DIR=str(cache)) == "5\n"
-    damaged = [*cache.rglob("*.nbi"), *cache.rglob("*.nbc")]
+    damaged = [*cache.rglob("*.kernel")]
     assert damaged
     for path in damaged:
         path.write_bytes(b"nonsense")
     assert run(NUMBA_CACHE_DIR=str(cache)) == "5\n"
-    assert all(path.read_bytes() != b"nonsense" for path in cache.rglob("*.nbi"))
+    assert all(path.read_bytes() != b"nonsense" for path in cache.rglob("*.kernel"))

@@ -174,7 +174,7 @@ def test_options_are_passed_to_every_reset_and_changes_of_them_are_lost() -> Non
     assert outcome.returns == (sum(2.0 + step for step in range(1, 10)),)
     env["reset_options"] = {"low": 0.0, "high": 0.0}
     still = Rollout(of_table(env={**env, "id": "CartPole-v1"}))
-    observation = next(still.environments.play(SEEDS[:1], lambda seeds: None))
+    observation = next(still.environments.play(SEEDS[:1], lambda seeds: None, stepwise=True))
     assert observation.tolist() == [0.0] * 4
 
 

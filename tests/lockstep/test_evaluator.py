@@ -12,7 +12,7 @@ import torch
 
 from esd.config.settings import Config
 from esd.episodes import canary
-from esd.episodes.evaluator import OneByOne, Task
+from esd.episodes.evaluator import OneByOne, Player, Task
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import RunError, UsageError
@@ -77,8 +77,10 @@ def filled(
     """Records of some rows, with so many slots; 0: one after the other."""
     config = with_slots(config, slots)
     rollout = Rollout(config)
-    evaluator = make_player(rollout, make_strategy(config), ranks, 0)
-    assert isinstance(evaluator, Lockstep if slots else OneByOne)
+    evaluator: Player = OneByOne(rollout, make_strategy(config))
+    if slots:
+        evaluator = make_player(rollout, make_strategy(config), ranks, 0)
+        assert isinstance(evaluator, Lockstep)
     records = Records(MEMBERS, CENTERS, rollout.observation_size, len(rollout.variants))
     wanted = range(MEMBERS + CENTERS) if rows is None else rows
     evaluator.fill(state_of(config, rollout), iter(wanted), records)

@@ -497,9 +497,10 @@ def test_metrics_that_are_lost_in_the_middle_of_a_run_are_rebuilt_at_its_end(
     harm: Callable[[Path], object], tmp_path: Path
 ) -> None:
     quiet = harmed(tmp_path / "whole", lambda run: None, 1)
-    assert not quiet.notes
+    assert [note for note in quiet.notes if "in compiled code" not in note] == []
     reporter = harmed(tmp_path / "run", harm, 2)
-    assert "was removed or changed by another program" in reporter.notes[0]
+    notes = [note for note in reporter.notes if "in compiled code" not in note]
+    assert "was removed or changed by another program" in notes[0]
     lines, wanted = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("run", "whole")
