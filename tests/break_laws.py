@@ -271,15 +271,6 @@ BREAKS = (
     ),
     Break(
         4,
-        "the ranks of a node order its memory as their checkpoints came",
-        "esd/training/node_state.py",
-        "sorted(state.evolution.named())",
-        "list(state.evolution.named())",
-        "tests/mpi/test_resume.py -k written_after",
-        2,
-    ),
-    Break(
-        4,
         "every rank updates from its own members only",
         "esd/training/loop.py",
         "        records.table[...] = numbers[:cells].reshape(records.table.shape)",
