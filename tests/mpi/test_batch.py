@@ -9,9 +9,7 @@ import pytest
 from esd.mpi.comm import Alone, Communicator
 from tests.helpers.configs import small
 from tests.helpers.training import trained
-from tests.mpi.test_train import folder, h_alone, world
-
-__all__ = ["folder", "world"]  # fixtures
+from tests.mpi.test_train import h_alone
 
 MODULE = "policy.kind=tests.helpers.user_code:SmallModule"
 CASES = {

@@ -14,9 +14,6 @@ from esd.mpi.comm import Alone, Communicator, JobFailedError
 from esd.policies.base import Interface
 from esd.policies.registry import make_policy
 from tests.helpers.configs import of_table
-from tests.mpi.test_train import world
-
-__all__ = ["world"]  # a fixture
 
 BODIES = [
     {"name": "light", "kwargs": {"g": 2.0}},

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mpi4py import MPI
 
-from esd.mpi.comm import Communicator, JobFailedError, Ranks
+from esd.mpi.comm import Communicator, JobFailedError
 from tests.helpers.configs import of_table
 from tests.helpers.training import trained
 
@@ -38,20 +35,6 @@ IMPURE: dict[str, tuple[dict[str, Any], str]] = {
         "played again in a new object",
     ),
 }
-
-
-@pytest.fixture
-def world() -> Communicator:
-    """All ranks that mpirun started; one is a real case."""
-    return Ranks(MPI.COMM_WORLD, deadline_seconds=120.0)
-
-
-@pytest.fixture
-def folder(world: Communicator) -> Iterator[Path]:
-    """One empty folder, known to all ranks, removed when all are done with it."""
-    with tempfile.TemporaryDirectory() as own:
-        yield Path(world.broadcast(own.encode(), "naming the folder").decode())
-        world.broadcast(b"done", "leaving the folder")
 
 
 @pytest.mark.mpi

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,20 +31,6 @@ from tests.run.test_recovery import of_another_size
 CONFIG = small(
     "pendulum", "env.normalize_observations=true", "run.checkpoint_every=3", "es.optimizer=adam"
 )
-
-
-@pytest.fixture
-def world() -> Communicator:
-    """All ranks that mpirun started; one is a real case."""
-    return Ranks(MPI.COMM_WORLD, deadline_seconds=120.0)
-
-
-@pytest.fixture
-def folder(world: Communicator) -> Iterator[Path]:
-    """One empty folder, known to all ranks."""
-    with tempfile.TemporaryDirectory() as own:
-        yield Path(world.broadcast(own.encode(), "naming the folder").decode())
-        world.broadcast(b"done", "leaving the folder")
 
 
 def begun(world: Communicator, folder: Path) -> str:

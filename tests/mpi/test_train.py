@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mpi4py import MPI
 
 from esd.config.kinds import ALGORITHMS, OPTIMIZERS
 from esd.config.settings import Config
@@ -67,20 +64,6 @@ CASES = {
         for p in REMEMBERING
     },
 }
-
-
-@pytest.fixture
-def world() -> Communicator:
-    """All ranks that mpirun started; one is a real case."""
-    return Ranks(MPI.COMM_WORLD, deadline_seconds=120.0)
-
-
-@pytest.fixture
-def folder(world: Communicator) -> Iterator[Path]:
-    """One empty folder, known to all ranks, removed when all are done with it."""
-    with tempfile.TemporaryDirectory() as own:
-        yield Path(world.broadcast(own.encode(), "naming the folder").decode())
-        world.broadcast(b"done", "leaving the folder")
 
 
 def h_alone(world: Communicator, config: Config, folder: Path) -> str:
