@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esd.config.fields import POSITIVE, setting
+from esd.errors import shortened
 
 MINIMIZE, MAXIMIZE = "minimize", "maximize"
 UNIFORM = "uniform"
@@ -111,8 +112,7 @@ def _numbers(value: Any, count: int) -> list[float]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return shortened(repr(value), 60)
 
 
 @dataclass(frozen=True)

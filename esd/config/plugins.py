@@ -71,10 +71,10 @@ def users_code(who: str, call: str, failure: type[EsdError] = UsageError) -> Ite
         raise failure(f"{who}: {call} raised {in_one_line(error)}") from error
 
 
-def text_of(error: BaseException) -> str:
-    """An error's own text without line breaks; it may be empty."""
+def text_of(value: object) -> str:
+    """The text of an error, or of any other object of the user's, without line breaks; it may be empty."""
     try:
-        text = str(error)
+        text = str(value)
     except Exception as second:  # a __str__ of theirs
         text = f"its text can't be made: {type(second).__name__}"
     return " ".join(text[:5000].split())

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.plugins import in_one_line
+from esd import errors
+from esd.config.plugins import in_one_line, text_of
 from esd.config.settings import EnvironmentConfig
 from esd.errors import EXTRAS, UsageError, missing_module
 
@@ -33,10 +34,9 @@ class BrokenEnvironmentError(UsageError):
     """An environment (or a wrapper of it) raised, or returned what does not fit its spaces."""
 
 
-def shortened(text: object) -> str:
-    """A text in one line, cut where it is too long."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+def shortened(value: object) -> str:
+    """An object of the user's as part of a message."""
+    return errors.shortened(text_of(value), LONGEST)
 
 
 def described(value: Any) -> str:

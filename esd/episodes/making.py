@@ -14,6 +14,7 @@ import gymnasium
 from gymnasium.envs.registration import find_highest_version, parse_env_id
 from gymnasium.wrappers import TimeLimit
 
+from esd import errors
 from esd.config.keywords import fresh
 from esd.config.plugins import (
     how_to_write,
@@ -22,6 +23,7 @@ from esd.config.plugins import (
     is_module_name,
     is_of_the_users_code,
     make_working_directory_importable,
+    text_of,
 )
 from esd.config.settings import FORMAT, EnvironmentConfig
 from esd.config.settings import Wrapper as WrapperConfig
@@ -95,8 +97,7 @@ def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environ
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 400 else f"{text[:399]}…"
+    return errors.shortened(text_of(error) or type(error).__name__, 400)
 
 
 def _refuse_missing_package(who: str, error: BaseException) -> None:

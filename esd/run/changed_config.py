@@ -13,7 +13,7 @@ from typing import Any
 
 from esd.config.identity import identity, identity_of, settings_of_h
 from esd.config.settings import Config
-from esd.errors import UsageError, shown
+from esd.errors import UsageError, shortened, shown
 from esd.run import journal
 from esd.run.journal import DamagedJournalError
 
@@ -48,7 +48,7 @@ def check_unchanged(
         )
     now = settings_of_h(config)
     differences = [
-        f"{_short(key)} = {_value(now, key)} was {_value(stored, key)}"
+        f"{shortened(key, LONGEST_VALUE)} = {_value(now, key)} was {_value(stored, key)}"
         for key in sorted({*now, *stored})
         if now.get(key) != stored.get(key)
     ]
@@ -63,11 +63,7 @@ def check_unchanged(
 def _value(settings: dict[str, Any], key: str) -> str:
     if key == "format":  # the first one has no such setting
         return str(settings.get(key, 1))
-    return _short(shown(settings[key])) if key in settings else "not set"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+    return shortened(shown(settings[key]), LONGEST_VALUE) if key in settings else "not set"
 
 
 def _identity_of_journal(path: Path) -> str | None:
