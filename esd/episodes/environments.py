@@ -58,6 +58,24 @@ class Outcome:
     failure: str = field(default="", compare=False, repr=False)
 
 
+def outcome_of(
+    seeds: Sequence[EpisodeSeeds],
+    totals: Sequence[float],
+    counts: Sequence[int],
+    steps: int,
+    observations: int,
+    failure: str = "",
+) -> Outcome:
+    """What episodes gave, by the sums of returns and the numbers of episodes on each variant; see ``Outcome``."""
+    returns = tuple(
+        total / count if count and math.isfinite(total) else math.nan
+        for total, count in zip(totals, counts, strict=True)
+    )
+    failed = any(math.isnan(returns[episode.variant]) for episode in seeds)
+    status = Status.NOT_FINITE if failed else Status.DONE
+    return Outcome(returns, steps, len(seeds), status, observations, failure)
+
+
 Episodes = Generator[Float32s, Float32s, Outcome]
 
 
@@ -276,13 +294,7 @@ class Environments:
             else:  # it may have been observed once more, before an action that is none
                 self._sums[...] = sums
                 self._failure = self._failure or f"{one.who}: an episode's return is not finite"
-        returns = tuple(
-            total / count if count and math.isfinite(total) else math.nan
-            for total, count in zip(totals, counts, strict=True)
-        )
-        failed = any(math.isnan(returns[episode.variant]) for episode in seeds)
-        status = Status.NOT_FINITE if failed else Status.DONE
-        return Outcome(returns, steps, len(seeds), status, observations, self._failure)
+        return outcome_of(seeds, totals, counts, steps, observations, self._failure)
 
     def _episode(
         self, one: VariantEnvironment, seeds: EpisodeSeeds, limit: int | None

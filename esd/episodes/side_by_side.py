@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.episodes.compiled_episodes import CompiledEpisodes
-from esd.episodes.environments import REPLAYS, UNSCALED, Outcome
+from esd.episodes.environments import REPLAYS, UNSCALED, Outcome, outcome_of
 from esd.episodes.evaluator import Rows, Task, blaming
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
@@ -233,13 +233,7 @@ class SideBySide:
 
     def _outcome(self, lane: int, one: _Lane) -> tuple[Outcome, Float64s | None]:
         """What a member's episodes gave, as ``Environments.play`` and ``observed`` have it."""
-        returns = tuple(
-            total / count if count and math.isfinite(total) else math.nan
-            for total, count in zip(one.totals, one.counts, strict=True)
-        )
-        failed = any(math.isnan(returns[seeds.variant]) for seeds in one.task.seeds)
-        status = Status.NOT_FINITE if failed else Status.DONE
-        outcome = Outcome(returns, one.steps, one.played, status, one.observations)
+        outcome = outcome_of(one.task.seeds, one.totals, one.counts, one.steps, one.observations)
         if not self._rollout.config.env.normalize_observations:
             return outcome, None
         return outcome, np.concatenate([[float(one.observations)], *self._sums[lane]])

@@ -21,13 +21,13 @@ f32 = np.float32
 
 
 @intrinsic
-def _reset(typingctx, address, seed, parameters, state, observation):
+def begin_in_c(typingctx, address, seed, parameters, state, observation):
     """Call a C function that begins an episode."""
     return types.int64(types.intp, types.uint64, parameters, state, observation), call
 
 
 @intrinsic
-def _step(typingctx, address, action, parameters, state, observation, reward):
+def step_in_c(typingctx, address, action, parameters, state, observation, reward):
     """Call a C function that makes a step; not 0 if the episode has terminated."""
     return types.int64(types.intp, action, parameters, state, observation, reward), call
 
@@ -68,7 +68,7 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
     steps = 0
     negative = 0
     if addresses[0] != 0:
-        _reset(addresses[0], seed, parameters, state, observation)
+        begin_in_c(addresses[0], seed, parameters, state, observation)
     while True:
         if bounds[3]:
             if bounds[2] and not all_finite(shown):
@@ -89,7 +89,7 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, network,
                 action[segment] = f32(chosen[segment] + first[segment])
         elif not to_box(output, squashed, low, high, action):
             return np.nan, steps
-        over = _step(addresses[1], action, parameters, state, shown, reward)
+        over = step_in_c(addresses[1], action, parameters, state, shown, reward)
         gain = reward[0]
         total += gain
         steps += 1

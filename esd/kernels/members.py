@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from esd.kernels import inlined, kernel
 from esd.kernels.actions import all_finite, argmax_segments, observe, observe_double, to_box
 from esd.kernels.elementary import tanh
-from esd.kernels.episode import _reset, _step
+from esd.kernels.episode import begin_in_c, step_in_c
 from esd.kernels.lanes import (
     LANES,
     lanes_type,
@@ -261,7 +261,7 @@ def begin_lane(weights, settings, networks, lane):
 @kernel
 def begin(address, seed, parameters, state, observation):
     """Begin an episode of an environment by its C function."""
-    _reset(address, seed, parameters, state, observation)
+    begin_in_c(address, seed, parameters, state, observation)
 
 
 @kernel
@@ -341,7 +341,7 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, networks
                 counts[0, lane] = 0
                 ended += 1
                 continue
-            over = _step(
+            over = step_in_c(
                 addresses[lane], action, parameters[lane], states[lane], shown[lane], reward
             )
             gain = reward[0]
