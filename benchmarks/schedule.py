@@ -26,7 +26,7 @@ from benchmarks import replay
 from benchmarks.lengths import World, load
 from benchmarks.measuring import child_environment, mpirun, parser, write
 from esd.mpi.comm import Ranks
-from esd.mpi.schedule import Schedule, SharedQueue
+from esd.mpi.schedule import WORD_BYTES, Schedule, SharedQueue
 
 RANKS, NODES = (64, 128, 256, 512, 1024), (1, 2, 4, 8, 16)
 POPULATIONS = (256, 512, 1024)
@@ -119,7 +119,7 @@ def tickets(takers: int, count: int) -> dict[str, Any]:
     fork = multiprocessing.get_context("fork")
     start, told = fork.Barrier(takers), fork.Queue()
     with tempfile.NamedTemporaryFile() as file:
-        file.write(bytes(16))
+        file.write(bytes(WORD_BYTES))
         file.flush()
         arguments = (file.name, count, start, told)
         processes = [fork.Process(target=_take, args=arguments) for _ in range(takers)]

@@ -1,23 +1,24 @@
 """Who evaluates whom. Any rank may take any row, since an evaluation is a pure function (law 1).
 
 Between nodes rows are dealt out by rank count. Within a node ranks draw them from one queue, because episodes differ
-in length: a rank that is done early takes the next row instead of waiting. The queue is a counter in shared memory
-under a POSIX record lock: no helper process, and when a rank dies the kernel frees its lock.
+in length: a rank that is done early takes the next row instead of waiting. The queue is one word of shared memory that
+ranks count up in atomic steps. There is no helper process and no lock: a rank that dies or is stopped holds up nobody.
 """
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
-import struct
 from collections.abc import Container, Iterator
 from typing import Protocol
 
+import numpy as np
+
+from esd.kernels.tickets import take
 from esd.mpi.comm import Communicator, gather
 from esd.mpi.shared import open_together
 
-_TICKET = struct.Struct("<qq")  # the generation that the counter belongs to, and the next ticket
+WORD_BYTES = 8  # of the shared memory
 
 
 def rows_of_node(rows: int, size: int, ranks: Container[int]) -> list[int]:
@@ -60,28 +61,22 @@ class SharedQueue:
     since a generation ends with an exchange that all ranks reach only after their last ticket.
 
     Args:
-        descriptor: of a file of at least 16 bytes that all ranks of the node have opened.
+        descriptor: of a file of at least ``WORD_BYTES`` zeros that all ranks of the node have opened.
     """
 
     def __init__(self, descriptor: int) -> None:
         """Map the file."""
         self._descriptor = descriptor
-        self._memory = mmap.mmap(descriptor, _TICKET.size)
+        self._memory = mmap.mmap(descriptor, WORD_BYTES)
+        self._word = np.frombuffer(self._memory, np.uint64)
 
     def take(self, generation: int) -> int:
         """See ``Queue.take``."""
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
-        try:
-            current, ticket = _TICKET.unpack_from(self._memory)
-            if current != generation + 1:  # 0, as in a new file, is no generation
-                ticket = 0
-            _TICKET.pack_into(self._memory, 0, generation + 1, ticket + 1)
-        finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
-        return int(ticket)
+        return int(take(self._word, generation))
 
     def close(self) -> None:
         """Unmap and close; the memory is gone when the last rank has done so."""
+        del self._word  # a mapping that an array shows can't be closed
         self._memory.close()
         os.close(self._descriptor)
 
@@ -100,7 +95,7 @@ class Schedule:
         self._queue: Queue = OwnQueue()
         self._ranks = {int(rank) for rank in gather(node, comm.rank, "naming the node's ranks")}
         if node.size > 1:
-            descriptor = open_together(node, _TICKET.size)
+            descriptor = open_together(node, WORD_BYTES)
             if descriptor is not None:
                 self._queue = SharedQueue(descriptor)
             else:
