@@ -25,7 +25,7 @@ from gymnasium import spaces
 from esd.episodes.gymnasium_steps import SteppedEnvironment, keeps_steps
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.errors import UsageError
-from esd.kernels import episode, members
+from esd.kernels import episode
 from esd.kernels.networks import Network, has_step
 
 Float64s = npt.NDArray[np.float64]
@@ -151,12 +151,12 @@ class CompiledEpisodes:
     """A compiled environment and a policy's network, playing.
 
     Attributes:
+        addresses: int64 [2], of the C functions that reset and step; the first is 0 if the environment resets itself.
         arrays: parameters and state of the environment.
         shown: the observation as its step writes it.
         double: observations are normalized from float64.
         decode: from outputs to actions; ``tables`` are its tables.
         has_lanes: several episodes may be under way at once, in memory of their own.
-        step_address: of the environment's step.
         info: gives what the environment says at the end of an episode of so many steps.
     """
 
@@ -186,7 +186,7 @@ class CompiledEpisodes:
             addresses = [0, environment.step_address]
         else:
             addresses = [environment.reset_address, environment.step_address]
-        self._addresses = np.array(addresses, np.int64)
+        self.addresses = np.array(addresses, np.int64)
         self.arrays = (environment.parameters, environment.state)
         self._seen = (
             shown,
@@ -197,30 +197,14 @@ class CompiledEpisodes:
         assert decode.tables is not None
         self.tables, self.decode, self.shown = decode.tables, decode, shown
         self.has_lanes = getattr(environment, "has_lanes", True)
-        self.step_address = int(environment.step_address)
         self._network = policy.network
         self._bounds = np.zeros(4, np.int64)
         self.double = observe.buffer.dtype == np.float64
 
-    def begin_lane(
-        self, seed: int, parameters: Float64s, state: Float64s, shown: npt.NDArray[Any]
-    ) -> None:
-        """Begin an episode in memory that is not the environment's own; only if it ``has_lanes``.
-
-        Args:
-            seed: of the environment.
-            parameters: what its step reads, at least as long as its own; written.
-            state: what it keeps, the same.
-            shown: the first observation; written.
-        """
-        own_parameters, own_state = self.arrays
-        if self._begin is not None:
-            self._begin(seed)
-            state[: own_state.size] = own_state
-            shown[:] = self.shown
-        parameters[: own_parameters.size] = own_parameters
-        if self._begin is None:
-            members.begin(self._addresses[0], np.uint64(seed), parameters, state, shown)
+    def begin_episode(self, seed: int) -> None:
+        """Begin an episode of an environment that resets itself, in its own memory."""
+        assert self._begin is not None
+        self._begin(seed)
 
     def play(
         self,
@@ -249,7 +233,7 @@ class CompiledEpisodes:
         self._bounds[:3] = bounds
         self._bounds[3] = self.double and scale[0].size
         total, steps = episode.play(
-            self._addresses,
+            self.addresses,
             self._bounds,
             self.arrays,
             self._seen,
