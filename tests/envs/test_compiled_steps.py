@@ -146,6 +146,7 @@ RESET_IN_C = ("CartPole-v1", "Pendulum-v1", "MountainCar-v0", "MountainCarContin
 @pytest.mark.parametrize("name", RESET_IN_C)
 def test_a_compiled_reset_is_the_reset_of_the_environment(name: str) -> None:
     pair = Pair(name, {})
+    assert pair.step.reset_address
     for seed in (*range(200), 2**31 - 1):
         pair.step.state[:] = pair.step.observation[:] = np.nan
         pair.reset_in_c(seed)
