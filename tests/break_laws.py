@@ -356,6 +356,15 @@ BREAKS = (
     ),
     Break(
         4,
+        "nobody looks whether the nodes have the same state",
+        "esd/training/loop.py",
+        "            self._same_state.check(generation, None if self._halted else state)\n",
+        "",
+        "tests/mpi/test_same_state.py -k flipped",
+        2,
+    ),
+    Break(
+        4,
         "the update writes over the state that it reads",
         "esd/training/node_state.py",
         "        after = self._vectors[(t + 1) & 1]",

@@ -186,6 +186,11 @@ class RunConfig:
         "stop the run when more than this share of a generation has a NaN or infinite fitness",
         **SHARE,
     )
+    compare_nodes_every: int = setting(
+        10,
+        "Generations between two comparisons of the nodes' states by their hashes; 0: never",
+        **NOT_NEGATIVE,
+    )
     allow_drift: bool = setting(
         False, "go on although ranks (or a resumed run's machine) compute different bits"
     )

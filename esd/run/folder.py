@@ -48,8 +48,9 @@ OWN_NAMES = (
     "initial.safetensors",
     "evaluations",
     "DONE.json",
+    "disagreement",
 )
-OWN_FOLDERS = ("checkpoints", "evaluations")
+OWN_FOLDERS = ("checkpoints", "evaluations", "disagreement")
 LONGEST_REASON = 40  # characters of why a run ended, in DONE.json
 Warn = Callable[[str], None]
 
@@ -72,6 +73,7 @@ class RunFolder:
         self.journal_file = place / "journal.bin"
         self.metrics_file = place / "metrics.jsonl"
         self.checkpoints = place / "checkpoints"
+        self.disagreement = place / "disagreement"  # states of nodes that had different ones
         self.best_file = self.checkpoints / "best.safetensors"
         self.initial_file = place / "initial.safetensors"
         self.evaluations = place / "evaluations"

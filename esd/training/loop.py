@@ -22,6 +22,7 @@ from esd.training.commit import Commit, GenerationReport, Timing
 from esd.training.diagnosis import Finding
 from esd.training.node_state import NodeState, Step, UpdateFailedError
 from esd.training.process_state import kept_process_state
+from esd.training.same_state import SameState
 from esd.training.stop import StopRequest
 
 
@@ -76,6 +77,7 @@ class Generations:
         problem: Problem,
         evaluator: Evaluator,
         memory: NodeState,
+        same_state: SameState,
         stop: StopRequest,
         commit: Commit | None,
     ) -> None:
@@ -83,7 +85,7 @@ class Generations:
         self._team, self._comm = team, team.ranks
         self._config, self._problem = config, problem
         self._evaluator, self._memory = evaluator, memory
-        self._stop, self._commit = stop, commit
+        self._same_state, self._stop, self._commit = same_state, stop, commit
         self.ending: Ending | None = None
         self._halted = False  # this node's update failed, and all will hear of it
         self._error: Exception | None = None  # told to the others at the next exchange
@@ -100,6 +102,7 @@ class Generations:
             generation = state.generation + self._halted  # where the other nodes are
             last = generation >= self._config.generations
             began = time.monotonic()
+            self._same_state.check(generation, None if self._halted else state)
             records = self._empty_records(generation, last)
             self._evaluate_share(state, records)
             votes = self._exchange(generation, records, began)

@@ -32,6 +32,7 @@ from esd.training.perturbations import check_perturbations
 from esd.training.plan import Plan
 from esd.training.process_state import kept_process_state
 from esd.training.replay import catch_up
+from esd.training.same_state import SameState
 from esd.training.stop import StoppedAtStartError, StopRequest
 
 
@@ -95,7 +96,9 @@ def prepared(
                     plan, folder, memory.state, header, contents, comm.size, problem.notes, reporter
                 )
                 closing.callback(commit.close)
-        yield Generations(team, config, problem, evaluator, memory, stop, commit)
+        every = config.run.compare_nodes_every
+        same_state = SameState(team, folder, header.identity, every)
+        yield Generations(team, config, problem, evaluator, memory, same_state, stop, commit)
 
 
 def _check_optimizer(config: Config, algorithm: Algorithm) -> None:
