@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_STOPPED_EARLY = 75
@@ -20,6 +22,11 @@ class EsdError(Exception):
     def __init__(self, text: str = "") -> None:
         """Say what is wrong, what was expected, and what to do."""
         super().__init__(one_line(text))
+
+
+def warn(text: str) -> None:
+    """Print what is worth knowing but ends nothing on stderr, whichever rank this is."""
+    print(f"esd: {text}", file=sys.stderr, flush=True)
 
 
 def one_line(text: str, most: int = LONGEST_MESSAGE) -> str:

@@ -27,10 +27,10 @@ from esd.config.plugins import (
 )
 from esd.config.settings import FORMAT, EnvironmentConfig
 from esd.config.settings import Wrapper as WrapperConfig
-from esd.episodes.checked import described, raised, shortened, warn
+from esd.episodes.checked import described, raised, shortened
 from esd.episodes.registration import register_for
 from esd.episodes.spaces import space_of
-from esd.errors import EsdError, MissingPackageError, UsageError, missing_module, nearest
+from esd.errors import EsdError, MissingPackageError, UsageError, missing_module, nearest, warn
 
 Environment = gymnasium.Env[Any, Any]
 

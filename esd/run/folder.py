@@ -1,7 +1,8 @@
 """A run's folder: what is in it, and what state it can be resumed in. Reading changes nothing.
 
 ``config.toml``, ``provenance.json``, ``journal.bin``, ``metrics.jsonl``, ``checkpoints/`` (the last two and the best),
-``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``DONE.json`` (written last, on success).
+``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``in_progress/`` and ``disagreement/`` (see
+``docs/runs.md``), ``DONE.json`` (written last, on success).
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ OWN_NAMES = (
     "evaluations",
     "DONE.json",
     "disagreement",
+    "in_progress",
 )
-OWN_FOLDERS = ("checkpoints", "evaluations", "disagreement")
+OWN_FOLDERS = ("checkpoints", "evaluations", "disagreement", "in_progress")
 LONGEST_REASON = 40  # characters of why a run ended, in DONE.json
 Warn = Callable[[str], None]
 
@@ -73,6 +75,7 @@ class RunFolder:
         self.journal_file = place / "journal.bin"
         self.metrics_file = place / "metrics.jsonl"
         self.checkpoints = place / "checkpoints"
+        self.in_progress = place / "in_progress"  # records of a generation that is not complete
         self.disagreement = place / "disagreement"  # states of nodes that had different ones
         self.best_file = self.checkpoints / "best.safetensors"
         self.initial_file = place / "initial.safetensors"

@@ -26,6 +26,7 @@ from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what
 from esd.run.recovery import Source
 from esd.training import canary, room
 from esd.training.commit import Commit, Reporter
+from esd.training.finished_rows import FinishedRows
 from esd.training.loop import Ending, Generations
 from esd.training.node_state import NodeState
 from esd.training.perturbations import check_perturbations
@@ -98,7 +99,11 @@ def prepared(
                 closing.callback(commit.close)
         every = config.run.compare_nodes_every
         same_state = SameState(team, folder, header.identity, every)
-        yield Generations(team, config, problem, evaluator, memory, same_state, stop, commit)
+        finished_rows = FinishedRows(team, folder, header.identity, plan.resumes)
+        closing.callback(finished_rows.close)
+        yield Generations(
+            team, config, problem, evaluator, memory, same_state, finished_rows, stop, commit
+        )
 
 
 def _check_optimizer(config: Config, algorithm: Algorithm) -> None:
