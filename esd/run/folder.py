@@ -1,8 +1,8 @@
 """A run's folder: what is in it, and what state it can be resumed in. Reading changes nothing.
 
 ``config.toml``, ``provenance.json``, ``journal.bin``, ``metrics.jsonl``, ``checkpoints/`` (the last two and the best),
-``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``in_progress/`` and ``disagreement/`` (see
-``docs/runs.md``), ``DONE.json`` (written last, on success).
+``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``in_progress/`` and ``disagreement/``
+(see ``docs/runs.md``), ``DONE.json`` (written last, on success).
 """
 
 from __future__ import annotations
