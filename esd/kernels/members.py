@@ -17,9 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from esd.kernels import inlined, kernel
-from esd.kernels.actions import all_finite, argmax_segments, observe, observe_double, to_box
 from esd.kernels.elementary import tanh
-from esd.kernels.episode import begin_in_c, step_in_c
 from esd.kernels.lanes import (
     LANES,
     lanes_type,
@@ -29,6 +27,7 @@ from esd.kernels.lanes import (
     splat,
     store,
 )
+from esd.kernels.many_episodes import go_on, output_size, see
 from esd.kernels.plastic import (
     HIDDEN_ACTIVATION,
     LAST_UPDATE,
@@ -259,12 +258,6 @@ def begin_lane(weights, settings, networks, lane):
 
 
 @kernel
-def begin(address, seed, parameters, state, observation):
-    """Begin an episode of an environment by its C function."""
-    begin_in_c(address, seed, parameters, state, observation)
-
-
-@kernel
 def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, networks, progress):
     """Go on with sixteen episodes until one of them ends.
 
@@ -288,38 +281,20 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, networks
     parameters, states = body
     shown, observation, action, reward = seen
     sizes, first, low, high = decoder
-    mean, inverse_deviation = scale
     counts, totals = progress
     memory, settings = networks[1], networks[2]
     units = 0
     for layer in range(settings.size - SIZES):
         units += settings[SIZES + layer]
     chosen = np.empty(sizes.size, np.int64)
-    outputs = low.size
-    for segment in range(sizes.size):
-        outputs += sizes[segment]
-    output = np.empty(outputs, np.float32)
+    output = np.empty(output_size(sizes, low), np.float32)
     ended = 0
     while ended == 0:
         start = (settings[STEP] & 1) * units * LANES
         for lane in range(LANES):
             if counts[0, lane] == 0:
                 continue
-            finite = True
-            if bounds[lane, 3]:
-                finite = all_finite(shown[lane])
-                observe_double(
-                    shown[lane], mean, inverse_deviation, sums[lane, 0], sums[lane, 1], observation
-                )
-            else:
-                for i in range(observation.size):
-                    observation[i] = f32(shown[lane, i])
-                finite = all_finite(observation)
-                if mean.size:
-                    observe(observation, mean, inverse_deviation, sums[lane, 0], sums[lane, 1])
-            if bounds[lane, 2] and not finite:
-                totals[lane] = np.nan
-                counts[0, lane] = 0
+            if not see(lane, bounds, shown, scale, sums, observation, counts, totals):
                 ended += 1
             for i in range(observation.size):
                 memory[start + i * LANES + lane] = observation[i]
@@ -327,31 +302,12 @@ def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, networks
         for lane in range(LANES):
             if counts[0, lane] == 0:
                 continue
-            for j in range(outputs):
+            for j in range(output.size):
                 output[j] = memory[end + j * LANES + lane]
-            acts = True
-            if sizes.size:
-                acts = argmax_segments(output, sizes, chosen)
-                for segment in range(sizes.size):
-                    action[segment] = f32(chosen[segment] + first[segment])
-            else:
-                acts = to_box(output, squashed, low, high, action)
-            if not acts:
-                totals[lane] = np.nan
-                counts[0, lane] = 0
-                ended += 1
-                continue
-            over = step_in_c(
-                addresses[lane], action, parameters[lane], states[lane], shown[lane], reward
-            )
-            gain = reward[0]
-            totals[lane] += gain
-            counts[1, lane] += 1
-            done = over != 0 or counts[1, lane] >= bounds[lane, 0]
-            if bounds[lane, 1] and not done:
-                counts[2, lane] = counts[2, lane] + 1 if gain < 0.0 else 0
-                done = counts[2, lane] >= bounds[lane, 1]
-            if done:
-                counts[0, lane] = 0
+            goes_on = go_on(
+                lane, addresses, bounds, parameters, states, shown, action, reward, sizes, first, low, high,
+                squashed, chosen, output, counts, totals,
+            )  # fmt: skip
+            if not goes_on:
                 ended += 1
     return ended
