@@ -155,6 +155,7 @@ class CompiledSteps:
         shown: the observation as its step writes it.
         double: observations are normalized from float64.
         decode: from outputs to actions; ``tables`` are its tables.
+        observation_size: numbers in an observation.
         has_lanes: several episodes may be under way at once, in memory of their own.
         step_address: of the environment's step.
         info: gives what the environment says at the end of an episode of so many steps.
@@ -175,6 +176,7 @@ class CompiledSteps:
         """
         self._begin: Callable[[int], None] | None = None
         self.info: Callable[[int], dict[str, Any]] = lambda steps: {}
+        self.observation_size = observe.size
         self._observation = np.zeros(observe.size, np.float32)
         self.shown: npt.NDArray[Any] = self._observation
         self._reset_address = 0

@@ -54,6 +54,8 @@ class Rollout:
         own = unguarded(self.policy)
         if is_its_network(own):
             self.environments.compile_with(cast(HasNetwork, self.policy))
+        elif config.format > 1:  # in the first, outputs may be of other types than float32
+            self.environments.compile_steps()
         self._load_piece = (  # asking a protocol takes as long as thirty steps of a cart pole
             self.policy.load_piece if isinstance(self.policy, LoadsPieces) else None
         )

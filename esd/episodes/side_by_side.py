@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esd.episodes.environments import REPLAYS, UNSCALED, Outcome
+from esd.episodes.environments import REPLAYS, Outcome
 from esd.episodes.evaluator import Rows, Task, blaming
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
+from esd.episodes.slots import UNSCALED
 from esd.episodes.under_way import UnderWay, are_alike
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.records import Records, Status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from esd.kernels import many_episodes
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Scale = tuple[Float64s, Float64s]
+
+UNSCALED: Scale = (np.empty(0), np.empty(0))
 
 
 class Slots:
@@ -100,3 +104,40 @@ class Slots:
             self.progress,
         )
         return ended
+
+
+class SteppedEpisodes(CompiledSteps):
+    """A compiled environment whose episodes are played one after the other, with outputs from Python."""
+
+    def play(
+        self, seed: int, bounds: tuple[int, int, bool], scale: Scale | None, sums: Float64s
+    ) -> Generator[Float32s, Float32s, tuple[float, int]]:
+        """Play one episode; yields observations, and wants outputs, as ``Environments.play`` does.
+
+        Args:
+            seed: of the environment.
+            bounds: as of ``CompiledEpisodes.play``.
+            scale: mean and inverse deviation of observations; None without.
+            sums: of observations and of their squares, float64 [2, observation_size]; added to.
+
+        Returns:
+            Its return (NaN if an action or an observation was not finite) and its steps.
+        """
+        slots, outputs = self._slots, self._outputs
+        slots.sums[0] = sums
+        slots.begin(0, self, seed, (*bounds, self.double and scale is not None))
+        scaling = scale or UNSCALED
+        observation, goes_on = slots.observations[0], slots.look(0, scaling)
+        while goes_on:
+            outputs[0] = yield observation
+            goes_on = not slots.step(self, scaling, outputs)
+        sums[...] = slots.sums[0]
+        return float(slots.totals[0]), int(slots.steps[0])
+
+    @cached_property
+    def _slots(self) -> Slots:
+        return Slots(1, [self], self.observation_size)
+
+    @cached_property
+    def _outputs(self) -> Float32s:
+        return np.zeros((1, self.decode.size), np.float32)

@@ -19,7 +19,6 @@ from esd.episodes.checked import BrokenEnvironmentError, MisfitError
 from esd.episodes.compiled_episodes import (
     CompiledEnvironment,
     CompiledEpisodes,
-    CompiledSteps,
     HasNetwork,
     offered,
 )
@@ -32,6 +31,7 @@ from esd.episodes.making import (
     refuse_useless_limit,
     step_limit,
 )
+from esd.episodes.slots import SteppedEpisodes
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.policies.base import Interface
 from esd_envs.compiled_steps import CompiledStep
@@ -77,7 +77,7 @@ class VariantEnvironment:
         results = metadata_of(env).get("results")
         self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
         self.compiled: CompiledEpisodes | None = None
-        self.steps: CompiledSteps | None = None
+        self.steps: SteppedEpisodes | None = None
         self.knows_no_step = False
         self.why_stepwise = ""
         self._looked_at = format == 1
@@ -96,7 +96,7 @@ class VariantEnvironment:
         """Make compiled steps from now on, with whatever policy, if the environment offers them."""
         found = self._compiled_environment()
         if found is not None:
-            self.steps = CompiledSteps(found, self.observe, self.decode)
+            self.steps = SteppedEpisodes(found, self.observe, self.decode)
 
     def _compiled_environment(self) -> CompiledEnvironment | SteppedEnvironment | None:
         """What the environment offers, or what is known of it; None if its own ``step`` has to play."""
