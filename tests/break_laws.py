@@ -51,9 +51,17 @@ BREAKS = (
         1,
         "a lane of members keeps the step number of the member that it had before",
         "esd/kernels/members.py",
-        "    networks.numbers[lane] = 0\n",
+        "    networks[3][lane] = 0\n",
         "",
         "tests/episodes/test_side_by_side.py -k order_and_number",
+    ),
+    Break(
+        4,
+        "a compiled reset draws other numbers than NumPy",
+        "envs/esd_envs/kernels/numpy_random.py",
+        "return low + width *",
+        "return low + (width + 1e-17) *",
+        "tests/envs/test_compiled_steps.py -k compiled_reset",
     ),
     Break(
         4,

@@ -151,13 +151,13 @@ class CompiledSteps:
     """A compiled environment, of which every step is one call of C.
 
     Attributes:
+        addresses: int64 [2], of the C functions that reset and step; the first is 0 if the environment resets itself.
         arrays: parameters and state of the environment.
         shown: the observation as its step writes it.
         double: observations are normalized from float64.
         decode: from outputs to actions; ``tables`` are its tables.
         observation_size: numbers in an observation.
         has_lanes: several episodes may be under way at once, in memory of their own.
-        step_address: of the environment's step.
         info: gives what the environment says at the end of an episode of so many steps.
     """
 
@@ -179,20 +179,25 @@ class CompiledSteps:
         self.observation_size = observe.size
         self._observation = np.zeros(observe.size, np.float32)
         self.shown: npt.NDArray[Any] = self._observation
-        self._reset_address = 0
         if isinstance(environment, SteppedEnvironment):
             self._begin, self.shown = environment.begin, environment.shown
             self.info = environment.info
+            addresses = [0, environment.step_address]
         else:
-            self._reset_address = int(environment.reset_address)
+            addresses = [environment.reset_address, environment.step_address]
+        self.addresses = np.array(addresses, np.int64)
         self.arrays = (environment.parameters, environment.state)
         assert decode.tables is not None
         self.tables, self.decode = decode.tables, decode
         self.has_lanes = getattr(environment, "has_lanes", True)
-        self.step_address = int(environment.step_address)
         self.double = observe.buffer.dtype == np.float64
 
-    def begin_lane(
+    def begin_episode(self, seed: int) -> None:
+        """Begin an episode of an environment that resets itself, in its own memory."""
+        assert self._begin is not None
+        self._begin(seed)
+
+    def begin_elsewhere(
         self, seed: int, parameters: Float64s, state: Float64s, shown: npt.NDArray[Any]
     ) -> None:
         """Begin an episode in memory that is not the environment's own; in several at once only if it ``has_lanes``.
@@ -210,7 +215,8 @@ class CompiledSteps:
             shown[:] = self.shown
         parameters[: own_parameters.size] = own_parameters
         if self._begin is None:
-            many_episodes.begin(self._reset_address, np.uint64(seed), parameters, state, shown)
+            many_episodes.begin(self.addresses[0], np.uint64(seed), parameters, state, shown)
+
 
 class CompiledEpisodes(CompiledSteps):
     """A compiled environment and a policy's network, playing whole episodes in one call."""
@@ -225,7 +231,6 @@ class CompiledEpisodes(CompiledSteps):
         """Collect what the kernel works on: see ``CompiledSteps``, and ``policy`` is what plays."""
         super().__init__(environment, observe, decode)
         self._reset: Callable[[int], None] = policy.reset
-        self._addresses = np.array([self._reset_address, self.step_address], np.int64)
         self._seen = (
             self.shown,
             self._observation,
@@ -262,7 +267,7 @@ class CompiledEpisodes(CompiledSteps):
         self._bounds[:3] = bounds
         self._bounds[3] = self.double and scale[0].size
         total, steps = episode.play(
-            self._addresses,
+            self.addresses,
             self._bounds,
             self.arrays,
             self._seen,

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esd.episodes.compiled_episodes import CompiledEpisodes
 from esd.episodes.environments import REPLAYS, Outcome
 from esd.episodes.evaluator import Rows, Task, blaming
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.slots import UNSCALED
-from esd.episodes.under_way import UnderWay, are_alike
+from esd.episodes.tally import Tally
+from esd.episodes.under_way import are_alike
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.records import Records, Status
 from esd.evolution.state import RunState
@@ -27,6 +29,12 @@ Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
 MOST_WEIGHTS = 4096  # of a network; beyond, sixteen of them leave the caches
+PREPARED = (
+    8  # a lane's episodes that are prepared at once: bounds the memory for their first weights
+)
+FREE_AT_ONCE = (
+    4  # lanes that wait for others: each return to Python takes as long as some hundred steps
+)
 
 
 def can_play(rollout: Rollout) -> bool:
@@ -39,6 +47,16 @@ def can_play(rollout: Rollout) -> bool:
     if int(np.sum(sizes[:-1] * sizes[1:])) > MOST_WEIGHTS:
         return False
     return all(one.has_lanes for one in compiled) and are_alike(compiled)
+
+
+class _Lane(Tally):
+    """A member that is being played.
+
+    Attributes:
+        prepared: episodes that have been prepared so far.
+    """
+
+    prepared = 0
 
 
 class SideBySide:
@@ -58,16 +76,44 @@ class SideBySide:
         environments = rollout.environments
         compiled = environments.all_compiled()
         assert compiled is not None
-        self._tables, self._squashed = compiled[0].tables, compiled[0].decode.squashed
+        self._compiled: list[CompiledEpisodes] = compiled
         policy: Any = rollout.policy
         self._policy, self._network = policy, policy.network
         self._networks = members.networks(self._network.settings, aligned_zeros)
-        self._under_way = UnderWay(rollout.config, environments, lambda lane: compiled, LANES)
-        slots = self._under_way.slots
-        seen = np.zeros(environments.interface.observation_size, np.float32)
-        self._seen = (slots.shown, seen, slots.action, slots.reward)
-        # of each lane's network at the beginning of every episode of its member
-        self._weights: dict[int, list[Float32s]] = {}
+        widths = [max(1, *(one.arrays[i].size for one in compiled)) for i in (0, 1)]
+        size, shown = environments.interface.observation_size, compiled[0].shown.dtype
+        self._environments = (
+            np.array([one.addresses for one in compiled], np.int64),
+            np.zeros((len(compiled), 4), np.int64),
+            np.zeros((len(compiled), widths[0])),
+        )
+        begun = all(one.addresses[0] for one in compiled)  # by their C functions
+        first = 0 if begun else PREPARED
+        weights = self._network.synapses.size // int(self._network.settings[plastic.STREAMS])
+        self._prepared = (
+            np.zeros((LANES, PREPARED, weights), np.float32),
+            np.zeros((LANES, PREPARED), np.int64),
+            np.zeros((LANES, PREPARED), np.uint64),
+            np.zeros((LANES, first, widths[1])),
+            np.zeros((LANES, first, size), shown),
+        )
+        self._memory = (
+            np.zeros((LANES, widths[1])),
+            np.zeros((LANES, size), shown),
+            np.zeros((LANES, 2, size)),
+            np.zeros((LANES, 2, size)),
+        )
+        self._passing = (
+            np.zeros(size, np.float32),
+            np.zeros(compiled[0].decode.action_size, np.float32),
+            np.zeros(1),
+        )
+        self._progress = (
+            np.zeros((members.COUNTS, LANES), np.int64),
+            np.zeros((LANES, PREPARED)),
+            np.zeros((LANES, PREPARED), np.int64),
+        )
+        self._lanes: list[_Lane | None] = [None] * LANES
         self._replays_left = REPLAYS
 
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
@@ -98,61 +144,121 @@ class SideBySide:
         Yields:
             A task that has been played, what it gave, and its observations' sums.
         """
+        self._set_environments(limit)
         scale = self._rollout.environments.scale or UNSCALED
+        first = self._compiled[0]
         waiting = iter(tasks)
-        under_way, slots = self._under_way, self._under_way.slots
-        under_way.members.clear()
-        slots.playing[...] = 0
-        free = list(range(most))
+        counts = self._progress[0]
+        counts[...] = 0
+        self._lanes = [None] * LANES
+        free, playing, more = list(range(most)), 0, True
         while True:
-            while free and (task := next(waiting, None)) is not None:
+            while free and more:
+                task = next(waiting, None)
+                if task is None:
+                    more = False
+                    break
                 lane = free.pop()
                 with blaming(state, task):
                     self._take(state, task, lane)
-                    self._begin(lane, limit)
-            if not under_way.members:
+                playing += 1
+            if not playing:
                 return
             members.play(
-                slots.addresses,
-                slots.bounds,
-                slots.body,
-                self._seen,
-                self._tables,
-                self._squashed,
+                self._environments,
+                self._prepared,
+                self._memory,
+                self._passing,
+                first.tables,
+                first.decode.squashed,
                 scale,
-                slots.sums,
                 self._networks,
-                slots.progress,
+                self._progress,
+                min(playing, FREE_AT_ONCE) if more else playing,
             )
-            for lane in under_way.ended():
-                task = under_way.members[lane].task
-                if under_way.end_episode(lane):
-                    with blaming(state, task):
-                        self._begin(lane, limit)
+            for lane in np.flatnonzero(counts[members.PLAYING, :most] == 0).tolist():
+                one = self._lanes[lane]
+                if one is None:
                     continue
+                self._count(lane, one)
+                if one.prepared < len(one.task.seeds):
+                    with blaming(state, one.task):
+                        self._rollout.load(self._rows.pieces(state, one.task))
+                        self._prepare(lane, one)
+                    continue
+                self._lanes[lane] = None
                 free.append(lane)
-                _, outcome, observed = under_way.remove(lane)
+                playing -= 1
+                outcome, observed = self._outcome(lane, one)
                 if outcome.status is not Status.DONE and self._replays_left:
                     self._replays_left -= 1  # once more alone, to say why: the same bits
-                    with blaming(state, task):
-                        self._rollout.load(self._rows.pieces(state, task))
-                        outcome = self._rollout.play(task.seeds, limit)
-                yield task, outcome, observed
+                    with blaming(state, one.task):
+                        self._rollout.load(self._rows.pieces(state, one.task))
+                        outcome = self._rollout.play(one.task.seeds, limit)
+                yield one.task, outcome, observed
+
+    def _set_environments(self, limit: int | None) -> None:
+        """Say when episodes on each variant end, of at most ``limit`` steps if given, and what their steps read."""
+        environments, config = self._rollout.environments, self._rollout.config
+        _, bounds, parameters = self._environments
+        for variant, compiled in enumerate(self._compiled):
+            steps = environments.step_limit(variant)
+            bounds[variant] = (
+                min(steps, limit or steps),
+                config.env.stop_after_negative,
+                config.format > 1,
+                compiled.double and environments.scale is not None,
+            )
+            own = compiled.arrays[0]
+            parameters[variant, : own.size] = own
 
     def _take(self, state: RunState, task: Task, lane: int) -> None:
-        """Give a lane to a member, whose weights at the beginning of every episode are kept."""
+        """Give a lane to a member."""
         self._rollout.load(self._rows.pieces(state, task))
-        synapses, settings = self._network.synapses, self._network.settings
-        members.place_coefficients(synapses, settings, self._networks, lane)
-        weights = []
-        for seeds in task.seeds:
-            self._policy.reset(seeds.policy)
-            weights.append(synapses.reshape(-1, settings[plastic.STREAMS], LANES)[:, 0].flatten())
-        self._weights[lane] = weights
-        self._under_way.take(lane, task)
+        members.place_coefficients(
+            self._network.synapses, self._network.settings, self._networks, lane
+        )
+        self._lanes[lane] = one = _Lane(task, len(self._compiled))
+        self._memory[2][lane] = 0.0
+        self._prepare(lane, one)
 
-    def _begin(self, lane: int, limit: int | None) -> None:
-        """Begin a lane's next episode."""
-        weights = self._weights[lane][self._under_way.next_episode(lane)]
-        members.begin_lane(weights, self._network.settings, self._networks, lane)
-        self._under_way.begin(lane, limit)
+    def _prepare(self, lane: int, one: _Lane) -> None:
+        """Prepare as many of a lane's next episodes as there is room for, and begin the first of them."""
+        weights, variants, drawn, first_states, first_shown = self._prepared
+        following = one.task.seeds[one.prepared : one.prepared + PREPARED]
+        for episode, seeds in enumerate(following):
+            self._policy.reset(seeds.policy)
+            members.keep_weights(
+                self._network.synapses, self._network.settings, weights[lane, episode]
+            )
+            variants[lane, episode] = seeds.variant
+            drawn[lane, episode] = seeds.environment
+            compiled = self._compiled[seeds.variant]
+            if not compiled.addresses[0]:
+                compiled.begin_episode(seeds.environment)
+                own = compiled.arrays[1]
+                first_states[lane, episode, : own.size] = own
+                first_shown[lane, episode] = compiled.shown
+        one.prepared += len(following)
+        self._progress[0][members.PREPARED, lane] = len(following)
+        members.begin(
+            lane, self._environments, self._prepared, self._memory, self._networks, self._progress
+        )
+
+    def _count(self, lane: int, one: _Lane) -> None:
+        """Count the episodes of a lane that have been played."""
+        counts, totals, steps = self._progress
+        played = int(counts[members.PREPARED, lane])
+        seeds = one.task.seeds[one.prepared - played : one.prepared]
+        of_episodes = zip(
+            seeds, totals[lane, :played].tolist(), steps[lane, :played].tolist(), strict=True
+        )
+        for episode, total, made in of_episodes:
+            one.count(episode.variant, total, made)
+
+    def _outcome(self, lane: int, one: _Lane) -> tuple[Outcome, Float64s | None]:
+        """What a member's episodes gave, as ``Environments.play`` and ``observed`` have it."""
+        outcome = one.outcome()
+        if not self._rollout.config.env.normalize_observations:
+            return outcome, None
+        return outcome, np.concatenate([[float(one.observations)], *self._memory[2][lane]])

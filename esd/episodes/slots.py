@@ -65,8 +65,8 @@ class Slots:
             bounds: as of ``kernels.episode.play``.
         """
         parameters, state = (array[slot] for array in self.body)
-        steps.begin_lane(seed, parameters, state, self.shown[slot])
-        self.addresses[slot] = steps.step_address
+        steps.begin_elsewhere(seed, parameters, state, self.shown[slot])
+        self.addresses[slot] = steps.addresses[1]
         self.bounds[slot] = bounds
         self._counts[:, slot] = 1, 0, 0
         self.totals[slot] = 0.0
@@ -74,7 +74,7 @@ class Slots:
     def look(self, slot: int, scale: Scale) -> bool:
         """Write the first observation of an episode; False if there is none that a network could see."""
         return bool(
-            many_episodes.look(
+            many_episodes.first_look(
                 slot, self.bounds, self.shown, scale, self.sums, self.observations, self.progress
             )
         )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
 from esd.episodes.compiled_episodes import CompiledSteps
-from esd.episodes.environments import Environments, Outcome, outcome_of
+from esd.episodes.environments import Environments, Outcome
 from esd.episodes.evaluator import Task
 from esd.episodes.slots import Slots
+from esd.episodes.tally import Tally
 
 Float64s = npt.NDArray[np.float64]
 
@@ -28,25 +28,16 @@ def are_alike(compiled: Sequence[CompiledSteps]) -> bool:
     )
 
 
-@dataclass
-class _Member:
+class _Member(Tally):
     """A member that is being played.
 
     Attributes:
-        task: whose episodes these are.
         played: episodes so far.
-        totals, counts: of returns and episodes on each variant.
-        steps, observations: so far.
         before: the sums of observations at the beginning of the episode.
     """
 
-    task: Task
-    totals: list[float]
-    counts: list[int]
-    played: int = 0
-    steps: int = 0
-    observations: int = 0
-    before: Float64s = field(default_factory=lambda: np.empty(0))
+    played = 0
+    before: Float64s
 
 
 class UnderWay:
@@ -79,13 +70,8 @@ class UnderWay:
 
     def take(self, slot: int, task: Task) -> None:
         """Give a slot to a member."""
-        variants = len(self._environments.variants)
-        self.members[slot] = _Member(task, [0.0] * variants, [0] * variants)
+        self.members[slot] = _Member(task, len(self._environments.variants))
         self.slots.sums[slot] = 0.0
-
-    def next_episode(self, slot: int) -> int:
-        """The number of the episode that a slot's member is in, or begins next."""
-        return self.members[slot].played
 
     def begin(self, slot: int, limit: int | None) -> None:
         """Begin a slot's next episode, of at most ``limit`` steps if given."""
@@ -114,22 +100,17 @@ class UnderWay:
         """Count an episode that has ended; whether its member has another one to play."""
         one = self.members[slot]
         variant = one.task.seeds[one.played].variant
-        total, steps = float(self.slots.totals[slot]), int(self.slots.steps[slot])
-        one.totals[variant] += total
-        one.counts[variant] += 1
-        one.steps += steps
+        total = float(self.slots.totals[slot])
+        one.count(variant, total, int(self.slots.steps[slot]))
         one.played += 1
-        if math.isfinite(total):
-            one.observations += steps
-        else:
+        if not math.isfinite(total):
             self.slots.sums[slot] = one.before
         return one.played < len(one.task.seeds)
 
     def remove(self, slot: int) -> tuple[Task, Outcome, Float64s | None]:
         """Empty a slot: whose it was, and what its episodes gave, as ``Environments.play`` and ``observed`` have it."""
         one = self.members.pop(slot)
-        outcome = outcome_of(one.task.seeds, one.totals, one.counts, one.steps, one.observations)
         if not self._config.env.normalize_observations:
-            return one.task, outcome, None
+            return one.task, one.outcome(), None
         sums = np.concatenate([[float(one.observations)], *self.slots.sums[slot]])
-        return one.task, outcome, sums
+        return one.task, one.outcome(), sums

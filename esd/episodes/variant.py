@@ -103,15 +103,20 @@ class VariantEnvironment:
         if self._rebuild or self._config.compiled == "never" or self.decode.tables is None:
             return None
         env = self._environment
+        options = bool(self._config.reset_options)
         found: Any = offered(env, self._config.id, self.limit)
         if found is None:
             found, self.why_stepwise = known_step(env, self.limit)
-        resets_itself = found is not None and not hasattr(found, "reset_address")
-        # results and options are told and read in Python
-        options = self._config.reset_options and not resets_itself
-        if found is None or options or (self.units and not hasattr(found, "info")):
-            return None
         self.knows_no_step = isinstance(found, CompiledStep)
+        resets_itself = not getattr(found, "reset_address", 0) or (self.knows_no_step and options)
+        # results and options are told and read in Python
+        if (
+            found is None
+            or (options and not resets_itself)
+            or (self.units and not hasattr(found, "info"))
+        ):
+            self.knows_no_step = False
+            return None
         if resets_itself:
             return SteppedEnvironment(found, self._reset_to)
         offers_reset: CompiledEnvironment = found
