@@ -12,6 +12,7 @@ from esd.config.settings import Config
 from esd.episodes.compiled_episodes import CompiledSteps
 from esd.episodes.environments import Environments, Outcome
 from esd.episodes.evaluator import Task
+from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.slots import Slots
 from esd.episodes.tally import Tally
 
@@ -73,8 +74,8 @@ class UnderWay:
         self.members[slot] = _Member(task, len(self._environments.variants))
         self.slots.sums[slot] = 0.0
 
-    def begin(self, slot: int, limit: int | None) -> None:
-        """Begin a slot's next episode, of at most ``limit`` steps if given."""
+    def begin(self, slot: int, limit: int | None) -> EpisodeSeeds:
+        """Begin a slot's next episode, of at most ``limit`` steps if given; returns its seeds."""
         one = self.members[slot]
         seeds = one.task.seeds[one.played]
         compiled = self._compiled(slot)[seeds.variant]
@@ -91,6 +92,7 @@ class UnderWay:
             ),
         )
         one.before = self.slots.sums[slot].copy()
+        return seeds
 
     def ended(self) -> list[int]:
         """Slots whose episodes have ended, but whose members have not been told."""
