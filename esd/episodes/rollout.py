@@ -191,7 +191,8 @@ class Rollout:
             name = variant.id or self.config.env.id
             why = self.environments.why_stepwise(number)
             if self.environments.plays_known_step(number):
-                found[f"{name}: whole episodes are played in compiled code"] = None
+                what = "whole episodes are played" if self.compiled else "steps are made"
+                found[f"{name}: {what} in compiled code"] = None
             elif why:
                 found[f"{name}: episodes are played step by step, not in compiled code: {why}"] = (
                     None

@@ -179,14 +179,17 @@ class Lockstep:
             self._policy.load(centers, h.expand(len(centers), -1))
 
     def _perturbed(self, state: RunState, h: torch.Tensor, members: list[int]) -> torch.Tensor:
-        """Members' h + Δh, float32 [members, |h|]: made on the device where each ε is only multiplied by something."""
+        """Members' h + Δh, float32 [members, |h|].
+
+        Made on a GPU where each ε is only multiplied by something; the CPU's kernels give the same bits.
+        """
         algorithm, noise = self._rows.algorithm, self._rows.algorithm.noise
         sigma = algorithm.deviations(state.evolution)
-        if sigma is None:
+        if sigma is None or self._device.type == "cpu":
             asked = np.empty((len(members), h.numel()), np.float32)
             for out, member in zip(asked, members, strict=True):
                 algorithm.ask(state.evolution, member, out)
-            return torch.tensor(asked, device=self._device)
+            return torch.from_numpy(asked).to(self._device)
         factor = sigma if isinstance(sigma, float) else torch.tensor(sigma, device=self._device)
         return perturbed(noise.kind, noise.seed, h, factor, members, state.generation)
 

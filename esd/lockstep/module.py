@@ -32,7 +32,19 @@ MOST_NUMBERS = 2**21
 
 
 class NotTogetherError(UsageError):
-    """A module that can't be evaluated for many members at once."""
+    """A module that can't be evaluated for many members at once.
+
+    Attributes:
+        why: in words.
+    """
+
+    def __init__(self, who: str, why: str) -> None:
+        """Say whose it is, and why."""
+        super().__init__(
+            f"{who}: can't be evaluated in lock-step: {why} "
+            '(device = "cpu" with batch_members = 0 evaluates it alone)'
+        )
+        self.why = why
 
 
 def members_at_once(parameters: int) -> int:
@@ -65,7 +77,7 @@ class BatchModule:
             NotTogetherError: if the module keeps a memory of its own, or torch can't run it on many members at once.
         """
         if hasattr(policy.module, "reset"):
-            raise self._refused(
+            raise NotTogetherError(
                 policy.who,
                 "it has a memory that reset() clears, which could hold only one member's",
             )
@@ -90,16 +102,10 @@ class BatchModule:
             if isinstance(error, EsdError):
                 raise UsageError(str(error)) from error
             why = f"torch.func.vmap says: {shortened(text_of(error), 300)}"
-            raise self._refused(policy.who, why) from error
+            raise NotTogetherError(policy.who, why) from error
         if _generators() != generators:
-            raise self._refused(policy.who, "its forward draws random numbers")
+            raise NotTogetherError(policy.who, "its forward draws random numbers")
         self._record()
-
-    def _refused(self, who: str, why: str) -> NotTogetherError:
-        return NotTogetherError(
-            f"{who}: can't be evaluated in lock-step: {why} "
-            '(device = "cpu" with batch_members = 0 evaluates it alone)'
-        )
 
     def _forward_one(self, parameters: dict[str, Tensor], observation: Tensor) -> Tensor:
         """What every slot does."""
