@@ -7,6 +7,8 @@ The library takes other code for other alignments, so the bits may depend on the
 from __future__ import annotations
 
 import copy
+import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,9 +66,14 @@ def pays(parameters: int) -> bool:
 
 
 class BatchModule:
-    """A torch.nn.Module of every slot; see ``lockstep.policies.BatchPolicy``."""
+    """A torch.nn.Module of every slot; see ``lockstep.policies.BatchPolicy``.
+
+    Attributes:
+        is_recorded: see ``lockstep.recorded``.
+    """
 
     same_bits = False
+    is_recorded = False
 
     def __init__(
         self, policy: TorchPolicy, interface: Interface, slots: int, device: torch.device
@@ -93,18 +100,7 @@ class BatchModule:
         )
         forward = vmap(self._forward_one)
         self._forward: Function = lambda observations: forward(self._parameters, observations)
-        generators = _generators()
-        try:
-            self.act(np.zeros((slots, interface.observation_size), np.float32))
-        except Exception as error:
-            if "memory" in str(error).lower():
-                raise
-            if isinstance(error, EsdError):
-                raise UsageError(str(error)) from error
-            why = f"torch.func.vmap says: {shortened(text_of(error), 300)}"
-            raise NotTogetherError(policy.who, why) from error
-        if _generators() != generators:
-            raise NotTogetherError(policy.who, "its forward draws random numbers")
+        self._try()
         self._record()
 
     def _forward_one(self, parameters: dict[str, Tensor], observation: Tensor) -> Tensor:
@@ -116,21 +112,46 @@ class BatchModule:
             else checked_outputs(outputs, self._who, self._strict)
         )
 
+    def _try(self) -> None:
+        """Make a step."""
+        generators = _generators()
+        try:
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                self.act(np.zeros(tuple(self._observations.shape), np.float32))
+        except Exception as error:
+            if "memory" in str(error).lower():
+                raise
+            if isinstance(error, EsdError):
+                raise UsageError(str(error)) from error
+            why = f"torch.func.vmap says: {shortened(text_of(error), 300)}"
+            raise NotTogetherError(self._who, why) from error
+        for warning in warned:
+            without = re.search(r"batching rule for (\S+?)\.?\s", str(warning.message))
+            if without and self._strict:
+                why = f"torch has no batching rule for {without[1]}, and would compute one after the other"
+                raise NotTogetherError(self._who, why)
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+        if self._strict and _generators() != generators:
+            raise NotTogetherError(self._who, "its forward draws random numbers")
+
     def _record(self) -> None:
         """Leave out from now on what surrounds torch's own calls, if that gives the same bits."""
         rng = np.random.default_rng(0)
-        examples = [_filled(self._observations, rng) for _ in range(2)]
         with torch.inference_mode():
-            found = recorded(self._forward, examples[0])
+            found = recorded(self._forward, _filled(self._observations, rng))
             if found is None:
                 return
-            for example in examples:
+            for _ in range(2):
                 for parameter in self._parameters.values():
                     parameter.copy_(_filled(parameter, rng))
-                expected, own = self._forward(example), found(example)
-                if own.shape != expected.shape or not torch.equal(own, expected):
+                self._observations.copy_(_filled(self._observations, rng))
+                expected = self._forward(self._observations.clone())
+                if not _are_same(found(self._observations.clone()), expected):
                     return
-        self._forward = found
+        self._forward, self.is_recorded = found, True
 
     def load(self, slots: Sequence[int], parameters: Tensor) -> None:
         """See ``BatchPolicy.load``."""
@@ -149,6 +170,14 @@ class BatchModule:
                 outputs = checked_outputs(outputs, self._who, self._strict, anywhere=True)
             flat: Float32s = outputs.reshape(len(observations), -1).cpu().numpy()
         return flat
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    """Whether two tensors have the same bits."""
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return False
+    same_kind = one.dtype is other.dtype and one.shape == other.shape
+    return same_kind and one.cpu().numpy().tobytes() == other.cpu().numpy().tobytes()
 
 
 def _filled(like: Tensor, rng: np.random.Generator) -> Tensor:

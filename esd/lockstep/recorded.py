@@ -56,10 +56,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, inputs: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._graph = fx.Graph()
-        self._nodes = {id(inputs): self._graph.placeholder("inputs")}
+        self._last_input = self._graph.placeholder("inputs")
+        self._nodes = {id(inputs): self._last_input}
         self._constants: dict[int, tuple[fx.Node, Tensor]] = {}
         self._kept: list[Any] = [inputs]  # of what is gone another tensor could have the id
-        self._first: fx.Node | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -75,8 +75,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self._kept += [*given, outputs]
         constant = bool(given) and not any(id(tensor) in self._nodes for tensor in given)
-        if op is aten.lift_fresh.default:  # a tensor of the source text; it may be written to
-            op = aten.clone.default
+        if op is aten.lift_fresh.default:  # a tensor of the source text, new in every call
+            op, args = aten.clone.default, (args[0].clone(),)  # it may be written to in a moment
+            self._kept.append(args)
         elif constant and op.is_view:  # shows the same memory, whatever is in it
             return outputs
         if op._schema.is_mutable and self._writes_constant(op, args, kwargs):
@@ -102,7 +103,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             fx.node.map_aggregate(given, self._node_of) for given in (args, dict(kwargs))
         )
         node = self._graph.call_function(op, arguments, keywords)  # type: ignore[arg-type]
-        self._first = self._first or node
         if isinstance(outputs, Tensor):
             self._nodes[id(outputs)] = node
         elif isinstance(outputs, list | tuple):
@@ -120,8 +120,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if id(value) in self._nodes:
             return self._nodes[id(value)]
         if id(value) not in self._constants:
-            with self._graph.inserting_before(self._first):  # None: at the end
+            with self._graph.inserting_after(self._last_input):
                 node = self._graph.placeholder(f"constant{len(self._constants)}")
+            self._last_input = node
             self._constants[id(value)] = node, value
         return self._constants[id(value)][0]
 

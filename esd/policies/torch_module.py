@@ -157,7 +157,7 @@ class TorchPolicy:
 
     def reset(self, seed: int) -> None:
         """Seed torch and clear the module's memory, if it has one."""
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.manual_seed(seed)
         else:  # that also writes down where it was called from, which takes as long as ten steps
             torch.default_generator.manual_seed(seed)
