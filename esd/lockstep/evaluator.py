@@ -23,7 +23,7 @@ from esd.evolution.records import Records, Status
 from esd.evolution.state import RunState
 from esd.lockstep.noise import perturbed
 from esd.lockstep.policies import BatchPolicy, make_batch_policy, slots_of
-from esd.lockstep.worlds import Worlds, worlds_of
+from esd.lockstep.worlds import Ended, Worlds, worlds_of
 
 Keep = Callable[[Task, Outcome, npt.NDArray[np.float64] | None], None]
 
@@ -105,6 +105,7 @@ class Lockstep:
         worlds.start(state)
         generators = global_generators()
         waiting: list[Task] = []
+        unexplained: list[Ended] = []
         while True:
             playing = worlds.playing()
             while len(playing) + len(waiting) < room:
@@ -121,8 +122,12 @@ class Lockstep:
             while not ended and worlds.playing():
                 outputs = self._policy.act(worlds.observations)
                 ended = list(worlds.step(state, outputs))
-            for task, outcome, seen in ended:
-                keep(task, self._explained(state, task, outcome, limit), seen)
+            for end in ended:
+                task, outcome, seen = end
+                if outcome.status is Status.DONE or outcome.failure:
+                    keep(task, outcome, seen)
+                else:
+                    unexplained.append(end)
             if not (room or waiting or ended):
                 break
         if global_generators() != generators:
@@ -132,13 +137,13 @@ class Lockstep:
                 "episodes in lock-step would share, so that no result could be reproduced. Let it draw from "
                 f'self.np_random, or take device = "cpu" and batch_members = {alone}'
             )
+        for task, outcome, seen in unexplained:  # not before: playing alone seeds those generators
+            keep(task, self._explained(state, task, outcome, limit), seen)
 
     def _explained(
         self, state: RunState, task: Task, outcome: Outcome, limit: int | None
     ) -> Outcome:
-        """An outcome that says why episodes failed, if they were played where that isn't known."""
-        if outcome.status is Status.DONE or outcome.failure:
-            return outcome
+        """An outcome that says why episodes failed, which were played where that isn't known."""
         failure = f"env.id = {self._config.env.id!r}: an episode's return is not finite"
         if self._replays_left:
             self._replays_left -= 1
