@@ -2,11 +2,11 @@
 
 In every environment, in turns, in one process:
 
-- «one by one, stepped in Python»: ``batch_members = 1`` and ``env.compiled = "never"``, the only way there was.
-- «one by one»: ``batch_members = 1``, the way of a module that torch can't evaluate many members of.
-- «by default»: all members at a time.
-- «limit: environment»: steps of 64 environments with outputs that nobody computes.
-- «limit: module»: the module's outputs for 64 members, without environments.
+- «esd, by default»: all members at a time.
+- «esd, one by one»: ``batch_members = 1``, the way of a module that torch can't evaluate many members of.
+- «esd, one by one, stepped in Python»: the same with ``env.compiled = "never"``, the only way there was.
+- «limit: environments alone»: steps of 64 environments with outputs that nobody computes.
+- «limit: module alone»: the module's outputs for 64 members, without environments.
 
 Resets, perturbations and records are included, but for the limits. Episodes of members near h_0 last 15 steps in
 CartPole and end one after the other, so that most of a batch idles; those of members that have learned last longer.
@@ -130,7 +130,7 @@ def limits(player: Any, state: RunState, calls: int) -> dict[str, Callable[[], f
             policy.act(worlds.observations)
         return calls * MEMBERS / (time.perf_counter() - began)
 
-    return {"limit: environment": environments, "limit: module": module}
+    return {"limit: environments alone": environments, "limit: module alone": module}
 
 
 def compared(config: Config, generations: int, rounds: int) -> Table:
@@ -138,16 +138,16 @@ def compared(config: Config, generations: int, rounds: int) -> Table:
     state = learned(config, generations)
     in_python = dataclasses.replace(config.env, compiled="never")
     ways = {
-        "one by one, stepped in Python": dataclasses.replace(
+        "esd, by default": config,
+        "esd, one by one": dataclasses.replace(config, batch_members=1),
+        "esd, one by one, stepped in Python": dataclasses.replace(
             config, batch_members=1, env=in_python
         ),
-        "one by one": dataclasses.replace(config, batch_members=1),
-        "by default": config,
     }
     players = {name: prepared(way)[0] for name, way in ways.items()}
     contenders = {name: rate_of(player, state) for name, player in players.items()}
-    contenders |= limits(players["by default"], state, 50)
-    steps = filled(players["by default"], state).steps // MEMBERS
+    contenders |= limits(players["esd, by default"], state, 50)
+    steps = filled(players["esd, by default"], state).steps // MEMBERS
     name = f"{config.env.id}, {MEMBERS} members after {generations} generations, {steps} steps each"
     return in_turns(name, "steps/s", contenders, rounds, more_is_better=True)
 

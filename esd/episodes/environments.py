@@ -192,7 +192,7 @@ class Environments:
 
     def left_behind(self, variant: int) -> bytes:
         """The last observation, action and reward of a variant's last compiled episode."""
-        compiled = self._all[variant].compiled
+        compiled = self._all[variant].compiled or self._all[variant].steps
         return b"" if compiled is None else compiled.left_behind()
 
     def outputs_are_squashed(self, squashed: bool) -> None:
@@ -214,6 +214,11 @@ class Environments:
     def compiled(self) -> bool:
         """Whether any of the bodies plays compiled episodes."""
         return any(one.compiled is not None for one in self._all)
+
+    @property
+    def steps_compiled(self) -> bool:
+        """Whether any of the bodies is played by compiled steps, by whole episodes or with outputs from Python."""
+        return any((one.compiled or one.steps) is not None for one in self._all)
 
     def all_compiled(self) -> list[CompiledEpisodes] | None:
         """What plays compiled episodes, by variant; None unless all do."""

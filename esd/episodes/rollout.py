@@ -191,7 +191,8 @@ class Rollout:
             name = variant.id or self.config.env.id
             why = self.environments.why_stepwise(number)
             if self.environments.plays_known_step(number):
-                what = "whole episodes are played" if self.compiled else "steps are made"
+                whole = self.environments.all_compiled() is not None
+                what = "whole episodes are played" if whole else "steps are made"
                 found[f"{name}: {what} in compiled code"] = None
             elif why:
                 found[f"{name}: episodes are played step by step, not in compiled code: {why}"] = (

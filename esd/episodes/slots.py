@@ -134,6 +134,12 @@ class SteppedEpisodes(CompiledSteps):
         sums[...] = slots.sums[0]
         return float(slots.totals[0]), int(slots.steps[0])
 
+    def left_behind(self) -> bytes:
+        """The last observation, action and reward of the last episode."""
+        slots = self._slots
+        last = (slots.shown, slots.observations, slots.action, slots.reward)
+        return b"".join(array.tobytes() for array in last)
+
     @cached_property
     def _slots(self) -> Slots:
         return Slots(1, [self], self.observation_size)

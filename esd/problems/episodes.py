@@ -134,7 +134,9 @@ class EpisodesEvaluator:
         found = canary.compute(rollout, algorithm, self.player, h0, journal_version)
         self._refuse_never_finite()
         checked = is_checked(rollout.config) and isinstance(self.player, OneByOne)
-        if checked and not rollout.compiled:  # those keep nothing beside what reset writes
+        if (
+            checked and not rollout.environments.steps_compiled
+        ):  # those keep nothing beside what reset writes
             state = start(algorithm, h0, rollout.observation_size)
             self._tape = Tape(purity.Player(rollout, algorithm, state))
         return found
