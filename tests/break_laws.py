@@ -49,6 +49,30 @@ class Break:
 BREAKS = (
     Break(
         1,
+        "a slot goes on counting the steps of the episode that it had before",
+        "esd/episodes/slots.py",
+        "        self._counts[:, slot] = 1, 0, 0",
+        "        self._counts[0, slot] = 1",
+        "tests/lockstep/test_module.py -k compiled_steps_of_all_slots",
+    ),
+    Break(
+        4,
+        "how many members of a module a call computes depends on batch_members",
+        "esd/lockstep/policies.py",
+        "        return members_at_once(policy.layout.size)",
+        "        return min(64, config.batch_members or 64)",
+        "tests/lockstep/test_module.py -k any_number_at_a_time",
+    ),
+    Break(
+        1,
+        "a recorded module keeps the parameters that it was recorded with",
+        "esd/lockstep/recorded.py",
+        "            self._constants[id(value)] = node, value\n",
+        "            self._constants[id(value)] = node, value.clone()\n",
+        "tests/lockstep/test_module.py -k recorded_module_has_the_bits",
+    ),
+    Break(
+        1,
         "a lane of members keeps the step number of the member that it had before",
         "esd/kernels/members.py",
         "    networks[3][lane] = 0\n",
@@ -156,7 +180,7 @@ BREAKS = (
     Break(
         1,
         "a torch module sits in any slot of the batch",
-        "esd/lockstep/policies.py",
+        "esd/lockstep/module.py",
         "    same_bits = False",
         "    same_bits = True",
         "tests/lockstep/test_evaluator.py -k alone_first_last",

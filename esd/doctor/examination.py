@@ -80,7 +80,7 @@ def examine(
 
 def _examine_environments(comm: Communicator, report: Report, config: Config, steps: int) -> None:
     """Examine each variant on rank 0; then all ranks play one episode of it and compare."""
-    lockstep = bool(config.batch_members) or config.device != "cpu"
+    lockstep = config.lockstep
     environments = {
         f"{config.env.id}, variant {variant.name!r}": config.env.of_variant(variant)
         for variant in config.env.variants

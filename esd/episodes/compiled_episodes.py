@@ -25,7 +25,7 @@ from gymnasium import spaces
 from esd.episodes.gymnasium_steps import SteppedEnvironment, keeps_steps
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.errors import UsageError
-from esd.kernels import episode
+from esd.kernels import episode, many_episodes
 from esd.kernels.networks import Network, has_step
 
 Float64s = npt.NDArray[np.float64]
@@ -147,8 +147,8 @@ def _check_vector(
         )
 
 
-class CompiledEpisodes:
-    """A compiled environment and a policy's network, playing.
+class CompiledSteps:
+    """A compiled environment, of which every step is one call of C.
 
     Attributes:
         addresses: int64 [2], of the C functions that reset and step; the first is 0 if the environment resets itself.
@@ -156,9 +156,70 @@ class CompiledEpisodes:
         shown: the observation as its step writes it.
         double: observations are normalized from float64.
         decode: from outputs to actions; ``tables`` are its tables.
+        observation_size: numbers in an observation.
         has_lanes: several episodes may be under way at once, in memory of their own.
         info: gives what the environment says at the end of an episode of so many steps.
     """
+
+    def __init__(
+        self,
+        environment: CompiledEnvironment | SteppedEnvironment,
+        observe: ObservationFlattener,
+        decode: ActionDecoder,
+    ) -> None:
+        """Collect what kernels work on.
+
+        Args:
+            environment: what is played in.
+            observe: from observations to what the policy gets.
+            decode: from outputs to actions.
+        """
+        self._begin: Callable[[int], None] | None = None
+        self.info: Callable[[int], dict[str, Any]] = lambda steps: {}
+        self.observation_size = observe.size
+        self._observation = np.zeros(observe.size, np.float32)
+        self.shown: npt.NDArray[Any] = self._observation
+        if isinstance(environment, SteppedEnvironment):
+            self._begin, self.shown = environment.begin, environment.shown
+            self.info = environment.info
+            addresses = [0, environment.step_address]
+        else:
+            addresses = [environment.reset_address, environment.step_address]
+        self.addresses = np.array(addresses, np.int64)
+        self.arrays = (environment.parameters, environment.state)
+        assert decode.tables is not None
+        self.tables, self.decode = decode.tables, decode
+        self.has_lanes = getattr(environment, "has_lanes", True)
+        self.double = observe.buffer.dtype == np.float64
+
+    def begin_episode(self, seed: int) -> None:
+        """Begin an episode of an environment that resets itself, in its own memory."""
+        assert self._begin is not None
+        self._begin(seed)
+
+    def begin_elsewhere(
+        self, seed: int, parameters: Float64s, state: Float64s, shown: npt.NDArray[Any]
+    ) -> None:
+        """Begin an episode in memory that is not the environment's own; in several at once only if it ``has_lanes``.
+
+        Args:
+            seed: of the environment.
+            parameters: what its step reads, at least as long as its own; written.
+            state: what it keeps, the same.
+            shown: the first observation; written.
+        """
+        own_parameters, own_state = self.arrays
+        if self._begin is not None:
+            self._begin(seed)
+            state[: own_state.size] = own_state
+            shown[:] = self.shown
+        parameters[: own_parameters.size] = own_parameters
+        if self._begin is None:
+            many_episodes.begin(self.addresses[0], np.uint64(seed), parameters, state, shown)
+
+
+class CompiledEpisodes(CompiledSteps):
+    """A compiled environment and a policy's network, playing whole episodes in one call."""
 
     def __init__(
         self,
@@ -167,44 +228,17 @@ class CompiledEpisodes:
         observe: ObservationFlattener,
         decode: ActionDecoder,
     ) -> None:
-        """Collect what the kernel works on.
-
-        Args:
-            environment: what is played in.
-            policy: what plays.
-            observe: from observations to what the policy gets.
-            decode: from outputs to actions.
-        """
+        """Collect what the kernel works on: see ``CompiledSteps``, and ``policy`` is what plays."""
+        super().__init__(environment, observe, decode)
         self._reset: Callable[[int], None] = policy.reset
-        self._begin: Callable[[int], None] | None = None
-        self.info: Callable[[int], dict[str, Any]] = lambda steps: {}
-        observation = np.zeros(observe.size, np.float32)
-        shown: npt.NDArray[Any] = observation
-        if isinstance(environment, SteppedEnvironment):
-            self._begin, shown = environment.begin, environment.shown
-            self.info = environment.info
-            addresses = [0, environment.step_address]
-        else:
-            addresses = [environment.reset_address, environment.step_address]
-        self.addresses = np.array(addresses, np.int64)
-        self.arrays = (environment.parameters, environment.state)
         self._seen = (
-            shown,
-            observation,
+            self.shown,
+            self._observation,
             np.zeros(decode.action_size, np.float32),
             np.zeros(1),
         )
-        assert decode.tables is not None
-        self.tables, self.decode, self.shown = decode.tables, decode, shown
-        self.has_lanes = getattr(environment, "has_lanes", True)
         self._network = policy.network
         self._bounds = np.zeros(4, np.int64)
-        self.double = observe.buffer.dtype == np.float64
-
-    def begin_episode(self, seed: int) -> None:
-        """Begin an episode of an environment that resets itself, in its own memory."""
-        assert self._begin is not None
-        self._begin(seed)
 
     def play(
         self,

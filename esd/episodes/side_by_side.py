@@ -5,19 +5,20 @@ For small networks of the kinds ``hebbian`` and ``static``. Every lane has the b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esd.episodes.compiled_episodes import CompiledEpisodes
-from esd.episodes.environments import REPLAYS, UNSCALED, Outcome, outcome_of
+from esd.episodes.environments import REPLAYS, Outcome
 from esd.episodes.evaluator import Rows, Task, blaming
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
+from esd.episodes.slots import UNSCALED
+from esd.episodes.tally import Tally
+from esd.episodes.under_way import are_alike
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.records import Records, Status
 from esd.evolution.state import RunState
@@ -45,32 +46,17 @@ def can_play(rollout: Rollout) -> bool:
     sizes = network.settings[plastic.SIZES :]
     if int(np.sum(sizes[:-1] * sizes[1:])) > MOST_WEIGHTS:
         return False
-    first = compiled[0]
-    return all(
-        one.has_lanes
-        and one.shown.dtype == first.shown.dtype
-        and [table.tolist() for table in one.tables] == [table.tolist() for table in first.tables]
-        for one in compiled
-    )
+    return all(one.has_lanes for one in compiled) and are_alike(compiled)
 
 
-@dataclass
-class _Lane:
+class _Lane(Tally):
     """A member that is being played.
 
     Attributes:
-        task: whose episodes these are.
-        totals, counts: of returns and episodes on each variant.
         prepared: episodes that have been prepared so far.
-        steps, observations: so far.
     """
 
-    task: Task
-    totals: list[float]
-    counts: list[int]
-    prepared: int = 0
-    steps: int = 0
-    observations: int = 0
+    prepared = 0
 
 
 class SideBySide:
@@ -232,8 +218,7 @@ class SideBySide:
         members.place_coefficients(
             self._network.synapses, self._network.settings, self._networks, lane
         )
-        variants = len(self._compiled)
-        self._lanes[lane] = one = _Lane(task, [0.0] * variants, [0] * variants)
+        self._lanes[lane] = one = _Lane(task, len(self._compiled))
         self._memory[2][lane] = 0.0
         self._prepare(lane, one)
 
@@ -269,15 +254,11 @@ class SideBySide:
             seeds, totals[lane, :played].tolist(), steps[lane, :played].tolist(), strict=True
         )
         for episode, total, made in of_episodes:
-            one.totals[episode.variant] += total
-            one.counts[episode.variant] += 1
-            one.steps += made
-            if math.isfinite(total):
-                one.observations += made
+            one.count(episode.variant, total, made)
 
     def _outcome(self, lane: int, one: _Lane) -> tuple[Outcome, Float64s | None]:
         """What a member's episodes gave, as ``Environments.play`` and ``observed`` have it."""
-        outcome = outcome_of(one.task.seeds, one.totals, one.counts, one.steps, one.observations)
+        outcome = one.outcome()
         if not self._rollout.config.env.normalize_observations:
             return outcome, None
         return outcome, np.concatenate([[float(one.observations)], *self._memory[2][lane]])

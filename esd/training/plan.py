@@ -295,7 +295,7 @@ def _named(request: TrainRequest) -> dict[str, Any]:
 
 def _on_a_device(config: Config) -> Config:
     """The config with ``device`` and ``batch_members`` as they will be stored; torch is imported only for lock-step."""
-    if config.device == "cpu" and not config.batch_members:
+    if not config.lockstep:
         return config
     from esd.lockstep import require_torch
 
