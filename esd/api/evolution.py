@@ -100,7 +100,7 @@ class Evolution:
         arrays = {name: _float32s(name, value) for name, value in _named(initial).items()}
         self._single = not isinstance(initial, Mapping)
         self._layout = Layout({name: array.shape for name, array in arrays.items()})
-        self._algorithm = make_strategy(self._config)
+        self._algorithm = make_strategy(self._config, self._layout)
         self.population = self._config.population
         with failures_raised(), contextlib.ExitStack() as opened:
             self._comm = ranks()

@@ -16,6 +16,7 @@ from esd.config.objective import MINIMIZE, ObjectiveConfig
 from esd.config.policies import PolicyConfig
 
 NOISE_NAMES = ("gaussian", "rademacher", "binomial")
+LOW_RANK = "low_rank"
 COMMON_RANDOM_NUMBERS = ("none", "pair", "generation")
 REBUILD = ("auto", "always", "never")
 REDUCTION_NAMES = ("mean", "min", "mean_of_ranks")

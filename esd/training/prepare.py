@@ -64,9 +64,9 @@ def prepared(
         parent = None if plan.start_from is None else RunFolder(plan.start_from)
     with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
         with agreement(comm, "building the problem"), kept_process_state():
-            algorithm = make_strategy(config)
-            _check_optimizer(config, algorithm)
             problem = closing.enter_context(contextlib.closing(room.made(config)))
+            algorithm = make_strategy(config, problem.layout)
+            _check_optimizer(config, algorithm)
             if comm.rank == 0:
                 room.check(config, problem, algorithm, comm.size, team.node.size, folder, reporter)
             evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)

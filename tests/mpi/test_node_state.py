@@ -42,7 +42,7 @@ def make_strategy(optimizer: str) -> Algorithm:
     noise = Noise("gaussian", 3)
     if optimizer in ALGORITHMS.built_in:
         kind: AlgorithmKind = ALGORITHMS.find(optimizer)
-        return kind.build(kind.settings(sigma=0.1), 3, POPULATION, "mean")
+        return kind.build(kind.settings(sigma=0.1), noise, POPULATION, "mean")
     if optimizer.startswith("pgpe, "):
         made = make_optimizer(optimizer.removeprefix("pgpe, "))
         return PGPE(noise, POPULATION, 0.1, Decay(0.05, 0.9), made, weight_decay=0.1)
