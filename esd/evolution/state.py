@@ -18,7 +18,7 @@ from esd.errors import shortened
 from esd.evolution.algorithm import Algorithm, EvolutionState
 from esd.evolution.guarded_algorithm import GuardedAlgorithm
 from esd.evolution.layout import Layout
-from esd.evolution.noise import Noise
+from esd.evolution.low_rank import make_noise
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Records
 
@@ -111,7 +111,7 @@ def make_strategy(config: Config, layout: Layout) -> Algorithm:
     """The algorithm that a config describes, for an h that holds the arrays of a layout."""
     name = config.es.algorithm
     kind = ALGORITHMS.find(name)
-    noise = Noise(config.es.noise, config.seed)
+    noise = make_noise(config.es.noise, config.seed, config.es.rank, layout)
 
     def build() -> Algorithm:
         strategy: Algorithm = kind.build(

@@ -186,7 +186,7 @@ class Lockstep:
                 algorithm.ask(state.evolution, member, out)
             return torch.tensor(asked, device=self._device)
         factor = sigma if isinstance(sigma, float) else torch.tensor(sigma, device=self._device)
-        return perturbed(noise.kind, noise.seed, h, factor, members, state.generation)
+        return perturbed(noise, h, factor, members, state.generation)
 
     def _begin(
         self,

@@ -12,6 +12,7 @@ from esd.config.settings import Config
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.guard import GuardedOptimizer
+from esd.evolution.low_rank import notes_of
 from esd.evolution.optimizers import Ascent
 from esd.evolution.state import RunState, make_strategy, start
 from esd.mpi.comm import Communicator, agreement, gather
@@ -71,7 +72,7 @@ def prepared(
                 room.check(config, problem, algorithm, comm.size, team.node.size, folder, reporter)
             evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)
             closing.callback(evaluator.close)
-            for note in problem.notes:
+            for note in (*problem.notes, *notes_of(algorithm.noise)):
                 reporter.note(note)
         _go_on_unless_stopped(comm, stop)
         with kept_process_state():
