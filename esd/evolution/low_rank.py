@@ -32,12 +32,12 @@ from esd.kernels.philox import BLOCK
 from esd.kernels.reduce import REDUCTION_BLOCK
 
 Int64s = npt.NDArray[np.int64]
-_Stream = tuple[np.uint32, np.uint32, np.uint32, np.uint32, np.uint32]
+_Stream = tuple[np.uint32, np.uint32, np.uint32, np.uint32, np.uint32, np.uint32]
+_DENSE, _LOW_RANK = np.uint32(Purpose.PERTURBATION), np.uint32(Purpose.LOW_RANK)
 
 FACTORS_AT_ONCE = 2**21  # of all pairs: bounds the memory of an update
 COORDINATES_AT_ONCE = 2**24  # likewise, where h is huge
 _MOST_PLANS = 4096
-_ONE = np.ones(1, np.float32)
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,14 @@ class Plan:
     Attributes:
         parts: of matrices, int64 [m, 6 + 2r] (see ``kernels.low_rank``).
         dense: the other stretches, from and to within the slice, int64 [d, 2].
-        drawn: stretches of the stream of factors that are needed: from and to.
+        drawn: stretches of the stream of factors that are needed, from and to, int64 [k, 2].
+        factors: how many these are.
     """
 
     parts: Int64s
     dense: Int64s
-    drawn: list[tuple[int, int]]
-
-    @property
-    def factors(self) -> int:
-        """How many factors of a pair are drawn."""
-        return sum(stop - start for start, stop in self.drawn)
+    drawn: Int64s
+    factors: int
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,11 @@ class LowRankNoise(Noise):
                 f"matrix of rows × columns above {self.rank} × (rows + columns)"
             )
 
-    @property
+    @cached_property
+    def _key(self) -> tuple[np.uint32, np.uint32]:
+        return key_words(self.seed)
+
+    @cached_property
     def scale(self) -> np.float32:
         """1/√r."""
         return np.float32(1.0 / math.sqrt(self.rank))
@@ -211,17 +212,15 @@ class LowRankNoise(Noise):
     ) -> Float32s:
         """Of one pair: out = base + weight·ε."""
         plan, stream = self.plan(start, out.size), self._stream(first_pair, generation)
-        ((_, factors),) = self._drawn(plan, 1, first_pair, generation)
         before = out if base is None else base
         kernels.add_epsilon(
-            plan.parts, plan.dense, factors[0], self.scale, weights, start, stream, before, out
-        )
+            plan.parts, plan.dense, plan.drawn, plan.factors, self.scale, weights, start, stream, before, out
+        )  # fmt: skip
         return out
 
     def _stream(self, pair: int, generation: int) -> _Stream:
-        """Of dense noise."""
-        purpose = np.uint32(Purpose.PERTURBATION)
-        return np.uint32(pair), np.uint32(generation), purpose, *key_words(self.seed)
+        """Of dense noise and of factors, as the kernels name it."""
+        return np.uint32(pair), np.uint32(generation), _DENSE, _LOW_RANK, *self._key
 
     def _drawn(
         self, plan: Plan, pairs: int, first_pair: int, generation: int
@@ -229,17 +228,10 @@ class LowRankNoise(Noise):
         """The factors of pairs, float32 [some pairs, n], in memory that the next ones overwrite."""
         at_once = max(1, min(pairs, FACTORS_AT_ONCE // max(1, plan.factors)))
         buffer = np.empty((at_once, plan.factors), np.float32)
-        purpose = np.uint32(Purpose.LOW_RANK)
         for low in range(0, pairs, at_once):
             some = slice(low, min(low + at_once, pairs))
             factors = buffer[: some.stop - low]
-            to = 0
-            for first, last in plan.drawn:
-                kernels.draw(
-                    first, np.uint32(first_pair + low), np.uint32(generation), purpose, *key_words(self.seed),
-                    to, to + last - first, factors,
-                )  # fmt: skip
-                to += last - first
+            kernels.draw(plan.drawn, self._stream(first_pair + low, generation), factors)
             yield some, factors
 
 
@@ -294,7 +286,12 @@ def planned(found: tuple[Matrix, ...], rank: int, start: int, size: int) -> Plan
         )
         own = needed[2 * rank * number : 2 * rank * (number + 1)]
         table[number, kernels.FACTORS :] = [_place(drawn, begin) for begin, _ in own]
-    return Plan(table, np.array(dense, np.int64).reshape(-1, 2), drawn)
+    factors = sum(last - first for first, last in drawn)
+    return Plan(table, _pairs(dense), _pairs(drawn), factors)
+
+
+def _pairs(numbers: list[tuple[int, int]]) -> Int64s:
+    return np.array(numbers, np.int64).reshape(-1, 2)
 
 
 def _is_one_row(matrix: Matrix, low: int, high: int) -> bool:

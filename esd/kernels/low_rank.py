@@ -8,9 +8,10 @@ For rows i, columns j and s = 1/√r rounded to float32, every product rounded b
 The second is a matrix product whose sums have a fixed order (a BLAS has one of its own on every machine). A tile of it
 stays in registers while the pairs go by. Each coordinate's sum is its own, so any slice has the bits of the whole.
 
-A *plan* says what a slice of h consists of (see ``evolution.low_rank``): its parts of matrices, int64 [m, 6 + 2r], and
-its stretches of dense noise, int64 [d, 2], from and to, counted in the slice. *Factors* are what was drawn of A and B,
-float32 [pairs, n].
+A *plan* says what a slice of h consists of (see ``evolution.low_rank``): its parts of matrices, int64 [m, 6 + 2r], its
+stretches of dense noise, int64 [d, 2], from and to, counted in the slice, and the stretches of the stream of factors
+that it needs, int64 [k, 2]. *Factors* are what was drawn of them, one after the other, float32 [pairs, n]. A *stream*
+names the random numbers by uint32: pair, generation, purpose of dense noise, purpose of factors, key0, key1.
 """
 
 from __future__ import annotations
@@ -38,27 +39,30 @@ GROUP_ROWS = 60 * TILE_ROWS  # of which the factors stay in a core's cache while
 _TILE = TILE_ROWS * LANES
 
 
+@inlined
+def _draw_one(drawn, pair, stream, factors):
+    """The factors of one pair, float32 [n]."""
+    _, generation, _, purpose, key0, key1 = stream
+    one = np.ones(1, np.float32)
+    factors[:] = f32(0.0)
+    to = 0
+    for d in range(drawn.shape[0]):
+        here = factors[to : to + drawn[d, 1] - drawn[d, 0]]
+        add(GAUSSIAN, drawn[d, 0], one, pair, generation, purpose, key0, key1, here, here)
+        to += here.size
+
+
 @kernel
-def draw(first, first_pair, generation, purpose, key0, key1, low, high, factors):
-    """Standard normals of a stream for several pairs.
+def draw(drawn, stream, factors):
+    """The factors of several pairs.
 
     Args:
-        first: the coordinate of the first.
-        first_pair: uint32, the pair of factors[0].
-        generation: uint32.
-        purpose: uint32.
-        key0: uint32.
-        key1: uint32.
-        low: where to write them in each row: from.
-        high: and to.
-        factors: float32 [pairs, n].
+        drawn: of the plan.
+        stream: whose pair is that of factors[0].
+        factors: float32 [pairs, n], overwritten.
     """
-    one = np.ones(1, np.float32)
     for p in range(factors.shape[0]):
-        row = factors[p, low:high]
-        row[:] = f32(0.0)
-        pair = u32(first_pair + u32(p))
-        add(GAUSSIAN, first, one, pair, generation, purpose, key0, key1, row, row)
+        _draw_one(drawn, u32(stream[0] + u32(p)), stream, factors[p])
 
 
 @inlined
@@ -98,9 +102,9 @@ def _add_part(part, rank, factors, scale, weight, base, out):
 
 
 @inlined
-def _add_one(parts, dense, factors, scale, weight, start, stream, base, out):
+def _add_one(parts, dense, factors, scale, weight, start, pair, stream, base, out):
     """Out = base + weight[0]·ε of one pair, whose factors are given, float32 [n]."""
-    pair, generation, purpose, key0, key1 = stream
+    _, generation, purpose, _, key0, key1 = stream
     rank = (parts.shape[1] - FACTORS) // 2
     for m in range(parts.shape[0]):
         _add_part(parts[m], rank, factors, scale, weight[0], base, out)
@@ -113,21 +117,25 @@ def _add_one(parts, dense, factors, scale, weight, start, stream, base, out):
 
 
 @kernel
-def add_epsilon(parts, dense, factors, scale, weight, start, stream, base, out):
+def add_epsilon(parts, dense, drawn, count, scale, weight, start, stream, base, out):
     """Out = base + weight·ε of one pair; every product is rounded before its sum.
 
     Args:
         parts: of the plan.
         dense: of the plan.
-        factors: float32 [n].
+        drawn: of the plan.
+        count: of the factors.
         scale: float32, 1/√r.
         weight: float32 [1].
         start: the coordinate of out[0].
-        stream: of the dense noise: pair, generation, purpose, key0, key1, uint32.
+        stream: of the noise.
         base: float32 [n].
         out: float32 [n]; may be base.
     """
-    _add_one(parts, dense, factors, scale, weight, start, stream, base, out)
+    factors = np.empty(count, np.float32)
+    pair = stream[0]
+    _draw_one(drawn, pair, stream, factors)
+    _add_one(parts, dense, factors, scale, weight, start, pair, stream, base, out)
 
 
 @kernel
@@ -142,20 +150,18 @@ def add_moments(
         factors: float32 [pairs, n].
         scale: float32, 1/√r.
         start: the coordinate of squares[0].
-        stream: of the dense noise; its pair is that of weights[0].
+        stream: of the noise; its pair is that of weights[0].
         weights: float32 [l, pairs].
         square_weights: float32 [pairs].
         sums: float32 [l, n].
         squares: float32 [n].
     """
     one = np.ones(1, np.float32)
-    first_pair, generation, purpose, key0, key1 = stream
     e = np.empty(squares.size, np.float32)
     for p in range(square_weights.size):
         e[:] = f32(0.0)
-        pair = u32(first_pair + u32(p))
-        own = (pair, generation, purpose, key0, key1)
-        _add_one(parts, dense, factors[p], scale, one, start, own, e, e)
+        pair = u32(stream[0] + u32(p))
+        _add_one(parts, dense, factors[p], scale, one, start, pair, stream, e, e)
         add_weighted(e, weights[:, p], square_weights[p], sums, squares)
 
 
@@ -169,20 +175,18 @@ def add_and_correlate(parts, dense, factors, scale, start, stream, weights, v, o
         factors: float32 [pairs, n].
         scale: float32, 1/√r.
         start: the coordinate of out[0], a multiple of 4,096.
-        stream: of the dense noise; its pair is that of weights[0].
+        stream: of the noise; its pair is that of weights[0].
         weights: float32 [pairs].
         v: float32 [n].
         out: float32 [n].
         partials: float64 [2, pairs, ⌈n/4096⌉], overwritten with Σ ε_p v and Σ ε_p².
     """
     one = np.ones(1, np.float32)
-    first_pair, generation, purpose, key0, key1 = stream
     e = np.empty(out.size, np.float32)
     for p in range(weights.size):
         e[:] = f32(0.0)
-        pair = u32(first_pair + u32(p))
-        own = (pair, generation, purpose, key0, key1)
-        _add_one(parts, dense, factors[p], scale, one, start, own, e, e)
+        pair = u32(stream[0] + u32(p))
+        _add_one(parts, dense, factors[p], scale, one, start, pair, stream, e, e)
         for block in range(partials.shape[2]):
             low = block * REDUCTION_BLOCK
             high = min(low + REDUCTION_BLOCK, out.size)
@@ -317,13 +321,13 @@ def accumulate(parts, dense, factors, scale, start, stream, weights, out):
         factors: float32 [pairs, n].
         scale: float32, 1/√r.
         start: the coordinate of out[0].
-        stream: of the dense noise; its pair is that of weights[0].
+        stream: of the noise; its pair is that of weights[0].
         weights: float32 [pairs].
         out: float32 [n].
     """
     scratch = np.empty(_TILE, np.float32)
     rank = (parts.shape[1] - FACTORS) // 2
-    pair, generation, purpose, key0, key1 = stream
+    pair, generation, purpose, _, key0, key1 = stream
     for m in range(parts.shape[0]):
         _accumulate_part(parts[m], rank, factors, scale, weights, out, scratch)
     for d in range(dense.shape[0]):
