@@ -48,6 +48,43 @@ class Break:
 
 BREAKS = (
     Break(
+        2,
+        "low-rank noise multiplies a row by the factor of the first row of the piece",
+        "esd/kernels/low_rank.py",
+        "            a = factors[part[FACTORS + q] + row - part[ROW]] * scale\n",
+        "            a = factors[part[FACTORS + q]] * scale\n",
+        "tests/evolution/test_low_rank.py -k oracles_bits",
+    ),
+    Break(
+        4,
+        "a row that a slice of low-rank noise cuts is summed from where the slice begins",
+        "esd/evolution/low_rank.py",
+        "        row = first // matrix.columns\n",
+        "        row = -(-first // matrix.columns)\n",
+        "tests/mpi/test_node_state.py -k low_rank",
+        ranks=2,
+    ),
+    Break(
+        2,
+        "the factors of low-rank noise share their stream with dense noise",
+        "esd/evolution/noise.py",
+        "    LOW_RANK = 9  # factors of perturbations",
+        "    LOW_RANK = 0  # factors of perturbations",
+        "tests/evolution/test_low_rank.py -k oracles_bits",
+    ),
+    Break(
+        4,
+        "a product of low-rank noise is added to its sum with one rounding",
+        "esd/kernels/low_rank.py",
+        """                product = builder.fmul(factor, row)  # rounded before its sum
+                builder.store(builder.fadd(builder.load(sums[i]), product), sums[i])
+""",
+        """                both = builder.fma(factor, row, builder.load(sums[i]))
+                builder.store(both, sums[i])
+""",
+        "tests/evolution/test_low_rank.py -k sums_of_larger",
+    ),
+    Break(
         1,
         "a slot goes on counting the steps of the episode that it had before",
         "esd/episodes/slots.py",

@@ -105,7 +105,12 @@ def _cross_checks(config: Config) -> list[str]:
     ]
     if names and all(variant.unseen for variant in config.env.variants):
         problems.append("env.variants: all are unseen, nothing is left to train on")
-    return [*problems, *config.objective.problems(), *config.es.problems()]
+    return [
+        *problems,
+        *config.objective.problems(),
+        *config.es.noise_problems(),
+        *config.es.problems(),
+    ]
 
 
 def parse_settings(

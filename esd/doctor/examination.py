@@ -110,7 +110,7 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
 
     def computed(journal_version: int) -> Canary:
         with contextlib.closing(make_problem(config)) as problem:
-            evaluator = problem.evaluator(make_strategy(config), 1, 0)
+            evaluator = problem.evaluator(make_strategy(config, problem.layout), 1, 0)
             return evaluator.canary(problem.initial_parameters(config.seed), journal_version)
 
     found: Canary | None = None

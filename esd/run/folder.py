@@ -20,11 +20,11 @@ from typing import Any
 import tomli_w
 
 from esd.config.identity import identity
-from esd.config.settings import Config
+from esd.config.settings import LOW_RANK, Config
 from esd.config.tables import parse, to_table
 from esd.errors import RunError, UsageError
+from esd.evolution.layout import Layout
 from esd.evolution.state import RunState, advance, make_strategy, start
-from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
 from esd.reading import MB, read_json, read_toml
 from esd.run import checkpoint, journal, metrics, provenance
@@ -303,11 +303,10 @@ class RunFolder:
         if os.path.lexists(self.initial_file):
             state = self.load_checkpoint(self.initial_file, config).state
         else:
-            interface = Interface(header.observation_size, header.action_size, header.bounded)
-            _, h0 = layout_and_h0(config, interface)
+            layout, h0 = layout_and_h0(config, header.interface)
             normalizes = config.env.normalize_observations
-            size = interface.observation_size if normalizes else 0
-            state = start(make_strategy(config), h0, size)
+            size = header.observation_size if normalizes else 0
+            state = start(make_strategy(config, layout), h0, size)
         if state.h_sha256() != header.h0_sha256:
             begun = (
                 ""
@@ -595,7 +594,12 @@ def _is_there(path: Path) -> bool:
 
 def replay(config: Config, state: RunState, contents: JournalContents, generation: int) -> RunState:
     """Advance a state by the journal's records up to a generation."""
-    strategy = make_strategy(config)
+    layout = Layout({"h": state.h.shape})
+    if (
+        config.es.noise == LOW_RANK
+    ):  # only then: a policy's arrays may be known to the user's code alone
+        layout, _ = layout_and_h0(config, contents.header.interface)
+    strategy = make_strategy(config, layout)
     for _, records in contents.entries(state.generation, generation):
         state = advance(strategy, state, records)
     return state

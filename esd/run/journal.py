@@ -26,6 +26,7 @@ import numpy as np
 
 from esd.errors import UsageError
 from esd.evolution.records import RETURNS, Records, Uint64s
+from esd.policies.base import Interface
 from esd.reading import open_regular
 
 MAGIC = b"ESDJ"
@@ -62,6 +63,11 @@ class JournalHeader:
     action_size: int
     bounded: bool
     variants: int
+
+    @property
+    def interface(self) -> Interface:
+        """What the policy was built for."""
+        return Interface(self.observation_size, self.action_size, self.bounded)
 
     @property
     def widths(self) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from esd.config.settings import Config
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.guard import GuardedOptimizer
+from esd.evolution.low_rank import notes_of
 from esd.evolution.optimizers import Ascent
 from esd.evolution.state import RunState, make_strategy, start
 from esd.mpi.comm import Communicator, agreement, gather
@@ -66,14 +67,14 @@ def prepared(
         parent = None if plan.start_from is None else RunFolder(plan.start_from)
     with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
         with agreement(comm, "building the problem"), kept_process_state():
-            algorithm = make_strategy(config)
-            _check_optimizer(config, algorithm)
             problem = closing.enter_context(contextlib.closing(room.made(config)))
+            algorithm = make_strategy(config, problem.layout)
+            _check_optimizer(config, algorithm)
             if comm.rank == 0:
                 room.check(config, problem, algorithm, comm.size, team.node.size, folder, reporter)
             evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)
             closing.callback(evaluator.close)
-            for note in problem.notes:
+            for note in (*problem.notes, *notes_of(algorithm.noise)):
                 reporter.note(note)
         _go_on_unless_stopped(comm, stop)
         with kept_process_state():
