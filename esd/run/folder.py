@@ -174,8 +174,8 @@ class RunFolder:
             return
         for reference in names_foreign_code(to_table(config), section):
             raise UntrustedError(
-                f"{self.path}: to rebuild {what} needs the code of {reference.setting} = {shown(reference.text)}, which "
-                "this command never imports; use esd.Run(folder).h(generation) in Python"
+                f"{self.path}: to rebuild {what} needs the code of {reference.setting} = {shown(reference.text)}, "
+                "which this command never imports; use esd.Run(folder).h(generation) in Python"
             )
 
     def journal(self, config: Config, verify: bool = True) -> JournalContents:
