@@ -56,7 +56,15 @@ def place_of(module: str) -> Place:
 
 def is_installed(module: str) -> bool:
     """Whether a module is esd's, Python's, or an installed package's."""
-    return module.partition(".")[0] in OURS or place_of(module).installed
+    top = module.partition(".")[0]
+    return top in OURS or _is_installed(top, (*sys.path,), top in sys.modules, Path.cwd())
+
+
+@functools.lru_cache(
+    1000
+)  # it is asked whenever an environment is made, which may be for every episode
+def _is_installed(top: str, path: tuple[str, ...], loaded: bool, here: Path) -> bool:
+    return place_of(top).installed
 
 
 def _found(top: str) -> ModuleSpec | None:
@@ -68,14 +76,17 @@ def _found(top: str) -> ModuleSpec | None:
             return spec
         file = getattr(loaded, "__file__", None)  # of __main__, say
         return importlib.util.spec_from_file_location(top, file) if file else None
-    before = [*sys.path]
-    try:
-        sys.path.append(str(Path.cwd()))
-        return importlib.util.find_spec(top)
-    except (ImportError, ValueError, AttributeError, OSError):
-        return None
-    finally:
-        sys.path[:] = before
+    for finder in sys.meta_path:
+        try:
+            if finder is PathFinder:
+                spec = PathFinder.find_spec(top, [*sys.path, str(Path.cwd())])
+            else:
+                spec = finder.find_spec(top, None)
+        except Exception:  # a finder of somebody's package, or a working directory that was removed
+            continue
+        if spec is not None:
+            return spec
+    return None
 
 
 def _found_installed(top: str) -> ModuleSpec | None:

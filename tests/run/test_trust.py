@@ -479,11 +479,11 @@ def test_folders_of_pth_files_are_installed(
     (packages / "project.pth").write_text(f"# mine\nimport os\n{project}\n")
     (project / "edited_module.py").touch()
     monkeypatch.syspath_prepend(str(project))
-    assert not is_installed("edited_module")
+    assert not place_of("edited_module").installed
     monkeypatch.setattr("site.getsitepackages", lambda: [str(packages)])
     installed_folders.cache_clear()
     try:
-        assert is_installed("edited_module")
+        assert place_of("edited_module").installed
     finally:
         installed_folders.cache_clear()
 
