@@ -62,6 +62,10 @@ class UsageError(EsdError):
     exit_code = EXIT_USAGE
 
 
+class UntrustedError(UsageError):
+    """A run's settings name code, or files, that nobody has said to trust; nothing of it was imported or opened."""
+
+
 # optional packages: as they are imported, as people call them, and the extra of esd-mpi that installs them
 EXTRAS = {
     "mujoco": ("MuJoCo", "mujoco"),

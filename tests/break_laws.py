@@ -459,6 +459,22 @@ BREAKS = (
     ),
     Break(
         6,
+        "what a copied run names is imported",
+        "esd/run/folder.py",
+        "        if self.trust is Trust.ASK:\n",
+        "        if False:\n",
+        "tests/run/test_trust.py -k imports_what_a_strangers_run_names",
+    ),
+    Break(
+        6,
+        "a run is remembered by its folder's path",
+        "esd/run/made_here.py",
+        "return cls(found.st_ino, ",
+        "return cls(hash(path.parent.name), ",
+        "tests/run/test_trust.py -k created_here_is_trusted",
+    ),
+    Break(
+        6,
         "a torn record is kept",
         "esd/run/journal_writer.py",
         "            os.ftruncate(self._descriptor, good_bytes)",

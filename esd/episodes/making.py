@@ -53,9 +53,10 @@ def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environ
             raises, or what was made is no single environment with spaces; ``MissingPackageError`` if an optional
             package is missing.
     """
-    make_working_directory_importable()
     who = f"env.id = {config.id!r}"
     _refuse_what_is_no_module(config.id, who)
+    if ":" in config.id:
+        make_working_directory_importable(config.id.partition(":")[0])
     broken = register_for(config.id)
     builder = _unregistered(config.id)
     if format > 1 and builder is None:

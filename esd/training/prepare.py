@@ -25,6 +25,7 @@ from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
 from esd.run.recovery import Source
+from esd.run.trust import Trust
 from esd.training import canary, room
 from esd.training.commit import Commit, Reporter
 from esd.training.finished_rows import FinishedRows
@@ -36,6 +37,7 @@ from esd.training.process_state import kept_process_state
 from esd.training.replay import catch_up
 from esd.training.same_state import SameState
 from esd.training.stop import StoppedAtStartError, StopRequest
+from esd.training.trusted import remember_run
 
 
 def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter) -> Ending:
@@ -63,8 +65,8 @@ def prepared(
     config = plan.config
     comm.deadline_seconds = 60.0 * config.run.deadline_minutes
     with agreement(comm, "naming the run's folder"):  # before anything of the user's runs
-        folder = RunFolder(plan.folder)
-        parent = None if plan.start_from is None else RunFolder(plan.start_from)
+        folder = RunFolder(plan.folder, Trust.YES)  # or there would be no plan
+        parent = None if plan.start_from is None else RunFolder(plan.start_from, Trust.YES)
     with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
         with agreement(comm, "building the problem"), kept_process_state():
             problem = closing.enter_context(contextlib.closing(room.made(config)))
@@ -262,6 +264,7 @@ def _open_folder(
     if contents is not None:
         _note_changes(folder, call, reporter)
         size = contents.good_bytes + contents.torn_bytes
+        remember_run(folder, folder.journal_file, plan.config, reporter.note)
         folder.reopen(plan.config, call, size)
         return Commit.resume(folder, plan.config, contents, reporter)
     if plan.unbegun and journal.scan(folder.journal_file, verify=False).positions:
