@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ def _importable_user_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests start processes in empty folders: there, too, ``tests.helpers`` and this ``esd_envs`` are found."""
     repository = Path(__file__).parent.parent
     monkeypatch.setenv("PYTHONPATH", f"{repository}{os.pathsep}{repository / 'envs'}")
+    # a test's working directory, which esd has put there, has modules whose namesakes the next test means
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -73,7 +73,7 @@ def require_trust(
         if not found:
             continue
         known = made_here.remembered(journal)
-        unknown = [(ref, why) for ref, why, place in found if _row(ref, place) not in known]
+        unknown = [(ref, why) for ref, why, place in found if not _is_known(ref, place, known)]
         if unknown:
             raise UntrustedError(_message(run, unknown))
 
@@ -193,6 +193,14 @@ def _row(reference: Reference, place: Place) -> list[str]:
     """A reference as it is remembered: code with the folders it is found in, so that no other folder has a namesake."""
     folders = os.pathsep.join(place.folders) if reference.module else ""
     return [reference.setting, reference.text, folders]
+
+
+def _is_known(reference: Reference, place: Place, known: list[list[str]]) -> bool:
+    """Whether a reference is remembered; of a module that this process has imported the folder doesn't matter."""
+    row = _row(reference, place)
+    if reference.module.partition(".")[0] in sys.modules:
+        return any(row[:2] == each[:2] for each in known)
+    return row in known
 
 
 def _here() -> str:

@@ -22,7 +22,7 @@ from esd.policies.registry import find_kind
 from esd.run import journal
 from esd.run.folder import OWN_NAMES, RunFolder, Warn, check_writable
 from esd.run.recovery import Source, newest_state
-from esd.run.trust import trust_of
+from esd.run.trust import Trust, trust_of
 from esd.training.default_folder import default_folder
 from esd.training.trusted import given_by
 
@@ -173,7 +173,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     if unbegun and (request.start_from is not None or _is_another(folder, config, named)):
         warn(f"{folder.path}: holds a run that ended before its first generation; it is replaced")
         return dataclasses.replace(new, erase=True, unbegun=True)
-    stored = folder.config()
+    stored = _to_compare(folder)
     if "format" not in named:
         config = dataclasses.replace(config, format=stored.format)
     differences = differences_that_matter(stored, config)
@@ -185,6 +185,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
             f"{folder.path}: holds a run of experiment {name!r} with other settings: {'; '.join(differences)}. Only "
             f"{may_change} may change on resume; name another folder with --run, or overwrite with --fresh"
         )
+    stored = folder.config()
     _tell_change_of_device(stored, config, warn)
     paths = folder.checkpoint_files()
     contents = folder.journal(stored)
@@ -206,7 +207,7 @@ def _check_same_start(folder: RunFolder, config: Config, request: TrainRequest) 
     """
     differences = []
     if folder.config_file.exists():
-        differences = differences_that_matter(folder.config(), config)
+        differences = differences_that_matter(_to_compare(folder), config)
         if folder.initial_file.exists() and request.start_from is None:
             differences.append("it was to start --from another run")
     if differences:
@@ -286,6 +287,11 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
     return name, config, request.folder(path, config)
 
 
+def _to_compare(folder: RunFolder) -> Config:
+    """The settings of a folder's run, only to be compared: nothing is imported for that."""
+    return RunFolder(folder.path, Trust.NEVER).config()
+
+
 def _has_no_generation(folder: RunFolder) -> bool:
     """Whether a run was refused, or stopped, before its journal had a generation: nothing of worth is in it."""
     try:
@@ -296,7 +302,7 @@ def _has_no_generation(folder: RunFolder) -> bool:
 
 def _is_another(folder: RunFolder, config: Config, named: dict[str, Any]) -> bool:
     """Whether a config asks for another run than the one in a folder."""
-    stored = folder.config()
+    stored = _to_compare(folder)
     if "format" not in named:
         config = dataclasses.replace(config, format=stored.format)
     return bool(differences_that_matter(stored, config))

@@ -243,3 +243,12 @@ def test_an_environment_of_a_package_leaves_the_working_directory_off_the_path(
     with pytest.raises(UsageError):
         make_environment(EnvironmentConfig("somebodys_missing:Env-v0"))
     assert str(tmp_path) in sys.path
+
+
+def test_another_experiment_in_the_folder_of_a_copy_is_told_what_differs(
+    here: Path, command: Command
+) -> None:
+    code, out, err = command("train", "cartpole", "--run", "copy")
+    assert (code, out) == (2, "")
+    assert "with other settings: " in err
+    assert not (here / "marker").exists()
