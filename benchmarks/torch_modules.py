@@ -68,7 +68,8 @@ def config_of(environment: str, max_steps: int = 0) -> Config:
 
 def prepared(config: Config) -> tuple[Any, RunState]:
     """A player, and h_0."""
-    rollout, strategy = Rollout(config), make_strategy(config)
+    rollout = Rollout(config)
+    strategy = make_strategy(config, rollout.policy.layout)
     h = rollout.policy.initial_parameters(config.seed)
     state = start(strategy, h, rollout.observation_size)
     return make_player(rollout, strategy, 1, 0), state
@@ -83,8 +84,8 @@ def filled(player: Any, state: RunState) -> Records:
 
 def learned(config: Config, generations: int) -> RunState:
     """What is there after some generations."""
-    strategy = make_strategy(config)
     player, state = prepared(config)
+    strategy = make_strategy(config, Rollout(config).policy.layout)
     for _ in range(generations):
         fitnesses = filled(player, state).returns[:, 0]
         ranks = np.argsort(np.argsort(fitnesses)) / (MEMBERS - 1) - 0.5

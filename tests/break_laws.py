@@ -48,6 +48,43 @@ class Break:
 
 BREAKS = (
     Break(
+        2,
+        "low-rank noise multiplies a row by the factor of the first row of the piece",
+        "esd/kernels/low_rank.py",
+        "            a = factors[part[FACTORS + q] + row - part[ROW]] * scale\n",
+        "            a = factors[part[FACTORS + q]] * scale\n",
+        "tests/evolution/test_low_rank.py -k oracles_bits",
+    ),
+    Break(
+        4,
+        "a row that a slice of low-rank noise cuts is summed from where the slice begins",
+        "esd/evolution/low_rank.py",
+        "        row = first // matrix.columns\n",
+        "        row = -(-first // matrix.columns)\n",
+        "tests/mpi/test_node_state.py -k low_rank",
+        ranks=2,
+    ),
+    Break(
+        2,
+        "the factors of low-rank noise share their stream with dense noise",
+        "esd/evolution/noise.py",
+        "    LOW_RANK = 9  # factors of perturbations",
+        "    LOW_RANK = 0  # factors of perturbations",
+        "tests/evolution/test_low_rank.py -k oracles_bits",
+    ),
+    Break(
+        4,
+        "a product of low-rank noise is added to its sum with one rounding",
+        "esd/kernels/low_rank.py",
+        """                product = builder.fmul(factor, row)  # rounded before its sum
+                builder.store(builder.fadd(builder.load(sums[i]), product), sums[i])
+""",
+        """                both = builder.fma(factor, row, builder.load(sums[i]))
+                builder.store(both, sums[i])
+""",
+        "tests/evolution/test_low_rank.py -k sums_of_larger",
+    ),
+    Break(
         1,
         "a slot goes on counting the steps of the episode that it had before",
         "esd/episodes/slots.py",
@@ -379,6 +416,15 @@ BREAKS = (
     ),
     Break(
         4,
+        "nobody looks whether the nodes have the same state",
+        "esd/training/loop.py",
+        "            self._same_state.check(generation, None if self._halted else state)\n",
+        "",
+        "tests/mpi/test_same_state.py -k flipped",
+        2,
+    ),
+    Break(
+        4,
         "the update writes over the state that it reads",
         "esd/training/node_state.py",
         "        after = self._vectors[(t + 1) & 1]",
@@ -409,6 +455,22 @@ BREAKS = (
         '    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")',
         "    temporary = path",
         "tests/run/test_checkpoint.py -k cannot_be_written",
+    ),
+    Break(
+        6,
+        "what a copied run names is imported",
+        "esd/run/folder.py",
+        "        if self.trust is Trust.ASK:\n",
+        "        if False:\n",
+        "tests/run/test_trust.py -k imports_what_a_strangers_run_names",
+    ),
+    Break(
+        6,
+        "a run is remembered by its folder's path",
+        "esd/run/made_here.py",
+        "return cls(found.st_ino, ",
+        "return cls(hash(path.parent.name), ",
+        "tests/run/test_trust.py -k created_here_is_trusted",
     ),
     Break(
         6,

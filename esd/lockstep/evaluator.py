@@ -196,7 +196,7 @@ class Lockstep:
                 algorithm.ask(state.evolution, member, out)
             return torch.from_numpy(asked).to(self._device)
         factor = sigma if isinstance(sigma, float) else torch.tensor(sigma, device=self._device)
-        return perturbed(noise.kind, noise.seed, h, factor, members, state.generation)
+        return perturbed(noise, h, factor, members, state.generation)
 
     def close(self) -> None:
         """Close the environments."""

@@ -102,6 +102,7 @@ class Pair:
         arrays = (self.step.parameters, self.step.state, self.step.observation)
         C_RESET(self.step.reset_address)(seed, *(array.ctypes.data for array in arrays))
         assert np.array_equal(self.flat(expected), self.step.observation)
+        assert self.step.state[: len(self.reference.state)].tolist() == list(self.reference.state)
 
 
 def actions(space: Any, episode: int) -> Any:

@@ -44,7 +44,8 @@ VARIANTS = {
 
 
 def prepared(config: Config) -> tuple[Rollout, Any, RunState]:
-    rollout, algorithm = Rollout(config), make_strategy(config)
+    rollout = Rollout(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
     state = start(algorithm, rollout.policy.initial_parameters(0), rollout.observation_size)
     if rollout.observation_size:
         size = rollout.observation_size

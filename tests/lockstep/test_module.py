@@ -77,7 +77,7 @@ def filled(
     """Records of some rows, by the player that the config asks for."""
     rollout = Rollout(config)
     rollout.drop_unequal_steps(4)  # as every start does
-    player = make_player(rollout, make_strategy(config), 1, 0)
+    player = make_player(rollout, make_strategy(config, rollout.policy.layout), 1, 0)
     assert type(player) is kind
     if world is not None:
         assert type(player._worlds) is world  # type: ignore[attr-defined]
@@ -160,7 +160,7 @@ def test_a_row_of_many_that_raises_is_named() -> None:
 def notes_of(config: Config) -> tuple[type, list[str]]:
     """The player's class, and what a user is told."""
     problem = EpisodesProblem(config)
-    evaluator = problem.evaluator(make_strategy(config), 1, 0)
+    evaluator = problem.evaluator(make_strategy(config, problem.layout), 1, 0)
     found = type(evaluator.player), problem.notes
     evaluator.close()
     problem.close()
