@@ -221,6 +221,8 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "docs/policies.md",
         "docs/python.md",
         "docs/runs.md",
+        "docs/security.md",
+        "SECURITY.md",
         "docs/worlds.md",
     ],
 )

@@ -205,6 +205,11 @@ class RunConfig:
         "stop the run when more than this share of a generation has a NaN or infinite fitness",
         **SHARE,
     )
+    compare_nodes_every: int = setting(
+        10,
+        "Generations between two comparisons of the nodes' states by their hashes; 0: never",
+        **NOT_NEGATIVE,
+    )
     allow_drift: bool = setting(
         False, "go on although ranks (or a resumed run's machine) compute different bits"
     )
@@ -234,8 +239,8 @@ class Config:
     )
     batch_members: int = setting(
         0,
-        "members that a rank evaluates in lock-step through torch; 0: on the cpu one after the other through compiled "
-        "kernels, on cuda 256",
+        "members that a rank evaluates in lock-step through torch; 0: on cuda 256, on the cpu those of a torch module "
+        "in compiled environments, all others through compiled kernels; 1: one after the other",
         **NOT_NEGATIVE,
     )
     format: int = setting(
@@ -250,6 +255,12 @@ class Config:
     policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
     es: EvolutionSettings = dataclasses.field(default_factory=_default_algorithm)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+    @property
+    def lockstep(self) -> bool:
+        """Whether members are evaluated in lock-step whatever the policy; if not, those of a torch module may be."""
+        alone = 1 if self.format > 1 else 0  # in the first, 1 is one slot
+        return self.device != "cpu" or self.batch_members > alone
 
     @property
     def value_names(self) -> tuple[str, ...]:

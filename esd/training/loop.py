@@ -20,8 +20,10 @@ from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
 from esd.training.commit import Commit, GenerationReport, Timing
 from esd.training.diagnosis import Finding
+from esd.training.finished_rows import FinishedRows
 from esd.training.node_state import NodeState, Step, UpdateFailedError
 from esd.training.process_state import kept_process_state
+from esd.training.same_state import SameState
 from esd.training.stop import StopRequest
 
 
@@ -76,6 +78,8 @@ class Generations:
         problem: Problem,
         evaluator: Evaluator,
         memory: NodeState,
+        same_state: SameState,
+        finished_rows: FinishedRows,
         stop: StopRequest,
         commit: Commit | None,
     ) -> None:
@@ -83,6 +87,7 @@ class Generations:
         self._team, self._comm = team, team.ranks
         self._config, self._problem = config, problem
         self._evaluator, self._memory = evaluator, memory
+        self._same_state, self._finished_rows = same_state, finished_rows
         self._stop, self._commit = stop, commit
         self.ending: Ending | None = None
         self._halted = False  # this node's update failed, and all will hear of it
@@ -100,6 +105,7 @@ class Generations:
             generation = state.generation + self._halted  # where the other nodes are
             last = generation >= self._config.generations
             began = time.monotonic()
+            self._same_state.check(generation, None if self._halted else state)
             records = self._empty_records(generation, last)
             self._evaluate_share(state, records)
             votes = self._exchange(generation, records, began)
@@ -109,6 +115,7 @@ class Generations:
             if step is not None:
                 self._check_update(step)
                 report = self._keep(state, step, records, votes.timing)
+                self._finished_rows.generation_is_kept()
             reason = self._reason_to_end(last, records, votes)
             if reason:  # on all ranks, also of a node whose update failed
                 self.ending = self._end(Ending(self._memory.state, reason))
@@ -136,11 +143,15 @@ class Generations:
 
     def _evaluate_share(self, state: RunState, records: Records) -> None:
         """Fill this rank's rows. Whatever goes wrong is kept for the exchange, so that no rank waits in vain."""
-        if self._error is None and not self._halted:
+        if self._halted:
+            return
+        done = self._finished_rows.begin(state, records)
+        if self._error is None:
             try:
-                rows = self._team.rows(state.generation, len(records.table))
+                drawn = self._team.rows(state.generation, len(records.table))
                 with kept_process_state():
-                    self._evaluator.fill(state, rows, records)
+                    self._evaluator.fill(state, (row for row in drawn if not done[row]), records)
+                self._finished_rows.flush()
             except Exception as error:
                 self._error = error
 
@@ -236,6 +247,7 @@ class Generations:
             if self._commit is not None and not self._halted:
                 found = self._commit.end(ending.state, ending.reason, ending.finished)
                 ending = dataclasses.replace(ending, findings=tuple(found))
+                self._finished_rows.end()
         return ending
 
 

@@ -25,15 +25,19 @@ from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
 from esd.run.recovery import Source
+from esd.run.trust import Trust
 from esd.training import canary, room
 from esd.training.commit import Commit, Reporter
+from esd.training.finished_rows import FinishedRows
 from esd.training.loop import Ending, Generations
 from esd.training.node_state import NodeState
 from esd.training.perturbations import check_perturbations
 from esd.training.plan import Plan
 from esd.training.process_state import kept_process_state
 from esd.training.replay import catch_up
+from esd.training.same_state import SameState
 from esd.training.stop import StoppedAtStartError, StopRequest
+from esd.training.trusted import remember_run
 
 
 def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter) -> Ending:
@@ -61,8 +65,8 @@ def prepared(
     config = plan.config
     comm.deadline_seconds = 60.0 * config.run.deadline_minutes
     with agreement(comm, "naming the run's folder"):  # before anything of the user's runs
-        folder = RunFolder(plan.folder)
-        parent = None if plan.start_from is None else RunFolder(plan.start_from)
+        folder = RunFolder(plan.folder, Trust.YES)  # or there would be no plan
+        parent = None if plan.start_from is None else RunFolder(plan.start_from, Trust.YES)
     with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
         with agreement(comm, "building the problem"), kept_process_state():
             problem = closing.enter_context(contextlib.closing(room.made(config)))
@@ -96,7 +100,13 @@ def prepared(
                     plan, folder, memory.state, header, contents, comm.size, problem.notes, reporter
                 )
                 closing.callback(commit.close)
-        yield Generations(team, config, problem, evaluator, memory, stop, commit)
+        every = config.run.compare_nodes_every
+        same_state = SameState(team, folder, header.identity, every)
+        finished_rows = FinishedRows(team, folder, header.identity, plan.resumes)
+        closing.callback(finished_rows.close)
+        yield Generations(
+            team, config, problem, evaluator, memory, same_state, finished_rows, stop, commit
+        )
 
 
 def _check_optimizer(config: Config, algorithm: Algorithm) -> None:
@@ -254,6 +264,7 @@ def _open_folder(
     if contents is not None:
         _note_changes(folder, call, reporter)
         size = contents.good_bytes + contents.torn_bytes
+        remember_run(folder, folder.journal_file, plan.config, reporter.note)
         folder.reopen(plan.config, call, size)
         return Commit.resume(folder, plan.config, contents, reporter)
     if plan.unbegun and journal.scan(folder.journal_file, verify=False).positions:

@@ -116,7 +116,7 @@ def test_an_output_that_is_not_finite_ends_the_row_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("policy", [MODULE, {"hidden": [6]}], ids=["a module", "hebbian"])
-@pytest.mark.parametrize("slots", [1, 4, 64])
+@pytest.mark.parametrize("slots", [2, 4, 64])
 def test_a_row_is_the_same_bits_alone_first_last_and_among_others(
     policy: dict[str, Any], slots: int
 ) -> None:
@@ -131,16 +131,26 @@ def test_a_row_is_the_same_bits_alone_first_last_and_among_others(
         assert some.table[:, WRITERS].sum() == len(rows)
 
 
-def test_a_modules_slot_is_decided_by_its_row_since_bits_may_depend_on_it() -> None:
-    for policy, expected in ((MODULE, {2: 6, 3: 3}), ({"hidden": [6]}, {2: 6, 0: 2, 3: 3})):
-        config = of_table(env=PENDULUM, policy=policy)
-        rollout = Rollout(with_slots(config, 4))
-        algorithm = make_strategy(config, rollout.policy.layout)
-        lockstep = Lockstep(rollout, algorithm, 1, torch.device("cpu"))
-        waiting = [Task(row, row, []) for row in (6, 2, 3, 7, 1)]
-        placed = lockstep._placed(waiting, {1: None})  # type: ignore[dict-item]
-        assert {slot: task.row for slot, task in placed.items()} == expected
-        assert sorted([*expected.values(), *(t.row for t in waiting)]) == [1, 2, 3, 6, 7]
+@pytest.mark.parametrize(
+    ("policy", "slots", "rows", "expected"),
+    [
+        (MODULE, 64, (66, 2, 3, 7, 65), {2: 66, 3: 3, 7: 7}),
+        ({"hidden": [6]}, 4, (6, 2, 3, 7, 1), {2: 6, 0: 2, 3: 3}),
+    ],
+    ids=["a module", "hebbian"],
+)
+def test_a_modules_slot_is_decided_by_its_row_since_bits_may_depend_on_it(
+    policy: dict[str, Any], slots: int, rows: tuple[int, ...], expected: dict[int, int]
+) -> None:
+    config = with_slots(of_table(env=PENDULUM, policy=policy), 4)
+    rollout = Rollout(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
+    lockstep = Lockstep(rollout, algorithm, 1, torch.device("cpu"))
+    assert lockstep._slots == slots
+    waiting = [Task(row, row, []) for row in rows]
+    placed = lockstep._placed(waiting, {1})
+    assert {slot: task.row for slot, task in placed.items()} == expected
+    assert sorted([*expected.values(), *(t.row for t in waiting)]) == sorted(rows)
 
 
 def test_an_evaluator_forgets_the_generation_before() -> None:
@@ -203,7 +213,7 @@ def canary_of(config: Config) -> Canary:
 
 
 @pytest.mark.parametrize("policy", [MODULE, {"hidden": [6]}], ids=["a module", "hebbian"])
-@pytest.mark.parametrize("slots", [1, 2, 7])
+@pytest.mark.parametrize("slots", [2, 3, 7])
 def test_the_canary_of_the_journal_is_the_cpus_whatever_the_device(
     policy: dict[str, Any], slots: int
 ) -> None:
