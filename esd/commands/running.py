@@ -15,6 +15,7 @@ import typer
 
 from esd.commands import output
 from esd.errors import EXIT_FAILED, EsdError, MissingPackageError
+from esd.mpi.launch import report_to_supervisor
 
 if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
@@ -87,9 +88,13 @@ def on_ranks(
     except EsdError as error:
         print_error(str(error))
         raise typer.Exit(error.exit_code) from None
+    if comm.rank == 0:
+        report_to_supervisor("started")
     try:
         with output.stdout_is_for_json(as_json):
             code = body(comm)
+        if comm.rank == 0 and not code:
+            report_to_supervisor("done")
     except JobFailedError as failure:
         code = failure.exit_code
         if failure.__cause__ is not None:

@@ -7,10 +7,8 @@ never imported.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
-import signal
 import sys
 import threading
 import time
@@ -21,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.errors import EXIT_FAILED, EsdError, RunError, UsageError
-from esd.mpi.launch import launched_processes
+from esd.mpi.launch import die_with_parent, launched_processes
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -256,7 +254,7 @@ def connect() -> Communicator:
     launched = launched_processes()
     if launched == 1:
         return Alone()
-    _die_with_the_launcher()
+    die_with_parent()
     try:
         import mpi4py
 
@@ -277,10 +275,3 @@ def connect() -> Communicator:
         )
     # a communicator of our own: whoever else uses MPI in this process can't take our messages
     return Ranks(MPI.COMM_WORLD.Dup())
-
-
-def _die_with_the_launcher() -> None:
-    """Ask Linux to kill this process when its launcher dies: an aborted job then leaves no orphans."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)

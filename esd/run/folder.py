@@ -1,7 +1,8 @@
 """A run's folder: what is in it, and what state it can be resumed in. Reading changes nothing.
 
 ``config.toml``, ``provenance.json``, ``journal.bin``, ``metrics.jsonl``, ``checkpoints/`` (the last two and the best),
-``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``DONE.json`` (written last, on success).
+``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``launches.jsonl`` (by ``esd launch``),
+``DONE.json`` (written last, on success).
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ OWN_NAMES = (
     "initial.safetensors",
     "evaluations",
     "DONE.json",
+    "launches.jsonl",
 )
 OWN_FOLDERS = ("checkpoints", "evaluations")
 LONGEST_REASON = 40  # characters of why a run ended, in DONE.json
@@ -76,6 +78,7 @@ class RunFolder:
         self.initial_file = place / "initial.safetensors"
         self.evaluations = place / "evaluations"
         self.done_file = place / "DONE.json"
+        self.launches_file = place / "launches.jsonl"  # what esd launch had to do
 
     @property
     def is_run(self) -> bool:
