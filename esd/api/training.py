@@ -13,7 +13,7 @@ from typing import Any
 from esd.api.ranks import failures_raised, ranks
 from esd.api.run import Run
 from esd.api.settings import as_texts, by_dotted_name
-from esd.commands.console import ConsoleReporter, Quiet
+from esd.commands.console import Quiet, Reporter, reporter_for
 from esd.errors import RunError, UsageError
 from esd.mpi.comm import Communicator, agreement
 from esd.mpi.launch import launched
@@ -181,11 +181,9 @@ def _plan(
     settings: list[str],
     start_from: str | PathLike[str] | None,
     verbose: bool,
-) -> tuple[Plan, ConsoleReporter | Quiet]:
+) -> tuple[Plan, Reporter]:
     """What to do, the same on all ranks, and who reports it."""
-    reporter: ConsoleReporter | Quiet = Quiet()
-    if verbose and comm.rank == 0:
-        reporter = ConsoleReporter(launched=launched())
+    reporter = reporter_for(comm, False, launched()) if verbose else Quiet()
     encoded = b""
     with agreement(comm, "planning"), kept_process_state():
         if comm.rank == 0:
@@ -207,9 +205,7 @@ def _path(name: str, value: str | PathLike[str] | None) -> Path | None:
         raise UsageError(f"{name} = {value!r}: expected the path of a folder") from error
 
 
-def _carry_out(
-    comm: Communicator, plan: Plan, stop: StopRequest, reporter: ConsoleReporter | Quiet
-) -> None:
+def _carry_out(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter) -> None:
     with prepared(comm, plan, stop, reporter) as generations:
         for _ in generations:
             pass

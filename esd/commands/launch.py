@@ -61,6 +61,13 @@ def launch(
             metavar="SECONDS",
         ),
     ] = START_SECONDS,
+    fault_tolerant: Annotated[
+        bool,
+        typer.Option(
+            "--fault-tolerant",
+            help="When ranks are lost, let the others finish the generation, to the same bits. Needs Open MPI 5.",
+        ),
+    ] = False,
 ) -> None:
     """Start a training under mpirun, and restart it from its folder when it dies.
 
@@ -75,7 +82,11 @@ def launch(
 
     stop = StopRequest()
     with stop.listening():
-        alone(lambda: _launch(words, ranks, (hosts, hostfile), max_restarts, start_seconds, stop))
+        alone(
+            lambda: _launch(
+                words, ranks, (hosts, hostfile), max_restarts, start_seconds, fault_tolerant, stop
+            )
+        )
 
 
 def _launch(
@@ -84,6 +95,7 @@ def _launch(
     places: tuple[str | None, Path | None],
     max_restarts: int,
     start_seconds: float,
+    fault_tolerant: bool,
     stop: StopRequest,
 ) -> int:
     """Find out what is started where, and supervise it; the exit code."""
@@ -104,11 +116,23 @@ def _launch(
         raise UsageError("--hosts and --hostfile: name the hosts by one of them")
     where = hosts.listed(named) if named is not None else hosts.of_file(file) if file else None
     launcher = mpirun.find()
+    if fault_tolerant and launcher.kind != mpirun.OPEN_MPI:
+        raise UsageError(
+            f"--fault-tolerant: needs Open MPI 5, and mpi4py uses a library of {launcher.kind}'s kind. Without it, esd "
+            "launch starts the job again when a rank is lost"
+        )
     train = _train_command(words[position + 1 :])
     if ranks is None and where is None and not any(n.startswith("SLURM_") for n in os.environ):
         ranks = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     what = Launch(
-        launcher, train, ranks, where, tuple(words[:position]), max_restarts, start_seconds, False
+        launcher,
+        train,
+        ranks,
+        where,
+        tuple(words[:position]),
+        max_restarts,
+        start_seconds,
+        fault_tolerant,
     )
     return Supervisor(what, stop).run()
 

@@ -80,7 +80,7 @@ def on_ranks(
     others are usually gone before they repeat it.
     """
     from esd.commands.console import print_error
-    from esd.mpi.comm import JobFailedError, connect, exit_code_of
+    from esd.mpi.comm import JobFailedError, RankLostError, connect, exit_code_of
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     try:
@@ -99,13 +99,20 @@ def on_ranks(
         code = failure.exit_code
         if failure.__cause__ is not None:
             report(failure.__cause__)
+    except RankLostError as loss:
+        if comm.rank == 0:
+            print_error(
+                f"a rank was lost where it can't be survived ({loss}); start the same command again"
+            )
+        comm.abort(EXIT_FAILED)
     except BaseException as error:
         time.sleep(STAGGER_SECONDS * min(comm.rank, 10))
         report(error, kept)
         interrupted = isinstance(error, KeyboardInterrupt)
         comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(error))
-    comm.close()
-    raise typer.Exit(code or (EXIT_FAILED if output.result_was_lost() else 0))
+    code = code or (EXIT_FAILED if output.result_was_lost() else 0)
+    comm.close(code)
+    raise typer.Exit(code)
 
 
 def alone(body: Callable[[], int], as_json: bool = False) -> NoReturn:

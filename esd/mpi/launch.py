@@ -54,6 +54,11 @@ def launched(environment: Mapping[str, str] = os.environ) -> bool:
     return any(environment.get(name, "").isdigit() for name in _SIZE_VARIABLES)
 
 
+def survives_losses(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether mpirun was started with ``--with-ft ulfm``, so that the others can go on when a rank dies."""
+    return environment.get("OMPI_MCA_mpi_ft_enable", "").lower() in ("1", "true")
+
+
 # set by ``esd launch``: what its processes say on stderr between these marks is for it alone
 SUPERVISED = "ESD_LAUNCH"
 

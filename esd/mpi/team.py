@@ -10,7 +10,7 @@ import mmap
 from collections.abc import Iterator
 from types import TracebackType
 
-from esd.mpi.comm import Communicator
+from esd.mpi.comm import Communicator, RankLostError
 from esd.mpi.schedule import Schedule
 from esd.mpi.shared import allocate
 
@@ -34,12 +34,30 @@ class Team:
 
     def __enter__(self) -> Team:
         """Find the ranks of this node, and set up their queue."""
+        self._gather_round()
+        return self
+
+    def _gather_round(self) -> None:
         with contextlib.ExitStack() as opened:
             self.node = opened.enter_context(self.ranks.node())
             self._schedule = Schedule(self.ranks, self.node)
             opened.callback(self._schedule.close)
             self._closing = opened.pop_all()
-        return self
+
+    def recover(self, loss: RankLostError) -> None:
+        """Make the team anew from the ranks that are left: their numbers, nodes and queues; all of them have to call.
+
+        Args:
+            loss: that this rank was told of.
+
+        Raises:
+            RankLostError: if one more is lost meanwhile: call it again.
+        """
+        self.node.revoke()  # whoever waits there has to come here, too
+        self._closing.__exit__(type(loss), loss, None)
+        self._closing = contextlib.ExitStack()
+        self.ranks.recover()
+        self._gather_round()
 
     def rows(self, generation: int, rows: int) -> Iterator[int]:
         """Draw rows of a generation until those of the node are gone."""

@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
@@ -53,6 +54,7 @@ OWN_NAMES = (
 )
 OWN_FOLDERS = ("checkpoints", "evaluations")
 LONGEST_REASON = 40  # characters of why a run ended, in DONE.json
+TAKE_OVER_SECONDS = 10.0  # a killed process is gone before that
 Warn = Callable[[str], None]
 
 
@@ -455,6 +457,23 @@ class RunFolder:
             self.checkpoints.mkdir(exist_ok=True)
             self.store_config(config)
             self.add_provenance(provenance)
+
+    def take_over(self) -> None:
+        """Go on with the run of a process that has just died.
+
+        Raises:
+            UsageError: if it still holds the folder after ``TAKE_OVER_SECONDS``, or another one does.
+        """
+        end = time.monotonic() + TAKE_OVER_SECONDS
+        while True:
+            try:
+                self.lock()
+                break
+            except UsageError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+        self._check_and_tidy()
 
     def check_in_place(self) -> None:
         """Make sure that nobody has taken the folder away, or lets another process train in it.
