@@ -23,6 +23,7 @@ from esd.training.plan import Plan, TrainRequest, make_plan
 from esd.training.prepare import prepared
 from esd.training.process_state import kept_process_state
 from esd.training.stop import StoppedAtStartError, StopRequest
+from esd.training.survivors import surviving
 
 PYTHONS_OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Settings = Mapping[str, Any]
@@ -64,29 +65,34 @@ def train(
     """
     with failures_raised():
         comm = ranks()
-        plan, reporter = _plan(
-            comm, experiment, run, _texts(settings, seed, generations), start_from, verbose
-        )
-        if plan.finished:
-            reporter.note(plan.finished)
-            return Run(plan.folder)
-        folder = RunFolder(plan.folder)
-        stop = StopRequest()
-        try:
-            with stop.listening():
-                _carry_out(comm, plan, stop, reporter)
-        except StoppedAtStartError:
-            if not folder.is_run and stop.number not in PYTHONS_OWN:
-                raise RunError(
-                    f"{plan.folder}: stopped by a signal before training; nothing was written"
-                ) from None
-        finally:
-            reporter.close()
-        if (
-            stop.number in PYTHONS_OWN
-        ):  # everything is kept; now it does what it does in any program
-            signal.raise_signal(stop.number)
+
+        def training() -> Run:
+            asked = (experiment, run, _texts(settings, seed, generations), start_from, verbose)
+            return _train(comm, *_plan(comm, *asked))
+
+        return surviving(comm, training)
+
+
+def _train(comm: Communicator, plan: Plan, reporter: Reporter) -> Run:
+    """Carry out a plan; the run, finished or not."""
+    if plan.finished:
+        reporter.note(plan.finished)
         return Run(plan.folder)
+    folder = RunFolder(plan.folder)
+    stop = StopRequest()
+    try:
+        with stop.listening():
+            _carry_out(comm, plan, stop, reporter)
+    except StoppedAtStartError:
+        if not folder.is_run and stop.number not in PYTHONS_OWN:
+            raise RunError(
+                f"{plan.folder}: stopped by a signal before training; nothing was written"
+            ) from None
+    finally:
+        reporter.close()
+    if stop.number in PYTHONS_OWN:  # everything is kept; now it does what it does in any program
+        signal.raise_signal(stop.number)
+    return Run(plan.folder)
 
 
 def resume(

@@ -83,6 +83,7 @@ def _carry_out(
     from esd.training.prepare import train as train_plan
     from esd.training.process_state import kept_process_state
     from esd.training.stop import StoppedAtStartError
+    from esd.training.survivors import surviving
 
     def body(comm: Communicator) -> int:
         be_patient(results=False)
@@ -116,7 +117,11 @@ def _carry_out(
             _summary(plan, ending, reporter, as_json)
         return 0 if ending.finished else EXIT_STOPPED_EARLY
 
-    on_ranks(body, as_json, "everything up to the generation before is kept")
+    on_ranks(
+        lambda comm: surviving(comm, lambda: body(comm)),
+        as_json,
+        "everything up to the generation before is kept",
+    )
 
 
 def _stopped_at_start(plan: Plan, reporter: Reporter, as_json: bool) -> None:

@@ -87,7 +87,10 @@ class Communicator(Protocol):
         """Go on with the ranks that are left, under new numbers in the old order; every one of them has to call."""
 
     def agree(self, good: bool) -> bool:
-        """Whether all say so: the same answer on all ranks that are left, whoever dies meanwhile."""
+        """Whether all say so, and none is lost: the same answer on all ranks that are left, whoever dies meanwhile.
+
+        If the answer is no, all of them have to ``recover``.
+        """
 
     def abort(self, exit_code: int) -> None:
         """End the whole job now, this process included."""
@@ -223,6 +226,7 @@ class Ranks:
         self.survives = survives
         # what MPI may still write to when a collective has failed: the memory must not become another's
         self._abandoned: list[object] = []
+        self._parted = False  # all ranks know that they will recover
 
     def sum(self, numbers: Uint64s, what: str) -> None:
         """See ``Communicator.sum``."""
@@ -261,10 +265,14 @@ class Ranks:
         """See ``Communicator.node``."""
         from mpi4py import MPI
 
+        what, local, failure = "finding the ranks of this machine", None, None
         try:
             local = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         except MPI.Exception as error:
-            self._lost(error, None, "finding the ranks of this machine")
+            failure = error
+        # on all ranks or on none: one without its node could tell nobody who waits for it there
+        if (self.survives and not self.agree(failure is None)) or local is None:
+            self._lost(failure or MPI.Exception(MPI.ERR_PROC_FAILED), None, what)
         yield Ranks(local, self.deadline_seconds, self.survives)
         if not self.survives:
             local.Free()  # not after an exception: it might wait for a rank that is stuck
@@ -306,6 +314,8 @@ class Ranks:
         # It waits for those that still evaluate. A stuck one would hold it up for ever, and Ishrink, which could be
         # waited for with a deadline, crashed in 2 of 2 jobs (Open MPI 5.0.11).
         timer = _end_after(self.deadline_seconds, EXIT_FAILED)
+        if not self._parted:
+            self.agree(False)  # some may be about to agree that all is well
         for attempt in range(SHRINKS):
             try:
                 smaller = self._comm.Shrink()
@@ -317,6 +327,7 @@ class Ranks:
                         "command again to resume"
                     ) from error
         timer.cancel()
+        self._parted = False
         self._abandoned.append(self._comm)  # to free it would wait for all of its ranks
         self._comm, self.rank, self.size = smaller, smaller.Get_rank(), smaller.Get_size()
 
@@ -325,9 +336,11 @@ class Ranks:
         from mpi4py import MPI
 
         try:
-            return bool(self._comm.Agree(int(good)))
+            agreed = bool(self._comm.Agree(int(good)))
         except MPI.Exception:  # on all of them: a rank is lost that not all knew of
-            return False
+            agreed = False
+        self._parted = not agreed
+        return agreed
 
     def close(self, exit_code: int) -> None:
         """Finalize MPI. Where ranks may be lost, meet and end: to finalize hung in 6 of 151 jobs after a loss."""
@@ -385,4 +398,6 @@ def connect() -> Communicator:
             "(with SLURM: srun --mpi=pmix, or mpirun inside of the job)"
         )
     # a communicator of our own: whoever else uses MPI in this process can't take our messages
-    return Ranks(MPI.COMM_WORLD.Dup(), survives=survives_losses())
+    if survives_losses():  # to shrink works on all ranks or on none, to duplicate doesn't
+        return Ranks(MPI.COMM_WORLD.Shrink(), survives=True)
+    return Ranks(MPI.COMM_WORLD.Dup())

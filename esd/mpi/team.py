@@ -34,30 +34,30 @@ class Team:
 
     def __enter__(self) -> Team:
         """Find the ranks of this node, and set up their queue."""
-        self._gather_round()
+        self.join()
         return self
 
-    def _gather_round(self) -> None:
+    def join(self) -> None:
+        """The same again with the ranks that are left, after ``leave`` and ``ranks.recover``; all have to call."""
         with contextlib.ExitStack() as opened:
             self.node = opened.enter_context(self.ranks.node())
-            self._schedule = Schedule(self.ranks, self.node)
+            try:
+                self._schedule = Schedule(self.ranks, self.node)
+            except RankLostError:
+                self.node.revoke()
+                raise
             opened.callback(self._schedule.close)
             self._closing = opened.pop_all()
 
-    def recover(self, loss: RankLostError) -> None:
-        """Make the team anew from the ranks that are left: their numbers, nodes and queues; all of them have to call.
+    def leave(self, loss: RankLostError) -> None:
+        """Let go of the node and its queue because a rank is lost; whoever waits there is told of it.
 
         Args:
             loss: that this rank was told of.
-
-        Raises:
-            RankLostError: if one more is lost meanwhile: call it again.
         """
-        self.node.revoke()  # whoever waits there has to come here, too
+        self.node.revoke()
         self._closing.__exit__(type(loss), loss, None)
         self._closing = contextlib.ExitStack()
-        self.ranks.recover()
-        self._gather_round()
 
     def rows(self, generation: int, rows: int) -> Iterator[int]:
         """Draw rows of a generation until those of the node are gone."""
@@ -82,4 +82,6 @@ class Team:
         traceback: TracebackType | None,
     ) -> bool | None:
         """Let go of the queue and of the node."""
+        if isinstance(error, RankLostError):
+            self.node.revoke()  # whoever waits there has to hear of it
         return self._closing.__exit__(kind, error, traceback)

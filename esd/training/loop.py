@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -69,12 +69,14 @@ class Work:
         own: the rows that it has evaluated itself.
         rows: those that are drawn from; all, unless ranks that were lost have left some.
         whole: all rows, once they were exchanged.
+        kept: keeps them on rank 0, once the update is made.
     """
 
     generation: int
     own: Records
     rows: Sequence[int]
-    whole: Records | None = field(default=None)
+    whole: Records | None = None
+    kept: Callable[[Commit], GenerationReport | None] | None = None
 
 
 class Generations:
@@ -163,7 +165,8 @@ class Generations:
         self.last = work
         if step is not None:
             self._check_update(step)
-            report = self._keep(state, step, records, votes.timing)
+            work.kept = lambda commit: commit.generation(state, step, records, votes.timing)
+            report = self._keep(work)
         return report
 
     def _update(self, records: Records) -> Step | None:
@@ -257,13 +260,11 @@ class Generations:
             )
             raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
 
-    def _keep(
-        self, state: RunState, step: Step, records: Records, timing: Timing
-    ) -> GenerationReport | None:
+    def _keep(self, work: Work) -> GenerationReport | None:
         """Rank 0 commits; if it can't, the others hear of it in the next exchange."""
-        if self.commit is not None:
+        if self.commit is not None and work.kept is not None:
             try:
-                return self.commit.generation(state, step, records, timing)
+                return work.kept(self.commit)
             except Exception as error:
                 self.error = error
         return None

@@ -9,6 +9,7 @@ that nobody has. If another rank is lost meanwhile, all of it is done again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,6 +31,42 @@ WHAT = "the recovery from a lost rank"
 KEPT_REASONS = ("", "target_return", "signal", "max_hours")
 
 
+Result = TypeVar("Result")
+
+
+class StartOverError(BaseException):
+    """Some of the ranks that are left were still starting, so all start again; nothing was evaluated yet."""
+
+
+def surviving(comm: Communicator, training: Callable[[], Result]) -> Result:
+    """Plan and carry out a training; when a rank is lost before the first generation, start again with the others.
+
+    Args:
+        comm: all ranks; each has to call.
+        training: what they do, from the plan to the end.
+    """
+    while True:
+        try:
+            return training()
+        except StartOverError:
+            continue
+        except RankLostError:
+            if not comm.survives:
+                raise
+        while True:
+            try:
+                comm.recover()
+                _all_are_training(comm, False)
+                break
+            except RankLostError:
+                continue
+
+
+def _all_are_training(comm: Communicator, this_one: bool) -> bool:
+    """Whether all ranks that are left had begun with the generations; the first that they ask each other."""
+    return bool(gather(comm, int(this_one), WHAT).all())
+
+
 def when_a_rank_is_lost(
     take_over: Callable[[], Commit], reporter: Reporter
 ) -> Callable[[Generations, RankLostError], None]:
@@ -47,7 +84,11 @@ def when_a_rank_is_lost(
         size = team.ranks.size
         while True:
             try:
-                team.recover(loss)
+                team.leave(loss)
+                team.ranks.recover()
+                if not _all_are_training(team.ranks, True):
+                    raise StartOverError
+                team.join()
                 _meet_again(generations, take_over)
                 break
             except RankLostError as again:
@@ -80,6 +121,8 @@ def _meet_again(run: Generations, take_over: Callable[[], Commit]) -> None:
     with agreement(comm, WHAT):
         if comm.rank == 0 and run.commit is None:
             run.commit = take_over()
+            if run.last is not None and run.last.generation < lowest and run.last.kept is not None:
+                run.last.kept(run.commit)  # rank 0 may have died before it did
         whole = _whole_records(run, lowest)
     holders = np.flatnonzero(gather(comm, int(whole is not None), WHAT))
     if holders.size:

@@ -2,8 +2,8 @@
 
     python -m tests.faults.losses --count 50 --seed 0 --ranks 3,4
 
-Whoever is killed, rank 0 included, several at once or one after the other: the others finish the run in the same job, to
-the same h, journal and number of environment steps, and nothing is left running or lying about.
+Whoever is killed, rank 0 included, several at once or one after the other: the others finish the run in the same job,
+to the same h, journal and number of environment steps, and nothing is left running or lying about.
 """
 
 from __future__ import annotations
