@@ -313,7 +313,12 @@ class Ranks:
         self.revoke()
         # It waits for those that still evaluate. A stuck one would hold it up for ever, and Ishrink, which could be
         # waited for with a deadline, crashed in 2 of 2 jobs (Open MPI 5.0.11).
-        timer = _end_after(self.deadline_seconds, EXIT_FAILED)
+        timer = _end_after(
+            self.deadline_seconds,
+            EXIT_FAILED,
+            f"esd: rank {self.rank} waited {self.deadline_seconds:.0f} s for the other ranks to recover from a loss: a "
+            "rank is stuck (run.deadline_minutes is how long to wait). Start the same command again to resume",
+        )
         if not self._parted:
             self.agree(False)  # some may be about to agree that all is well
         for attempt in range(SHRINKS):
@@ -356,13 +361,20 @@ class Ranks:
 
 
 def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(EsdError, OSError, ValueError):  # nobody is left to read it
+            stream.flush()
 
 
-def _end_after(seconds: float, exit_code: int) -> threading.Timer:
-    """End this process in a while, whatever it is stuck in, unless the timer that is returned is canceled."""
-    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), os._exit, [exit_code])
+def _end_after(seconds: float, exit_code: int, text: str = "") -> threading.Timer:
+    """End this process in a while, whatever it is stuck in, with a last line; unless the timer is canceled."""
+
+    def end() -> None:
+        if text:
+            os.write(2, f"{text}\n".encode())
+        os._exit(exit_code)
+
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
     timer.daemon = True
     timer.start()
     return timer

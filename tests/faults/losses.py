@@ -3,7 +3,8 @@
     python -m tests.faults.losses --count 50 --seed 0 --ranks 3,4
 
 Whoever is killed, rank 0 included, several at once or one after the other: the others finish the run in the same job,
-to the same h, journal and number of environment steps, and nothing is left running or lying about.
+to the same h, journal and number of environment steps, and nothing is left running or lying about. Until MPI is
+initialized a loss is not survived, but the job is started again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tests.faults.jobs import Job
 from tests.faults.program import Options, Outcome, chosen, run
 
 VICTIMS = ("a rank", "rank 0", "two ranks at once", "one after the other", "all but one")
-MOMENTS = ("training", "checkpoint", "recovery", "end")
+MOMENTS = ("training", "checkpoint", "recovery", "end", "start-up")
 CASES = [f"{victim} at {moment}" for moment in MOMENTS for victim in VICTIMS]
 GENERATIONS = 400  # about two seconds on a calm machine
 LONG = f"--set=generations={GENERATIONS}"
@@ -60,11 +61,16 @@ def trial(seed: int, folder: Path, options: Options) -> Outcome:
     victim, _, moment = case.rpartition(" at ")
     count = dice.choice(options.ranks)
     run_folder = folder / "run"
+    restarts = 3 if moment == "start-up" else 0
     job = Job(
-        "launch", "--fault-tolerant", "--max-restarts=0", "-n", str(count), "train", *runs.EXPERIMENT, LONG,
-        "--run", run_folder, cwd=folder,
+        "launch", "--fault-tolerant", f"--max-restarts={restarts}", "--start-seconds=40", "-n", str(count),
+        "train", *runs.EXPERIMENT, LONG, "--run", run_folder, cwd=folder,
     )  # fmt: skip
+    if moment == "start-up":
+        job.wait_until(lambda: len(job.rank_processes()) == count, 0.01)
+        time.sleep(dice.uniform(0.0, 3.0))
     wanted = {
+        "start-up": 0,
         "training": dice.randrange(1, GENERATIONS - 50),
         "checkpoint": 4 * dice.randrange(1, GENERATIONS // 4 - 12),
         "recovery": dice.randrange(1, GENERATIONS - 50),
@@ -83,7 +89,8 @@ def trial(seed: int, folder: Path, options: Options) -> Outcome:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
             killed += 1
-    after = recovered_after(run_folder, job, count - killed, since) if moment != "end" else None
+    timed = killed and moment not in ("end", "start-up")
+    after = recovered_after(run_folder, job, count - killed, since) if timed else None
     ended = job.ended(since)
     wrong = [*runs.not_excused(run_folder, ended), *differences(run_folder)]
     if ended.code != 0:
