@@ -19,7 +19,7 @@ import numpy as np
 
 from esd.mpi.comm import RankLostError, Uint64s
 
-HANG_SECONDS = 15.0
+HANG_SECONDS = 60.0
 
 
 class KilledError(BaseException):
@@ -44,12 +44,19 @@ class World:
         nodes: how many machines they are on.
         deaths: of a rank, the number of its collective in which it dies (from 0), and whether after its part of it.
         seed: of the dice.
+        fails: how likely a collective fails on a rank although all have done their part of it, once one is dead.
     """
 
     def __init__(
-        self, size: int, nodes: int, deaths: dict[int, tuple[int, bool]], seed: int = 0
+        self,
+        size: int,
+        nodes: int,
+        deaths: dict[int, tuple[int, bool]],
+        seed: int = 0,
+        fails: float = 0.5,
     ) -> None:
         """Nothing is running yet."""
+        self.fails = fails
         self.size, self.nodes, self.deaths = size, nodes, deaths
         self.changed = threading.Condition()
         self.dead: set[int] = set()
@@ -147,7 +154,7 @@ class ThreadRanks:
             while True:
                 whole = len(parts) == len(group.members)
                 broken = group.revoked or any(m in world.dead for m in group.members)
-                if whole and (not broken or world.dice.random() < 0.5):
+                if whole and (not broken or world.dice.random() >= world.fails):
                     return parts
                 if broken:
                     raise RankLostError(what)
