@@ -161,7 +161,8 @@ def actions_of_members(config: Config, members: int) -> list[Any]:
     recorded = (Wrapper("benchmarks.recording:Recorded"),)
     wrappers = (*config.env.wrappers, *recorded)
     config = dataclasses.replace(config, env=dataclasses.replace(config.env, wrappers=wrappers))
-    rollout, strategy = Rollout(config), make_strategy(config)
+    rollout = Rollout(config)
+    strategy = make_strategy(config, rollout.policy.layout)
     state = strategy.start(rollout.policy.initial_parameters(config.seed))
     ACTIONS.clear()
     for member in range(members):

@@ -30,9 +30,10 @@ def contender(config: Config, slots: int) -> Callable[[], float]:
     """Environment steps per second of as many members as there are slots."""
     config = dataclasses.replace(config, batch_members=slots, population=SLOTS)
     rollout = Rollout(config)
-    evaluator = make_player(rollout, make_strategy(config), 1, 0)
+    algorithm = make_strategy(config, rollout.policy.layout)
+    evaluator = make_player(rollout, algorithm, 1, 0)
     h = rollout.policy.initial_parameters(config.seed)
-    state = start(make_strategy(config), h, rollout.observation_size)
+    state = start(algorithm, h, rollout.observation_size)
 
     def rate() -> float:
         records = Records(SLOTS, 0, rollout.observation_size)

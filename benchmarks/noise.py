@@ -17,11 +17,15 @@ import numpy.typing as npt
 
 from benchmarks.measuring import Table, in_turns, on_one_core, parser, seconds, write
 from esd.evolution.algorithm import EvolutionState
-from esd.evolution.noise import NOISE_KINDS, Noise
+from esd.evolution.layout import Layout
+from esd.evolution.low_rank import make_noise
+from esd.evolution.noise import NOISE_KINDS
 from esd.evolution.openai_es import Strategy
 from esd.evolution.optimizers import make_optimizer
 from esd.evolution.schedules import Decay
 from esd.kernels import kernel
+from esd.policies.base import Interface
+from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 
 Float32s = npt.NDArray[np.float32]
 Work = Callable[[], None]
@@ -30,6 +34,17 @@ PAIRS, COORDINATES = 200, 456_640
 TABLE_SIZE = 250_000_000  # of OpenAI's starter code: 1 GB
 BATCH = 500  # rows that it multiplies at once
 SIGMA, ALPHA = 0.1, 0.05
+LOW_RANK = "esd, low_rank"
+GOAL = 1 / 8  # of the time of Gaussian noise
+
+
+def arrays(coordinates: int) -> Layout:
+    """What lies in h: the CarRacing network's coefficients, or a square matrix."""
+    if coordinates != COORDINATES:
+        side = int(coordinates**0.5)
+        return Layout({"w": (side, side), "rest": (coordinates - side * side,)})
+    interface = Interface(648, 3, True)
+    return HebbianPolicy(interface, HebbianSettings(hidden=(128, 64))).layout
 
 
 @kernel
@@ -53,7 +68,7 @@ def noise_sums(pairs: int, coordinates: int, table_size: int) -> dict[str, Work]
     out = np.empty(coordinates, np.float32)
 
     def rebuilt(kind: str) -> Work:
-        source = Noise(kind, 0)
+        source = make_noise(kind, 0, 1, arrays(coordinates))
         return lambda: source.accumulate(weights, 0, out)
 
     generator = np.random.default_rng(0)
@@ -104,6 +119,7 @@ def noise_sums(pairs: int, coordinates: int, table_size: int) -> dict[str, Work]
 
     return {
         **{f"esd, {kind}": rebuilt(kind) for kind in NOISE_KINDS},
+        LOW_RANK: rebuilt("low_rank"),
         "noise table, batched np.dot": dot_anew,
         "noise table, np.dot, batch memory kept": dot,
         "noise table, compiled loop": compiled,
@@ -125,9 +141,11 @@ class _Peer(Protocol):
 class _Esd:
     """OpenAI-ES with mirrored pairs and centered ranks, as esd has it."""
 
-    def __init__(self, pairs: int, coordinates: int, optimizer: str) -> None:
+    def __init__(
+        self, pairs: int, coordinates: int, optimizer: str, noise: str = "gaussian"
+    ) -> None:
         self._strategy = Strategy(
-            Noise("gaussian", 0),
+            make_noise(noise, 0, 1, arrays(coordinates)),
             2 * pairs,
             Decay(SIGMA),
             Decay(ALPHA),
@@ -220,6 +238,7 @@ def strategies(pairs: int, coordinates: int) -> dict[str, _Peer]:
     """The strategies that are installed, ours first."""
     found: dict[str, _Peer] = {
         "esd, sgd": _Esd(pairs, coordinates, "sgd"),
+        LOW_RANK: _Esd(pairs, coordinates, "sgd", "low_rank"),
         "esd, adam": _Esd(pairs, coordinates, "adam"),
     }
     if installed("evosax", "jax"):
@@ -254,7 +273,13 @@ def measured(arguments: argparse.Namespace) -> list[Table]:
         return second
 
     return [
-        in_turns(name, "ms", {who: milliseconds(do) for who, do in part.items()}, arguments.rounds)
+        in_turns(
+            name,
+            "ms",
+            {who: milliseconds(do) for who, do in part.items()},
+            arguments.rounds,
+            notes={LOW_RANK: f"goal: at most {GOAL} ×"} if name.startswith("the") else {},
+        )
         for name, part in works.items()
     ]
 

@@ -494,6 +494,7 @@ PERFORMANCE: Parts = {
     "ranks": ("jobs", ranks),
     "training": ("jobs", compared_all),
     "lockstep": ("lockstep", compared_all),
+    "torch modules": ("torch_modules", compared_all),
     "attention batch": ("attention", attention_batch),
     "attention quoted": ("attention", attention_quoted),
     "attention stream": ("attention", attention_stream),

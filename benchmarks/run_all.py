@@ -21,6 +21,7 @@ BENCHMARKS = (
     "schedule",
     "jobs",
     "lockstep",
+    "torch_modules",
     "attention",
     "reversible",
     "cartpole",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_STOPPED_EARLY = 75
@@ -20,6 +22,11 @@ class EsdError(Exception):
     def __init__(self, text: str = "") -> None:
         """Say what is wrong, what was expected, and what to do."""
         super().__init__(one_line(text))
+
+
+def warn(text: str) -> None:
+    """Print what is worth knowing but ends nothing on stderr, whichever rank this is."""
+    print(f"esd: {text}", file=sys.stderr, flush=True)
 
 
 def one_line(text: str, most: int = LONGEST_MESSAGE) -> str:
@@ -53,6 +60,10 @@ class UsageError(EsdError):
     """The user asked for something that can't be done; nothing on disk was changed."""
 
     exit_code = EXIT_USAGE
+
+
+class UntrustedError(UsageError):
+    """A run's settings name code, or files, that nobody has said to trust; nothing of it was imported or opened."""
 
 
 # optional packages: as they are imported, as people call them, and the extra of esd-mpi that installs them

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,17 @@ def _importable_user_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests start processes in empty folders: there, too, ``tests.helpers`` and this ``esd_envs`` are found."""
     repository = Path(__file__).parent.parent
     monkeypatch.setenv("PYTHONPATH", f"{repository}{os.pathsep}{repository / 'envs'}")
+    # a test's working directory, which esd has put there, has modules whose namesakes the next test means
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What esd remembers of the runs that tests create is not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.delenv("ESD_TRUST", raising=False)
+        yield
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -1,8 +1,9 @@
 """Gymnasium's own environments with compiled steps: which are known, and what a program plays their episodes with.
 
-An episode begins with the environment's own ``reset``; every step after it is one C function
-(``kernels.gymnasium_classic``, ``kernels.mujoco``), with the bits of the environment's own ``step``. That is so for the
-very classes and releases that are known, and on a machine where numpy's sine, cosine and power are those of C.
+An episode begins with the environment's own ``reset``, or with a C function that has its bits; every step after it is
+one C function (``kernels.gymnasium_classic``, ``kernels.mujoco``), with the bits of the environment's own ``step``.
+That is so for the very classes and releases that are known, and on a machine where numpy's sine, cosine and power are
+those of C.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Known:
         state: how many numbers the step keeps, or needs to compute with.
         begin: writes parameters and state after a reset, as ``module:name``; empty: there is nothing to write.
         has_lanes: see ``CompiledStep``.
+        reset: the function in ``kernels`` that resets without options, as ``module:name``; empty: there is none.
         info: gives what ``info`` says after so many steps, as ``module:name``; empty: nothing that is asked for.
     """
 
@@ -41,6 +43,7 @@ class Known:
     begin: str = ""
     info: str = ""
     has_lanes: bool = False
+    reset: str = ""
 
 
 _CLASSIC = "gymnasium.envs.classic_control"
@@ -48,12 +51,18 @@ _TEXT = "gymnasium.envs.toy_text"
 _MUJOCO = "gymnasium.envs.mujoco"
 
 
-def _classic(step: str, parameters: str, state: int, begin: str = "state") -> Known:
+def _classic(
+    step: str, parameters: str, state: int, begin: str = "state", reset: str = ""
+) -> Known:
     module = "esd_envs.compiled_classic"
     kernels = "esd_envs.kernels.gymnasium_classic"
-    lanes = begin == "state"  # a table draws from a generator of its environment's
     return Known(
-        f"{kernels}:{step}", f"{module}:{parameters}", state, f"{module}:{begin}", has_lanes=lanes
+        f"{kernels}:{step}",
+        f"{module}:{parameters}",
+        state,
+        f"{module}:{begin}",
+        has_lanes=begin == "state",  # a table draws from a generator of its environment's
+        reset=reset and f"{kernels}:{reset}",
     )
 
 
@@ -72,11 +81,17 @@ SCRATCH = 256  # numbers that are squared before they are summed, at most
 
 # by module and name of the class
 KNOWN = {
-    f"{_CLASSIC}.cartpole:CartPoleEnv": _classic("step_cart_pole", "cart_pole", 4),
-    f"{_CLASSIC}.pendulum:PendulumEnv": _classic("step_pendulum", "pendulum", 2),
-    f"{_CLASSIC}.mountain_car:MountainCarEnv": _classic("step_mountain_car", "mountain_car", 3),
+    f"{_CLASSIC}.cartpole:CartPoleEnv": _classic(
+        "step_cart_pole", "cart_pole", 4, reset="reset_cart_pole"
+    ),
+    f"{_CLASSIC}.pendulum:PendulumEnv": _classic(
+        "step_pendulum", "pendulum", 2, reset="reset_pendulum"
+    ),
+    f"{_CLASSIC}.mountain_car:MountainCarEnv": _classic(
+        "step_mountain_car", "mountain_car", 3, reset="reset_mountain_car"
+    ),
     f"{_CLASSIC}.continuous_mountain_car:Continuous_MountainCarEnv": _classic(
-        "step_mountain_car_continuous", "mountain_car_continuous", 3
+        "step_mountain_car_continuous", "mountain_car_continuous", 3, reset="reset_mountain_car"
     ),
     f"{_CLASSIC}.acrobot:AcrobotEnv": _classic("step_acrobot", "acrobot", 4),
     f"{_TEXT}.frozen_lake:FrozenLakeEnv": _classic("step_table", "table", 3, "place"),
@@ -112,10 +127,11 @@ class NotCompiledError(Exception):
 
 
 class CompiledStep:
-    """The step of an environment that resets itself, and its memory.
+    """The step of an environment, and its memory.
 
     Attributes:
         step_address: of the C function that makes a step.
+        reset_address: of the C function that begins an episode; 0: the environment resets itself.
         parameters: float64, what it reads: the same in all episodes.
         state: float64, an episode's own.
         observation: of the type that the step writes, float32 or float64; flat.
@@ -137,6 +153,9 @@ class CompiledStep:
         size = int(gymnasium.spaces.flatdim(space))
         self.observation = np.zeros(size, np.float64 if space.dtype == np.float64 else np.float32)
         self.step_address: int = _found(known.step).address
+        self.reset_address = 0
+        if known.reset and uniforms_agree():
+            self.reset_address = _found(known.reset).address
 
     def begin(self) -> None:
         """Take over from the environment, which has just been reset."""
@@ -176,6 +195,20 @@ def elementary_functions_agree() -> bool:
         and np.cos(values).tolist() == [math.cos(v) for v in one_by_one]
         and all(float(v**2) == math.pow(v, 2.0) for v in values)
     )
+
+
+@functools.cache
+def uniforms_agree() -> bool:
+    """Whether NumPy draws what the compiled resets draw; a build may round product and sum at once."""
+    from esd_envs.kernels.numpy_random import uniforms
+
+    seeds = (0, 1, 12, 2**31 - 1, *range(1000, 1200))
+    own, found = np.empty(4), []
+    for seed in seeds:
+        uniforms(np.uint64(seed), -0.6, -0.4 - -0.6, own)
+        found.append(own.tolist())
+    generators = [np.random.Generator(np.random.PCG64(np.random.SeedSequence(s))) for s in seeds]
+    return found == [generator.uniform(-0.6, -0.4, 4).tolist() for generator in generators]
 
 
 def _found(reference: str) -> Any:

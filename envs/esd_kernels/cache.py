@@ -90,7 +90,9 @@ class CacheFolder:
     @cached_property
     def places(self) -> list[Path]:
         """Where the folder may be: NUMBA_CACHE_DIR if that is set, or beside the sources, or in the user's cache."""
-        chosen = config.CACHE_DIR  # type: ignore[attr-defined]  # NUMBA_CACHE_DIR
+        # not numba's own setting: it would also come from a .numba_config.yaml in the working directory, and with it
+        # machine code that anybody may have put there
+        chosen = os.environ.get("NUMBA_CACHE_DIR")
         user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
         bases = [Path(chosen)] if chosen else [self._package / "__pycache__", user_cache / "esd"]
         found = []

@@ -20,6 +20,7 @@ from esd.config.identity import identity
 from esd.config.tables import parse
 from esd.errors import RunError, UsageError
 from esd.evolution.layout import Layout
+from esd.evolution.low_rank import notes_of
 from esd.evolution.records import Records, Status
 from esd.evolution.state import make_strategy, start
 from esd.evolution.vectors import mean_square
@@ -100,7 +101,7 @@ class Evolution:
         arrays = {name: _float32s(name, value) for name, value in _named(initial).items()}
         self._single = not isinstance(initial, Mapping)
         self._layout = Layout({name: array.shape for name, array in arrays.items()})
-        self._algorithm = make_strategy(self._config)
+        self._algorithm = make_strategy(self._config, self._layout)
         self.population = self._config.population
         with failures_raised(), contextlib.ExitStack() as opened:
             self._comm = ranks()
@@ -110,6 +111,8 @@ class Evolution:
                 check_perturbations(
                     self._config, self._algorithm, state.evolution, warnings.warn, "sigma"
                 )
+                for note in notes_of(self._algorithm.noise):
+                    warnings.warn(note, stacklevel=2)
                 self._memory = NodeState(self._team, self._algorithm, state)
             self._opened = opened.pop_all()
         self._closed = False

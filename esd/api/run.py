@@ -14,7 +14,7 @@ from esd.api.policy import Policy
 from esd.api.ranks import failures_raised, ranks
 from esd.api.settings import LARGEST_SEED, as_texts, by_dotted_name, whole_number
 from esd.config.settings import Config
-from esd.errors import UsageError
+from esd.errors import UntrustedError, UsageError
 from esd.evaluation.of_run import CHECKPOINTS, evaluate_and_store, load
 from esd.evaluation.stored import summary
 from esd.evaluation.test_episodes import choose
@@ -23,7 +23,9 @@ from esd.mpi.comm import agreement
 from esd.policies.base import Interface
 from esd.problems.make import parameters_of
 from esd.run.folder import RunFolder
+from esd.run.trust import Trust, trust_of
 from esd.training.diagnosis import Course, diagnose
+from esd.training.trusted import trusted_run
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -34,6 +36,8 @@ class Run:
 
     Args:
         path: the run's folder.
+        trust: import the code that the run names although it was not created here, as a copy (docs/security.md).
+            Settings and metrics can be read without it.
 
     Attributes:
         path: the run's folder.
@@ -42,12 +46,13 @@ class Run:
         UsageError: if there is no run.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(self, path: str | PathLike[str], *, trust: bool = False) -> None:
         """Open a folder; nothing in it is changed."""
         if not isinstance(path, str | PathLike):
             raise UsageError(f"run = {path!r}: expected the path of a folder")
         self.path = Path(path)
-        self._folder = RunFolder(self.path)
+        self._trust = trust
+        self._folder = RunFolder(self.path, trust_of(trust))
         self._folder.require_run()
 
     def __repr__(self) -> str:
@@ -56,7 +61,10 @@ class Run:
     @property
     def config(self) -> Config:
         """All settings of the run, such as ``run.config.es.sigma``."""
-        return self._folder.config()
+        try:
+            return self._folder.config()
+        except UntrustedError:  # they can be looked at
+            return RunFolder(self.path, Trust.NEVER).config()
 
     @property
     def finished(self) -> bool:
@@ -77,7 +85,7 @@ class Run:
 
     def findings(self) -> list[dict[str, str]]:
         """What went wrong in training although it ended: "name" and "text" of each; empty if nothing did."""
-        config = self.config
+        config = self._folder.config()
         size = self._state("last").h.size
         lines = self._folder.metrics_lines(config, lambda text: None)
         return [finding.as_json() for finding in diagnose(Course.of_lines(lines, config, size))]
@@ -97,7 +105,7 @@ class Run:
         if generation is None:
             return self._state("last").h
         generation = whole_number("generation", generation, 0)
-        config = self.config
+        config = self._folder.config()
         return self._folder.state_at(generation, config, self._folder.journal(config)).h
 
     def parameters(
@@ -107,7 +115,7 @@ class Run:
 
         Of the run of an objective they are what its function gets: float64, within their bounds.
         """
-        config = self.config
+        config = self._folder.config()
         header = self._folder.journal(config, verify=False).header
         interface = Interface(header.observation_size, header.action_size, header.bounded)
         return parameters_of(config, interface, self.h(generation))
@@ -141,6 +149,9 @@ class Run:
         """
         with failures_raised():
             comm = ranks()
+            own = as_texts(by_dotted_name(settings))
+            folder = trusted_run(comm, self._folder.place, self._trust, own)
+            folder.path = self.path  # for messages and the stored evaluation
             with agreement(comm, "reading the run"):
                 episodes = whole_number("episodes", episodes, 1)
                 seed = whole_number("seed", seed, 0, LARGEST_SEED)
@@ -148,12 +159,12 @@ class Run:
                     raise UsageError(f"variants = {variants!r}: expected a list of names")
                 _check(checkpoint, CHECKPOINTS, "checkpoint")
                 _check(rules, ("evolved", "random"), "rules")
-                config, state, which = load(self._folder, checkpoint, lambda text: None)
+                config, state, which = load(folder, checkpoint, lambda text: None)
                 if config.objective.named and rules == "random":
                     raise UsageError(f"rules = {rules!r}: {self.path} is the run of an objective")
-                subject = choose(config, None, as_texts(by_dotted_name(settings)), variants)
+                subject = choose(config, None, own, variants)
             found = evaluate_and_store(
-                comm, self._folder, subject, state, which, episodes, seed, rules, lambda *_: None
+                comm, folder, subject, state, which, episodes, seed, rules, lambda *_: None
             )
         return summary(found)
 
@@ -171,11 +182,12 @@ class Run:
             UsageError: if the run has no such checkpoint or variant, or evolves no policy.
         """
         _check(checkpoint, CHECKPOINTS, "checkpoint")
-        if self.config.objective.named:
+        config = self._folder.config()
+        if config.objective.named:
             raise UsageError(
                 f"{self.path}: the run of an objective, which has no policy; Run.parameters() gives what it evolved"
             )
-        return Policy(self.config, self._state(checkpoint), variant)
+        return Policy(config, self._state(checkpoint), variant)
 
     def _state(self, checkpoint: str) -> RunState:
         return load(self._folder, checkpoint, lambda text: None)[1]

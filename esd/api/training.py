@@ -37,6 +37,7 @@ def train(
     generations: int | None = None,
     settings: Settings | None = None,
     start_from: str | PathLike[str] | None = None,
+    trust: bool = False,
     verbose: bool = True,
 ) -> Run:
     """Train, or go on with the run that is in the folder. The same as the command ``esd train``.
@@ -53,6 +54,7 @@ def train(
         generations: short for the setting "generations".
         settings: other settings, nested or by dotted name: ``{"es.sigma": 0.05}`` or ``{"es": {"sigma": 0.05}}``.
         start_from: folder of a run whose last h is the h_0 of a new run.
+        trust: import the code that a run names which was not created here, such as a copy (docs/security.md).
         verbose: print progress on rank 0.
 
     Returns:
@@ -67,7 +69,14 @@ def train(
         comm = ranks()
 
         def training() -> Run:
-            asked = (experiment, run, _texts(settings, seed, generations), start_from, verbose)
+            asked = (
+                experiment,
+                run,
+                _texts(settings, seed, generations),
+                start_from,
+                trust,
+                verbose,
+            )
             return _train(comm, *_plan(comm, *asked))
 
         return surviving(comm, training)
@@ -77,7 +86,7 @@ def _train(comm: Communicator, plan: Plan, reporter: Reporter) -> Run:
     """Carry out a plan; the run, finished or not."""
     if plan.finished:
         reporter.note(plan.finished)
-        return Run(plan.folder)
+        return Run(plan.folder, trust=True)  # or there would be no plan
     folder = RunFolder(plan.folder)
     stop = StopRequest()
     try:
@@ -92,17 +101,22 @@ def _train(comm: Communicator, plan: Plan, reporter: Reporter) -> Run:
         reporter.close()
     if stop.number in PYTHONS_OWN:  # everything is kept; now it does what it does in any program
         signal.raise_signal(stop.number)
-    return Run(plan.folder)
+    return Run(plan.folder, trust=True)
 
 
 def resume(
-    run: str | PathLike[str], *, settings: Settings | None = None, verbose: bool = True
+    run: str | PathLike[str],
+    *,
+    settings: Settings | None = None,
+    trust: bool = False,
+    verbose: bool = True,
 ) -> Run:
     """Go on with a run that exists.
 
     Args:
         run: the run's folder.
         settings: what may change on resume, such as ``{"generations": 200}``.
+        trust: see ``train``.
         verbose: print progress on rank 0.
 
     Returns:
@@ -113,7 +127,7 @@ def resume(
         RunError: see ``train``.
     """
     Run(run)  # refuses a folder without a run, which ``train`` would begin one in
-    return train(run=run, settings=settings, verbose=verbose)
+    return train(run=run, settings=settings, trust=trust, verbose=verbose)
 
 
 def generations(
@@ -124,6 +138,7 @@ def generations(
     generations: int | None = None,
     settings: Settings | None = None,
     start_from: str | PathLike[str] | None = None,
+    trust: bool = False,
     verbose: bool = False,
 ) -> Iterator[GenerationReport]:
     """Train generation by generation; leaving the loop leaves a run that can be resumed.
@@ -144,6 +159,7 @@ def generations(
         generations: see ``train``.
         settings: see ``train``.
         start_from: see ``train``.
+        trust: see ``train``.
         verbose: print progress on rank 0.
 
     Yields:
@@ -156,7 +172,7 @@ def generations(
     with failures_raised():
         comm = ranks()
         plan, reporter = _plan(
-            comm, experiment, run, _texts(settings, seed, generations), start_from, verbose
+            comm, experiment, run, _texts(settings, seed, generations), start_from, trust, verbose
         )
         if plan.finished:
             reporter.note(plan.finished)
@@ -186,6 +202,7 @@ def _plan(
     run: str | PathLike[str] | None,
     settings: list[str],
     start_from: str | PathLike[str] | None,
+    trust: bool,
     verbose: bool,
 ) -> tuple[Plan, Reporter]:
     """What to do, the same on all ranks, and who reports it."""
@@ -198,6 +215,7 @@ def _plan(
                 _path("run", run),
                 settings,
                 start_from=_path("start_from", start_from),
+                trust=trust,
             )
             encoded = make_plan(request, reporter.note).encode()
     return Plan.decode(comm.broadcast(encoded, "planning")), reporter

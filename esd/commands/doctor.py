@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esd.commands.running import Verbose, on_ranks
+from esd.commands.running import Trusted, Verbose, on_ranks
 
 if TYPE_CHECKING:
     from esd.config.settings import Config
     from esd.doctor.machine import Check
     from esd.mpi.comm import Communicator
+    from esd.run.folder import RunFolder
 
 
 def doctor(
@@ -39,6 +40,7 @@ def doctor(
     steps: Annotated[
         int, typer.Option(help="Length of the episodes that an environment is examined in.", min=1)
     ] = 300,
+    trust: Trusted = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -49,10 +51,23 @@ def doctor(
     """
     from esd.doctor.examination import examine
     from esd.mpi.comm import agreement
+    from esd.reading import check_path
+    from esd.training.trusted import trusted_run
 
     def body(comm: Communicator) -> int:
+        own = [*(settings or ()), *([f"env.id={env}"] if env is not None else [])]
+        folder: RunFolder | None = None
         with agreement(comm, "reading the settings"):
-            config = _config(subject, env, settings or ())
+            if subject is not None:
+                check_path(Path(subject))
+        is_run = subject is not None and Path(subject).is_dir()
+        if (
+            subject is not None
+            and comm.broadcast(b"run" if is_run else b"file", "naming") == b"run"
+        ):
+            folder = trusted_run(comm, Path(subject), trust, own)
+        with agreement(comm, "reading the settings"):
+            config = _config(subject, folder, own)
         report = _Report(quiet=as_json or comm.rank > 0)
         failures = examine(comm, config, subject, steps, report)
         if comm.rank == 0:
@@ -62,20 +77,16 @@ def doctor(
     on_ranks(body, as_json)
 
 
-def _config(subject: str | None, env: str | None, settings: Iterable[str]) -> Config | None:
+def _config(
+    subject: str | None, folder: RunFolder | None, settings: Sequence[str]
+) -> Config | None:
     """What to examine; None for the machine alone."""
     from esd.config.experiment_files import read_experiment
     from esd.config.tables import apply_settings, parse, to_table
-    from esd.reading import check_path
-    from esd.run.folder import RunFolder
 
-    settings = [*settings, *([f"env.id={env}"] if env is not None else [])]
     if subject is None:
         return parse(apply_settings({}, settings), "--set") if settings else None
-    check_path(Path(subject))
-    if Path(subject).is_dir():
-        folder = RunFolder(Path(subject))
-        folder.require_run()
+    if folder is not None:
         return parse(apply_settings(to_table(folder.config()), settings), str(folder.config_file))
     name, table = read_experiment(subject)
     return parse(apply_settings(table, settings), name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from esd.commands.output import be_patient
-from esd.commands.running import Verbose, on_ranks
+from esd.commands.running import Trusted, Verbose, on_ranks
 
 if TYPE_CHECKING:
     from esd.evaluation.stored import Conditions
@@ -80,6 +80,7 @@ def evaluate(
     trace_every: Annotated[
         int, typer.Option(help="Record the weights every so many steps.", min=1)
     ] = 1,
+    trust: Trusted = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -97,13 +98,14 @@ def evaluate(
     from esd.evaluation.test_episodes import choose
     from esd.mpi.comm import agreement
     from esd.run.files import absolute
-    from esd.run.folder import RunFolder
     from esd.training.process_state import kept_process_state
+    from esd.training.trusted import trusted_run
 
     def body(comm: Communicator) -> int:
         be_patient(results=True)
+        own = [*(settings or []), *([f"env.id={env}"] if env is not None else [])]
+        folder = trusted_run(comm, run, trust, own)
         with agreement(comm, "reading the run"):
-            folder = RunFolder(run)
             trace_file = None if trace is None else absolute(trace)  # an environment may move us
             if trace is not None and (trace.is_dir() or not trace.parent.is_dir()):
                 raise UsageError(f"--trace {trace}: expected a file in a folder that exists")

@@ -44,6 +44,16 @@ Verbose = Annotated[
 ]
 
 
+Trusted = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Import code that the run names from outside of installed packages. Only a run that was not created here, "
+        "such as a copy, needs it (docs/security.md). ESD_TRUST=1 does the same.",
+    ),
+]
+
+
 def use_one_thread() -> None:
     """Let libraries start one thread per rank, because ranks are the parallelism.
 

@@ -11,6 +11,8 @@ import typer
 from esd.commands.running import alone
 
 if TYPE_CHECKING:
+    from esd.config.settings import Config
+    from esd.evolution.state import RunState
     from esd.run.folder import RunFolder
 
 FOLLOW_SECONDS = 0.5
@@ -39,6 +41,7 @@ def show(
     def body() -> int:
         from esd.errors import UsageError
         from esd.run.folder import RunFolder
+        from esd.run.trust import Trust
 
         if sum((as_json, as_csv, follow)) > 1:
             raise UsageError("--json, --csv and --follow exclude each other; give one of them")
@@ -46,7 +49,7 @@ def show(
             raise UsageError(
                 f"--generation {generation}: --csv and --follow show all of them; take it alone or with --json"
             )
-        folder = RunFolder(run)
+        folder = RunFolder(run, Trust.NEVER)
         folder.require_run()
         if as_csv:
             _print_csv(folder)
@@ -63,13 +66,18 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     """Everything about a run that has a number or a name."""
     from esd.commands.console import print_error
     from esd.config.tables import to_table
+    from esd.errors import UntrustedError
     from esd.training.diagnosis import Course, diagnose
 
     config = folder.config()
-    if generation is None:
-        state = folder.last_state(config, print_error)
-    else:
+    state = None
+    if generation is not None:
         state = folder.state_at(generation, config, folder.journal(config))
+    else:
+        try:
+            state = folder.last_state(config, print_error)
+        except UntrustedError as error:
+            print_error(str(error))
     lines = folder.metrics_lines(config, print_error)
     last = lines[-1] if lines else {}
     # the last line of a finished run is the center's alone
@@ -78,18 +86,14 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     centers = [line["center_return"] for line in with_center]
     best = min if config.sign < 0 else max
     done = folder.done(print_error)
+    h_size = None if state is None else int(state.h.size)
     return {
         "run": str(folder.path),
-        "generation": state.generation,
+        "generation": _generation(folder, config) if state is None else state.generation,
         "generations": config.generations,
         "finished": done is not None,
         "reason": done and done["reason"],
-        "h_size": int(state.h.size),
-        "h_sha256": state.h_sha256(),
-        "state_sha256": state.sha256(),
-        "sigma": state.evolution.sigma,
-        "sigma_min": state.evolution.sigma_range[0],
-        "sigma_max": state.evolution.sigma_range[1],
+        **_of_state(state, last),
         "best_center_return": best(centers, default=None),
         "last_center_return": centers[-1] if centers else None,
         "last_center_returns": _by_variant(with_center[-1]) if with_center else {},
@@ -101,9 +105,29 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
         "seconds": last.get("seconds", 0.0),
         "core_seconds": last.get("core_seconds", 0.0),
         "findings": [
-            finding.as_json() for finding in diagnose(Course.of_lines(lines, config, state.h.size))
+            finding.as_json() for finding in diagnose(Course.of_lines(lines, config, h_size))
         ],
         "config": to_table(config),
+    }
+
+
+def _generation(folder: RunFolder, config: Config) -> int:
+    """How many updates of h are in the journal."""
+    return folder.journal(config, verify=False).next_generation
+
+
+def _of_state(state: RunState | None, last: dict[str, Any]) -> dict[str, Any]:
+    """What a state is; without it what the last line of the metrics says."""
+    if state is None:
+        sigmas = {name: last.get(name) for name in ("sigma", "sigma_min", "sigma_max")}
+        return {"h_size": None, "h_sha256": None, "state_sha256": None, **sigmas}
+    return {
+        "h_size": int(state.h.size),
+        "h_sha256": state.h_sha256(),
+        "state_sha256": state.sha256(),
+        "sigma": state.evolution.sigma,
+        "sigma_min": state.evolution.sigma_range[0],
+        "sigma_max": state.evolution.sigma_range[1],
     }
 
 

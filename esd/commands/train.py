@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from esd.commands.output import be_patient
-from esd.commands.running import Verbose, on_ranks
+from esd.commands.running import Trusted, Verbose, on_ranks
 
 if TYPE_CHECKING:
     from esd.commands.console import Reporter
@@ -50,6 +50,7 @@ def train(
             "Everything else, such as sigma and the moments of the optimizer, starts from scratch.",
         ),
     ] = None,
+    trust: Trusted = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end.")
     ] = False,
@@ -65,11 +66,12 @@ def train(
 
     stop = StopRequest()
     with stop.listening():  # before the imports and MPI, which take a second, and planning
-        _carry_out((experiment, run, settings or (), fresh, yes, start_from), stop, as_json)
+        asked = (experiment, run, settings or (), fresh, yes, start_from, trust)
+        _carry_out(asked, stop, as_json)
 
 
 def _carry_out(
-    asked: tuple[str | None, Path | None, Sequence[str], bool, bool, Path | None],
+    asked: tuple[str | None, Path | None, Sequence[str], bool, bool, Path | None, bool],
     stop: StopRequest,
     as_json: bool,
 ) -> NoReturn:

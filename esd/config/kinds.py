@@ -11,8 +11,10 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+from esd.config.installed import installed_folders
 from esd.config.plugins import import_failed, import_name, is_of_the_users_code, text_of
 from esd.errors import UsageError, nearest, shortened
 
@@ -33,9 +35,16 @@ class Kinds:
 
     @functools.cached_property
     def installed(self) -> dict[str, metadata.EntryPoint]:
-        """What installed packages offer, by name; a built-in name can't be taken."""
+        """What installed packages offer, by name; a built-in name can't be taken.
+
+        The description of a package that lies in the working directory doesn't count: anybody may have put it there.
+        """
         offered = metadata.entry_points(group=self.group)
-        return {point.name: point for point in offered if point.name not in self.built_in}
+        return {
+            point.name: point
+            for point in offered
+            if point.name not in self.built_in and not _lies_in_the_working_directory(point)
+        }
 
     def names(self) -> list[str]:
         """All names, the built-in ones first."""
@@ -66,6 +75,15 @@ class Kinds:
             return import_name(name, self.setting)
         hint = nearest(name[:200], self.names())
         raise UsageError(f"{self.setting} = {shortened(repr(name))}: {shortened(hint, 300)}")
+
+
+def _lies_in_the_working_directory(point: metadata.EntryPoint) -> bool:
+    """Whether an entry point is of a package that was not installed, but only found from here."""
+    try:
+        place = Path(str(point.dist.locate_file(""))).resolve() if point.dist is not None else None
+        return place == Path.cwd().resolve() and str(place) not in installed_folders()
+    except OSError:
+        return False
 
 
 OBJECTIVES = Kinds(

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from esd.config.installed import is_installed
 from esd.errors import (
     EsdError,
     MissingPackageError,
@@ -34,8 +35,15 @@ _DIRECTORIES: dict[
 ] = {}  # by module, where its import left the working directory, if it changed it
 
 
-def make_working_directory_importable() -> None:
-    """Put the working directory on ``sys.path``, which a console script doesn't have, so that every rank finds it."""
+def make_working_directory_importable(module: str) -> None:
+    """Put the working directory on ``sys.path``, which a console script doesn't have, so that every rank finds it.
+
+    Args:
+        module: that is about to be imported. One that is installed needs nothing from the working directory, where an
+            optional package that is missing may have a namesake that somebody else has put there.
+    """
+    if is_installed(module):
+        return
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
@@ -142,7 +150,7 @@ def import_name(reference: str, what: str) -> Any:
     """
     shown = f"{what} = {shortened(repr(reference))}"
     module_name, name = _split(reference, shown)
-    make_working_directory_importable()
+    make_working_directory_importable(module_name)
     here = Path.cwd()
     try:
         with contextlib.chdir("."):  # it may change the directory, and relative paths with it

@@ -15,7 +15,8 @@ from esd.config.kinds import ALGORITHMS
 from esd.config.objective import MINIMIZE, ObjectiveConfig
 from esd.config.policies import PolicyConfig
 
-NOISE_NAMES = ("gaussian", "rademacher", "binomial")
+LOW_RANK = "low_rank"
+NOISE_NAMES = ("gaussian", "rademacher", "binomial", LOW_RANK)
 COMMON_RANDOM_NUMBERS = ("none", "pair", "generation")
 REBUILD = ("auto", "always", "never")
 REDUCTION_NAMES = ("mean", "min", "mean_of_ranks")
@@ -140,12 +141,30 @@ class EvolutionSettings:
         "penalty·mean(h²) of a member is subtracted from its return before ranking",
         **NOT_NEGATIVE,
     )
-    noise: str = setting("gaussian", "distribution of the perturbations", choices=NOISE_NAMES)
+    noise: str = setting(
+        "gaussian",
+        "distribution of the perturbations; low_rank: products of normal factors (docs/algorithms.md)",
+        choices=NOISE_NAMES,
+    )
+    rank: int = setting(
+        1,
+        "rank of the perturbations of each matrix, with noise = low_rank",
+        since=SECOND_VERSION,
+        **POSITIVE,
+    )
     common_random_numbers: str = setting(
         "pair",
         "who shares episode seeds and initial weights: nobody, a mirrored pair, or a whole generation",
         choices=COMMON_RANDOM_NUMBERS,
     )
+
+    def noise_problems(self) -> Iterator[str]:
+        """What is wrong with the noise that every algorithm has."""
+        if self.rank != 1 and self.noise != LOW_RANK:
+            yield (
+                f'es.rank = {self.rank}: only es.noise = "{LOW_RANK}" has a rank, but es.noise = "{self.noise}"; '
+                "remove es.rank or change es.noise"
+            )
 
     def problems(self) -> Iterator[str]:
         """What is wrong although every setting by itself is right: a line each."""
@@ -186,6 +205,11 @@ class RunConfig:
         "stop the run when more than this share of a generation has a NaN or infinite fitness",
         **SHARE,
     )
+    compare_nodes_every: int = setting(
+        10,
+        "Generations between two comparisons of the nodes' states by their hashes; 0: never",
+        **NOT_NEGATIVE,
+    )
     allow_drift: bool = setting(
         False, "go on although ranks (or a resumed run's machine) compute different bits"
     )
@@ -215,8 +239,8 @@ class Config:
     )
     batch_members: int = setting(
         0,
-        "members that a rank evaluates in lock-step through torch; 0: on the cpu one after the other through compiled "
-        "kernels, on cuda 256",
+        "members that a rank evaluates in lock-step through torch; 0: on cuda 256, on the cpu those of a torch module "
+        "in compiled environments, all others through compiled kernels; 1: one after the other",
         **NOT_NEGATIVE,
     )
     format: int = setting(
@@ -231,6 +255,12 @@ class Config:
     policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
     es: EvolutionSettings = dataclasses.field(default_factory=_default_algorithm)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+    @property
+    def lockstep(self) -> bool:
+        """Whether members are evaluated in lock-step whatever the policy; if not, those of a torch module may be."""
+        alone = 1 if self.format > 1 else 0  # in the first, 1 is one slot
+        return self.device != "cpu" or self.batch_members > alone
 
     @property
     def value_names(self) -> tuple[str, ...]:

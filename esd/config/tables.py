@@ -32,6 +32,7 @@ from esd.config.settings import (
     VariantsConfig,
     Wrapper,
 )
+from esd.config.unimported import Unimported, is_foreign, without_class
 from esd.errors import LONGEST_VALUE, UsageError, nearest, one_line, shortened, shown
 from esd.reading import DEEPEST, depth_is_beyond
 
@@ -40,19 +41,21 @@ SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # TOML's, and a seed's
 KINDS_COME_FIRST = (["policy", "kind"], ["es", "algorithm"])
 
 
-def parse(table: Mapping[str, Any], source: str) -> Config:
+def parse(table: Mapping[str, Any], source: str, importing: bool = True) -> Config:
     """Build a config from nested tables.
 
     Args:
         table: as TOML gives it.
         source: what to call it in messages.
+        importing: an algorithm or optimizer that [es] names as ``module:Name`` may be imported, to know its settings;
+            otherwise they are kept as they stand (``Unimported``), which is enough to look at them.
 
     Raises:
         UsageError: naming every unknown key, wrong type and value out of range at once.
     """
     problems = list(_beyond_any_setting(table))
     if not problems:
-        config: Config = _build(Config, table, "", problems)
+        config = _build_config(table, problems, importing)
         if config.objective.named:
             problems += _of_episodes(table)
     if not problems:
@@ -60,6 +63,34 @@ def parse(table: Mapping[str, Any], source: str) -> Config:
     if problems:
         raise UsageError(f"{one_line(source, 3 * LONGEST_VALUE)}: {_joined(problems)}")
     return config
+
+
+def _build_config(table: Mapping[str, Any], problems: list[str], importing: bool) -> Config:
+    """Make a config, adding to ``problems`` whatever is wrong with it."""
+    es = table.get("es")
+    foreign = set()
+    if not importing and isinstance(es, Mapping):
+        foreign = {key for key in ("algorithm", "optimizer") if is_foreign(key, es)}
+    if not foreign:
+        built: Config = _build(Config, table, "", problems)
+        return built
+    assert isinstance(es, Mapping)
+    rest = {key: value for key, value in table.items() if key != "es"}
+    config: Config = _build(Config, rest, "", problems)
+    settings: type[Any] = EvolutionSettings
+    if "algorithm" not in foreign:
+        try:
+            settings = settings_of_algorithm({"algorithm": es.get("algorithm", "openai_es")})
+        except UsageError as error:
+            problems.append(str(error))
+            return config
+    names = {field.name for field in dataclasses.fields(settings)}
+    declared = {key: value for key, value in es.items() if key in names}
+    others = {key: value for key, value in es.items() if key not in names}
+    _refuse_what_no_hash_takes(others, "es", problems)
+    # a class of its own, since of EvolutionSettings itself the algorithm would be looked up
+    known = _build(type(settings.__name__, (settings,), {}), declared, "es.", problems)
+    return dataclasses.replace(config, es=without_class(known, plain(others)))
 
 
 def _joined(problems: list[str]) -> str:
@@ -105,7 +136,12 @@ def _cross_checks(config: Config) -> list[str]:
     ]
     if names and all(variant.unseen for variant in config.env.variants):
         problems.append("env.variants: all are unseen, nothing is left to train on")
-    return [*problems, *config.objective.problems(), *config.es.problems()]
+    return [
+        *problems,
+        *config.objective.problems(),
+        *config.es.noise_problems(),
+        *config.es.problems(),
+    ]
 
 
 def parse_settings(
@@ -384,6 +420,8 @@ def to_table(config: Any, version: int | None = None) -> dict[str, Any]:
                 table[field.name] |= copied(table[field.name].pop("own"))
         elif dataclasses.is_dataclass(value):
             table[field.name] = to_table(value, version)
+            if isinstance(value, Unimported):
+                table[field.name] |= copied(table[field.name].pop("others"))
         elif isinstance(value, tuple):
             table[field.name] = [
                 to_table(item, version) if dataclasses.is_dataclass(item) else item

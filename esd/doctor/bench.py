@@ -17,10 +17,11 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.settings import Config
+from esd.config.settings import LOW_RANK, Config
 from esd.doctor.turns import in_turns, quartiles
 from esd.episodes.making import make_environment
 from esd.episodes.rollout import Rollout
+from esd.evolution.low_rank import LowRankNoise
 from esd.evolution.noise import NOISE_KINDS, Noise
 from esd.evolution.openai_es import Strategy
 from esd.evolution.optimizers import make_optimizer
@@ -94,7 +95,7 @@ def kernel(rounds: int) -> Iterator[Measurement]:
     """The plastic step (update, normalize, forward) beside the memory traffic that it can't do without."""
     repeats = 200
     for name, (inputs, hidden, outputs) in NETWORKS.items():
-        policy = HebbianPolicy(Interface(inputs, outputs, True), HebbianSettings(hidden=hidden))
+        policy = _network(name)
         policy.load(policy.initial_parameters(0))
         policy.reset(0)
         observation = np.random.default_rng(0).standard_normal(inputs).astype(np.float32)
@@ -112,6 +113,11 @@ def kernel(rounds: int) -> Iterator[Measurement]:
             f"plastic step, {name} network, {connections:,} weights", "µs", step,
             "memory traffic alone, 24 B per weight", floor, rounds,
         )  # fmt: skip
+
+
+def _network(name: str) -> HebbianPolicy:
+    inputs, hidden, outputs = NETWORKS[name]
+    return HebbianPolicy(Interface(inputs, outputs, True), HebbianSettings(hidden=hidden))
 
 
 def _layers(inputs: int, hidden: tuple[int, ...], outputs: int) -> list[tuple[int, int]]:
@@ -138,9 +144,11 @@ def noise(rounds: int) -> Iterator[Measurement]:
             draw()
         return samples / (time.perf_counter() - began)
 
-    for kind in NOISE_KINDS:
+    noises = {kind: Noise(kind, 0) for kind in NOISE_KINDS}
+    noises[LOW_RANK] = LowRankNoise(LOW_RANK, 0, 1, _network("CarRacing").layout)
+    for kind, source_of_kind in noises.items():
 
-        def rebuilt(source: Noise = Noise(kind, 0)) -> float:  # noqa: B008  # one per kind, on purpose
+        def rebuilt(source: Noise = source_of_kind) -> float:
             began = time.perf_counter()
             source.accumulate(weights, 0, out)
             return samples / (time.perf_counter() - began)

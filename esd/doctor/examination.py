@@ -24,6 +24,7 @@ from esd.problems.make import make_problem
 from esd.run.folder import RunFolder
 from esd.run.journal import VERSION
 from esd.run.provenance import collect, what_changed
+from esd.run.trust import Trust
 
 
 class Report(Protocol):
@@ -80,7 +81,7 @@ def examine(
 
 def _examine_environments(comm: Communicator, report: Report, config: Config, steps: int) -> None:
     """Examine each variant on rank 0; then all ranks play one episode of it and compare."""
-    lockstep = bool(config.batch_members) or config.device != "cpu"
+    lockstep = config.lockstep
     environments = {
         f"{config.env.id}, variant {variant.name!r}": config.env.of_variant(variant)
         for variant in config.env.variants
@@ -110,7 +111,7 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
 
     def computed(journal_version: int) -> Canary:
         with contextlib.closing(make_problem(config)) as problem:
-            evaluator = problem.evaluator(make_strategy(config), 1, 0)
+            evaluator = problem.evaluator(make_strategy(config, problem.layout), 1, 0)
             return evaluator.canary(problem.initial_parameters(config.seed), journal_version)
 
     found: Canary | None = None
@@ -130,7 +131,7 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
     if not subject:
         return
     with agreement(comm, "reading the run"):
-        folder = RunFolder(Path(subject))
+        folder = RunFolder(Path(subject), Trust.YES)  # or it would not be examined
         if comm.rank == 0 and folder.is_run and identity(folder.config()) == identity(config):
             contents = folder.journal(config, verify=False)
             begun, version = contents.header.canary, contents.version

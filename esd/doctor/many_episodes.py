@@ -13,6 +13,7 @@ from esd.episodes.check_at_start import check_purity, why_impure
 from esd.episodes.purity import THOROUGH
 from esd.episodes.rollout import Rollout
 from esd.errors import EsdError, UsageError
+from esd.evolution.algorithm import Algorithm
 from esd.evolution.state import RunState, make_strategy, start
 from esd.policies.static import StaticSettings
 
@@ -22,7 +23,7 @@ def many_episodes(config: Config) -> Iterator[Check]:
     name = "many episodes and members"
     with contextlib.closing(Rollout(config)) as rollout:
         try:
-            check_purity(rollout, make_strategy(config), _at_start(rollout), THOROUGH)
+            check_purity(rollout, *_at_start(rollout), THOROUGH)
         except EsdError as error:
             yield failed(name, str(error))
         else:
@@ -38,12 +39,13 @@ def culprit(config: EnvironmentConfig) -> Iterator[Check]:
     policy = PolicyConfig("static", StaticSettings(hidden=(8,)))
     whole = Config(env=dataclasses.replace(config, variants=()), policy=policy)
     with contextlib.suppress(UsageError), contextlib.closing(Rollout(whole)) as rollout:
-        text = why_impure(rollout, make_strategy(whole), _at_start(rollout), THOROUGH)
+        text = why_impure(rollout, *_at_start(rollout), THOROUGH)
         if text:
             yield note("culprit", text)
 
 
-def _at_start(rollout: Rollout) -> RunState:
-    config = rollout.config
-    h0 = rollout.policy.initial_parameters(config.seed)
-    return start(make_strategy(config), h0, rollout.observation_size)
+def _at_start(rollout: Rollout) -> tuple[Algorithm, RunState]:
+    config, policy = rollout.config, rollout.policy
+    algorithm = make_strategy(config, policy.layout)
+    h0 = policy.initial_parameters(config.seed)
+    return algorithm, start(algorithm, h0, rollout.observation_size)

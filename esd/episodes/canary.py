@@ -81,7 +81,7 @@ def compute(
     outputs = hashlib.sha256()
     outcome = rollout.play(seeds, STEPS, stepwise=True, told=outputs.update)
     text = f"{outcome.returns!r} {outcome.steps}"
-    if rollout.compiled and text != results[0] and not config.run.allow_drift:
+    if rollout.environments.steps_compiled and text != results[0] and not config.run.allow_drift:
         raise RunError(
             f"env.id = {config.env.id!r}: its compiled functions and its own step are not the same environment "
             f"(returns and steps {results[0]}, and {text}). Mend one of them, or take away env.unwrapped.compiled"

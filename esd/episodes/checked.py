@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numbers
 import reprlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,11 +87,6 @@ def raised(who: str, call: str, error: BaseException) -> BrokenEnvironmentError:
 def call(steps: int) -> str:
     """What gave the answer after so many steps of an episode."""
     return f"step {steps}" if steps else "reset"
-
-
-def warn(text: str) -> None:
-    """Say what is worth knowing but ends nothing, on stderr."""
-    print(f"esd: {text}", file=sys.stderr, flush=True)
 
 
 def of_reset(answer: Any, checks: bool) -> Any:

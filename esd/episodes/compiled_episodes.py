@@ -25,7 +25,7 @@ from gymnasium import spaces
 from esd.episodes.gymnasium_steps import SteppedEnvironment, keeps_steps
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.errors import UsageError
-from esd.kernels import episode, members
+from esd.kernels import episode, many_episodes
 from esd.kernels.networks import Network, has_step
 
 Float64s = npt.NDArray[np.float64]
@@ -147,65 +147,60 @@ def _check_vector(
         )
 
 
-class CompiledEpisodes:
-    """A compiled environment and a policy's network, playing.
+class CompiledSteps:
+    """A compiled environment, of which every step is one call of C.
 
     Attributes:
+        addresses: int64 [2], of the C functions that reset and step; the first is 0 if the environment resets itself.
         arrays: parameters and state of the environment.
         shown: the observation as its step writes it.
         double: observations are normalized from float64.
         decode: from outputs to actions; ``tables`` are its tables.
+        observation_size: numbers in an observation.
         has_lanes: several episodes may be under way at once, in memory of their own.
-        step_address: of the environment's step.
         info: gives what the environment says at the end of an episode of so many steps.
     """
 
     def __init__(
         self,
         environment: CompiledEnvironment | SteppedEnvironment,
-        policy: HasNetwork,
         observe: ObservationFlattener,
         decode: ActionDecoder,
     ) -> None:
-        """Collect what the kernel works on.
+        """Collect what kernels work on.
 
         Args:
             environment: what is played in.
-            policy: what plays.
             observe: from observations to what the policy gets.
             decode: from outputs to actions.
         """
-        self._reset: Callable[[int], None] = policy.reset
         self._begin: Callable[[int], None] | None = None
         self.info: Callable[[int], dict[str, Any]] = lambda steps: {}
-        observation = np.zeros(observe.size, np.float32)
-        shown: npt.NDArray[Any] = observation
+        self.observation_size = observe.size
+        self._observation = np.zeros(observe.size, np.float32)
+        self.shown: npt.NDArray[Any] = self._observation
         if isinstance(environment, SteppedEnvironment):
-            self._begin, shown = environment.begin, environment.shown
+            self._begin, self.shown = environment.begin, environment.shown
             self.info = environment.info
             addresses = [0, environment.step_address]
         else:
             addresses = [environment.reset_address, environment.step_address]
-        self._addresses = np.array(addresses, np.int64)
+        self.addresses = np.array(addresses, np.int64)
         self.arrays = (environment.parameters, environment.state)
-        self._seen = (
-            shown,
-            observation,
-            np.zeros(decode.action_size, np.float32),
-            np.zeros(1),
-        )
         assert decode.tables is not None
-        self.tables, self.decode, self.shown = decode.tables, decode, shown
+        self.tables, self.decode = decode.tables, decode
         self.has_lanes = getattr(environment, "has_lanes", True)
-        self.step_address = int(environment.step_address)
-        self._network = policy.network
-        self._bounds = np.zeros(4, np.int64)
         self.double = observe.buffer.dtype == np.float64
 
-    def begin_lane(
+    def begin_episode(self, seed: int) -> None:
+        """Begin an episode of an environment that resets itself, in its own memory."""
+        assert self._begin is not None
+        self._begin(seed)
+
+    def begin_elsewhere(
         self, seed: int, parameters: Float64s, state: Float64s, shown: npt.NDArray[Any]
     ) -> None:
-        """Begin an episode in memory that is not the environment's own; only if it ``has_lanes``.
+        """Begin an episode in memory that is not the environment's own; in several at once only if it ``has_lanes``.
 
         Args:
             seed: of the environment.
@@ -220,7 +215,30 @@ class CompiledEpisodes:
             shown[:] = self.shown
         parameters[: own_parameters.size] = own_parameters
         if self._begin is None:
-            members.begin(self._addresses[0], np.uint64(seed), parameters, state, shown)
+            many_episodes.begin(self.addresses[0], np.uint64(seed), parameters, state, shown)
+
+
+class CompiledEpisodes(CompiledSteps):
+    """A compiled environment and a policy's network, playing whole episodes in one call."""
+
+    def __init__(
+        self,
+        environment: CompiledEnvironment | SteppedEnvironment,
+        policy: HasNetwork,
+        observe: ObservationFlattener,
+        decode: ActionDecoder,
+    ) -> None:
+        """Collect what the kernel works on: see ``CompiledSteps``, and ``policy`` is what plays."""
+        super().__init__(environment, observe, decode)
+        self._reset: Callable[[int], None] = policy.reset
+        self._seen = (
+            self.shown,
+            self._observation,
+            np.zeros(decode.action_size, np.float32),
+            np.zeros(1),
+        )
+        self._network = policy.network
+        self._bounds = np.zeros(4, np.int64)
 
     def play(
         self,
@@ -249,7 +267,7 @@ class CompiledEpisodes:
         self._bounds[:3] = bounds
         self._bounds[3] = self.double and scale[0].size
         total, steps = episode.play(
-            self._addresses,
+            self.addresses,
             self._bounds,
             self.arrays,
             self._seen,

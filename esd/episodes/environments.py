@@ -20,8 +20,9 @@ from esd.config.plugins import is_of_the_users_code
 from esd.config.settings import FORMAT, EnvironmentConfig, Variant
 from esd.episodes import checked
 from esd.episodes.checked import BrokenEnvironmentError, MisfitError
-from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork
+from esd.episodes.compiled_episodes import CompiledEpisodes, CompiledSteps, HasNetwork
 from esd.episodes.seeds import EpisodeSeeds
+from esd.episodes.slots import UNSCALED
 from esd.episodes.variant import Environment, VariantEnvironment
 from esd.errors import MissingPackageError, UsageError
 from esd.evolution.observations import ObservationStatistics
@@ -82,7 +83,6 @@ Episodes = Generator[Float32s, Float32s, Outcome]
 REPLAYS = (
     16  # of compiled episodes that failed, to say why; a run that goes on for long needs no more
 )
-UNSCALED: tuple[Float64s, Float64s] = (np.empty(0), np.empty(0))
 
 
 class Environments:
@@ -172,11 +172,13 @@ class Environments:
     def plays_known_step(self, variant: int) -> bool:
         """Whether a variant is played by a compiled step that its environment knows nothing of."""
         one = self._all[variant]
-        return one.compiled is not None and one.knows_no_step
+        return (one.compiled or one.steps) is not None and one.knows_no_step
 
     def drop_known_step(self, variant: int, why: str) -> None:
         """Play a variant by its own step from now on."""
-        self._all[variant].compiled, self._all[variant].why_stepwise = None, why
+        one = self._all[variant]
+        one.compiled = one.steps = None
+        one.why_stepwise = why
 
     def made(self) -> Iterator[Environment]:
         """Each variant's environment, with its wrappers."""
@@ -190,7 +192,7 @@ class Environments:
 
     def left_behind(self, variant: int) -> bytes:
         """The last observation, action and reward of a variant's last compiled episode."""
-        compiled = self._all[variant].compiled
+        compiled = self._all[variant].compiled or self._all[variant].steps
         return b"" if compiled is None else compiled.left_behind()
 
     def outputs_are_squashed(self, squashed: bool) -> None:
@@ -203,15 +205,30 @@ class Environments:
         for one in self._all:
             one.compile_with(policy)
 
+    def compile_steps(self) -> None:
+        """Make compiled steps wherever that is possible, for a policy that can't play whole episodes."""
+        for one in self._all:
+            one.compile_steps()
+
     @property
     def compiled(self) -> bool:
         """Whether any of the bodies plays compiled episodes."""
         return any(one.compiled is not None for one in self._all)
 
+    @property
+    def steps_compiled(self) -> bool:
+        """Whether any of the bodies is played by compiled steps, by whole episodes or with outputs from Python."""
+        return any((one.compiled or one.steps) is not None for one in self._all)
+
     def all_compiled(self) -> list[CompiledEpisodes] | None:
         """What plays compiled episodes, by variant; None unless all do."""
         found = [one.compiled for one in self._all if one.compiled is not None]
         return found if len(found) == len(self._all) else None
+
+    def all_steps(self) -> list[CompiledSteps] | None:
+        """What makes compiled steps, by variant; None unless all have it."""
+        found = [one.compiled or one.steps for one in self._all]
+        return [one for one in found if one is not None] if None not in found else None
 
     @property
     def scale(self) -> tuple[Float64s, Float64s] | None:
@@ -263,22 +280,30 @@ class Environments:
         for episode in seeds:
             one = self._all[episode.variant]
             sums = self._sums.copy() if self._scale is not None else self._sums
-            if one.compiled is None or stepwise:
+            if stepwise or (one.compiled is None and one.steps is None):
                 begin(episode)
                 episode_return, episode_steps = yield from self._episode(one, episode, limit)
             else:
-                episode_return, episode_steps = one.compiled.play(
-                    episode.environment,
-                    episode.policy,
-                    (
-                        min(one.limit, limit or one.limit),
-                        self._config.stop_after_negative,
-                        self._checks,
-                    ),
-                    self._scale or UNSCALED,
-                    self._sums,
+                bounds = (
+                    min(one.limit, limit or one.limit),
+                    self._config.stop_after_negative,
+                    self._checks,
                 )
-                self.info = one.compiled.info(episode_steps)
+                if one.compiled is not None:
+                    episode_return, episode_steps = one.compiled.play(
+                        episode.environment,
+                        episode.policy,
+                        bounds,
+                        self._scale or UNSCALED,
+                        self._sums,
+                    )
+                    self.info = one.compiled.info(episode_steps)
+                else:
+                    assert one.steps is not None
+                    begin(episode)
+                    played = one.steps.play(episode.environment, bounds, self._scale, self._sums)
+                    episode_return, episode_steps = yield from played
+                    self.info = one.steps.info(episode_steps)
                 if not math.isfinite(episode_return) and self._replays_left:
                     self._replays_left -= 1  # once more, to see why: the same bits, step by step
                     begin(episode)

@@ -13,11 +13,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from esd.episodes.checked import warn
 from esd.episodes.environments import Outcome
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
-from esd.errors import EsdError, RunError
+from esd.errors import EsdError, RunError, warn
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.noise import Purpose
 from esd.evolution.records import Records

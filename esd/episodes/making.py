@@ -27,10 +27,10 @@ from esd.config.plugins import (
 )
 from esd.config.settings import FORMAT, EnvironmentConfig
 from esd.config.settings import Wrapper as WrapperConfig
-from esd.episodes.checked import described, raised, shortened, warn
+from esd.episodes.checked import described, raised, shortened
 from esd.episodes.registration import register_for
 from esd.episodes.spaces import space_of
-from esd.errors import EsdError, MissingPackageError, UsageError, missing_module, nearest
+from esd.errors import EsdError, MissingPackageError, UsageError, missing_module, nearest, warn
 
 Environment = gymnasium.Env[Any, Any]
 
@@ -53,9 +53,10 @@ def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environ
             raises, or what was made is no single environment with spaces; ``MissingPackageError`` if an optional
             package is missing.
     """
-    make_working_directory_importable()
     who = f"env.id = {config.id!r}"
     _refuse_what_is_no_module(config.id, who)
+    if ":" in config.id:
+        make_working_directory_importable(config.id.partition(":")[0])
     broken = register_for(config.id)
     builder = _unregistered(config.id)
     if format > 1 and builder is None:

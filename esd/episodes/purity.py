@@ -323,7 +323,7 @@ def differences(player: Player, plan: Plan) -> Iterator[Difference]:
     for variant in reversed(variants):
         for number, steps in ((other, plan.steps), (third, plan.again), (one, plan.steps)):
             yield from again(variant, number, steps, "played again after another member")
-    if player.rollout.compiled:
+    if player.rollout.environments.steps_compiled:
         yield from _compiled_differences(player, plan)
     player.settle()
 

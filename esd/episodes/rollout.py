@@ -54,6 +54,8 @@ class Rollout:
         own = unguarded(self.policy)
         if is_its_network(own):
             self.environments.compile_with(cast(HasNetwork, self.policy))
+        elif config.format > 1:  # in the first, outputs may be of other types than float32
+            self.environments.compile_steps()
         self._load_piece = (  # asking a protocol takes as long as thirty steps of a cart pole
             self.policy.load_piece if isinstance(self.policy, LoadsPieces) else None
         )
@@ -189,7 +191,9 @@ class Rollout:
             name = variant.id or self.config.env.id
             why = self.environments.why_stepwise(number)
             if self.environments.plays_known_step(number):
-                found[f"{name}: whole episodes are played in compiled code"] = None
+                whole = self.environments.all_compiled() is not None
+                what = "whole episodes are played" if whole else "steps are made"
+                found[f"{name}: {what} in compiled code"] = None
             elif why:
                 found[f"{name}: episodes are played step by step, not in compiled code: {why}"] = (
                     None

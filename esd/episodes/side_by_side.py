@@ -5,19 +5,20 @@ For small networks of the kinds ``hebbian`` and ``static``. Every lane has the b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esd.episodes.compiled_episodes import CompiledEpisodes
-from esd.episodes.environments import REPLAYS, UNSCALED, Outcome, outcome_of
+from esd.episodes.environments import REPLAYS, Outcome
 from esd.episodes.evaluator import Rows, Task, blaming
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
+from esd.episodes.slots import UNSCALED
+from esd.episodes.tally import Tally
+from esd.episodes.under_way import are_alike
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.records import Records, Status
 from esd.evolution.state import RunState
@@ -28,6 +29,12 @@ Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
 MOST_WEIGHTS = 4096  # of a network; beyond, sixteen of them leave the caches
+PREPARED = (
+    8  # a lane's episodes that are prepared at once: bounds the memory for their first weights
+)
+FREE_AT_ONCE = (
+    4  # lanes that wait for others: each return to Python takes as long as some hundred steps
+)
 
 
 def can_play(rollout: Rollout) -> bool:
@@ -39,36 +46,17 @@ def can_play(rollout: Rollout) -> bool:
     sizes = network.settings[plastic.SIZES :]
     if int(np.sum(sizes[:-1] * sizes[1:])) > MOST_WEIGHTS:
         return False
-    first = compiled[0]
-    return all(
-        one.has_lanes
-        and one.shown.dtype == first.shown.dtype
-        and [table.tolist() for table in one.tables] == [table.tolist() for table in first.tables]
-        for one in compiled
-    )
+    return all(one.has_lanes for one in compiled) and are_alike(compiled)
 
 
-@dataclass
-class _Lane:
+class _Lane(Tally):
     """A member that is being played.
 
     Attributes:
-        task: whose episodes these are.
-        weights: of its network at the beginning of each.
-        played: episodes so far.
-        totals, counts: of returns and episodes on each variant.
-        steps, observations: so far.
-        before: the sums of observations at the beginning of the episode.
+        prepared: episodes that have been prepared so far.
     """
 
-    task: Task
-    weights: list[Float32s]
-    totals: list[float]
-    counts: list[int]
-    played: int = 0
-    steps: int = 0
-    observations: int = 0
-    before: Float64s = field(default_factory=lambda: np.empty(0))
+    prepared = 0
 
 
 class SideBySide:
@@ -92,19 +80,39 @@ class SideBySide:
         policy: Any = rollout.policy
         self._policy, self._network = policy, policy.network
         self._networks = members.networks(self._network.settings, aligned_zeros)
-        size = environments.interface.observation_size
-        self._addresses = np.zeros(LANES, np.int64)
-        self._bounds = np.zeros((LANES, 4), np.int64)
-        widths = [max(one.arrays[i].size for one in compiled) for i in (0, 1)]
-        self._body = np.zeros((LANES, max(1, widths[0]))), np.zeros((LANES, max(1, widths[1])))
-        self._seen = (
-            np.zeros((LANES, size), compiled[0].shown.dtype),
+        widths = [max(1, *(one.arrays[i].size for one in compiled)) for i in (0, 1)]
+        size, shown = environments.interface.observation_size, compiled[0].shown.dtype
+        self._environments = (
+            np.array([one.addresses for one in compiled], np.int64),
+            np.zeros((len(compiled), 4), np.int64),
+            np.zeros((len(compiled), widths[0])),
+        )
+        begun = all(one.addresses[0] for one in compiled)  # by their C functions
+        first = 0 if begun else PREPARED
+        weights = self._network.synapses.size // int(self._network.settings[plastic.STREAMS])
+        self._prepared = (
+            np.zeros((LANES, PREPARED, weights), np.float32),
+            np.zeros((LANES, PREPARED), np.int64),
+            np.zeros((LANES, PREPARED), np.uint64),
+            np.zeros((LANES, first, widths[1])),
+            np.zeros((LANES, first, size), shown),
+        )
+        self._memory = (
+            np.zeros((LANES, widths[1])),
+            np.zeros((LANES, size), shown),
+            np.zeros((LANES, 2, size)),
+            np.zeros((LANES, 2, size)),
+        )
+        self._passing = (
             np.zeros(size, np.float32),
             np.zeros(compiled[0].decode.action_size, np.float32),
             np.zeros(1),
         )
-        self._sums = np.zeros((LANES, 2, size))
-        self._counts, self._totals = np.zeros((3, LANES), np.int64), np.zeros(LANES)
+        self._progress = (
+            np.zeros((members.COUNTS, LANES), np.int64),
+            np.zeros((LANES, PREPARED)),
+            np.zeros((LANES, PREPARED), np.int64),
+        )
         self._lanes: list[_Lane | None] = [None] * LANES
         self._replays_left = REPLAYS
 
@@ -136,40 +144,47 @@ class SideBySide:
         Yields:
             A task that has been played, what it gave, and its observations' sums.
         """
-        environments = self._rollout.environments
-        scale = environments.scale or UNSCALED
+        self._set_environments(limit)
+        scale = self._rollout.environments.scale or UNSCALED
+        first = self._compiled[0]
         waiting = iter(tasks)
-        self._counts[...] = 0
+        counts = self._progress[0]
+        counts[...] = 0
         self._lanes = [None] * LANES
-        free, playing = list(range(most)), 0
+        free, playing, more = list(range(most)), 0, True
         while True:
-            while free and (task := next(waiting, None)) is not None:
+            while free and more:
+                task = next(waiting, None)
+                if task is None:
+                    more = False
+                    break
                 lane = free.pop()
                 with blaming(state, task):
                     self._take(state, task, lane)
-                    self._begin(lane, limit)
                 playing += 1
             if not playing:
                 return
             members.play(
-                self._addresses,
-                self._bounds,
-                self._body,
-                self._seen,
-                self._compiled[0].tables,
-                self._compiled[0].decode.squashed,
+                self._environments,
+                self._prepared,
+                self._memory,
+                self._passing,
+                first.tables,
+                first.decode.squashed,
                 scale,
-                self._sums,
                 self._networks,
-                (self._counts, self._totals),
+                self._progress,
+                min(playing, FREE_AT_ONCE) if more else playing,
             )
-            for lane, one in enumerate(self._lanes):
-                if one is None or self._counts[0, lane]:
+            for lane in np.flatnonzero(counts[members.PLAYING, :most] == 0).tolist():
+                one = self._lanes[lane]
+                if one is None:
                     continue
-                self._end_episode(lane, one)
-                if one.played < len(one.task.seeds):
+                self._count(lane, one)
+                if one.prepared < len(one.task.seeds):
                     with blaming(state, one.task):
-                        self._begin(lane, limit)
+                        self._rollout.load(self._rows.pieces(state, one.task))
+                        self._prepare(lane, one)
                     continue
                 self._lanes[lane] = None
                 free.append(lane)
@@ -182,58 +197,68 @@ class SideBySide:
                         outcome = self._rollout.play(one.task.seeds, limit)
                 yield one.task, outcome, observed
 
+    def _set_environments(self, limit: int | None) -> None:
+        """Say when episodes on each variant end, of at most ``limit`` steps if given, and what their steps read."""
+        environments, config = self._rollout.environments, self._rollout.config
+        _, bounds, parameters = self._environments
+        for variant, compiled in enumerate(self._compiled):
+            steps = environments.step_limit(variant)
+            bounds[variant] = (
+                min(steps, limit or steps),
+                config.env.stop_after_negative,
+                config.format > 1,
+                compiled.double and environments.scale is not None,
+            )
+            own = compiled.arrays[0]
+            parameters[variant, : own.size] = own
+
     def _take(self, state: RunState, task: Task, lane: int) -> None:
-        """Give a lane to a member, whose weights at the beginning of every episode are kept."""
+        """Give a lane to a member."""
         self._rollout.load(self._rows.pieces(state, task))
-        synapses, settings = self._network.synapses, self._network.settings
-        members.place_coefficients(synapses, settings, self._networks, lane)
-        weights = []
-        for seeds in task.seeds:
-            self._policy.reset(seeds.policy)
-            weights.append(synapses.reshape(-1, settings[plastic.STREAMS], LANES)[:, 0].flatten())
-        variants = len(self._compiled)
-        self._lanes[lane] = _Lane(task, weights, [0.0] * variants, [0] * variants)
-        self._sums[lane] = 0.0
-
-    def _begin(self, lane: int, limit: int | None) -> None:
-        """Begin a lane's next episode."""
-        one = self._lanes[lane]
-        assert one is not None
-        seeds, weights = one.task.seeds[one.played], one.weights[one.played]
-        compiled = self._compiled[seeds.variant]
-        members.begin_lane(weights, self._network.settings, self._networks, lane)
-        parameters, state = (array[lane] for array in self._body)
-        compiled.begin_lane(seeds.environment, parameters, state, self._seen[0][lane])
-        self._addresses[lane] = compiled.step_address
-        steps = self._rollout.environments.step_limit(seeds.variant)
-        config = self._rollout.config
-        doubles = compiled.double and self._rollout.environments.scale is not None
-        self._bounds[lane] = (
-            min(steps, limit or steps),
-            config.env.stop_after_negative,
-            config.format > 1,
-            doubles,
+        members.place_coefficients(
+            self._network.synapses, self._network.settings, self._networks, lane
         )
-        self._counts[:, lane] = 1, 0, 0
-        self._totals[lane] = 0.0
-        one.before = self._sums[lane].copy()
+        self._lanes[lane] = one = _Lane(task, len(self._compiled))
+        self._memory[2][lane] = 0.0
+        self._prepare(lane, one)
 
-    def _end_episode(self, lane: int, one: _Lane) -> None:
-        """Count an episode that has ended."""
-        variant = one.task.seeds[one.played].variant
-        total, steps = float(self._totals[lane]), int(self._counts[1, lane])
-        one.totals[variant] += total
-        one.counts[variant] += 1
-        one.steps += steps
-        one.played += 1
-        if math.isfinite(total):
-            one.observations += steps
-        else:
-            self._sums[lane] = one.before
+    def _prepare(self, lane: int, one: _Lane) -> None:
+        """Prepare as many of a lane's next episodes as there is room for, and begin the first of them."""
+        weights, variants, drawn, first_states, first_shown = self._prepared
+        following = one.task.seeds[one.prepared : one.prepared + PREPARED]
+        for episode, seeds in enumerate(following):
+            self._policy.reset(seeds.policy)
+            members.keep_weights(
+                self._network.synapses, self._network.settings, weights[lane, episode]
+            )
+            variants[lane, episode] = seeds.variant
+            drawn[lane, episode] = seeds.environment
+            compiled = self._compiled[seeds.variant]
+            if not compiled.addresses[0]:
+                compiled.begin_episode(seeds.environment)
+                own = compiled.arrays[1]
+                first_states[lane, episode, : own.size] = own
+                first_shown[lane, episode] = compiled.shown
+        one.prepared += len(following)
+        self._progress[0][members.PREPARED, lane] = len(following)
+        members.begin(
+            lane, self._environments, self._prepared, self._memory, self._networks, self._progress
+        )
+
+    def _count(self, lane: int, one: _Lane) -> None:
+        """Count the episodes of a lane that have been played."""
+        counts, totals, steps = self._progress
+        played = int(counts[members.PREPARED, lane])
+        seeds = one.task.seeds[one.prepared - played : one.prepared]
+        of_episodes = zip(
+            seeds, totals[lane, :played].tolist(), steps[lane, :played].tolist(), strict=True
+        )
+        for episode, total, made in of_episodes:
+            one.count(episode.variant, total, made)
 
     def _outcome(self, lane: int, one: _Lane) -> tuple[Outcome, Float64s | None]:
         """What a member's episodes gave, as ``Environments.play`` and ``observed`` have it."""
-        outcome = outcome_of(one.task.seeds, one.totals, one.counts, one.steps, one.observations)
+        outcome = one.outcome()
         if not self._rollout.config.env.normalize_observations:
             return outcome, None
-        return outcome, np.concatenate([[float(one.observations)], *self._sums[lane]])
+        return outcome, np.concatenate([[float(one.observations)], *self._memory[2][lane]])

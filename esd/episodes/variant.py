@@ -16,7 +16,12 @@ from esd.config.plugins import is_of_the_users_code
 from esd.config.settings import EnvironmentConfig
 from esd.episodes import checked
 from esd.episodes.checked import BrokenEnvironmentError, MisfitError
-from esd.episodes.compiled_episodes import CompiledEpisodes, HasNetwork, offered
+from esd.episodes.compiled_episodes import (
+    CompiledEnvironment,
+    CompiledEpisodes,
+    HasNetwork,
+    offered,
+)
 from esd.episodes.gymnasium_steps import SteppedEnvironment, known_step
 from esd.episodes.making import (
     close,
@@ -26,6 +31,7 @@ from esd.episodes.making import (
     refuse_useless_limit,
     step_limit,
 )
+from esd.episodes.slots import SteppedEpisodes
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.policies.base import Interface
 from esd_envs.compiled_steps import CompiledStep
@@ -44,6 +50,7 @@ class VariantEnvironment:
         decode: makes actions of outputs.
         interface: the sizes, and whether actions are bounded.
         compiled: plays whole episodes, if the environment and the policy can.
+        steps: makes steps, for policies that can't; None: the environment's own ``step`` does.
         knows_no_step: what is compiled comes from ``esd_envs.compiled_steps``; the environment knows nothing of it.
         why_stepwise: why it is not, although there is such a step; empty for any other environment.
         who: what it is called in messages.
@@ -70,6 +77,7 @@ class VariantEnvironment:
         results = metadata_of(env).get("results")
         self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
         self.compiled: CompiledEpisodes | None = None
+        self.steps: SteppedEpisodes | None = None
         self.knows_no_step = False
         self.why_stepwise = ""
         self._looked_at = format == 1
@@ -80,21 +88,39 @@ class VariantEnvironment:
 
     def compile_with(self, policy: HasNetwork) -> None:
         """Play compiled episodes with a policy from now on, if the environment offers them."""
+        found = self._compiled_environment()
+        if found is not None:
+            self.compiled = CompiledEpisodes(found, policy, self.observe, self.decode)
+
+    def compile_steps(self) -> None:
+        """Make compiled steps from now on, with whatever policy, if the environment offers them."""
+        found = self._compiled_environment()
+        if found is not None:
+            self.steps = SteppedEpisodes(found, self.observe, self.decode)
+
+    def _compiled_environment(self) -> CompiledEnvironment | SteppedEnvironment | None:
+        """What the environment offers, or what is known of it; None if its own ``step`` has to play."""
         if self._rebuild or self._config.compiled == "never" or self.decode.tables is None:
-            return
+            return None
         env = self._environment
+        options = bool(self._config.reset_options)
         found: Any = offered(env, self._config.id, self.limit)
         if found is None:
             found, self.why_stepwise = known_step(env, self.limit)
-        resets_itself = found is not None and not hasattr(found, "reset_address")
-        # results and options are told and read in Python
-        options = self._config.reset_options and not resets_itself
-        if found is None or options or (self.units and not hasattr(found, "info")):
-            return
         self.knows_no_step = isinstance(found, CompiledStep)
+        resets_itself = not getattr(found, "reset_address", 0) or (self.knows_no_step and options)
+        # results and options are told and read in Python
+        if (
+            found is None
+            or (options and not resets_itself)
+            or (self.units and not hasattr(found, "info"))
+        ):
+            self.knows_no_step = False
+            return None
         if resets_itself:
-            found = SteppedEnvironment(found, self._reset_to)
-        self.compiled = CompiledEpisodes(found, policy, self.observe, self.decode)
+            return SteppedEnvironment(found, self._reset_to)
+        offers_reset: CompiledEnvironment = found
+        return offers_reset
 
     def _reset_to(self, seed: int, shown: Numbers) -> None:
         """Begin an episode, and write its first observation."""

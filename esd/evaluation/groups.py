@@ -18,6 +18,7 @@ from esd.evaluation import stored as evaluations
 from esd.evaluation.stored import Conditions
 from esd.run import checkpoint
 from esd.run.folder import RunFolder, Warn
+from esd.run.trust import Trust
 
 # what decides, beside the settings that h depends on, which h a run ends with and which is its best
 ENDINGS = ("generations", "run.center_every", "run.center_episodes", "run.target_return")
@@ -120,7 +121,7 @@ def _group(word: str, warn: Warn) -> Group:
 
 
 def _read(path: Path, warn: Warn) -> TrainedRun:
-    folder = RunFolder(path)
+    folder = RunFolder(path, Trust.NEVER)
     config = folder.config()
     flat = flatten(to_table(config))
     settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}

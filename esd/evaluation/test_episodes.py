@@ -16,11 +16,10 @@ import numpy.typing as npt
 from esd.config.settings import Config, EnvironmentConfig, Variant
 from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.episodes.check_at_start import is_checked
-from esd.episodes.checked import warn
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.stateful_wrappers import refuse_in, refuse_named
-from esd.errors import RunError, UsageError, nearest
+from esd.errors import RunError, UsageError, nearest, warn
 from esd.evolution.noise import Purpose
 from esd.evolution.state import RunState
 from esd.mpi.comm import Communicator, agreement, gather, raise_if_any_failed

@@ -26,11 +26,11 @@ class AlgorithmKind:
 
     Attributes:
         settings: what [es] may hold with it, a subclass of ``config.settings.EvolutionSettings``.
-        build: makes the algorithm from (settings, seed, population, reduction over variants).
+        build: makes the algorithm from (settings, noise, population, reduction over variants).
     """
 
     settings: type[Any]
-    build: Callable[[Any, int, int, str], Algorithm]
+    build: Callable[[Any, Noise, int, str], Algorithm]
 
 
 @dataclass(frozen=True)

@@ -247,9 +247,9 @@ def _differences(weights: Float64s) -> Float32s:
     return (weights[0::2] - weights[1::2]).astype(np.float32)
 
 
-def _build(settings: CRFMNESSettings, seed: int, population: int, reduction: str) -> CRFMNES:
+def _build(settings: CRFMNESSettings, noise: Noise, population: int, reduction: str) -> CRFMNES:
     return CRFMNES(
-        noise=Noise(settings.noise, seed),
+        noise=noise,
         population=population,
         sigma=settings.sigma,
         learning_rate=settings.learning_rate,

@@ -51,6 +51,7 @@ class Purpose(enum.IntEnum):
     HASH = 6
     CANARY = 7
     RANDOM_RULES = 8
+    LOW_RANK = 9  # factors of perturbations
     ALGORITHM = 16  # what an algorithm starts from, such as a first direction
 
 
@@ -126,12 +127,23 @@ class Noise:
 
     Args:
         kind: ``gaussian`` (N(0, 1)), ``rademacher`` (±1) or ``binomial`` ((ones among 16 bits − 8)/2: multiples
-            of ½ with variance 1).
+            of ½ with variance 1); ``low_rank.LowRankNoise`` is another one.
         seed: the run's seed, 64 bits.
+
+    Raises:
+        TypeError: if the seed is not a number.
     """
 
     kind: str
     seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse what an algorithm of the user's own may pass that is built as it was before."""
+        if isinstance(self.seed, Noise):
+            raise TypeError(
+                "Noise(kind, seed): seed is a Noise; an algorithm is built from (settings, noise, population, "
+                "reduction), so use that noise as it is"
+            )
 
     def epsilon(self, pair: int, generation: int, start: int, stop: int) -> Float32s:
         """ε of a mirrored pair, coordinates start ≤ c < stop; float32 [stop − start], standard deviation 1."""

@@ -119,9 +119,9 @@ class Strategy(Algorithm):
         }
 
 
-def _build(settings: OpenAIESSettings, seed: int, population: int, reduction: str) -> Strategy:
+def _build(settings: OpenAIESSettings, noise: Noise, population: int, reduction: str) -> Strategy:
     return Strategy(
-        noise=Noise(settings.noise, seed),
+        noise=noise,
         population=population,
         sigma=Decay(settings.sigma, settings.sigma_decay, settings.sigma_min),
         learning_rate=settings.learning_rates,

@@ -137,9 +137,9 @@ class PGPE(Algorithm):
         }
 
 
-def _build(settings: PGPESettings, seed: int, population: int, reduction: str) -> PGPE:
+def _build(settings: PGPESettings, noise: Noise, population: int, reduction: str) -> PGPE:
     return PGPE(
-        noise=Noise(settings.noise, seed),
+        noise=noise,
         population=population,
         sigma=settings.sigma,
         learning_rate=settings.learning_rates,

@@ -8,7 +8,7 @@ would turn −0.0 into +0.0 and depend on the order). The writers column of the 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ class Records:
             then (with observation normalization) the count of observations, their sums and their squares.
         members: rows that are members; the others are center episodes.
         variants: on how many bodies each row was evaluated.
+        written: is called with every row that ``write`` has filled, and its record; None: nobody is.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class Records:
         width = RETURNS + variants + (1 + 2 * observation_size if observation_size else 0)
         self.members, self.variants = members, variants
         self.table: Uint64s = np.zeros((members + center_episodes, width), np.uint64)
+        self.written: Callable[[int, Uint64s], None] | None = None
 
     @classmethod
     def of_table(cls, table: Uint64s, members: int, variants: int = 1) -> Records:
         """Wrap a table that is already filled."""
         records = cls.__new__(cls)
         records.members, records.variants, records.table = members, variants, table
+        records.written = None
         return records
 
     @property
@@ -76,6 +79,8 @@ class Records:
         self.table[row, STATUS], self.table[row, WRITERS] = int(status), 1
         if observations is not None:
             floats[RETURNS + self.variants :] = observations
+        if self.written is not None:
+            self.written(row, self.table[row])
 
     @property
     def all_written_once(self) -> bool:

@@ -115,9 +115,9 @@ class SNES(Algorithm):
         return {**update.whole.spread(sigma).scalars(), "learning_rate": alpha}
 
 
-def _build(settings: SNESSettings, seed: int, population: int, reduction: str) -> SNES:
+def _build(settings: SNESSettings, noise: Noise, population: int, reduction: str) -> SNES:
     return SNES(
-        noise=Noise(settings.noise, seed),
+        noise=noise,
         population=population,
         sigma=settings.sigma,
         learning_rate=settings.learning_rate,

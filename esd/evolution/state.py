@@ -17,6 +17,8 @@ from esd.config.settings import Config
 from esd.errors import shortened
 from esd.evolution.algorithm import Algorithm, EvolutionState
 from esd.evolution.guarded_algorithm import GuardedAlgorithm
+from esd.evolution.layout import Layout
+from esd.evolution.low_rank import make_noise
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Records
 
@@ -105,14 +107,15 @@ class RunState:
         return cls(evolution, observations)
 
 
-def make_strategy(config: Config) -> Algorithm:
-    """The algorithm that a config describes."""
+def make_strategy(config: Config, layout: Layout) -> Algorithm:
+    """The algorithm that a config describes, for an h that holds the arrays of a layout."""
     name = config.es.algorithm
     kind = ALGORITHMS.find(name)
+    noise = make_noise(config.es.noise, config.seed, config.es.rank, layout)
 
     def build() -> Algorithm:
         strategy: Algorithm = kind.build(
-            config.es, config.seed, config.population, config.variants.reduce
+            config.es, noise, config.population, config.variants.reduce
         )
         return strategy
 

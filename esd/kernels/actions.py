@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from esd.kernels import kernel
+from esd.kernels import inlined, kernel
 from esd.kernels.elementary import tanh
 
 f32 = np.float32
@@ -91,4 +91,60 @@ def all_finite(values):
     finite = True
     for i in range(values.size):
         finite &= np.isfinite(values[i])
+    return finite
+
+
+@inlined
+def outputs_needed(decoder):
+    """Outputs that an action needs; ``decoder`` as of ``episode.play``."""
+    sizes, _, low, _ = decoder
+    outputs = low.size
+    for segment in range(sizes.size):
+        outputs += sizes[segment]
+    return outputs
+
+
+@inlined
+def decode(output, decoder, squashed, chosen, action):
+    """Write an action as a compiled step reads it; False if the outputs are none that one could be made of.
+
+    Args:
+        output: float32 [outputs_needed].
+        decoder: as of ``episode.play``.
+        squashed: the same.
+        chosen: int64 [segments], memory.
+        action: float32; written.
+    """
+    sizes, first, low, high = decoder
+    if sizes.size:
+        if not argmax_segments(output, sizes, chosen):
+            return False
+        for segment in range(sizes.size):
+            action[segment] = f32(chosen[segment] + first[segment])
+        return True
+    return to_box(output, squashed, low, high, action)
+
+
+@inlined
+def look(shown, double, scale, sums, squares, observation):
+    """Write what a network sees of what a step has shown; False if that is not finite.
+
+    Args:
+        shown: float32 or float64 [observation_size].
+        double: it is normalized from float64.
+        scale: as of ``episode.play``.
+        sums: of observations, float64 [observation_size]; added to.
+        squares: of their squares, the same.
+        observation: float32 [observation_size], may be ``shown``; written.
+    """
+    mean, inverse_deviation = scale
+    if double:
+        finite = all_finite(shown)
+        observe_double(shown, mean, inverse_deviation, sums, squares, observation)
+        return finite
+    for i in range(observation.size):
+        observation[i] = f32(shown[i])
+    finite = all_finite(observation)
+    if mean.size:
+        observe(observation, mean, inverse_deviation, sums, squares)
     return finite

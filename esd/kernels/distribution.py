@@ -18,6 +18,32 @@ i32 = np.int32
 u32 = np.uint32
 
 
+@inlined
+def add_weighted(e, weights, square_weight, sums, squares):
+    """sums[l] += weights[l]·ε and squares += square_weight·(ε² − 1) for one pair."""
+    for row in range(weights.size):
+        weight = weights[row]
+        out = sums[row]
+        for k in range(e.size):
+            out[k] += weight * e[k]
+    for k in range(e.size):
+        squares[k] += square_weight * (e[k] * e[k] - f32(1.0))
+
+
+@inlined
+def add_dot(e, weight, v, out):
+    """Add weight·ε to out; ε·v and ε², summed in order."""
+    for k in range(e.size):
+        out[k] += weight * e[k]
+    dot = 0.0
+    square = 0.0
+    for k in range(e.size):
+        value = np.float64(e[k])
+        dot += value * np.float64(v[k])
+        square += value * value
+    return dot, square
+
+
 @kernel
 def add_moments(
     kind, start, weights, square_weights, generation, purpose, key0, key1, sums, squares
@@ -45,14 +71,7 @@ def add_moments(
         for p in range(square_weights.size):
             e[:] = f32(0.0)
             add(kind, start + low, one, u32(p), generation, purpose, key0, key1, e, e)
-            for row in range(weights.shape[0]):
-                weight = weights[row, p]
-                out = sums[row, low:high]
-                for k in range(e.size):
-                    out[k] += weight * e[k]
-            weight = square_weights[p]
-            for k in range(e.size):
-                of_squares[k] += weight * (e[k] * e[k] - f32(1.0))
+            add_weighted(e, weights[:, p], square_weights[p], sums[:, low:high], of_squares)
 
 
 @kernel
@@ -86,15 +105,7 @@ def add_and_correlate(
             e[:] = f32(0.0)
             pair = u32(first_pair + u32(p))
             add(kind, start + low, one, pair, generation, purpose, key0, key1, e, e)
-            weight = weights[p]
-            for k in range(e.size):
-                sums[k] += weight * e[k]
-            dot = 0.0
-            square = 0.0
-            for k in range(e.size):
-                value = np.float64(e[k])
-                dot += value * np.float64(direction[k])
-                square += value * value
+            dot, square = add_dot(e, weights[p], direction, sums)
             partials[0, p, block] = dot
             partials[1, p, block] = square
 

@@ -3,7 +3,8 @@
 A small network leaves most of a vector empty, or most of its time to what surrounds it. Here a lane is a member: weight
 (i, j) of sixteen members is one vector, and so is every activity. Each lane makes the operations of ``plastic.step`` in
 their order, so its bits are those of the member alone. The environments are stepped one after the other, by their C
-functions. A lane that has finished its episode is given another one by the caller, while the others go on.
+functions. A lane goes on from one of its member's episodes to the next; one that has none left is given another member
+by the caller, while the others wait.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from esd.kernels import inlined, kernel
-from esd.kernels.actions import all_finite, argmax_segments, observe, observe_double, to_box
+from esd.kernels.actions import decode, look, outputs_needed
 from esd.kernels.elementary import tanh
 from esd.kernels.episode import begin_in_c, step_in_c
 from esd.kernels.lanes import (
@@ -239,119 +240,161 @@ def place_coefficients(synapses, settings, networks, lane):
 
 
 @kernel
-def begin_lane(weights, settings, networks, lane):
-    """Begin an episode in a lane.
+def keep_weights(synapses, settings, weights):
+    """Take a network's weights, the first stream of its synapses, out of it.
 
     Args:
-        weights: float32, the first stream of a network's synapses.
-        settings: int64, as of ``plastic.step``.
-        networks: where to.
-        lane: which of the sixteen.
+        synapses: float32, as of ``plastic.step``.
+        settings: int64, the same.
+        weights: float32 [synapses.size / streams]; written.
     """
-    _place(weights, 1, 0, 1, settings, networks, lane)
-    sizes = settings[SIZES:]
+    stride = settings[STREAMS] * LANES
+    for group in range(weights.size // LANES):
+        for lane in range(LANES):
+            weights[group * LANES + lane] = synapses[group * stride + lane]
+
+
+@inlined
+def _begin(lane, environments, prepared, lanes, networks, progress):
+    """Begin a lane's next episode."""
+    addresses, _, parameters = environments
+    weights, variants, seeds, first_states, first_shown = prepared
+    states, shown, sums, sums_before = lanes
+    counts, totals, steps = progress
+    episode = counts[EPISODE, lane]
+    _place(weights[lane, episode], 1, 0, 1, networks[2], networks, lane)
+    sizes = networks[2][SIZES:]
     units = 0
     for layer in range(sizes.size):
         units += sizes[layer]
     for layer in range(sizes.size - 1):
-        networks.memory[(2 * units + layer) * LANES + lane] = f32(1.0)
-    networks.numbers[lane] = 0
+        networks[1][(2 * units + layer) * LANES + lane] = f32(1.0)
+    networks[3][lane] = 0
+    variant = variants[lane, episode]
+    if addresses[variant, 0] != 0:
+        begin_in_c(
+            addresses[variant, 0],
+            seeds[lane, episode],
+            parameters[variant],
+            states[lane],
+            shown[lane],
+        )
+    else:
+        states[lane] = first_states[lane, episode]
+        shown[lane] = first_shown[lane, episode]
+    sums_before[lane] = sums[lane]
+    counts[NEGATIVES, lane] = 0
+    totals[lane, episode] = 0.0
+    steps[lane, episode] = 0
+
+
+@inlined
+def _end(lane, environments, prepared, lanes, networks, progress):
+    """End a lane's episode, and begin the next one; returns how many lanes have none left."""
+    counts, totals, _ = progress
+    if not np.isfinite(totals[lane, counts[EPISODE, lane]]):
+        lanes[2][lane] = lanes[3][lane]
+    counts[EPISODE, lane] += 1
+    if counts[EPISODE, lane] < counts[PREPARED, lane]:
+        _begin(lane, environments, prepared, lanes, networks, progress)
+        return 0
+    counts[PLAYING, lane] = 0
+    return 1
+
+
+# what is counted of every lane
+PLAYING, EPISODE, PREPARED, NEGATIVES, COUNTS = range(5)
 
 
 @kernel
-def begin(address, seed, parameters, state, observation):
-    """Begin an episode of an environment by its C function."""
-    begin_in_c(address, seed, parameters, state, observation)
+def begin(lane, environments, prepared, lanes, networks, progress):
+    """Begin the first of the episodes that are prepared for a lane; arguments as of ``play``."""
+    progress[0][EPISODE, lane] = 0
+    progress[0][PLAYING, lane] = 1
+    _begin(lane, environments, prepared, lanes, networks, progress)
 
 
 @kernel
-def play(addresses, bounds, body, seen, decoder, squashed, scale, sums, networks, progress):
-    """Go on with sixteen episodes until one of them ends.
+def play(
+    environments, prepared, lanes, passing, decoder, squashed, scale, networks, progress, wanted
+):
+    """Go on with the episodes of sixteen lanes until some lanes have none left that is prepared.
 
     Args:
-        addresses: int64 [16], of each lane's step.
-        bounds: int64 [16, 4], as of ``episode.play``.
-        body: parameters float64 [16, p] and states float64 [16, s] of the environments.
-        seen: observations as the steps write them, float32 or float64 [16, observation_size]; one as a network sees it,
-            float32; an action, float32; float64 [1] for the reward.
+        environments: of every variant the addresses of its reset (0: its episodes' beginnings are prepared) and of its
+            step, int64 [variants, 2]; bounds, int64 [variants, 4], as of ``episode.play``; parameters, float64
+            [variants, p].
+        prepared: of every lane's next episodes the weights at their beginning, float32 [16, episodes, weights], their
+            variants, int64 [16, episodes], and the environment's seeds, uint64 [16, episodes]; where a reset has no
+            address also the first states, float64 [16, episodes, s], and observations as a step writes them.
+        lanes: states, float64 [16, s]; observations as the steps write them, float32 or float64 [16,
+            observation_size]; sums and squares of observations, float64 [16, 2, observation_size], and memory for
+            them.
+        passing: an observation as a network sees it, float32; an action, float32; float64 [1] for the reward.
         decoder: as of ``episode.play``.
         squashed: the same.
         scale: the same.
-        sums: float64 [16, 2, observation_size].
         networks: see ``Networks``.
-        progress: whether a lane is playing, its steps, and its negative rewards in a row, int64 [3, 16]; its return so
-            far, float64 [16], NaN if an output was none that an action could be made of.
-
-    Returns:
-        How many lanes have ended their episodes; they are not playing any more.
+        progress: of every lane whether it is playing, the number of its episode, how many are prepared, and its
+            negative rewards in a row, int64 [4, 16]; of every episode the return so far, float64 [16, episodes], NaN if
+            an output was none that an action could be made of, and the steps, int64 [16, episodes].
+        wanted: return when so many lanes have no episode left. They are not playing any more.
     """
-    parameters, states = body
-    shown, observation, action, reward = seen
-    sizes, first, low, high = decoder
-    mean, inverse_deviation = scale
-    counts, totals = progress
+    addresses, bounds, parameters = environments
+    variants = prepared[1]
+    states, shown, sums, _ = lanes
+    observation, action, reward = passing
+    counts, totals, steps = progress
     memory, settings = networks[1], networks[2]
     units = 0
     for layer in range(settings.size - SIZES):
         units += settings[SIZES + layer]
-    chosen = np.empty(sizes.size, np.int64)
-    outputs = low.size
-    for segment in range(sizes.size):
-        outputs += sizes[segment]
+    chosen = np.empty(decoder[0].size, np.int64)
+    outputs = outputs_needed(decoder)
     output = np.empty(outputs, np.float32)
     ended = 0
-    while ended == 0:
+    while ended < wanted:
         start = (settings[STEP] & 1) * units * LANES
         for lane in range(LANES):
-            if counts[0, lane] == 0:
-                continue
-            finite = True
-            if bounds[lane, 3]:
-                finite = all_finite(shown[lane])
-                observe_double(
-                    shown[lane], mean, inverse_deviation, sums[lane, 0], sums[lane, 1], observation
+            # an observation that is not finite ends an episode at once, and the next one may begin with one, too
+            while counts[PLAYING, lane]:
+                episode = counts[EPISODE, lane]
+                limits = bounds[variants[lane, episode]]
+                finite = look(
+                    shown[lane], limits[3], scale, sums[lane, 0], sums[lane, 1], observation
                 )
-            else:
-                for i in range(observation.size):
-                    observation[i] = f32(shown[lane, i])
-                finite = all_finite(observation)
-                if mean.size:
-                    observe(observation, mean, inverse_deviation, sums[lane, 0], sums[lane, 1])
-            if bounds[lane, 2] and not finite:
-                totals[lane] = np.nan
-                counts[0, lane] = 0
-                ended += 1
-            for i in range(observation.size):
-                memory[start + i * LANES + lane] = observation[i]
+                if finite or not limits[2]:
+                    for i in range(observation.size):
+                        memory[start + i * LANES + lane] = observation[i]
+                    break
+                totals[lane, episode] = np.nan
+                ended += _end(lane, environments, prepared, lanes, networks, progress)
         end = _forward(networks)
         for lane in range(LANES):
-            if counts[0, lane] == 0:
+            if counts[PLAYING, lane] == 0:
                 continue
+            episode = counts[EPISODE, lane]
+            variant = variants[lane, episode]
             for j in range(outputs):
                 output[j] = memory[end + j * LANES + lane]
-            acts = True
-            if sizes.size:
-                acts = argmax_segments(output, sizes, chosen)
-                for segment in range(sizes.size):
-                    action[segment] = f32(chosen[segment] + first[segment])
-            else:
-                acts = to_box(output, squashed, low, high, action)
-            if not acts:
-                totals[lane] = np.nan
-                counts[0, lane] = 0
-                ended += 1
+            if not decode(output, decoder, squashed, chosen, action):
+                totals[lane, episode] = np.nan
+                ended += _end(lane, environments, prepared, lanes, networks, progress)
                 continue
             over = step_in_c(
-                addresses[lane], action, parameters[lane], states[lane], shown[lane], reward
+                addresses[variant, 1],
+                action,
+                parameters[variant],
+                states[lane],
+                shown[lane],
+                reward,
             )
             gain = reward[0]
-            totals[lane] += gain
-            counts[1, lane] += 1
-            done = over != 0 or counts[1, lane] >= bounds[lane, 0]
-            if bounds[lane, 1] and not done:
-                counts[2, lane] = counts[2, lane] + 1 if gain < 0.0 else 0
-                done = counts[2, lane] >= bounds[lane, 1]
+            totals[lane, episode] += gain
+            steps[lane, episode] += 1
+            done = over != 0 or steps[lane, episode] >= bounds[variant, 0]
+            if bounds[variant, 1] and not done:
+                counts[NEGATIVES, lane] = counts[NEGATIVES, lane] + 1 if gain < 0.0 else 0
+                done = counts[NEGATIVES, lane] >= bounds[variant, 1]
             if done:
-                counts[0, lane] = 0
-                ended += 1
-    return ended
+                ended += _end(lane, environments, prepared, lanes, networks, progress)

@@ -1,41 +1,31 @@
 """Many members in lock-step: each slot holds one row, and all slots' networks take a step together.
 
-The environments stay on the CPU, one per slot, stepped in turn: Gymnasium's vector environments reset and seed theirs
-by index, ours are seeded by (generation, member, episode) (law 1), and a slot is refilled as soon as its row is done.
-
 Environments that are interleaved would share Python's and numpy's global generators. Saving and restoring those around
 every step was measured at 160 µs, many times a CartPole step, so an environment that touches them is refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from esd.episodes.environments import Environments, Episodes, Outcome, global_generators
+from esd.episodes.environments import REPLAYS, Outcome, global_generators
 from esd.episodes.evaluator import Rows, Task, blaming
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
-from esd.evolution.records import Records
+from esd.evolution.records import Records, Status
 from esd.evolution.state import RunState
 from esd.lockstep.noise import perturbed
-from esd.lockstep.policies import BatchPolicy, make_batch_policy
+from esd.lockstep.policies import BatchPolicy, make_batch_policy, slots_of
+from esd.lockstep.worlds import Ended, Worlds, worlds_of
 
 Keep = Callable[[Task, Outcome, npt.NDArray[np.float64] | None], None]
-
-
-@dataclass(frozen=True)
-class _Running:
-    """What a slot is playing."""
-
-    task: Task
-    episodes: Episodes
 
 
 class Lockstep:
@@ -66,12 +56,13 @@ class Lockstep:
         config = self._config = rollout.config
         self._rollout, self._ranks, self._device = rollout, ranks, device
         self._rows = Rows(rollout, algorithm)
-        self._slots = config.batch_members
+        self._slots = slots_of(config, rollout.policy, device)
+        self._room = min(self._slots, config.batch_members or self._slots)
         interface = rollout.interface
         self._policy: BatchPolicy = make_batch_policy(config, rollout.policy, interface, device)
         self.same_bits = self._policy.same_bits
-        self._environments: dict[int, Environments] = {}  # a slot's is made when it is first needed
-        self._observations = np.zeros((self._slots, interface.observation_size), np.float32)
+        self._worlds: Worlds = worlds_of(rollout, self._slots, self._policy.reset)
+        self._replays_left = REPLAYS
 
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
         """See ``Player.fill``."""
@@ -108,45 +99,61 @@ class Lockstep:
         limit: int | None = None,
     ) -> None:
         """Play tasks as they are drawn, at most ``room`` at a time; ``keep`` is told of each when it is done."""
-        room = min(room, self._slots)
+        room = min(room, self._room)
         h = torch.tensor(state.h, device=self._device)
-        for environments in self._environments.values():
-            environments.use_statistics(state.observations)
+        worlds = self._worlds
+        worlds.start(state)
         generators = global_generators()
-        running: dict[int, _Running] = {}
         waiting: list[Task] = []
+        unexplained: list[Ended] = []
         while True:
-            while len(running) + len(waiting) < room:
+            playing = worlds.playing()
+            while len(playing) + len(waiting) < room:
                 task = next(tasks, None)
                 if task is None:
                     room = 0
                 else:
                     waiting.append(task)
-            starting = self._placed(waiting, running)
+            starting = self._placed(waiting, playing)
             self._load(state, h, starting)
-            for slot, task in starting.items():
-                self._begin(state, slot, task, running, keep, limit)
-            if not running:
-                if room or waiting:
-                    continue
+            ended = [
+                end for slot in starting for end in worlds.begin(state, slot, starting[slot], limit)
+            ]
+            while not ended and worlds.playing():
+                outputs = self._policy.act(worlds.observations)
+                ended = list(worlds.step(state, outputs))
+            for end in ended:
+                task, outcome, seen = end
+                if outcome.status is Status.DONE or outcome.failure:
+                    keep(task, outcome, seen)
+                else:
+                    unexplained.append(end)
+            if not (room or waiting or ended):
                 break
-            outputs = self._policy.act(self._observations)
-            for slot, now in list(running.items()):
-                try:
-                    self._observations[slot] = now.episodes.send(outputs[slot])
-                except StopIteration as end:
-                    self._ended(slot, running, end.value, keep)
-                except Exception as error:
-                    with blaming(state, now.task):
-                        raise error from error.__cause__
         if global_generators() != generators:
+            alone = 1 if self._config.format > 1 else 0
             raise UsageError(
                 f"env.id = {self._config.env.id!r}: draws from Python's or numpy's global random generator, which "
                 "episodes in lock-step would share, so that no result could be reproduced. Let it draw from "
-                'self.np_random, or take device = "cpu" and batch_members = 0'
+                f'self.np_random, or take device = "cpu" and batch_members = {alone}'
             )
+        for task, outcome, seen in unexplained:  # not before: playing alone seeds those generators
+            keep(task, self._explained(state, task, outcome, limit), seen)
 
-    def _placed(self, waiting: list[Task], running: dict[int, _Running]) -> dict[int, Task]:
+    def _explained(
+        self, state: RunState, task: Task, outcome: Outcome, limit: int | None
+    ) -> Outcome:
+        """An outcome that says why episodes failed, which were played where that isn't known."""
+        failure = f"env.id = {self._config.env.id!r}: an episode's return is not finite"
+        if self._replays_left:
+            self._replays_left -= 1
+            with blaming(state, task):
+                self._rollout.use_statistics(state.observations)
+                self._rollout.load(self._rows.pieces(state, task))
+                failure = self._rollout.play(task.seeds, limit).failure or failure
+        return dataclasses.replace(outcome, failure=failure)
+
+    def _placed(self, waiting: list[Task], playing: set[int]) -> dict[int, Task]:
         """Take what can start now out of ``waiting``, by slot.
 
         A row's slot is its number modulo the slots. If bits may depend on the slot, it waits until that one is free;
@@ -154,7 +161,7 @@ class Lockstep:
         """
         if not waiting:
             return {}
-        free = [slot for slot in range(self._slots) if slot not in running]
+        free = [slot for slot in range(self._slots) if slot not in playing]
         starting: dict[int, Task] = {}
         for task in list(waiting):
             slot = task.row % self._slots
@@ -177,50 +184,20 @@ class Lockstep:
             self._policy.load(centers, h.expand(len(centers), -1))
 
     def _perturbed(self, state: RunState, h: torch.Tensor, members: list[int]) -> torch.Tensor:
-        """Members' h + Δh, float32 [members, |h|]: made on the device where each ε is only multiplied by something."""
+        """Members' h + Δh, float32 [members, |h|].
+
+        Made on a GPU where each ε is only multiplied by something; the CPU's kernels give the same bits.
+        """
         algorithm, noise = self._rows.algorithm, self._rows.algorithm.noise
         sigma = algorithm.deviations(state.evolution)
-        if sigma is None:
+        if sigma is None or self._device.type == "cpu":
             asked = np.empty((len(members), h.numel()), np.float32)
             for out, member in zip(asked, members, strict=True):
                 algorithm.ask(state.evolution, member, out)
-            return torch.tensor(asked, device=self._device)
+            return torch.from_numpy(asked).to(self._device)
         factor = sigma if isinstance(sigma, float) else torch.tensor(sigma, device=self._device)
-        return perturbed(noise.kind, noise.seed, h, factor, members, state.generation)
-
-    def _begin(
-        self,
-        state: RunState,
-        slot: int,
-        task: Task,
-        running: dict[int, _Running],
-        keep: Keep,
-        limit: int | None,
-    ) -> None:
-        """Reset a slot's environment and network, and take its first observation."""
-        if slot not in self._environments:
-            environments = Environments(self._config.env, self._config.format)
-            environments.outputs_are_squashed(self._rollout.policy.squashed)
-            environments.use_statistics(state.observations)
-            self._environments[slot] = environments
-
-        def begin(seeds: EpisodeSeeds) -> None:
-            self._policy.reset(slot, seeds.policy)
-
-        episodes = self._environments[slot].play(task.seeds, begin, limit)
-        running[slot] = _Running(task, episodes)
-        with blaming(state, task):
-            try:
-                self._observations[slot] = next(episodes)
-            except StopIteration as end:  # its first observation was none that a network could see
-                self._ended(slot, running, end.value, keep)
-
-    def _ended(self, slot: int, running: dict[int, _Running], outcome: Outcome, keep: Keep) -> None:
-        """A slot's episodes are over."""
-        task = running.pop(slot).task
-        keep(task, outcome, self._environments[slot].observed(outcome))
+        return perturbed(noise, h, factor, members, state.generation)
 
     def close(self) -> None:
         """Close the environments."""
-        for environments in self._environments.values():
-            environments.close()
+        self._worlds.close()

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from esd.evolution.noise import Purpose
+from esd.evolution.low_rank import LowRankNoise
+from esd.evolution.noise import Noise, Purpose
 from esd.kernels.philox import BLOCK, ROUNDS
 from esd.lockstep.elementary import cosine, minus_two_log, sine, square_root
 
@@ -90,22 +91,50 @@ _KINDS = {
 }
 
 
-def epsilon(kind: str, seed: int, pairs: Tensor, generation: int, size: int) -> Tensor:
+def epsilon(noise: Noise, pairs: Tensor, generation: int, size: int) -> Tensor:
     """ε of mirrored pairs (int64 [pairs]), all their coordinates; float32 [pairs, size]."""
+    if isinstance(noise, LowRankNoise):
+        return _low_rank(noise, pairs, generation, size)
+    return _dense(noise.kind, noise.seed, Purpose.PERTURBATION, pairs, generation, 0, size)
+
+
+def _dense(
+    kind: str, seed: int, purpose: Purpose, pairs: Tensor, generation: int, start: int, stop: int
+) -> Tensor:
+    """The coordinates start ≤ c < stop of a stream; float32 [pairs, stop − start]."""
     counters, make = _KINDS[kind]
-    blocks = -(-size // BLOCK)
-    words = philox_words(0, blocks * counters, pairs, generation, Purpose.PERTURBATION, seed)
+    first, blocks = start // BLOCK, -(-stop // BLOCK) - start // BLOCK
+    words = philox_words(first * counters, blocks * counters, pairs, generation, int(purpose), seed)
     values = make([word.reshape(len(pairs), blocks, counters) for word in words])
-    return values.reshape(len(pairs), blocks * BLOCK)[:, :size]
+    here = slice(start - first * BLOCK, stop - first * BLOCK)
+    return values.reshape(len(pairs), blocks * BLOCK)[:, here]
+
+
+def _low_rank(noise: LowRankNoise, pairs: Tensor, generation: int, size: int) -> Tensor:
+    """See ``esd.kernels.low_rank``: A·s is rounded, then each product, then the sum."""
+    out = torch.empty(len(pairs), size, dtype=torch.float32, device=pairs.device)
+    for low, high in noise.plan(0, size).dense.tolist():
+        out[:, low:high] = _dense(
+            "gaussian", noise.seed, Purpose.PERTURBATION, pairs, generation, low, high
+        )
+    for matrix in noise.matrices:
+        shape = (len(pairs), matrix.rows, matrix.columns)
+        product = out[:, matrix.start : matrix.stop].view(shape)
+        stop = matrix.factors + noise.rank * (matrix.rows + matrix.columns)
+        factors = _dense(
+            "gaussian", noise.seed, Purpose.LOW_RANK, pairs, generation, matrix.factors, stop
+        )
+        first = noise.rank * matrix.rows  # of B
+        a = factors[:, :first].reshape(len(pairs), noise.rank, matrix.rows, 1) * float(noise.scale)
+        b = factors[:, first:].reshape(len(pairs), noise.rank, 1, matrix.columns)
+        torch.mul(a[:, 0], b[:, 0], out=product)
+        for q in range(1, noise.rank):
+            product += a[:, q] * b[:, q]
+    return out
 
 
 def perturbed(
-    kind: str,
-    seed: int,
-    h: Tensor,
-    sigma: float | Tensor,
-    members: Sequence[int],
-    generation: int,
+    noise: Noise, h: Tensor, sigma: float | Tensor, members: Sequence[int], generation: int
 ) -> Tensor:
     """Members' h + Δh, float32 [members, |h|]; the product is rounded before the sum.
 
@@ -116,6 +145,6 @@ def perturbed(
     for start in range(0, len(members), at_once):
         some = torch.tensor(members[start : start + at_once], device=h.device)
         sign = (1 - 2 * (some % 2)).to(torch.float32)
-        e = epsilon(kind, seed, some // 2, generation, len(h))
+        e = epsilon(noise, some // 2, generation, len(h))
         out[start : start + at_once] = h + (sign[:, None] * sigma) * e
     return out

@@ -5,7 +5,6 @@ Because the shapes never change and no operation mixes slots, what a slot comput
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,23 +14,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
 
 from esd.config.kinds import POLICIES
-from esd.config.plugins import in_one_line, is_of_the_users_code, text_of
+from esd.config.plugins import in_one_line, is_of_the_users_code
 from esd.config.settings import Config
-from esd.errors import EsdError, UsageError, shortened
+from esd.errors import UsageError, shortened
 from esd.evolution.layout import Layout
 from esd.kernels.plastic import SMALLEST
 from esd.lockstep.elementary import square_root, tanh
 from esd.lockstep.guard import GuardedBatch
+from esd.lockstep.layout import unpacked
+from esd.lockstep.module import BatchModule, members_at_once
 from esd.policies.base import Interface, Policy
 from esd.policies.guard import unguarded
 from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianSettings
 from esd.policies.perceptron import InitialWeights
 from esd.policies.registry import find_kind
 from esd.policies.static import StaticSettings
-from esd.policies.torch_module import TorchPolicy, checked_outputs
+from esd.policies.torch_module import TorchPolicy
 
 Float32s = npt.NDArray[np.float32]
 
@@ -79,7 +79,7 @@ def make_batch_policy(
             "torch.nn.Module and a class with a lock-step builder can (docs/policies.md). "
             'Use device = "cpu" and batch_members = 0'
         )
-    slots = config.batch_members
+    slots = slots_of(config, policy, device)
     if config.policy.kind in POLICIES.built_in:
         batch: BatchPolicy = build(policy, settings, interface, slots, device)
         return batch
@@ -91,6 +91,17 @@ def make_batch_policy(
             raise
         raise UsageError(f"{who}: its lock-step builder raised {in_one_line(error)}") from error
     return GuardedBatch(own, who, interface, slots, config.format)
+
+
+def slots_of(config: Config, policy: Policy, device: torch.device) -> int:
+    """How many members every call computes.
+
+    On the CPU a module's bits depend on that number, so there it is the module's own, whatever ``batch_members`` says
+    (but for runs of the first format).
+    """
+    if config.format > 1 and device.type == "cpu" and isinstance(unguarded(policy), TorchPolicy):
+        return members_at_once(policy.layout.size)
+    return config.batch_members
 
 
 def hebbian(
@@ -144,21 +155,6 @@ def _perceptron(
     sizes = (interface.observation_size, *settings.hidden, interface.action_size)
     functions = (settings.activation, "tanh" if squashed else "none")
     return BatchPerceptron(policy.layout, sizes, functions, plasticity, slots, device)
-
-
-def unpacked(layout: Layout, parameters: Tensor) -> dict[str, Tensor]:
-    """``Layout.unpack`` of many vectors: [n, |h|] to views [n, *shape]."""
-    arrays, start = {}, 0
-    for name, shape in layout.shapes.items():
-        count = int(np.prod(shape))
-        flat = parameters[:, start : start + count]
-        if layout.order == "C":
-            arrays[name] = flat.reshape(-1, *shape)
-        else:
-            backwards = flat.reshape(-1, *reversed(shape))
-            arrays[name] = backwards.permute(0, *range(len(shape), 0, -1))
-        start += count
-    return arrays
 
 
 class _Layer:
@@ -337,73 +333,3 @@ def _relu(x: Tensor) -> Tensor:
 
 def _identity(x: Tensor) -> Tensor:
     return x
-
-
-class BatchModule:
-    """A torch.nn.Module of every slot: one ``vmap`` over the slots' parameters and observations."""
-
-    same_bits = False
-
-    def __init__(
-        self, policy: TorchPolicy, interface: Interface, slots: int, device: torch.device
-    ) -> None:
-        """Allocate for all slots, and try it.
-
-        Raises:
-            UsageError: if the module keeps a memory of its own, or torch can't run it on many members at once.
-        """
-        if hasattr(policy.module, "reset"):
-            raise UsageError(
-                f"{policy.who}: can't be evaluated in lock-step: it has a memory that reset() clears, which "
-                'could hold only one member\'s. Use device = "cpu" and batch_members = 0'
-            )
-        self._layout, self._who, self._strict = policy.layout, policy.who, policy.strict
-        self._module = copy.deepcopy(policy.module).to(device)
-        self._parameters = {
-            name: torch.zeros(slots, *shape, dtype=torch.float32, device=device)
-            for name, shape in policy.layout.shapes.items()
-        }
-        # torch's own memory, aligned alike in every process: the bits of a matrix product depend on it
-        self._observations = torch.zeros(
-            slots, interface.observation_size, dtype=torch.float32, device=device
-        )
-        self._forward = vmap(self._forward_one)
-        try:
-            self.act(np.zeros((slots, interface.observation_size), np.float32))
-        except Exception as error:
-            if "memory" in str(error).lower():
-                raise
-            said = shortened(text_of(error), 300)
-            if isinstance(error, EsdError):
-                raise UsageError(str(error)) from error
-            raise UsageError(
-                f"{policy.who}: can't be evaluated in lock-step, torch.func.vmap says: {said} "
-                '(device = "cpu" with batch_members = 0 evaluates it alone)'
-            ) from error
-
-    def _forward_one(self, parameters: dict[str, Tensor], observation: Tensor) -> Tensor:
-        """What every slot does."""
-        outputs = functional_call(self._module, parameters, (observation,))
-        return (
-            outputs
-            if isinstance(outputs, Tensor)
-            else checked_outputs(outputs, self._who, self._strict)
-        )
-
-    def load(self, slots: Sequence[int], parameters: Tensor) -> None:
-        """See ``BatchPolicy.load``."""
-        for name, values in unpacked(self._layout, parameters).items():
-            self._parameters[name][torch.tensor(slots, device=values.device)] = values
-
-    def reset(self, slot: int, seed: int) -> None:
-        """Nothing about an episode is random: vmap refuses a module that draws numbers."""
-
-    def act(self, observations: Float32s) -> Float32s:
-        """See ``BatchPolicy.act``."""
-        with torch.inference_mode():
-            self._observations.copy_(torch.from_numpy(observations))
-            outputs = self._forward(self._parameters, self._observations)
-            if type(outputs) is not Tensor or outputs.dtype is not torch.float32:
-                outputs = checked_outputs(outputs, self._who, self._strict, anywhere=True)
-            flat: Float32s = outputs.reshape(len(observations), -1).cpu().numpy()
-        return flat

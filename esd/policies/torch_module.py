@@ -157,7 +157,10 @@ class TorchPolicy:
 
     def reset(self, seed: int) -> None:
         """Seed torch and clear the module's memory, if it has one."""
-        torch.manual_seed(seed)
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.manual_seed(seed)
+        else:  # that also writes down where it was called from, which takes as long as ten steps
+            torch.default_generator.manual_seed(seed)
         if self._reset is not None:
             self._reset()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.side_by_side import SideBySide
 from esd.episodes.stateful_wrappers import refuse_named
 from esd.episodes.tape import Tape
+from esd.episodes.under_way import are_alike
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.canary import Canary
@@ -24,6 +26,7 @@ from esd.evolution.noise import Purpose
 from esd.evolution.records import Records
 from esd.evolution.state import RunState, start
 from esd.policies.base import Interface
+from esd.policies.guard import unguarded
 
 Float32s = npt.NDArray[np.float32]
 
@@ -46,6 +49,7 @@ class EpisodesProblem:
         if is_checked(config):
             refuse_named(config.env)
         self.rollout = Rollout(config)
+        self._notes: list[str] = []
         try:
             self.rollout.environments.refuse_useless_limits()
             self.rollout.drop_unequal_steps(canary.STEPS)
@@ -80,8 +84,8 @@ class EpisodesProblem:
 
     @property
     def notes(self) -> list[str]:
-        """How episodes are played."""
-        return self.rollout.how_played()
+        """How episodes are played, and members."""
+        return [*self.rollout.how_played(), *self._notes]
 
     def initial_parameters(self, seed: int) -> Float32s:
         """The policy's h_0, in memory of our own: a policy may go on to use its array."""
@@ -93,7 +97,8 @@ class EpisodesProblem:
         Raises:
             UsageError: if the device is not there, or the policy can't be played in lock-step.
         """
-        player = make_player(self.rollout, algorithm, ranks, node_rank)
+        self._notes.clear()
+        player = make_player(self.rollout, algorithm, ranks, node_rank, self._notes.append)
         return EpisodesEvaluator(self.rollout, algorithm, player)
 
     def close(self) -> None:
@@ -129,7 +134,9 @@ class EpisodesEvaluator:
         found = canary.compute(rollout, algorithm, self.player, h0, journal_version)
         self._refuse_never_finite()
         checked = is_checked(rollout.config) and isinstance(self.player, OneByOne)
-        if checked and not rollout.compiled:  # those keep nothing beside what reset writes
+        if (
+            checked and not rollout.environments.steps_compiled
+        ):  # those keep nothing beside what reset writes
             state = start(algorithm, h0, rollout.observation_size)
             self._tape = Tape(purity.Player(rollout, algorithm, state))
         return found
@@ -153,7 +160,13 @@ class EpisodesEvaluator:
         self.player.close()
 
 
-def make_player(rollout: Rollout, algorithm: Algorithm, ranks: int, node_rank: int) -> Player:
+def make_player(
+    rollout: Rollout,
+    algorithm: Algorithm,
+    ranks: int,
+    node_rank: int,
+    note: Callable[[str], object] = str,
+) -> Player:
     """What plays members as the config asks for it; torch is imported only for the one that needs it.
 
     Args:
@@ -161,15 +174,18 @@ def make_player(rollout: Rollout, algorithm: Algorithm, ranks: int, node_rank: i
         algorithm: whose members are played.
         ranks: how many share the rows.
         node_rank: this rank's number on its machine.
+        note: is told what a user should know of it, in a line.
 
     Raises:
         UsageError: if torch or the device is not there, or the policy can't be played in lock-step.
     """
     config = rollout.config
-    if not config.batch_members:
+    if not config.lockstep:
         if side_by_side.can_play(rollout):
             return SideBySide(rollout, algorithm, ranks)
-        return OneByOne(rollout, algorithm)
+        batched = config.format > 1 and config.batch_members == 0 and _is_torch_module(rollout)
+        player = _batched_module(rollout, algorithm, ranks, note) if batched else None
+        return player or OneByOne(rollout, algorithm)
     from esd.lockstep import require_torch
 
     require_torch(config)
@@ -190,3 +206,42 @@ def make_player(rollout: Rollout, algorithm: Algorithm, ranks: int, node_rank: i
             f"batch_members = {config.batch_members}: so many networks don't fit into "
             f"the memory of {device}; take fewer"
         ) from error
+
+
+def _is_torch_module(rollout: Rollout) -> bool:
+    """Whether the policy is a torch.nn.Module; whoever wrote one has imported torch by now."""
+    if "torch" not in sys.modules:
+        return False
+    from esd.policies.torch_module import TorchPolicy
+
+    return isinstance(unguarded(rollout.policy), TorchPolicy)
+
+
+def _batched_module(
+    rollout: Rollout, algorithm: Algorithm, ranks: int, note: Callable[[str], object]
+) -> Player | None:
+    """A player of many members of a torch module at once; None, and a note, if there is none or it would not pay.
+
+    Which it is depends on nothing but the config, the module and the environment: every rank comes to the same.
+    """
+    import torch
+
+    from esd.lockstep.evaluator import Lockstep
+    from esd.lockstep.module import NotTogetherError, members_at_once, pays
+
+    who, size = unguarded(rollout.policy).who, rollout.policy.layout.size
+    compiled = rollout.environments.all_steps()
+    if compiled is None or not are_alike(compiled):
+        why = "the environment is stepped in Python, so it would gain little. batch_members = 64 evaluates 64 at a time"
+    elif not pays(size):
+        why = f"with {size:,} parameters that is faster"
+    else:
+        try:
+            player = Lockstep(rollout, algorithm, ranks, torch.device("cpu"))
+        except NotTogetherError as error:
+            why = error.why
+        else:
+            note(f"{who}: {members_at_once(size)} members are evaluated at a time")
+            return player
+    note(f"{who}: members are evaluated one by one: {why}")
+    return None

@@ -6,7 +6,6 @@ another h from the same journal.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from esd.config.identity import identity, identity_of, settings_of_h
 from esd.config.settings import Config
 from esd.errors import UsageError, shortened, shown
+from esd.reading import read_json
 from esd.run import journal
 from esd.run.journal import DamagedJournalError
 
@@ -81,9 +81,8 @@ def _identity_of_journal(path: Path) -> str | None:
 def _settings_of(provenance_file: Path, begun: str) -> dict[str, Any] | None:
     """The settings with a hash, from a run's provenance; None if they are not in it, or it can't be read."""
     try:
-        with provenance_file.open("rb") as file:
-            calls = json.loads(file.read(LONGEST_PROVENANCE))
+        calls = read_json(provenance_file, LONGEST_PROVENANCE)
         settings: dict[str, Any] = calls[0]["settings_of_h"]
         return settings if identity_of(settings) == begun else None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, UsageError, ValueError, LookupError, TypeError, RecursionError):
         return None

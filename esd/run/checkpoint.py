@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from esd.errors import UsageError, shown
 from esd.evolution.state import RunState
+from esd.mpi.memory import available_memory
 from esd.reading import open_regular, parse_json
 from esd.run.files import write_atomically
 
@@ -124,9 +125,9 @@ def _head(file: BinaryIO, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         bytes_of_arrays += _WIDTHS[array["dtype"]] * math.prod(array.get("shape", (0,)))
     if not isinstance(metadata, dict) or size != 8 + length + bytes_of_arrays:
         raise UsageError(f"{path}: cut short or damaged, {size:,} bytes")
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = available_memory()
     if 2 * size > available:
         raise UsageError(
-            f"{path}: {size:,} bytes take twice as much memory to read, more than the {available:,} of this machine"
+            f"{path}: {size:,} bytes take twice as much memory to read, more than the {available:,} that are left"
         )
     return metadata, head

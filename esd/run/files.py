@@ -10,7 +10,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,15 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(
+    path: Path, data: bytes, prepare: Callable[[Path], None] = lambda file: None
+) -> None:
     """Write a file so that a crash at any moment leaves the old one or the new one: temp, fsync, rename, fsync folder.
+
+    Args:
+        path: the file.
+        data: all of it.
+        prepare: is called with the written file before it is renamed to ``path``.
 
     Raises:
         RunError: if the disk is full or the folder can't be written.
@@ -66,6 +73,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        prepare(temporary)
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:

@@ -1,8 +1,8 @@
 """A run's folder: what is in it, and what state it can be resumed in. Reading changes nothing.
 
 ``config.toml``, ``provenance.json``, ``journal.bin``, ``metrics.jsonl``, ``checkpoints/`` (the last two and the best),
-``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``launches.jsonl`` (by ``esd launch``),
-``DONE.json`` (written last, on success).
+``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``in_progress/`` and ``disagreement/``
+(see ``docs/runs.md``), ``launches.jsonl`` (by ``esd launch``), ``DONE.json`` (written last, on success).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -21,11 +21,12 @@ from typing import Any
 import tomli_w
 
 from esd.config.identity import identity
-from esd.config.settings import Config
+from esd.config.references import Reference
+from esd.config.settings import LOW_RANK, Config
 from esd.config.tables import parse, to_table
-from esd.errors import RunError, UsageError
+from esd.errors import RunError, UntrustedError, UsageError, shown
+from esd.evolution.layout import Layout
 from esd.evolution.state import RunState, advance, make_strategy, start
-from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
 from esd.reading import MB, read_json, read_toml
 from esd.run import checkpoint, journal, metrics, provenance
@@ -40,6 +41,7 @@ from esd.run.files import (
     write_atomically,
 )
 from esd.run.journal import DamagedJournalError, JournalContents, JournalHeader
+from esd.run.trust import Trust, names_foreign_code, require_trust
 
 OWN_NAMES = (
     "config.toml",
@@ -51,8 +53,10 @@ OWN_NAMES = (
     "evaluations",
     "DONE.json",
     "launches.jsonl",
+    "disagreement",
+    "in_progress",
 )
-OWN_FOLDERS = ("checkpoints", "evaluations")
+OWN_FOLDERS = ("checkpoints", "evaluations", "disagreement", "in_progress")
 LONGEST_REASON = 40  # characters of why a run ended, in DONE.json
 TAKE_OVER_SECONDS = 10.0  # a killed process is gone before that
 Warn = Callable[[str], None]
@@ -64,11 +68,17 @@ class RunFolder:
     Attributes:
         path: the folder, as the user wrote it: for messages.
         place: the same from the root on: for files.
+        trust: whether code that the run names may be imported.
+        given: what the user's own command names, which needs no trust.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, trust: Trust = Trust.ASK, given: Collection[Reference] = ()
+    ) -> None:
         """Name a folder; it need not exist."""
         self.path = path
+        self.trust = trust
+        self.given = given
         self.place = place = absolute(path)
         self._lock: int | None = None
         self.config_file = place / "config.toml"
@@ -76,6 +86,8 @@ class RunFolder:
         self.journal_file = place / "journal.bin"
         self.metrics_file = place / "metrics.jsonl"
         self.checkpoints = place / "checkpoints"
+        self.in_progress = place / "in_progress"  # records of a generation that is not complete
+        self.disagreement = place / "disagreement"  # states of nodes that had different ones
         self.best_file = self.checkpoints / "best.safetensors"
         self.initial_file = place / "initial.safetensors"
         self.evaluations = place / "evaluations"
@@ -146,15 +158,43 @@ class RunFolder:
         """The stored config. Whoever reads anything of a run reads this first.
 
         Raises:
-            UsageError: if it is missing, not valid, or not the one that the journal was begun with.
+            UsageError: if it is missing, not valid, or not the one that the journal was begun with; an
+                ``UntrustedError`` if it names code that may not be imported, unless ``trust`` is NEVER: such a config
+                is to be looked at.
         """
         try:
             table = read_toml(self.config_file)
         except FileNotFoundError:
             raise UsageError(f"{self.config_file}: missing; restore it from a copy") from None
-        config = parse({"format": 1} | table, str(self.config_file))
+        if self.trust is Trust.ASK:
+            require_trust(self.path, self.journal_file, table, self.given)
+        importing = self.trust is not Trust.NEVER
+        config = parse({"format": 1} | table, str(self.config_file), importing)
         check_unchanged(config, self.config_file, self.journal_file, self.provenance_file)
         return config
+
+    def _check_imports(self, config: Config, section: str, what: str) -> None:
+        """Refuse to compute what takes code that this command never imports.
+
+        Raises:
+            UntrustedError: naming the code.
+        """
+        if self.trust is not Trust.NEVER:
+            return
+        for reference in names_foreign_code(to_table(config), section):
+            raise UntrustedError(
+                f"{self.path}: to rebuild {what} needs the code of {reference.setting} = {shown(reference.text)}, "
+                "which this command never imports; use esd.Run(folder).h(generation) in Python"
+            )
+
+    def _check_replay(self, config: Config, generation: int) -> None:
+        """Refuse to rebuild a generation's h if that takes code that this command never imports.
+
+        Raises:
+            UntrustedError: naming the code.
+        """
+        for section in ("es", "policy") if config.es.noise == LOW_RANK else ("es",):
+            self._check_imports(config, section, f"h_{generation}")
 
     def journal(self, config: Config, verify: bool = True) -> JournalContents:
         """The journal, checked to belong to the config.
@@ -303,11 +343,12 @@ class RunFolder:
         if os.path.lexists(self.initial_file):
             state = self.load_checkpoint(self.initial_file, config).state
         else:
-            interface = Interface(header.observation_size, header.action_size, header.bounded)
-            _, h0 = layout_and_h0(config, interface)
+            self._check_imports(config, "policy", "h_0")
+            self._check_imports(config, "es", "h_0")
+            layout, h0 = layout_and_h0(config, header.interface)
             normalizes = config.env.normalize_observations
-            size = interface.observation_size if normalizes else 0
-            state = start(make_strategy(config), h0, size)
+            size = header.observation_size if normalizes else 0
+            state = start(make_strategy(config, layout), h0, size)
         if state.h_sha256() != header.h0_sha256:
             begun = (
                 ""
@@ -339,6 +380,8 @@ class RunFolder:
             raise UsageError(
                 f"generation {wanted}: the journal of {self.path} has generations 0 to {last}"
             )
+        if wanted:
+            self._check_replay(config, wanted)
         return replay(config, self.initial_state(config, contents.header), contents, wanted)
 
     def last_state(self, config: Config, warn: Warn) -> RunState:
@@ -355,6 +398,8 @@ class RunFolder:
             if path is not None
             else self.initial_state(config, contents.header)
         )
+        if state.generation < contents.next_generation:
+            self._check_replay(config, contents.next_generation)
         return replay(config, state, contents, contents.next_generation)
 
     def done(self, warn: Warn | None = None) -> dict[str, Any] | None:
@@ -612,7 +657,12 @@ def _is_there(path: Path) -> bool:
 
 def replay(config: Config, state: RunState, contents: JournalContents, generation: int) -> RunState:
     """Advance a state by the journal's records up to a generation."""
-    strategy = make_strategy(config)
+    if state.generation >= generation:
+        return state
+    layout = Layout({"h": state.h.shape})
+    if config.es.noise == LOW_RANK:  # only then: of a user's policy only its code knows the arrays
+        layout, _ = layout_and_h0(config, contents.header.interface)
+    strategy = make_strategy(config, layout)
     for _, records in contents.entries(state.generation, generation):
         state = advance(strategy, state, records)
     return state

@@ -26,6 +26,8 @@ import numpy as np
 
 from esd.errors import UsageError
 from esd.evolution.records import RETURNS, Records, Uint64s
+from esd.mpi.memory import available_memory
+from esd.policies.base import Interface
 from esd.reading import open_regular
 
 MAGIC = b"ESDJ"
@@ -34,6 +36,7 @@ READABLE = (2, 3)  # 2: the canary was drawn from another stream (see ``training
 PIECE = 1 << 20  # bytes that are in memory at once while a journal is checked
 LONGEST_HEADER = 1 << 16
 SHORT_ROW = 4096  # bytes; rows up to that are read whole though a part of them was wanted
+LARGE = 1 << 26  # bytes of a record for which memory is looked at first
 MOST_ZEROS = 1 << 28  # at the end of a file that are taken for a record which was never written
 _ENTRY_MAGIC = b"GENR"
 _ENTRY = struct.Struct("<4sQIII")
@@ -62,6 +65,11 @@ class JournalHeader:
     action_size: int
     bounded: bool
     variants: int
+
+    @property
+    def interface(self) -> Interface:
+        """What the policy was built for."""
+        return Interface(self.observation_size, self.action_size, self.bounded)
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -144,6 +152,7 @@ class JournalContents:
                 entry = _entry_at(file, self.positions[index], self.header)
                 table = None
                 if entry is not None and entry.generation == self.generations[index]:
+                    _check_memory(self.path, entry, width or entry.width)
                     narrow = width is not None and 8 * entry.width > SHORT_ROW
                     table = _columns(file, entry, width or 0) if narrow else _table(file, entry)
                 if entry is None or table is None:
@@ -366,6 +375,20 @@ def _only_zeros(file: int, start: int, end: int) -> bool:
     return end - start <= MOST_ZEROS and all(
         not any(_pread(file, length, position)) for position, length in _pieces(start, end)
     )
+
+
+def _check_memory(path: Path, entry: _Entry, width: int) -> None:
+    """Refuse a record that memory can't hold: a sparse file of any size takes nothing to be made.
+
+    Raises:
+        UsageError: with both sizes.
+    """
+    needed = 8 * entry.rows * width
+    if needed > LARGE and 2 * needed > (available := available_memory()):
+        raise UsageError(
+            f"{path}: the record of generation {entry.generation} takes {2 * needed:,} bytes of memory to read, more "
+            f"than the {available:,} that are left"
+        )
 
 
 def _table(file: int, entry: _Entry) -> Uint64s | None:

@@ -21,6 +21,7 @@ from esd.run.journal import JournalContents, JournalHeader
 from esd.run.journal_writer import JournalWriter
 from esd.training.diagnosis import Course, Finding, diagnose
 from esd.training.node_state import Step
+from esd.training.trusted import remember_run
 
 CHECKPOINTS_KEPT = 2
 
@@ -166,7 +167,11 @@ class Commit:
         cls, folder: RunFolder, config: Config, header: JournalHeader, reporter: Reporter
     ) -> Commit:
         """Start an empty journal in a folder that was just created."""
-        write_atomically(folder.journal_file, journal.encode_header(header))
+        write_atomically(
+            folder.journal_file,
+            journal.encode_header(header),
+            lambda file: remember_run(folder, file, config, reporter.note),
+        )
         good_bytes = folder.journal_file.stat().st_size
         writer = JournalWriter(folder.journal_file, good_bytes)
         return cls(folder, config, writer, reporter, [], 0, -math.inf)

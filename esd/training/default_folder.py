@@ -20,6 +20,7 @@ from esd.config.settings import Config
 from esd.config.tables import apply_settings, flatten
 from esd.errors import UsageError
 from esd.run.folder import RunFolder
+from esd.run.trust import Trust
 
 LONGEST_VALUE = 24
 LONGEST = 100  # of all settings together; a file's name has at most 255 bytes
@@ -93,7 +94,7 @@ def _readable(value: Any) -> str:
 
 def _holds(path: Path, config: Config) -> bool:
     """Whether a folder holds a run with the same settings."""
-    folder = RunFolder(path)
+    folder = RunFolder(path, Trust.NEVER)  # only to be compared
     try:
         if not folder.is_run:
             return False

@@ -20,8 +20,10 @@ from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
 from esd.training.commit import Commit, GenerationReport, Timing
 from esd.training.diagnosis import Finding
+from esd.training.finished_rows import FinishedRows
 from esd.training.node_state import NodeState, Step, UpdateFailedError
 from esd.training.process_state import kept_process_state
+from esd.training.same_state import SameState
 from esd.training.stop import StopRequest
 
 
@@ -68,6 +70,7 @@ class Work:
         generation: t.
         own: the rows that it has evaluated itself.
         rows: those that are drawn from; all, unless ranks that were lost have left some.
+        begun: its rows are kept on disk as they are finished.
         whole: all rows, once they were exchanged.
         kept: keeps them on rank 0, once the update is made.
     """
@@ -75,6 +78,7 @@ class Work:
     generation: int
     own: Records
     rows: Sequence[int]
+    begun: bool = False
     whole: Records | None = None
     kept: Callable[[Commit], GenerationReport | None] | None = None
 
@@ -104,6 +108,8 @@ class Generations:
         problem: Problem,
         evaluator: Evaluator,
         memory: NodeState,
+        same_state: SameState,
+        finished_rows: FinishedRows,
         stop: StopRequest,
         commit: Commit | None,
         recover: Callable[[Generations, RankLostError], None],
@@ -112,6 +118,7 @@ class Generations:
         self.team, self._comm = team, team.ranks
         self._config, self._problem = config, problem
         self._evaluator, self.memory = evaluator, memory
+        self._same_state, self.finished_rows = same_state, finished_rows
         self._stop, self.commit = stop, commit
         self._recover = recover
         self.ending: Ending | None = None
@@ -146,6 +153,7 @@ class Generations:
         if self.work is None or self.work.generation != generation:
             self.work = self.empty_work(generation)
         work, began = self.work, time.monotonic()
+        self._same_state.check(generation, None if self.halted else state)
         self._evaluate_share(state, work)
         votes = self._exchange(work, began)
         report = self.finish(votes)
@@ -167,6 +175,7 @@ class Generations:
             self._check_update(step)
             work.kept = lambda commit: commit.generation(state, step, records, votes.timing)
             report = self._keep(work)
+            self.finished_rows.generation_is_kept()
         return report
 
     def _update(self, records: Records) -> Step | None:
@@ -192,11 +201,19 @@ class Generations:
 
     def _evaluate_share(self, state: RunState, work: Work) -> None:
         """Fill this rank's rows. Whatever goes wrong is kept for the exchange, so that no rank waits in vain."""
-        if self.error is None and not self.halted:
+        if self.halted:
+            return
+        if not work.begun:
+            done = self.finished_rows.begin(state, work.own)
+            work.begun = True
+            if done.any():
+                work.rows = [row for row in work.rows if not done[row]]
+        if self.error is None:
             try:
                 rows = map(work.rows.__getitem__, self.team.rows(work.generation, len(work.rows)))
                 with kept_process_state():
                     self._evaluator.fill(state, rows, work.own)
+                self.finished_rows.flush()
             except Exception as error:
                 self.error = error
 
@@ -300,6 +317,7 @@ class Generations:
                 if self.commit is not None and not self.halted:
                     found = self.commit.end(ending.state, ending.reason, ending.finished)
                     ending = dataclasses.replace(ending, findings=tuple(found))
+                    self.finished_rows.end()
         except RankLostError as error:
             loss = error
         if self._comm.survives and not self._comm.agree(loss is None):

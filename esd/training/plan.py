@@ -13,6 +13,7 @@ from typing import Any
 
 from esd.config.experiment_files import experiment_names, read_experiment
 from esd.config.identity import differences_that_matter
+from esd.config.references import references_in
 from esd.config.settings import DEFAULT_EXPERIMENT, FORMAT, Config
 from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.config.unused_settings import without_effect
@@ -21,7 +22,9 @@ from esd.policies.registry import find_kind
 from esd.run import journal
 from esd.run.folder import OWN_NAMES, RunFolder, Warn, check_writable
 from esd.run.recovery import Source, newest_state
+from esd.run.trust import Trust, trust_of
 from esd.training.default_folder import default_folder
+from esd.training.trusted import given_by
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class TrainRequest:
         fresh: start anew although the folder holds a run.
         yes: really overwrite it.
         start_from: a run whose last h is the new run's h_0.
+        trust: import what a run that was not created here names.
     """
 
     experiment: str | None = None
@@ -44,6 +48,17 @@ class TrainRequest:
     fresh: bool = False
     yes: bool = False
     start_from: Path | None = None
+    trust: bool = False
+
+    def folder(self, path: Path, config: Config | None = None) -> RunFolder:
+        """A folder that the call names, of which what the user's own settings name may be imported.
+
+        Args:
+            path: of the folder.
+            config: the settings of the user's own experiment and command line; None if they come from a run.
+        """
+        given = references_in(to_table(config)) if config is not None else given_by(self.settings)
+        return RunFolder(path, trust_of(self.trust), given)
 
 
 @dataclass(frozen=True)
@@ -145,7 +160,8 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     unbegun = folder.is_run and not request.fresh and _has_no_generation(folder)
     source = None
     if request.start_from is not None:
-        source = newest_state(RunFolder(request.start_from), warn)
+        own = config if request.experiment is not None else None
+        source = newest_state(request.folder(request.start_from, own), warn)
         if folder.is_run and not request.fresh and not unbegun:
             raise UsageError(
                 f"{folder.path}: holds a run already; --from starts a new one, name its folder with --run"
@@ -166,7 +182,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     if unbegun and (request.start_from is not None or _is_another(folder, config, named)):
         warn(f"{folder.path}: holds a run that ended before its first generation; it is replaced")
         return dataclasses.replace(new, erase=True, unbegun=True)
-    stored = folder.config()
+    stored = _to_compare(folder)
     if "format" not in named:
         config = dataclasses.replace(config, format=stored.format)
     differences = differences_that_matter(stored, config)
@@ -178,6 +194,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
             f"{folder.path}: holds a run of experiment {name!r} with other settings: {'; '.join(differences)}. Only "
             f"{may_change} may change on resume; name another folder with --run, or overwrite with --fresh"
         )
+    stored = folder.config()
     _tell_change_of_device(stored, config, warn)
     paths = folder.checkpoint_files()
     contents = folder.journal(stored)
@@ -199,7 +216,7 @@ def _check_same_start(folder: RunFolder, config: Config, request: TrainRequest) 
     """
     differences = []
     if folder.config_file.exists():
-        differences = differences_that_matter(folder.config(), config)
+        differences = differences_that_matter(_to_compare(folder), config)
         if folder.initial_file.exists() and request.start_from is None:
             differences.append("it was to start --from another run")
     if differences:
@@ -249,14 +266,14 @@ def _why_finished(folder: RunFolder, config: Config, generations: int, warn: War
 def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
     """The config asked for and where it runs; a run that is gone on with or started from brings its own along."""
     if request.run is not None and request.experiment is None and not request.fresh:
-        folder = RunFolder(request.run)
+        folder = request.folder(request.run)
         folder.refuse_lost_journal()
         if folder.is_run:
             table = apply_settings(to_table(folder.config()), request.settings)
             config = _on_a_device(parse(table, str(folder.config_file)))
             return request.run.name, config, folder
     if request.start_from is not None and request.experiment is None:
-        parent = RunFolder(request.start_from)
+        parent = request.folder(request.start_from)
         if not parent.remains:  # without its journal, too, it may have a checkpoint
             parent.require_run()
         if request.run is None:
@@ -266,16 +283,22 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
         settings = {**to_table(parent.config()), "format": FORMAT}
         table = apply_settings(settings, request.settings)
         config = _on_a_device(parse(table, str(parent.config_file)))
-        return request.run.name, config, RunFolder(request.run)
+        return request.run.name, config, request.folder(request.run)
     name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
     config = _on_a_device(parse(apply_settings(table, request.settings), name))
     if request.run is not None:
-        return name, config, RunFolder(request.run)
+        return name, config, request.folder(request.run, config)
     try:
         before = parse(table, name)
     except UsageError:  # it needs what --set adds to it
         before = None
-    return name, config, RunFolder(default_folder(name, before, config, request.settings))
+    path = default_folder(name, before, config, request.settings)
+    return name, config, request.folder(path, config)
+
+
+def _to_compare(folder: RunFolder) -> Config:
+    """The settings of a folder's run, only to be compared: nothing is imported for that."""
+    return RunFolder(folder.path, Trust.NEVER).config()
 
 
 def _has_no_generation(folder: RunFolder) -> bool:
@@ -288,7 +311,7 @@ def _has_no_generation(folder: RunFolder) -> bool:
 
 def _is_another(folder: RunFolder, config: Config, named: dict[str, Any]) -> bool:
     """Whether a config asks for another run than the one in a folder."""
-    stored = folder.config()
+    stored = _to_compare(folder)
     if "format" not in named:
         config = dataclasses.replace(config, format=stored.format)
     return bool(differences_that_matter(stored, config))
@@ -304,7 +327,7 @@ def _named(request: TrainRequest) -> dict[str, Any]:
 
 def _on_a_device(config: Config) -> Config:
     """The config with ``device`` and ``batch_members`` as they will be stored; torch is imported only for lock-step."""
-    if config.device == "cpu" and not config.batch_members:
+    if not config.lockstep:
         return config
     from esd.lockstep import require_torch
 

@@ -12,6 +12,7 @@ from esd.config.settings import Config
 from esd.errors import RunError, UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.guard import GuardedOptimizer
+from esd.evolution.low_rank import notes_of
 from esd.evolution.optimizers import Ascent
 from esd.evolution.state import RunState, make_strategy, start
 from esd.mpi.comm import Communicator, agreement, gather
@@ -24,16 +25,20 @@ from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
 from esd.run.recovery import Source
+from esd.run.trust import Trust
 from esd.training import canary, room
 from esd.training.commit import Commit, Reporter
+from esd.training.finished_rows import FinishedRows
 from esd.training.loop import Ending, Generations
 from esd.training.node_state import NodeState
 from esd.training.perturbations import check_perturbations
 from esd.training.plan import Plan
 from esd.training.process_state import kept_process_state
 from esd.training.replay import catch_up
+from esd.training.same_state import SameState
 from esd.training.stop import StoppedAtStartError, StopRequest
 from esd.training.survivors import when_a_rank_is_lost
+from esd.training.trusted import remember_run
 
 
 def train(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter) -> Ending:
@@ -61,18 +66,18 @@ def prepared(
     config = plan.config
     comm.deadline_seconds = 60.0 * config.run.deadline_minutes
     with agreement(comm, "naming the run's folder"):  # before anything of the user's runs
-        folder = RunFolder(plan.folder)
-        parent = None if plan.start_from is None else RunFolder(plan.start_from)
+        folder = RunFolder(plan.folder, Trust.YES)  # or there would be no plan
+        parent = None if plan.start_from is None else RunFolder(plan.start_from, Trust.YES)
     with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
         with agreement(comm, "building the problem"), kept_process_state():
-            algorithm = make_strategy(config)
-            _check_optimizer(config, algorithm)
             problem = closing.enter_context(contextlib.closing(room.made(config)))
+            algorithm = make_strategy(config, problem.layout)
+            _check_optimizer(config, algorithm)
             if comm.rank == 0:
                 room.check(config, problem, algorithm, comm.size, team.node.size, folder, reporter)
             evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)
             closing.callback(evaluator.close)
-            for note in problem.notes:
+            for note in (*problem.notes, *notes_of(algorithm.noise)):
                 reporter.note(note)
         _go_on_unless_stopped(comm, stop)
         with kept_process_state():
@@ -96,6 +101,10 @@ def prepared(
                     plan, folder, memory.state, header, contents, comm.size, problem.notes, reporter
                 )
                 closing.callback(commit.close)
+        every = config.run.compare_nodes_every
+        same_state = SameState(team, folder, header.identity, every)
+        finished_rows = FinishedRows(team, folder, header.identity, plan.resumes)
+        closing.callback(finished_rows.close)
 
         def take_over() -> Commit:
             closing.callback(folder.unlock)
@@ -104,7 +113,18 @@ def prepared(
             return opened
 
         recover = when_a_rank_is_lost(take_over, reporter)
-        yield Generations(team, config, problem, evaluator, memory, stop, commit, recover)
+        yield Generations(
+            team,
+            config,
+            problem,
+            evaluator,
+            memory,
+            same_state,
+            finished_rows,
+            stop,
+            commit,
+            recover,
+        )
 
 
 def _check_optimizer(config: Config, algorithm: Algorithm) -> None:
@@ -262,6 +282,7 @@ def _open_folder(
     if contents is not None:
         _note_changes(folder, call, reporter)
         size = contents.good_bytes + contents.torn_bytes
+        remember_run(folder, folder.journal_file, plan.config, reporter.note)
         folder.reopen(plan.config, call, size)
         return Commit.resume(folder, plan.config, contents, reporter)
     if plan.unbegun and journal.scan(folder.journal_file, verify=False).positions:

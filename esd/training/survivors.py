@@ -173,11 +173,14 @@ def _finish(run: Generations, generation: int, whole: Records | None) -> None:
 
 
 def _count_what_is_done(run: Generations) -> None:
-    """Leave only those rows to be drawn that nobody has."""
-    comm, generation = run.team.ranks, run.memory.state.generation
-    work = run.work
-    if work is None or work.generation != generation:
-        work = run.empty_work(generation)
+    """Leave only those rows to be drawn that nobody has, and that lost ranks have not kept on disk."""
+    comm, state, work = run.team.ranks, run.memory.state, run.work
+    if work is None or work.generation != state.generation:
+        work = run.empty_work(state.generation)
+    if not work.begun:
+        run.finished_rows.keep(state, work.own)
     writers = work.own.table[:, WRITERS].copy()
     comm.sum(writers, WHAT)
-    run.work = Work(generation, work.own, np.flatnonzero(writers == 0).tolist())
+    missing = writers == 0
+    missing &= ~run.finished_rows.use_kept(state, work.own, missing)
+    run.work = Work(state.generation, work.own, np.flatnonzero(missing).tolist(), begun=True)

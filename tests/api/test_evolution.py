@@ -37,10 +37,11 @@ def test_minimizing_f_is_maximizing_minus_f_bit_for_bit() -> None:
 
 def test_it_makes_the_updates_of_the_algorithm_itself() -> None:
     from esd.config.tables import parse
+    from esd.evolution.layout import Layout
     from esd.evolution.state import make_strategy
 
     table = {"population": 16, "es": {"sigma": 0.2, "optimizer": "adam", "learning_rate": 0.1}}
-    algorithm = make_strategy(parse(table, "test"))
+    algorithm = make_strategy(parse(table, "test"), Layout({"": (6,)}))
     state = algorithm.start(np.full(6, 2.0, np.float32))
     for _ in range(3):
         members = [algorithm.ask(state, member, np.empty_like(state.h)) for member in range(16)]

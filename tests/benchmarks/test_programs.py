@@ -30,7 +30,9 @@ def result_of(tmp_path: Path, name: str, *words: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["noise", "hebbian", "pictures", "cartpole", "lockstep"])
+@pytest.mark.parametrize(
+    "name", ["noise", "hebbian", "pictures", "cartpole", "lockstep", "torch_modules"]
+)
 def test_contenders_are_compared_with_esd(tmp_path: Path, name: str) -> None:
     """Those that are installed; the others are left out."""
     for table in result_of(tmp_path, name)["tables"]:

@@ -215,7 +215,8 @@ def test_options_of_episodes_are_refused(
 
 def test_a_run_starts_from_another_only_where_h_means_the_same(with_run: Path, place: Path) -> None:
     shutil.copytree(with_run / "run", place / "parent")
-    child = esd("train", "--from", "parent", "--run", "child", "--set", "seed=1", cwd=place)
+    words = ("--from", "parent", "--trust", "--run", "child", "--set", "seed=1")  # it is a copy
+    child = esd("train", *words, cwd=place)
     assert child.returncode == 0, child.stderr
     refusals = {
         "objective.parameters.angle.high=2.0": "its parameters are transformed to other bounds",
@@ -226,11 +227,12 @@ def test_a_run_starts_from_another_only_where_h_means_the_same(with_run: Path, p
         ),
     }
     for setting, message in refusals.items():
-        words = ("--from", "parent", "--run", "other", "--set", setting)
+        words = ("--from", "parent", "--trust", "--run", "other", "--set", setting)
         result = esd("train", "mine.toml", *words, cwd=place)
         assert result.returncode == 2
         assert result.stderr.startswith(f"esd: --from parent: {message}")
-    other = esd("train", "cartpole", "--from", "parent", "--run", "other", cwd=place)
+    words = ("--from", "parent", "--trust", "--run", "other")
+    other = esd("train", "cartpole", *words, cwd=place)
     assert other.stderr == (
         "esd: --from parent: its h belongs to an objective, this run evolves a policy\n"
     )
@@ -276,9 +278,9 @@ def test_the_doctor_notices_that_a_function_has_changed_since_its_run(
     with_run: Path, place: Path
 ) -> None:
     shutil.copytree(with_run / "run", place / "run")
-    assert esd("doctor", "run", cwd=place).returncode == 0
+    assert esd("doctor", "run", "--trust", cwd=place).returncode == 0
     (place / "my_sim.py").write_text(SIMULATION.replace("0.2", "0.3"))
-    changed = esd("doctor", "run", cwd=place)
+    changed = esd("doctor", "run", "--trust", cwd=place)
     assert changed.returncode == 1
     assert "canary of the run" in changed.stdout
 

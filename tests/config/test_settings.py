@@ -229,4 +229,4 @@ def test_names_in_configs_are_those_that_exist() -> None:
     from esd.config import settings as config
     from esd.evolution.noise import NOISE_KINDS
 
-    assert set(config.NOISE_NAMES) == set(NOISE_KINDS)
+    assert set(config.NOISE_NAMES) == {*NOISE_KINDS, config.LOW_RANK}

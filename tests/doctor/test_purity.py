@@ -92,7 +92,7 @@ def test_a_leak_into_every_sixtieth_episode_takes_the_doctor() -> None:
     rare = {"id": "tests.helpers.impure:Leaking-v0", "kwargs": {"leak": "every sixtieth"}}
     config = of_table(env=rare)
     rollout = Rollout(config)
-    algorithm = make_strategy(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
     check_purity(rollout, algorithm, start(algorithm, rollout.policy.initial_parameters(0), 0))
     found = examined(config.env)
     assert names(found, Verdict.FAILED) == {"many times"}

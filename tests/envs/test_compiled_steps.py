@@ -14,6 +14,7 @@ import esd_envs  # noqa: F401  # registers its environments
 from esd_envs import compiled_steps
 from esd_envs.compiled_steps import KNOWN, CompiledStep, NotCompiledError, compiled_step
 
+C_RESET = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, *[ctypes.c_void_p] * 3)
 C_STEP = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 5)
 MUJOCO = ("Hopper", "Walker2d", "Swimmer", "HalfCheetah", "Ant", "Humanoid", "HumanoidStandup")
 
@@ -95,6 +96,14 @@ class Pair:
         assert over == terminated
         return over
 
+    def reset_in_c(self, seed: int) -> None:
+        """Reset by the C function; the reference by its own."""
+        expected, _ = self.reference.reset(seed=seed)
+        arrays = (self.step.parameters, self.step.state, self.step.observation)
+        C_RESET(self.step.reset_address)(seed, *(array.ctypes.data for array in arrays))
+        assert np.array_equal(self.flat(expected), self.step.observation)
+        assert self.step.state[: len(self.reference.state)].tolist() == list(self.reference.state)
+
 
 def actions(space: Any, episode: int) -> Any:
     """Endless actions: random, random and held, or as far as they go."""
@@ -130,6 +139,33 @@ def test_a_compiled_step_is_the_step_of_the_environment(name: str, kwargs: dict[
         for _, action in zip(range(150), actions(pair.env.action_space, episode), strict=False):
             if pair.act(action):
                 break
+
+
+RESET_IN_C = ("CartPole-v1", "Pendulum-v1", "MountainCar-v0", "MountainCarContinuous-v0")
+
+
+@pytest.mark.parametrize("name", RESET_IN_C)
+def test_a_compiled_reset_is_the_reset_of_the_environment(name: str) -> None:
+    pair = Pair(name, {})
+    assert pair.step.reset_address
+    for seed in (*range(200), 2**31 - 1):
+        pair.step.state[:] = pair.step.observation[:] = np.nan
+        pair.reset_in_c(seed)
+        for _, action in zip(range(20), actions(pair.env.action_space, seed), strict=False):
+            if pair.act(action):
+                break
+
+
+def test_what_draws_otherwise_resets_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("Acrobot-v1", "Taxi-v4", "HalfCheetah-v5"):
+        requires(name)
+        assert Pair(name, {}).step.reset_address == 0
+    assert Pair("CartPole-v1", {}).step.reset_address
+    compiled_steps.uniforms_agree.cache_clear()
+    monkeypatch.setattr(np.random, "PCG64", np.random.MT19937)
+    assert Pair("CartPole-v1", {}).step.reset_address == 0
+    monkeypatch.undo()
+    compiled_steps.uniforms_agree.cache_clear()
 
 
 def test_every_known_environment_has_a_case() -> None:

@@ -35,7 +35,7 @@ def of_this_machine(config: Config, version: int = VERSION) -> str:
     """The canary, as a run's journal of a version keeps it."""
     rollout = Rollout(config)
     h0 = rollout.policy.initial_parameters(config.seed)
-    algorithm = make_strategy(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
     return compute(rollout, algorithm, OneByOne(rollout, algorithm), h0, version).cpu
 
 

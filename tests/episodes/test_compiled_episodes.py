@@ -273,7 +273,7 @@ def canary(config: Config) -> None:
     """As at the start of a run."""
     rollout = Rollout(config)
     h0 = rollout.policy.initial_parameters(0)
-    algorithm = make_strategy(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
     compute(rollout, algorithm, make_player(rollout, algorithm, 1, 0), h0, VERSION)
 
 
@@ -337,13 +337,15 @@ def test_an_offer_without_a_state_is_refused_but_something_else_of_that_name_is_
 def test_lockstep_steps_through_python_and_has_the_same_bits() -> None:
     config = of_table(env={**CART_POLE, "episodes_per_member": 2}, population=8)
     rollout = Rollout(config)
-    state = start(make_strategy(config), rollout.policy.initial_parameters(0), 0)
+    state = start(
+        make_strategy(config, rollout.policy.layout), rollout.policy.initial_parameters(0), 0
+    )
     tables = []
     for evaluator in (
-        OneByOne(rollout, make_strategy(config)),
+        OneByOne(rollout, make_strategy(config, rollout.policy.layout)),
         Lockstep(
             Rollout(dataclasses.replace(config, batch_members=3)),
-            make_strategy(config),
+            make_strategy(config, rollout.policy.layout),
             1,
             torch.device("cpu"),
         ),

@@ -18,10 +18,12 @@ def test_only_members_are_penalized_and_only_their_observations_count() -> None:
         es={"fitness_penalty": 0.3},
     )
     rollout = Rollout(config)
-    strategy = make_strategy(config)
+    strategy = make_strategy(config, rollout.policy.layout)
     state = start(strategy, rollout.policy.initial_parameters(1), rollout.observation_size)
     records = Records(4, 2, rollout.observation_size)
-    OneByOne(rollout, make_strategy(config)).fill(state, iter([5, 2, 0, 4, 1]), records)
+    OneByOne(rollout, make_strategy(config, rollout.policy.layout)).fill(
+        state, iter([5, 2, 0, 4, 1]), records
+    )
     assert records.table[:, WRITERS].tolist() == [1, 1, 1, 0, 1, 1]
     perturbed = np.empty_like(state.h)
     for member in (0, 1, 2):
@@ -38,12 +40,14 @@ def test_only_members_are_penalized_and_only_their_observations_count() -> None:
 def test_the_centers_episodes_are_the_same_in_every_generation() -> None:
     config = of_table(env={"id": "Pendulum-v1", "max_steps": 9})
     rollout = Rollout(config)
-    begun = start(make_strategy(config), rollout.policy.initial_parameters(1), 0)
+    begun = start(
+        make_strategy(config, rollout.policy.layout), rollout.policy.initial_parameters(1), 0
+    )
     returns = []
     for generation in (0, 1):
         evolution = type(begun.evolution)(generation, begun.h, {}, begun.evolution.scalars)
         records = Records(2, 3, 0)
-        OneByOne(rollout, make_strategy(config)).fill(
+        OneByOne(rollout, make_strategy(config, rollout.policy.layout)).fill(
             type(begun)(evolution, begun.observations), iter(range(5)), records
         )
         returns.append((records.returns.tolist(), records.center_returns.tolist()))

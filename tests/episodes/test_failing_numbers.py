@@ -109,7 +109,8 @@ def test_what_float32_holds_has_the_same_bits_either_way() -> None:
 def test_lockstep_normalizes_timestamps_to_the_same_bits() -> None:
     env = {"id": f"{ODD}:Clock-v0", "normalize_observations": True, "max_steps": 7}
     config = of_table(env=env, batch_members=3, population=4)
-    rollout, algorithm = Rollout(config), make_strategy(config)
+    rollout = Rollout(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
     state = start(algorithm, rollout.policy.initial_parameters(0), 2)
     times = odd.Clock.START + 500.0 * np.arange(9)
     statistics = ObservationStatistics(
@@ -131,7 +132,8 @@ def test_a_generation_names_the_member_whose_environment_failed(
 ) -> None:
     def filled(**kwargs: Any) -> Records:
         config = dataclasses.replace(config_of(**kwargs), batch_members=slots, population=4)
-        rollout, algorithm = Rollout(config), make_strategy(config)
+        rollout = Rollout(config)
+        algorithm = make_strategy(config, rollout.policy.layout)
         state = start(algorithm, rollout.policy.initial_parameters(0), 0)
         player = make_player(rollout, algorithm, 1, 0)
         records = Records(4, 1, 0)
@@ -193,7 +195,8 @@ def test_the_canary_refuses_what_is_never_finite_but_not_what_is_now_and_then() 
     def started(share: float, seed: int) -> None:
         env = {"id": "tests.helpers.user_code:Failing-v0", "kwargs": {"share": share}}
         config = of_table(env=env, seed=seed)
-        problem, algorithm = EpisodesProblem(config), make_strategy(config)
+        problem = EpisodesProblem(config)
+        algorithm = make_strategy(config, problem.layout)
         evaluator = problem.evaluator(algorithm, 1, 0)
         evaluator.canary(problem.initial_parameters(seed), 3)
 

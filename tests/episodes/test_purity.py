@@ -32,7 +32,7 @@ def verdict(config: Config) -> str:
     Impure.episodes = 0
     try:
         with_problem = make_problem(config)
-        evaluator = with_problem.evaluator(make_strategy(config), 1, 0)
+        evaluator = with_problem.evaluator(make_strategy(config, with_problem.layout), 1, 0)
         evaluator.canary(with_problem.initial_parameters(config.seed), 3)
     except EsdError as error:
         text = str(error)
@@ -207,7 +207,7 @@ def test_drift_that_is_allowed_and_runs_of_the_first_format_are_not_refused() ->
 def test_nothing_is_left_in_an_environment_that_was_looked_at() -> None:
     rollout = Rollout(of_table(env={**CART_POLE, "wrappers": ["tests.helpers.user_code:Doubled"]}))
     h0 = rollout.policy.initial_parameters(0)
-    algorithm = make_strategy(rollout.config)
+    algorithm = make_strategy(rollout.config, rollout.policy.layout)
     check_purity(rollout, algorithm, start(algorithm, h0, 0))
     assert rollout.environments.watch is None
     env: Any = next(rollout.environments.made())
@@ -374,7 +374,7 @@ def test_every_wrapper_of_gymnasium_is_judged_rightly(name: str) -> None:
         around = [*(one for one in around if one.id != seen.id), seen]
     config = dataclasses.replace(config, env=dataclasses.replace(env, wrappers=tuple(around)))
     rollout = Rollout(config)
-    algorithm = make_strategy(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
     state = start(algorithm, rollout.policy.initial_parameters(0), 0)
     if needs == REFUSED:
         with pytest.raises(UsageError, match=name):

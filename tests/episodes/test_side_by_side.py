@@ -11,7 +11,7 @@ import pytest
 from esd.config.settings import Config
 from esd.episodes.evaluator import OneByOne
 from esd.episodes.rollout import Rollout
-from esd.episodes.side_by_side import MOST_WEIGHTS, SideBySide, can_play
+from esd.episodes.side_by_side import MOST_WEIGHTS, PREPARED, SideBySide, can_play
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import RETURNS, Records
 from esd.evolution.state import RunState, make_strategy, start
@@ -44,7 +44,8 @@ VARIANTS = {
 
 
 def prepared(config: Config) -> tuple[Rollout, Any, RunState]:
-    rollout, algorithm = Rollout(config), make_strategy(config)
+    rollout = Rollout(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
     state = start(algorithm, rollout.policy.initial_parameters(0), rollout.observation_size)
     if rollout.observation_size:
         size = rollout.observation_size
@@ -99,6 +100,32 @@ def test_variants_with_steps_of_their_own_are_played_beside_each_other() -> None
     assert can_play(rollout)
     alone = table(OneByOne(rollout, algorithm), rollout, state, rows)
     assert np.array_equal(alone, table(SideBySide(rollout, algorithm, 1), rollout, state, rows))
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"id": "CartPole-v1"},
+        {"id": "Acrobot-v1", "max_steps": 30},
+        {"id": "CartPole-v1", "reset_options": {"low": -0.01, "high": 0.2}},
+    ],
+    ids=["reset in C", "resets itself", "resets itself with options"],
+)
+def test_members_may_have_more_episodes_than_are_prepared_at_once(env: dict[str, Any]) -> None:
+    config = of_table(
+        env={"episodes_per_member": 2 * PREPARED + 3, "normalize_observations": True, **env},
+        policy={"kind": "hebbian", "hidden": [8]},
+        population=20,
+    )
+    rollout, algorithm, state = prepared(config)
+    compiled = rollout.environments.all_compiled()
+    assert compiled is not None
+    assert can_play(rollout)
+    assert bool(compiled[0].addresses[0]) == (env == {"id": "CartPole-v1"})
+    rows = list(range(22))
+    alone = table(OneByOne(rollout, algorithm), rollout, state, rows, 2)
+    together = table(SideBySide(rollout, algorithm, 1), rollout, state, rows, 2)
+    assert np.array_equal(alone, together)
 
 
 def test_a_member_whose_outputs_are_not_finite_fails_alone() -> None:

@@ -219,7 +219,8 @@ def test_lockstep_plays_the_same_episodes_with_such_actions(action: str) -> None
         observation_space=OBSERVATIONS["dict"],
         action_space=ACTIONS[action],
     )
-    rollout, algorithm = Rollout(config), make_strategy(config)
+    rollout = Rollout(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
     state = start(algorithm, rollout.policy.initial_parameters(0), 0)
     tables = []
     for player in (OneByOne(rollout, algorithm), make_player(rollout, algorithm, 1, 0)):

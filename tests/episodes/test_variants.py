@@ -77,9 +77,13 @@ def test_a_body_changes_keyword_arguments_wrappers_and_id() -> None:
 def test_the_center_plays_the_same_episodes_on_every_body() -> None:
     config = with_bodies(*BODIES[:2], {"name": "again", "kwargs": {"g": 2.0}})
     rollout = Rollout(config)
-    state = start(make_strategy(config), rollout.policy.initial_parameters(0), 0)
+    state = start(
+        make_strategy(config, rollout.policy.layout), rollout.policy.initial_parameters(0), 0
+    )
     records = Records(0, 3, 0, 3)
-    OneByOne(rollout, make_strategy(config)).fill(state, iter(range(3)), records)
+    OneByOne(rollout, make_strategy(config, rollout.policy.layout)).fill(
+        state, iter(range(3)), records
+    )
     light, heavy, again = records.center_returns.T
     np.testing.assert_array_equal(light, again)
     assert (light != heavy).all()

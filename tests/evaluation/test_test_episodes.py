@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,13 @@ def bodies(**env: Any) -> Config:
     return of_table(env={"id": "Pendulum-v1", "max_steps": 30, "variants": BODIES, **env})
 
 
+def with_h(state: RunState, h: np.ndarray) -> RunState:
+    return dataclasses.replace(state, evolution=dataclasses.replace(state.evolution, h=h))
+
+
 def state_of(config: Config) -> RunState:
-    h = make_policy(config.policy, Interface(3, 1, True)).initial_parameters(0)
-    return start(make_strategy(config), h, 0)
+    policy = make_policy(config.policy, Interface(3, 1, True))
+    return start(make_strategy(config, policy.layout), policy.initial_parameters(0), 0)
 
 
 def played(config: Config, *settings: str, **options: Any) -> dict[str, VariantResult]:
@@ -192,7 +197,7 @@ def test_random_rules_are_new_in_every_episode_and_dont_depend_on_the_run() -> N
     config = of_table(env={"id": "Pendulum-v1", "max_steps": 30})
     subject = choose(config, None, [], [])
     state = state_of(config)
-    other = start(make_strategy(config), np.zeros_like(state.h), 0)
+    other = with_h(state, np.zeros_like(state.h))
     returns = [evaluate(Alone(), subject, s, 4, 0, "random")[0].returns for s in (state, other)]
     np.testing.assert_array_equal(*returns)
     rollout = make_rollout(subject, state)
@@ -334,8 +339,8 @@ def test_a_result_that_is_promised_but_not_told_is_an_error() -> None:
 def test_the_damaged_ant_tells_meters_and_meters_per_second() -> None:
     env = {"id": "esd/DamagedAnt-v0", "max_steps": 5}
     config = of_table(env=env)
-    h = make_policy(config.policy, Interface(27, 8, True)).initial_parameters(0)
-    state = start(make_strategy(config), h, 0)
+    policy = make_policy(config.policy, Interface(27, 8, True))
+    state = start(make_strategy(config, policy.layout), policy.initial_parameters(0), 0)
     (result,) = evaluate(Alone(), choose(config, None, [], []), state, 2, 0)
     assert result.units == {"distance": "m", "speed": "m/s"}
     # paid per m/s, steps of 0.05 s
@@ -363,7 +368,7 @@ def test_a_wrapper_that_remembers_episodes_is_refused_as_in_training(name: str) 
 def test_nothing_stored_is_overwritten_by_something_else_but_repeats_are(tmp_path: Path) -> None:
     config, folder = bodies(), RunFolder(tmp_path)
     state = state_of(config)
-    other = start(make_strategy(config), state.h * np.float32(2.0), 0)
+    other = with_h(state, state.h * np.float32(2.0))
     asked = [
         (choose(config, None, [], []), state, 0),
         (choose(config, None, [], ["moon"]), state, 0),

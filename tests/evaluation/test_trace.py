@@ -34,7 +34,7 @@ def recorded(
     config: Config, *settings: str, interface: Interface | None = None, **options: Any
 ) -> tuple[dict[str, np.ndarray], dict[str, str], RunState]:
     policy = make_policy(config.policy, interface or Interface(3, 1, True))
-    state = start(make_strategy(config), policy.initial_parameters(0), 0)
+    state = start(make_strategy(config, policy.layout), policy.initial_parameters(0), 0)
     subject = choose(config, None, settings, options.pop("variants", ()))
     return *record(subject, state, options.pop("seed", 0), **options), state
 

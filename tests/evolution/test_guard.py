@@ -9,6 +9,7 @@ import pytest
 
 from esd.config.tables import parse
 from esd.errors import EsdError
+from esd.evolution.layout import Layout
 from esd.evolution.state import make_strategy
 from esd.mpi.comm import JobFailedError
 from tests.helpers.configs import small
@@ -20,7 +21,7 @@ BAD = "tests.helpers.bad_algorithms"
 def two_generations(**es: str) -> np.ndarray:
     """H after two updates of a small vector."""
     config = parse({"population": 8, "es": es}, "test")
-    algorithm = make_strategy(config)
+    algorithm = make_strategy(config, Layout({"x": (5000,)}))
     state = algorithm.start(np.zeros(5000, np.float32))
     for generation in range(2):
         out = np.empty(5000, np.float32)

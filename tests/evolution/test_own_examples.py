@@ -16,6 +16,7 @@ from esd.config.kinds import ALGORITHMS, OPTIMIZERS
 from esd.config.tables import parse, to_table
 from esd.config.unused_settings import without_effect
 from esd.errors import UsageError
+from esd.evolution.layout import Layout
 from esd.evolution.state import make_strategy
 from esd.run.folder import RunFolder
 from tests.helpers.configs import small
@@ -97,6 +98,9 @@ def built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(module, None)
 
 
+ANY = Layout({"h": (1,)})
+
+
 @pytest.mark.usefixtures("built_in")
 def test_both_are_parts_of_esd_by_one_line_with_settings_of_their_own(tmp_path: Path) -> None:
     plain = to_table(parse({"es": {"optimizer": "sgd"}}, "plain"))
@@ -104,10 +108,10 @@ def test_both_are_parts_of_esd_by_one_line_with_settings_of_their_own(tmp_path: 
     assert "Decay rate of Lion's momentum" in described["es.<lion>.lion_beta2"]
     assert "Factor on sigma" in described["es.<best_quarter>.sigma_decay"]
     config = small("pendulum", "es.optimizer=lion", "es.lion_beta2=0.5", "generations=2")
-    assert make_strategy(config).optimizer.lion_beta2 == 0.5  # type: ignore[attr-defined]
+    assert make_strategy(config, ANY).optimizer.lion_beta2 == 0.5  # type: ignore[attr-defined]
     ending = trained(config, tmp_path / "run")
     assert from_journal(tmp_path / "run").sha256() == ending.state.sha256()
-    assert make_strategy(small("pendulum", "es.algorithm=best_quarter")).sigma_decay == 0.99  # type: ignore[attr-defined]
+    assert make_strategy(small("pendulum", "es.algorithm=best_quarter"), ANY).sigma_decay == 0.99  # type: ignore[attr-defined]
     assert list(
         without_effect({"es.beta2": 0.5}, parse({"es": {"optimizer": "lion", "beta2": 0.5}}, "x"))
     )

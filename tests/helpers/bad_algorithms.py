@@ -92,8 +92,8 @@ class WrongName(Heavy):
 class Climb(Algorithm):
     """A right algorithm, from which the others differ."""
 
-    def __init__(self, settings: Any, seed: int, population: int, reduction: str) -> None:
-        self.noise = Noise(settings.noise, seed)
+    def __init__(self, settings: Any, noise: Noise, population: int, reduction: str) -> None:
+        self.noise = noise
         self.population, self.reduction, self.sigma = population, reduction, settings.sigma
 
     def start(self, h: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import random
 from typing import Any
 
 import gymnasium
@@ -88,6 +89,40 @@ class BranchingModule(SmallModule):
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         return self.layers(observation if observation.sum() > 0 else -observation)
+
+
+class PythonRandomModule(SmallModule):
+    """Draws from Python's generator while it acts."""
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return self.layers(observation) * random.random()
+
+
+class NumpyModule(SmallModule):
+    """Leaves torch on the way."""
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.tanh(self.layers(observation).numpy()))
+
+
+class AttentionModule(SmallModule):
+    """Has a part that torch computes one after the other."""
+
+    def __init__(self, observation_size: int, action_size: int) -> None:
+        super().__init__(observation_size, action_size)
+        self.attention = torch.nn.MultiheadAttention(4, 1, batch_first=True)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        rows = observation.expand(1, 3, 4)
+        attended = self.attention(rows, rows, rows, need_weights=False)[0]
+        return self.layers(attended[0, 0])
+
+
+class LargeModule(SmallModule):
+    """More parameters than pay together."""
+
+    def __init__(self, observation_size: int, action_size: int) -> None:
+        super().__init__(observation_size, action_size, 150_000 // (observation_size + 4))
 
 
 class Spaces(gymnasium.Env):

@@ -9,12 +9,11 @@ from typing import Any
 import tomli_w
 
 from esd.config.identity import identity
-from esd.config.tables import to_table
+from esd.config.tables import parse, to_table
 from esd.evaluation.stored import FORMAT
 from esd.evolution.records import Records, Status
 from esd.run import metrics
 from esd.run.journal import JournalHeader, encode_entry, encode_header
-from tests.helpers.configs import of_table
 
 WORLD = {"id": "X-v0", "kwargs": {}, "wrappers": [], "max_steps": 0, "stop_after_negative": 0}
 
@@ -34,10 +33,18 @@ def evaluation(means: dict[str, float | None], **changes: Any) -> dict[str, Any]
     return {"format": FORMAT, "rules": "evolved", **own, "variants": variants, **changes}
 
 
-def written(path: Path, *evaluations: dict[str, Any], steps: int = 1000, **table: Any) -> Path:
-    """The folder of a run of two generations."""
+def written(
+    path: Path,
+    *evaluations: dict[str, Any],
+    steps: int = 1000,
+    importing: bool = True,
+    **table: Any,
+) -> Path:
+    """The folder of a run of two generations; ``importing``: an algorithm that the table names."""
     (path / "evaluations").mkdir(parents=True)
-    config = of_table(**{"seed": int(path.name.rpartition("s")[2]), **table})
+    kind = {} if "objective" in table else {"policy": {"hidden": [6]}}
+    seed = {"seed": int(path.name.rpartition("s")[2])}
+    config = parse({**kind, **seed, **table}, "test", importing)
     (path / "config.toml").write_text(tomli_w.dumps(to_table(config)))
     header = JournalHeader(identity(config), "", "", 4, 2, False, 1)
     data, lines = encode_header(header), []

@@ -123,7 +123,7 @@ def test_another_host_with_the_same_processor_compiles_nothing(tmp_path: Path) -
 def test_another_processor_has_a_folder_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     package = package_of(tmp_path)
     own = CacheFolder(package).path
     names = {kind_of_machine()}
@@ -171,7 +171,7 @@ def test_an_entry_that_others_can_have_written_is_not_read(tmp_path: Path) -> No
 def test_a_folder_that_others_can_write_is_neither_read_nor_written(
     mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     package = package_of(tmp_path)
     folder = CacheFolder(package).path
     assert folder is not None
@@ -183,7 +183,7 @@ def test_a_folder_that_others_can_write_is_neither_read_nor_written(
 def test_a_folder_in_an_image_that_cannot_be_written_is_read_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("numba.core.config.CACHE_DIR", "")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     package = package_of(tmp_path)
     shipped = CacheFolder(package).path
@@ -232,7 +232,7 @@ def package_of(folder: Path) -> Path:
 def test_a_package_that_cannot_be_written_has_its_folder_in_the_users_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("numba.core.config.CACHE_DIR", "")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     package = package_of(tmp_path)
     own = CacheFolder(package).path
@@ -252,7 +252,7 @@ def test_a_source_edited_after_its_import_does_not_name_the_folder_of_the_old_co
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder is made at the first call, which in a notebook may be hours after the import."""
-    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     package = package_of(tmp_path)
     imported = CacheFolder(package)
     (package / "kernels.py").write_text("x = 2\n")

@@ -176,7 +176,9 @@ def test_the_command_line_trains_evaluates_and_refuses(tmp_path: Path) -> None:
 
 def test_more_members_than_memory_holds_are_told_in_one_line() -> None:
     config = of_table(batch_members=10**9, policy={"hidden": [640]})
+    rollout = Rollout(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
     with pytest.raises(
         UsageError, match=r"batch_members = 1000000000: .* memory of cpu; take fewer"
     ):
-        make_player(Rollout(config), make_strategy(config), 1, 0)
+        make_player(rollout, algorithm, 1, 0)

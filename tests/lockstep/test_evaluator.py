@@ -59,7 +59,7 @@ CONFIGS: dict[str, Config] = {
 
 def state_of(config: Config, rollout: Rollout, generation: int = 3) -> RunState:
     """A state of some generation, with observation statistics."""
-    strategy = make_strategy(config)
+    strategy = make_strategy(config, rollout.policy.layout)
     begun = start(strategy, rollout.policy.initial_parameters(1), rollout.observation_size)
     size = begun.observations.size
     seen = ObservationStatistics(7.0, np.full(size, 1.5), np.full(size, 6.0))
@@ -77,9 +77,9 @@ def filled(
     """Records of some rows, with so many slots; 0: one after the other."""
     config = with_slots(config, slots)
     rollout = Rollout(config)
-    evaluator: Player = OneByOne(rollout, make_strategy(config))
+    evaluator: Player = OneByOne(rollout, make_strategy(config, rollout.policy.layout))
     if slots:
-        evaluator = make_player(rollout, make_strategy(config), ranks, 0)
+        evaluator = make_player(rollout, make_strategy(config, rollout.policy.layout), ranks, 0)
         assert isinstance(evaluator, Lockstep)
     records = Records(MEMBERS, CENTERS, rollout.observation_size, len(rollout.variants))
     wanted = range(MEMBERS + CENTERS) if rows is None else rows
@@ -116,7 +116,7 @@ def test_an_output_that_is_not_finite_ends_the_row_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("policy", [MODULE, {"hidden": [6]}], ids=["a module", "hebbian"])
-@pytest.mark.parametrize("slots", [1, 4, 64])
+@pytest.mark.parametrize("slots", [2, 4, 64])
 def test_a_row_is_the_same_bits_alone_first_last_and_among_others(
     policy: dict[str, Any], slots: int
 ) -> None:
@@ -131,22 +131,32 @@ def test_a_row_is_the_same_bits_alone_first_last_and_among_others(
         assert some.table[:, WRITERS].sum() == len(rows)
 
 
-def test_a_modules_slot_is_decided_by_its_row_since_bits_may_depend_on_it() -> None:
-    for policy, expected in ((MODULE, {2: 6, 3: 3}), ({"hidden": [6]}, {2: 6, 0: 2, 3: 3})):
-        config = of_table(env=PENDULUM, policy=policy)
-        lockstep = Lockstep(
-            Rollout(with_slots(config, 4)), make_strategy(config), 1, torch.device("cpu")
-        )
-        waiting = [Task(row, row, []) for row in (6, 2, 3, 7, 1)]
-        placed = lockstep._placed(waiting, {1: None})  # type: ignore[dict-item]
-        assert {slot: task.row for slot, task in placed.items()} == expected
-        assert sorted([*expected.values(), *(t.row for t in waiting)]) == [1, 2, 3, 6, 7]
+@pytest.mark.parametrize(
+    ("policy", "slots", "rows", "expected"),
+    [
+        (MODULE, 64, (66, 2, 3, 7, 65), {2: 66, 3: 3, 7: 7}),
+        ({"hidden": [6]}, 4, (6, 2, 3, 7, 1), {2: 6, 0: 2, 3: 3}),
+    ],
+    ids=["a module", "hebbian"],
+)
+def test_a_modules_slot_is_decided_by_its_row_since_bits_may_depend_on_it(
+    policy: dict[str, Any], slots: int, rows: tuple[int, ...], expected: dict[int, int]
+) -> None:
+    config = with_slots(of_table(env=PENDULUM, policy=policy), 4)
+    rollout = Rollout(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
+    lockstep = Lockstep(rollout, algorithm, 1, torch.device("cpu"))
+    assert lockstep._slots == slots
+    waiting = [Task(row, row, []) for row in rows]
+    placed = lockstep._placed(waiting, {1})
+    assert {slot: task.row for slot, task in placed.items()} == expected
+    assert sorted([*expected.values(), *(t.row for t in waiting)]) == sorted(rows)
 
 
 def test_an_evaluator_forgets_the_generation_before() -> None:
     config = CONFIGS["several episodes, normalized, a penalty"]
     rollout = Rollout(with_slots(config, 4))
-    evaluator = make_player(rollout, make_strategy(config), 1, 0)
+    evaluator = make_player(rollout, make_strategy(config, rollout.policy.layout), 1, 0)
     begun = state_of(config, rollout)
     later = RunState(begun.evolution, ObservationStatistics(9.0, np.ones(3), np.full(3, 11.0)))
     tables = []
@@ -192,14 +202,18 @@ def test_an_error_in_an_environment_names_its_row() -> None:
 def canary_of(config: Config) -> Canary:
     """What a start would compare."""
     rollout = Rollout(config)
-    evaluator = make_player(rollout, make_strategy(config), 1, 0)
+    evaluator = make_player(rollout, make_strategy(config, rollout.policy.layout), 1, 0)
     return canary.compute(
-        rollout, make_strategy(config), evaluator, rollout.policy.initial_parameters(0), VERSION
+        rollout,
+        make_strategy(config, rollout.policy.layout),
+        evaluator,
+        rollout.policy.initial_parameters(0),
+        VERSION,
     )
 
 
 @pytest.mark.parametrize("policy", [MODULE, {"hidden": [6]}], ids=["a module", "hebbian"])
-@pytest.mark.parametrize("slots", [1, 2, 7])
+@pytest.mark.parametrize("slots", [2, 3, 7])
 def test_the_canary_of_the_journal_is_the_cpus_whatever_the_device(
     policy: dict[str, Any], slots: int
 ) -> None:
@@ -235,7 +249,7 @@ def test_a_rehearsal_is_played_in_every_way_that_could_matter() -> None:
     for policy, expected in ((MODULE, 2), ({"hidden": [6]}, 3)):
         config = with_slots(of_table(env=PENDULUM, policy=policy), 4)
         rollout = Rollout(config)
-        evaluator = make_player(rollout, make_strategy(config), 1, 0)
+        evaluator = make_player(rollout, make_strategy(config, rollout.policy.layout), 1, 0)
         outcomes = evaluator.rehearse(state_of(config, rollout), 1, [EpisodeSeeds(1, 2)], 9)
         assert len(outcomes) == expected
         assert {o.steps for o in outcomes} == {9}

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esd.config.settings import NOISE_NAMES
-from esd.evolution.noise import Noise
+from esd.evolution.layout import Layout
+from esd.evolution.low_rank import LowRankNoise
+from esd.evolution.noise import NOISE_KINDS, Noise
 from esd.kernels import elementary as kernels
 from esd.lockstep import elementary
 from esd.lockstep.noise import COORDINATES_AT_ONCE, epsilon, perturbed
@@ -22,7 +23,7 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(a.shape == b.shape and np.array_equal(a.view(np.uint32), b.view(np.uint32)))
 
 
-@pytest.mark.parametrize("kind", NOISE_NAMES)
+@pytest.mark.parametrize("kind", NOISE_KINDS)
 @settings(deadline=None)  # the first example compiles
 @given(
     seed=st.integers(0, 2**64 - 1), pairs=st.lists(WORDS, min_size=1, max_size=3), data=st.data()
@@ -32,22 +33,44 @@ def test_epsilon_is_the_kernels_bits(
 ) -> None:
     generation = data.draw(WORDS)
     size = data.draw(st.integers(1, 4000))
-    on_torch = epsilon(kind, seed, torch.tensor(pairs), generation, size).numpy()
     noise = Noise(kind, seed)
+    on_torch = epsilon(noise, torch.tensor(pairs), generation, size).numpy()
     for pair, values in zip(pairs, on_torch, strict=True):
         assert same_bits(values, noise.epsilon(pair, generation, 0, size))
 
 
-@pytest.mark.parametrize("kind", NOISE_NAMES)
+@pytest.mark.parametrize("kind", NOISE_KINDS)
 def test_perturbed_parameters_are_the_bits_of_ask(kind: str) -> None:
     h = np.random.default_rng(0).standard_normal(61_440).astype(np.float32)
     h[:7] = -0.0
     members = [5, 0, 1, 4, *range(100, 140)]
     assert len(members) * h.size > COORDINATES_AT_ONCE, "all at once: no seam is tested"
-    on_torch = perturbed(kind, 9, torch.from_numpy(h), 0.07, members, 2**32 - 1).numpy()
+    on_torch = perturbed(Noise(kind, 9), torch.from_numpy(h), 0.07, members, 2**32 - 1).numpy()
     expected = np.empty_like(h)
     for member, values in zip(members, on_torch, strict=True):
         Noise(kind, 9).perturb(h, 0.07, member, 2**32 - 1, expected)
+        assert same_bits(values, expected)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("sigma", [0.07, "of each coordinate"])
+def test_members_perturbed_by_low_rank_noise_are_the_bits_of_ask(
+    order: str, rank: int, sigma: float | str
+) -> None:
+    shapes = {"w": (260, 140), "b": (1500,), "kernel": (8, 5, 3, 3), "tiny": (2, 2), "v": (40, 30)}
+    layout = Layout(shapes, order)  # type: ignore[arg-type]
+    noise, rng = LowRankNoise("low_rank", 2**63 + 5, rank, layout), np.random.default_rng(0)
+    h = rng.standard_normal(layout.size).astype(np.float32)
+    members = [5, 0, 1, 4, *range(100, 140)]
+    assert len(members) * h.size < COORDINATES_AT_ONCE < 2 * len(members) * h.size
+    members += members  # several at once, and a seam
+    scale = sigma if isinstance(sigma, float) else rng.random(h.size, np.float32)
+    factor = scale if isinstance(scale, float) else torch.from_numpy(scale)
+    on_torch = perturbed(noise, torch.from_numpy(h), factor, members, 2**32 - 1).numpy()
+    expected = np.empty_like(h)
+    for member, values in zip(members, on_torch, strict=True):
+        noise.perturb(h, scale, member, 2**32 - 1, expected)
         assert same_bits(values, expected)
 
 

@@ -13,7 +13,9 @@ from esd.config.settings import Config
 from esd.config.tables import parse
 from esd.errors import UsageError
 from esd.evolution.layout import Layout
-from esd.lockstep.policies import BatchPolicy, make_batch_policy, unpacked
+from esd.lockstep.layout import unpacked
+from esd.lockstep.module import members_at_once
+from esd.lockstep.policies import BatchPolicy, make_batch_policy
 from esd.policies.base import Interface, Policy
 from esd.policies.hebbian import RULE_COEFFICIENTS, SCHEMES
 from esd.policies.perceptron import ACTIVATION_KINDS, NORMALIZATION_KINDS
@@ -141,7 +143,8 @@ def test_a_module_agrees_within_a_tolerance_and_depends_on_nothing_but_its_slot(
     assert not batch.same_bits
     expected = {member: outputs_alone(policy, member, 5) for member in (1, 2, 3)}
     crowded = {0: [(0, 3), (40, 1)], 2: [(17, 2)], 3: [(31, 3)], 4: [(36, 2)]}
-    runs = [outputs_together(policy, batch, 5, SLOTS, s) for s in ({0: [(0, 1)]}, crowded)]
+    slots = members_at_once(policy.layout.size)
+    runs = [outputs_together(policy, batch, 5, slots, s) for s in ({0: [(0, 1)]}, crowded)]
     np.testing.assert_array_equal(runs[0][1, 0], runs[1][1, 40])
     for (member, _), outputs in runs[1].items():
         np.testing.assert_allclose(outputs, expected[member], rtol=0, atol=1e-6)

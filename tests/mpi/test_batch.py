@@ -32,6 +32,22 @@ def test_h_in_lock_step_is_the_same_bits_on_one_and_on_all_ranks(
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("population", [14, 80])
+def test_h_of_a_module_is_the_same_bits_for_any_ranks_and_any_number_of_members_at_a_time(
+    population: int, world: Communicator, folder: Path
+) -> None:
+    settings = (*CASES["a module"], f"population={population}", "generations=3")
+    reference = h_alone(world, small(*settings, "batch_members=3"), folder / "alone")
+    whole = trained(small(*settings), folder / "together", world)
+    assert whole.state.h_sha256() == reference
+    for generations, batch_members in ((1, 64), (2, 0), (3, 5)):  # each goes on with the last
+        words = (f"generations={generations}", f"batch_members={batch_members}")
+        ending = trained(small(*settings, *words), folder / "resumed", world)
+        world.broadcast(b"", "taking turns")
+    assert ending.state.h_sha256() == reference
+
+
+@pytest.mark.mpi
 def test_lock_step_on_all_ranks_then_compiled_on_one_changes_no_bit_of_a_hebbian_run(
     world: Communicator, folder: Path
 ) -> None:

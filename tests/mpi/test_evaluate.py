@@ -24,8 +24,9 @@ BODIES = [
 
 def played(comm: Communicator, *settings: str, **options: Any) -> list[VariantResult]:
     config = of_table(env={"id": "Pendulum-v1", "max_steps": 20, "variants": BODIES})
-    h = make_policy(config.policy, Interface(3, 1, True)).initial_parameters(0)
-    state = start(make_strategy(config), h, 0)
+    policy = make_policy(config.policy, Interface(3, 1, True))
+    h = policy.initial_parameters(0)
+    state = start(make_strategy(config, policy.layout), h, 0)
     return evaluate(comm, choose(config, None, settings, ()), state, 5, 3, **options)
 
 
@@ -44,9 +45,10 @@ def test_every_rank_of_any_number_gets_the_bits_of_one(rules: str, world: Commun
 @pytest.mark.mpi
 def test_ranks_that_have_read_different_states_refuse_to_mix_them(world: Communicator) -> None:
     config = of_table(env={"id": "Pendulum-v1", "max_steps": 20})
-    h = make_policy(config.policy, Interface(3, 1, True)).initial_parameters(0)
+    policy = make_policy(config.policy, Interface(3, 1, True))
+    h = policy.initial_parameters(0)
     h[0] = world.rank
-    state = start(make_strategy(config), h, 0)
+    state = start(make_strategy(config, policy.layout), h, 0)
     if world.size == 1:
         evaluate(world, choose(config, None, (), ()), state, 2, 3)
         return

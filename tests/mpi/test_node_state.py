@@ -15,6 +15,8 @@ from mpi4py import MPI
 from esd.config.kinds import ALGORITHMS, OPTIMIZERS
 from esd.errors import RunError
 from esd.evolution.algorithm import Algorithm, AlgorithmKind
+from esd.evolution.layout import Layout
+from esd.evolution.low_rank import make_noise
 from esd.evolution.noise import Noise, Purpose, normals
 from esd.evolution.openai_es import Strategy
 from esd.evolution.optimizers import make_optimizer
@@ -42,7 +44,7 @@ def make_strategy(optimizer: str) -> Algorithm:
     noise = Noise("gaussian", 3)
     if optimizer in ALGORITHMS.built_in:
         kind: AlgorithmKind = ALGORITHMS.find(optimizer)
-        return kind.build(kind.settings(sigma=0.1), 3, POPULATION, "mean")
+        return kind.build(kind.settings(sigma=0.1), noise, POPULATION, "mean")
     if optimizer.startswith("pgpe, "):
         made = make_optimizer(optimizer.removeprefix("pgpe, "))
         return PGPE(noise, POPULATION, 0.1, Decay(0.05, 0.9), made, weight_decay=0.1)
@@ -101,6 +103,26 @@ def test_states_and_norms_are_those_of_one_rank_alone(
             assert step.state.sha256() == expected.sha256() == memory.state.sha256()
             assert step.h_norm == euclidean_norm(expected.h)
             assert step.update_norm == euclidean_norm(expected.h - before.h)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("algorithm", ALGORITHMS.built_in)
+def test_slices_of_low_rank_noise_are_those_of_one_rank_alone(
+    algorithm: str, node: Communicator
+) -> None:
+    """Rows are cut in the middle by slices and by pieces."""
+    layout = Layout({"w": (300, 401), "b": (77,), "v": (64, 100), "wide": (3, 30_000)})
+    kind: AlgorithmKind = ALGORITHMS.find(algorithm)
+    noise = make_noise("low_rank", 3, 2, layout)
+    strategy = kind.build(kind.settings(sigma=0.1), noise, POPULATION, "mean")
+    expected = first_state(strategy, layout.size)
+    memory = NodeState(Team(node), strategy, expected)
+    for generation in range(3):
+        records = records_of(generation)
+        expected = advance(strategy, expected, records)
+        step = memory.advance(records)
+        with agreement(node, "comparing"):
+            assert step.state.sha256() == expected.sha256()
 
 
 @pytest.mark.mpi

@@ -35,7 +35,7 @@ CASES = {
     },
     **{
         f"pendulum, {noise}": small("pendulum", f"es.noise={noise}")
-        for noise in ("rademacher", "binomial")
+        for noise in ("rademacher", "binomial", "low_rank")
     },
     **{
         f"pendulum, {algorithm}": small(

@@ -16,6 +16,7 @@ from esd.config.identity import identity
 from esd.config.settings import Config
 from esd.config.tables import apply_settings, parse, to_table
 from esd.errors import RunError, UsageError
+from esd.evolution.layout import Layout
 from esd.evolution.records import Records, Status
 from esd.evolution.state import RunState, make_strategy, start
 from esd.mpi.comm import JobFailedError
@@ -35,7 +36,7 @@ def filled(
 ) -> tuple[Records, RunState]:
     """Records of a generation, rows evaluated in the order given, from a state at h_0."""
     problem = ObjectiveProblem(config)
-    algorithm = make_strategy(config)
+    algorithm = make_strategy(config, problem.layout)
     state = start(algorithm, problem.initial_parameters(config.seed), 0)
     state.evolution.__dict__["generation"] = generation
     records = Records(config.population, center, 0, len(problem.variants))
@@ -67,7 +68,7 @@ def test_a_member_evaluated_first_last_twice_or_alone_gives_the_same_bits(config
 def test_records_hold_the_maximized_value_of_what_the_function_gave() -> None:
     minimized, state = filled(objective("sphere"), [4])
     maximized, _ = filled(objective("sphere", 'objective.direction="maximize"'), [4])
-    algorithm = make_strategy(objective("sphere"))
+    algorithm = make_strategy(objective("sphere"), Layout({"x": state.h.shape}))
     h = algorithm.ask(state.evolution, 4, np.empty_like(state.h))
     expected = float(np.sum(h.astype(np.float64) ** 2))
     assert minimized.returns[4, 0] == -expected
@@ -241,7 +242,7 @@ def test_calls_in_another_order_give_the_same_values_or_are_refused(
     user_functions.KEPT.clear()
     config = objective(f"{HERE}:{name}", *settings)
     problem = make_problem(config)
-    evaluator = problem.evaluator(make_strategy(config), 1, 0)
+    evaluator = problem.evaluator(make_strategy(config, problem.layout), 1, 0)
     h0 = problem.initial_parameters(config.seed)
     if message:
         with pytest.raises(UsageError) as caught:
@@ -257,7 +258,7 @@ def test_a_run_of_the_first_format_is_not_evaluated_elsewhere_at_start() -> None
     config = dataclasses.replace(objective(f"{HERE}:seen"), format=1)
     user_functions.SEEN.clear()
     problem = make_problem(config)
-    evaluator = problem.evaluator(make_strategy(config), 1, 0)
+    evaluator = problem.evaluator(make_strategy(config, problem.layout), 1, 0)
     evaluator.canary(problem.initial_parameters(config.seed), 3)
     first, second = (next(iter(np.ravel(x))) for x, _ in user_functions.SEEN)
     assert first == second

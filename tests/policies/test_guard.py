@@ -497,7 +497,7 @@ def batch(name: str, **kwargs: Any) -> Any:
     ("what", "message"),
     [
         ("(y, y)", "forward returned a tuple of 2, expected a float32 tensor"),
-        ("y.double()", "forward returned float64 [3, 6], expected float32"),
+        ("y.double()", "forward returned float64 [64, 6], expected float32"),
         ("None", "forward returned None"),
     ],
 )
@@ -511,7 +511,7 @@ def test_in_lock_step_outputs_of_another_size_are_named() -> None:
     with refused(
         "in lock-step: act puts out 3 numbers, but the environment's actions need 6 (Box("
     ):
-        made.act(np.zeros((3, 4), np.float32))
+        made.act(np.zeros((64, 4), np.float32))
 
 
 def test_in_lock_step_frozen_and_tied_parameters_give_what_they_give_alone() -> None:
@@ -520,7 +520,7 @@ def test_in_lock_step_frozen_and_tied_parameters_give_what_they_give_alone() -> 
         h = alone.initial_parameters(3)
         alone.load(h)
         many.load([1], torch.from_numpy(h)[None])
-        found = many.act(np.tile(SEEN, (3, 1)))[1]
+        found = many.act(np.tile(SEEN, (64, 1)))[1]
         np.testing.assert_allclose(found, alone.act(SEEN), rtol=1e-6, atol=1e-7)
 
 

@@ -153,7 +153,7 @@ def test_members_in_lock_step_by_a_builder_of_ones_own_are_those_evaluated_alone
     table = {"env": CART_POLE, "policy": {"kind": f"{OWN}:Leaky"}, "batch_members": 3}
     found = parse(table, "test")
     rollout = Rollout(found)
-    algorithm = make_strategy(found)
+    algorithm = make_strategy(found, rollout.policy.layout)
     player = make_player(rollout, algorithm, 1, 0)
     assert player.same_bits
     canary.compute(rollout, algorithm, player, rollout.policy.initial_parameters(0), VERSION)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -118,6 +119,13 @@ def test_without_the_settings_in_the_provenance_it_is_refused_all_the_same(
     file.unlink()
     if provenance is not None:
         file.write_text(provenance, "latin-1")
+    with pytest.raises(UsageError, match=r"its hash in journal\.bin is another one"):
+        esd.Run(changed).h()
+
+
+def test_a_pipe_in_place_of_the_provenance_does_not_block(changed: Path) -> None:
+    (changed / "provenance.json").unlink()
+    os.mkfifo(changed / "provenance.json")
     with pytest.raises(UsageError, match=r"its hash in journal\.bin is another one"):
         esd.Run(changed).h()
 

@@ -364,3 +364,17 @@ def test_the_writer_follows_no_link(file: Path) -> None:
     with pytest.raises(RunError, match="can't be written"):
         JournalWriter(file, HEAD)
     assert other.read_bytes() == JOURNAL
+
+
+def test_a_record_that_memory_can_not_hold_is_refused_before_it_is_read(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_bytes(JOURNAL)
+    contents = scan(file)
+    assert len([*contents.entries()]) == 4
+    monkeypatch.setattr(journal, "LARGE", 0)
+    monkeypatch.setattr(journal, "available_memory", lambda: 100)
+    with pytest.raises(UsageError, match=r"generation 0 takes .* more than the 100 that"):
+        next(contents.entries())
+    with pytest.raises(UsageError, match="more than the 100 that are left"):
+        next(contents.outcomes())

@@ -14,6 +14,7 @@ from esd.api.training import train
 from esd.commands.console import Quiet
 from esd.config.settings import Config
 from esd.errors import EsdError, UsageError
+from esd.evolution.layout import Layout
 from esd.evolution.state import make_strategy, start
 from esd.mpi.comm import Alone, JobFailedError
 from esd.mpi.memory import available_memory
@@ -100,7 +101,8 @@ def test_a_journal_that_does_not_fit_on_the_disk_is_refused_or_warned_of(
 
     def check(free: int) -> None:
         monkeypatch.setattr(room, "_free_disk", lambda place: free)
-        problem, algorithm = make_problem(config), make_strategy(config)
+        problem = make_problem(config)
+        algorithm = make_strategy(config, problem.layout)
         folder = RunFolder(tmp_path / "run")
         room.check(config, problem, algorithm, 1, 1, folder, Listening())
 
@@ -115,7 +117,8 @@ def test_a_journal_that_does_not_fit_on_the_disk_is_refused_or_warned_of(
 
 def test_what_a_run_takes_grows_with_the_ranks_of_a_machine() -> None:
     config = small("cartpole", "env.normalize_observations=true", "es.optimizer=adam")
-    sizes = room.sizes_of(config, make_problem(config), make_strategy(config))
+    problem = make_problem(config)
+    sizes = room.sizes_of(config, problem, make_strategy(config, problem.layout))
     # h and Adam's two moments; 5 columns, a return, and the count, sums and squares of 4 numbers
     assert (sizes.coordinates, sizes.vectors) == (1040, 3)
     assert sizes.records == 8 * (14 + 3) * (5 + 1 + 9)
@@ -178,7 +181,7 @@ def test_the_share_of_coordinates_that_a_perturbation_changes_is_right() -> None
     h = np.ones(200_000, np.float32)
     for sigma, expected in ((2.0**-23, 0.69), (2.0**-24, 0.48), (1e-9, 0.0), (0.1, 1.0)):
         config = objective("sphere", f"es.sigma={sigma}")
-        algorithm = make_strategy(config)
+        algorithm = make_strategy(config, Layout({"x": h.shape}))
         share = changed_share(algorithm, start(algorithm, h, 0).evolution)
         # above 1 the step is 2^-23, below it 2^-24: lost below 2^-24 and 2^-25, half of the signs each
         low, high = _normal_above(2.0**-24 / sigma), _normal_above(2.0**-25 / sigma)
@@ -195,7 +198,7 @@ def _normal_above(limit: float) -> float:
 def test_a_sigma_that_float32_mostly_loses_is_warned_of() -> None:
     told: list[str] = []
     config = objective("sphere", "es.sigma=2e-8", x={"shape": [1000], "initial": 1.0})
-    algorithm = make_strategy(config)
+    algorithm = make_strategy(config, Layout({"x": (1000,)}))
     state = start(algorithm, np.ones(1000, np.float32), 0).evolution
     check_perturbations(config, algorithm, state, told.append)
     assert "perturbations change only" in told[0]

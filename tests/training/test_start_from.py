@@ -63,7 +63,7 @@ def test_the_child_s_first_center_is_the_parent_s_last(tmp_path: Path) -> None:
     # and they are what makes the difference: without them the same h returns something else
     config = config_of(*more, "generations=0")
     problem = make_problem(config)
-    algorithm = make_strategy(config)
+    algorithm = make_strategy(config, problem.layout)
     evaluator = problem.evaluator(algorithm, 1, 0)
     records = Records(0, problem.center_episodes, problem.observation_size)
     forgetful = RunState(

@@ -1,4 +1,4 @@
-"""Steps of Gymnasium's classic control and tables as C functions: each is the environment's own ``step``, bit for bit.
+"""Gymnasium's classic control and tables as C functions: each is the environment's own ``step`` or ``reset``.
 
 That includes numpy's rules of types: what Gymnasium computes in float32 is float32 here. A square by ``**`` is C's pow,
 which is not always the rounded product; with a constant 2 LLVM would multiply, so 2 stands in ``parameters``.
@@ -14,7 +14,8 @@ from numba import carray  # type: ignore[attr-defined]
 from numba.core import types
 from numba.extending import intrinsic
 
-from esd_envs.kernels import STEP, c_function, inlined
+from esd_envs.kernels import RESET, STEP, c_function, inlined
+from esd_envs.kernels.numpy_random import seeded, uniform
 
 f32, f64 = np.float32, np.float64
 
@@ -56,6 +57,16 @@ def step_cart_pole(action, parameters, state, observation, reward):
     return over
 
 
+@c_function(RESET)
+def reset_cart_pole(seed, parameters, state, observation):
+    """CartPole-v1."""
+    random, increment = seeded(seed)
+    for i in range(CART_STATE):
+        state[i], random = uniform(random, increment, -0.05, 0.05 - -0.05)
+        observation[i] = f32(state[i])
+    return 0
+
+
 # 3·g / (2·l), 3 / (m·l²) and 2
 PULL, TURN, DT, MAX_TORQUE, MAX_SPEED, TWO, PENDULUM_PARAMETERS = range(7)
 PENDULUM_STATE = 2
@@ -80,9 +91,31 @@ def step_pendulum(action, parameters, state, observation, reward):
     return 0
 
 
+@c_function(RESET)
+def reset_pendulum(seed, parameters, state, observation):
+    """Pendulum-v1."""
+    random, increment = seeded(seed)
+    state[0], random = uniform(random, increment, -math.pi, math.pi - -math.pi)
+    state[1], random = uniform(random, increment, -1.0, 1.0 - -1.0)
+    observation[0] = f32(math.cos(state[0]))
+    observation[1] = f32(math.sin(state[0]))
+    observation[2] = f32(state[1])
+    return 0
+
+
 # of both mountain cars; the push is the force of one and the power of the other
 LOWEST, HIGHEST, FASTEST, GOAL, GOAL_SPEED, PUSH, SLOPE, CAR_PARAMETERS = range(8)
 CAR_STATE = 3  # position, velocity, and whether they are still float64
+
+
+@c_function(RESET)
+def reset_mountain_car(seed, parameters, state, observation):
+    """MountainCar-v0 and MountainCarContinuous-v0."""
+    random, increment = seeded(seed)
+    state[0], random = uniform(random, increment, -0.6, -0.4 - -0.6)
+    state[1], state[2] = 0.0, 1.0
+    observation[0], observation[1] = f32(state[0]), f32(0.0)
+    return 0
 
 
 @c_function(STEP)

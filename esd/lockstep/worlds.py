@@ -1,0 +1,229 @@
+"""The environments of all slots, stepped together: by their compiled steps in one call, or one after the other.
+
+They stay on the CPU. Gymnasium's vector environments reset and seed theirs by index, ours are seeded by (generation,
+member, episode) (law 1), and a slot is refilled as soon as its row is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.episodes.compiled_episodes import CompiledSteps
+from esd.episodes.environments import Environments, Episodes, Outcome
+from esd.episodes.evaluator import Task, blaming
+from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
+from esd.episodes.slots import UNSCALED
+from esd.episodes.under_way import UnderWay, are_alike
+from esd.evolution.state import RunState
+
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+
+Reset = Callable[[int, int], None]  # a slot's network, by the seed of an episode
+Ended = tuple[Task, Outcome, Float64s | None]
+
+
+class Worlds(Protocol):
+    """What slots play in.
+
+    Attributes:
+        observations: of all slots, float32 [slots, observation_size]; those of idle slots mean nothing.
+    """
+
+    observations: Float32s
+
+    def start(self, state: RunState) -> None:
+        """Forget who was playing, and freeze the observation statistics of a state."""
+
+    def playing(self) -> set[int]:
+        """The slots that have a row to play."""
+
+    def begin(self, state: RunState, slot: int, task: Task, limit: int | None) -> Iterator[Ended]:
+        """Give a row to a slot; yields what it gave if it is over at once."""
+
+    def step(self, state: RunState, outputs: Float32s) -> Iterator[Ended]:
+        """Go on with the outputs of all slots' networks; yields the rows that are over."""
+
+    def close(self) -> None:
+        """Close the environments."""
+
+
+def worlds_of(rollout: Rollout, slots: int, reset: Reset) -> Worlds:
+    """What slots play in: compiled if all variants are, and if one call can make the steps of all."""
+    compiled = rollout.environments.all_steps()
+    if compiled is not None and are_alike(compiled):
+        return CompiledWorlds(rollout, slots, reset, all(one.has_lanes for one in compiled))
+    return PythonWorlds(rollout, slots, reset)
+
+
+def _environments(rollout: Rollout) -> Environments:
+    """New ones."""
+    config = rollout.config
+    environments = Environments(config.env, config.format)
+    environments.outputs_are_squashed(rollout.policy.squashed)
+    return environments
+
+
+class CompiledWorlds:
+    """Compiled environments, all of whose steps are one call."""
+
+    def __init__(self, rollout: Rollout, slots: int, reset: Reset, shared: bool) -> None:
+        """Make the first environments.
+
+        Args:
+            rollout: whose environments are compiled.
+            slots: how many members at once.
+            reset: of a slot's network.
+            shared: all slots may play in the same environments, each in memory of its own.
+        """
+        self._rollout, self._reset, self._shared = rollout, reset, shared
+        self._limit: int | None = None
+        self._environments: dict[int, Environments] = {}  # a slot's is made when it is first needed
+        self._steps: dict[int, list[CompiledSteps]] = {}
+        self._first = self._steps_of(0)[0]
+        self._under_way = UnderWay(
+            rollout.config, self._environments[0], lambda slot: self._steps_of(slot), slots
+        )
+        self._slots = self._under_way.slots
+        self.observations = self._slots.observations
+
+    def _steps_of(self, slot: int) -> list[CompiledSteps]:
+        """By variant."""
+        slot = 0 if self._shared else slot
+        if slot not in self._steps:
+            self._environments[slot] = environments = _environments(self._rollout)
+            environments.compile_steps()
+            steps = environments.all_steps()
+            assert steps is not None  # they are what the rollout's are
+            self._steps[slot] = steps
+        return self._steps[slot]
+
+    def start(self, state: RunState) -> None:
+        """See ``Worlds.start``."""
+        self._environments[0].use_statistics(state.observations)
+        self._under_way.members.clear()
+        self._slots.playing[...] = 0
+
+    def playing(self) -> set[int]:
+        """See ``Worlds.playing``."""
+        return set(self._under_way.members)
+
+    def begin(self, state: RunState, slot: int, task: Task, limit: int | None) -> Iterator[Ended]:
+        """See ``Worlds.begin``."""
+        self._limit = limit
+        self._under_way.take(slot, task)
+        yield from self._begin(state, slot)
+
+    def _begin(self, state: RunState, slot: int) -> Iterator[Ended]:
+        """Begin the next of a slot's episodes that a network sees anything of; yields the row if there is none."""
+        task, more = self._under_way.members[slot].task, True
+        while more:
+            with blaming(state, task):
+                seeds = self._under_way.begin(slot, self._limit)
+                self._reset(slot, seeds.policy)
+                if self._slots.look(slot, self._scale):
+                    return
+            more = self._under_way.end_episode(slot)
+        yield self._under_way.remove(slot)
+
+    def step(self, state: RunState, outputs: Float32s) -> Iterator[Ended]:
+        """See ``Worlds.step``."""
+        if not self._slots.step(self._first, self._scale, outputs):
+            return
+        for slot in self._under_way.ended():
+            if self._under_way.end_episode(slot):
+                yield from self._begin(state, slot)
+            else:
+                yield self._under_way.remove(slot)
+
+    @property
+    def _scale(self) -> tuple[Float64s, Float64s]:
+        return self._environments[0].scale or UNSCALED
+
+    def close(self) -> None:
+        """See ``Worlds.close``."""
+        for environments in self._environments.values():
+            environments.close()
+
+
+@dataclass(frozen=True)
+class _Running:
+    """What a slot is playing."""
+
+    task: Task
+    episodes: Episodes
+
+
+class PythonWorlds:
+    """Environments of any kind, one per slot, stepped in turn."""
+
+    def __init__(self, rollout: Rollout, slots: int, reset: Reset) -> None:
+        """Make none yet.
+
+        Args:
+            rollout: whose environments these are like.
+            slots: how many members at once.
+            reset: of a slot's network.
+        """
+        self._rollout, self._reset = rollout, reset
+        self._environments: dict[int, Environments] = {}  # a slot's is made when it is first needed
+        self._running: dict[int, _Running] = {}
+        self.observations = np.zeros((slots, rollout.interface.observation_size), np.float32)
+
+    def start(self, state: RunState) -> None:
+        """See ``Worlds.start``."""
+        self._running.clear()
+        for environments in self._environments.values():
+            environments.use_statistics(state.observations)
+
+    def playing(self) -> set[int]:
+        """See ``Worlds.playing``."""
+        return set(self._running)
+
+    def begin(self, state: RunState, slot: int, task: Task, limit: int | None) -> Iterator[Ended]:
+        """See ``Worlds.begin``."""
+        if slot not in self._environments:
+            environments = _environments(self._rollout)
+            environments.use_statistics(state.observations)
+            self._environments[slot] = environments
+
+        def begin(seeds: EpisodeSeeds) -> None:
+            self._reset(slot, seeds.policy)
+
+        episodes = self._environments[slot].play(task.seeds, begin, limit)
+        self._running[slot] = _Running(task, episodes)
+        with blaming(state, task):
+            try:
+                self.observations[slot] = next(episodes)
+            except StopIteration as end:  # its first observation was none that a network could see
+                outcome: Outcome = end.value
+            else:
+                return
+        yield self._ended(slot, outcome)
+
+    def step(self, state: RunState, outputs: Float32s) -> Iterator[Ended]:
+        """See ``Worlds.step``."""
+        for slot, now in list(self._running.items()):
+            try:
+                self.observations[slot] = now.episodes.send(outputs[slot])
+            except StopIteration as end:
+                yield self._ended(slot, end.value)
+            except Exception as error:
+                with blaming(state, now.task):
+                    raise error from error.__cause__
+
+    def _ended(self, slot: int, outcome: Outcome) -> Ended:
+        """A slot's row is over."""
+        task = self._running.pop(slot).task
+        return task, outcome, self._environments[slot].observed(outcome)
+
+    def close(self) -> None:
+        """See ``Worlds.close``."""
+        for environments in self._environments.values():
+            environments.close()
