@@ -244,14 +244,13 @@ BREAKS = (
         "esd/lockstep/module.py",
         "    same_bits = False",
         "    same_bits = True",
-        "tests/lockstep/test_evaluator.py -k alone_first_last",
+        "tests/lockstep/test_module.py -k slot_is_free_or_not",
     ),
     Break(
         1,
         "an environment's statistics are not frozen anew in lock-step",
-        "esd/lockstep/evaluator.py",
-        "        for environments in self._environments.values():\n"
-        "            environments.use_statistics(state.observations)",
+        "esd/lockstep/worlds.py",
+        "        self._environments[0].use_statistics(state.observations)\n",
         "",
         "tests/lockstep/test_evaluator.py -k forgets",
     ),

@@ -223,6 +223,7 @@ class Commit:
         center = metrics.center_of(self._config, records)
         if center is not None and center >= self._best:
             self._best = center
+            self._writer.sync()
             checkpoint.save(self._folder.best_file, Checkpoint(self._identity, state, center))
         if len(records.table):
             self._writer.append(journal.encode_entry(state.generation, records))
@@ -299,6 +300,7 @@ class Commit:
     def _checkpoint(self, state: RunState) -> None:
         """Save a state; older ones go only after the new one is in place."""
         path = self._folder.checkpoint_file(state.generation)
+        self._writer.sync()
         checkpoint.save(path, Checkpoint(self._identity, state))
         with changing(self._folder.place):
             for old in self._folder.checkpoint_files()[CHECKPOINTS_KEPT:]:
