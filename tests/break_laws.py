@@ -347,9 +347,9 @@ BREAKS = (
         3,
         "ranks exchange their part of h",
         "esd/training/loop.py",
-        "                self._check_update(step)",
-        '                self._comm.sum(np.zeros(state.h.size, np.uint64), "h")\n'
-        "                self._check_update(step)",
+        "            self._check_update(step)",
+        '            self._comm.sum(np.zeros(state.h.size, np.uint64), "h")\n'
+        "            self._check_update(step)",
         "tests/training/test_traffic.py",
     ),
     Break(
@@ -365,10 +365,10 @@ BREAKS = (
         4,
         "every rank updates from its own members only",
         "esd/training/loop.py",
-        "        records.table[...] = numbers[:cells].reshape(records.table.shape)",
-        "        records.table[...] = numbers[:cells].reshape(records.table.shape)\n"
-        "        own = np.arange(len(records.table)) % self._comm.size == self._comm.rank\n"
-        "        records.table[:, 5:] *= own.astype(np.uint64)[:, None]",
+        "        table = numbers[:cells].reshape(own.table.shape)",
+        "        table = numbers[:cells].reshape(own.table.shape)\n"
+        "        mine = np.arange(len(table)) % self._comm.size == self._comm.rank\n"
+        "        table[:, 5:] *= mine.astype(np.uint64)[:, None]",
         "tests/mpi/test_train.py -k one_and_on_all",
         2,
     ),
@@ -442,7 +442,7 @@ BREAKS = (
         4,
         "nobody looks whether the nodes have the same state",
         "esd/training/loop.py",
-        "            self._same_state.check(generation, None if self._halted else state)\n",
+        "        self._same_state.check(generation, None if self.halted else state)\n",
         "",
         "tests/mpi/test_same_state.py -k flipped",
         2,
@@ -540,8 +540,8 @@ BREAKS = (
         7,
         "h depends on something that is not in the journal",
         "esd/training/loop.py",
-        "                self._check_update(step)",
-        "                self._check_update(step)\n                step.state.h[:1] += 1.0",
+        "            self._check_update(step)",
+        "            self._check_update(step)\n            step.state.h[:1] += 1.0",
         "tests/mpi/test_train.py -k one_and_on_all",
         2,
     ),
