@@ -1,13 +1,14 @@
-"""Does low-rank noise learn as well as Gaussian noise? The same experiments, seeds and numbers of generations.
+"""Does low-rank noise learn as well as Gaussian noise? The same experiments and seeds, at most so many generations.
 
     python -m benchmarks.low_rank_learning cartpole-hidden
     python -m benchmarks.low_rank_learning halfcheetah --ranks 2
     python -m benchmarks.low_rank_learning car-racing-quick --ranks 2
 
-Trains and evaluates run after run, seeds in turn, and prints each one's mean return over 100 test episodes (of the
-variants that an experiment trains on, the mean), then the comparison of ``esd report compare``. No run ends early at
-a target. What was interrupted goes on with the same command. Nothing was tuned for low-rank noise: it has
-the settings of the experiment. ``python -m benchmarks.learning low-rank-NAME ARM=RUNS…`` reads the runs for a page.
+Trains and evaluates run after run, seeds in turn. Prints the generation at which each one ended, its environment steps
+and its mean return over 100 test episodes (over the variants that it was trained on), then the comparison of ``esd
+report compare``. A run of cartpole-hidden ends when the center holds the pole in both directions, or after 1,000
+generations. What was interrupted goes on with the same command. Nothing was tuned for low-rank noise: it has the
+settings of the experiment. ``python -m benchmarks.learning low-rank-NAME ARM=RUNS…`` reads the runs for a page.
 """
 
 from __future__ import annotations
@@ -21,12 +22,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measuring import child_environment, mpirun, parser
+from esd.run import metrics
+from esd.run.folder import RunFolder
 
-SETTINGS = {
-    "cartpole-hidden": ("generations=300", "run.target_return=501"),
-    "halfcheetah": (),
-    "car-racing-quick": (),
-}
+EXPERIMENTS = ("cartpole-hidden", "halfcheetah", "car-racing-quick")
 ARMS: dict[str, tuple[str, ...]] = {
     "gaussian": (),
     "rank 1": ("es.noise=low_rank",),
@@ -46,12 +45,13 @@ def _called(words: list[str], ranks: int) -> str:
     return done.stdout
 
 
-def evaluated(experiment: str, settings: tuple[str, ...], run: Path, ranks: int) -> dict[str, Any]:
-    """Train a run to its end and evaluate its best h."""
+def evaluated(experiment: str, settings: tuple[str, ...], run: Path, ranks: int) -> str:
+    """Train a run to its end and evaluate its best h; what is printed of it."""
     words = [f"--set={setting}" for setting in settings]
     _called(["train", experiment, *words, f"--run={run}"], ranks)
     found: dict[str, Any] = json.loads(_called(["eval", str(run), "--json"], ranks))
-    return found
+    last = metrics.read(RunFolder(run).metrics_file)[-1]
+    return f"{last['generation']:11}  {last['env_steps'] / 1e6:9.1f} M  {_seen(found):8.1f}"
 
 
 def _seen(found: dict[str, Any]) -> float:
@@ -62,21 +62,23 @@ def _seen(found: dict[str, Any]) -> float:
 def main() -> None:
     """Train, evaluate, compare."""
     command_line = parser("low_rank_learning", __doc__)
-    command_line.add_argument("experiment", choices=[*SETTINGS])
+    command_line.add_argument("experiment", choices=EXPERIMENTS)
     command_line.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12, 13, 14])
     command_line.add_argument("--arms", nargs="+", choices=[*ARMS], default=["gaussian", "rank 1"])
     command_line.add_argument("--ranks", type=int, default=1, help="[%(default)s]")
     command_line.add_argument("--runs", type=Path, default=Path("runs"), help="[%(default)s]")
     arguments = command_line.parse_args()
     experiment = arguments.experiment
-    shared = (*SETTINGS[experiment], *(TINY if arguments.quick else ()))
-    print("seed  arm        mean return of 100 test episodes", flush=True)
+    shared = TINY if arguments.quick else ()
+    print("seed  arm        generations        steps  mean return of 100 test episodes", flush=True)
     for seed in arguments.seeds:
         for arm in arguments.arms:
             run = _folder(arguments.runs, experiment, arm, seed)
             settings = (*shared, f"seed={seed}", *ARMS[arm])
-            mean = _seen(evaluated(experiment, settings, run, arguments.ranks))
-            print(f"{seed:4}  {arm:9}  {mean:10.1f}", flush=True)
+            print(
+                f"{seed:4}  {arm:9}  {evaluated(experiment, settings, run, arguments.ranks)}",
+                flush=True,
+            )
     if len(arguments.seeds) > 1 and len(arguments.arms) > 1:
         groups = [
             f"{arm}={_folder(arguments.runs, experiment, arm, 0).parent}/*"

@@ -48,6 +48,30 @@ class Break:
 
 BREAKS = (
     Break(
+        4,
+        "what rank 0 had not written when it was lost is missing in the journal",
+        "esd/training/survivors.py",
+        "                run.last.kept(run.commit)",
+        "                pass",
+        "tests/training/test_survivors.py -k any_collective",
+    ),
+    Break(
+        4,
+        "evaluations that a survivor has made are made again by another",
+        "esd/training/survivors.py",
+        "    missing = writers == 0",
+        "    missing = writers < 2",
+        "tests/training/test_survivors.py -k survivors_are_not",
+    ),
+    Break(
+        5,
+        "an unfinished run whose mpirun ends with 0 is taken for done",
+        "esd/launching/restarts.py",
+        "        if self.after.done is None:\n            return False",
+        "        if self.after.done is None:\n            return self.code == 0",
+        "tests/launching/test_restarts.py -k success_is_done",
+    ),
+    Break(
         2,
         "low-rank noise multiplies a row by the factor of the first row of the piece",
         "esd/kernels/low_rank.py",

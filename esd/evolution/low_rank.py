@@ -122,8 +122,8 @@ class LowRankNoise(Noise):
         """A line if nothing in h has low rank."""
         if not self.matrices:
             yield (
-                f'es.noise = "{LOW_RANK}", es.rank = {self.rank}: has no effect, all noise is gaussian: h has no '
-                f"matrix of rows × columns above {self.rank} × (rows + columns)"
+                f'es.noise = "{LOW_RANK}" has no effect: h has no matrix with rows × columns > {self.rank} × (rows + '
+                f"columns), as es.rank = {self.rank} needs, so all perturbations are gaussian"
             )
 
     @cached_property

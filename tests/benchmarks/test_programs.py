@@ -52,6 +52,12 @@ def test_damaged_bodies_are_played_without_a_brain(tmp_path: Path) -> None:
     assert all(figure["median"] > 0 for figure in found["tables"][0]["figures"])
 
 
+def test_a_huge_generation_is_timed_with_each_noise(tmp_path: Path) -> None:
+    found = result_of(tmp_path, "huge")
+    assert [told["noise"] for told in found["noises"]] == ["gaussian", "low_rank", "low_rank"]
+    assert all(told["member_seconds"] > 0 < told["update_seconds"] for told in found["noises"])
+
+
 def test_algorithms_are_counted_on_test_functions(tmp_path: Path) -> None:
     found = result_of(tmp_path, "algorithms")
     assert len(found["functions"]) == 5
