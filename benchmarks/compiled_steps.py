@@ -5,6 +5,8 @@ For every environment, in turns, on one rank:
 - «bare loop»: the environment's own ``step`` with random actions, in Python.
 - «esd train»: a whole training, from its metrics, behind the first generation; the Hebbian network of the preset
   ``cartpole`` for classic control, and of ``halfcheetah`` for MuJoCo.
+- «EnvPool»: its own environment of that name, 64 at once on one thread, with random actions; without a policy. Only if
+  it is installed.
 - «limit»: what nobody can leave out: physics of one member's episode (``mj_step`` alone), the network's steps and the
   reset. Only for MuJoCo.
 """
@@ -20,7 +22,8 @@ import mujoco
 import numpy as np
 
 from benchmarks.jobs import actions_of_members, trained
-from benchmarks.measuring import Table, in_turns, parser, write
+from benchmarks.measuring import Table, in_turns, on_one_core, parser, write
+from benchmarks.noise import installed
 from esd.config.experiment_files import read_experiment
 from esd.config.settings import Config
 from esd.config.tables import apply_settings, parse
@@ -35,6 +38,7 @@ MUJOCO = (
     "HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Swimmer-v5", "Ant-v5", "esd/DamagedAnt-v0", "Humanoid-v5",
     "HumanoidStandup-v5", "Reacher-v5", "Pusher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5",
 )  # fmt: skip
+POOL = 64  # environments of EnvPool's, as many as a generation has members
 QUICK = ("CartPole-v1", "InvertedPendulum-v5")
 
 
@@ -85,6 +89,31 @@ def limit_of(name: str, actions: list[Any]) -> Callable[[], float]:
     return measured
 
 
+def envpool_of(name: str, seconds: float) -> Callable[[], float] | None:
+    """Measures EnvPool's steps per second; None if it isn't installed or has no such environment."""
+    if not installed("envpool"):
+        return None
+    import envpool
+    from envpool.registration import list_all_envs
+
+    if name not in list_all_envs():
+        return None
+    env = envpool.make_gymnasium(name, num_envs=POOL, num_threads=1, seed=0)
+    env.action_space.seed(0)
+    actions = [np.stack([env.action_space.sample() for _ in range(POOL)]) for _ in range(50)]
+    env.reset()
+
+    def measured() -> float:
+        began, steps = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            for action in actions:
+                env.step(action)
+            steps += POOL * len(actions)
+        return steps / (time.perf_counter() - began)
+
+    return measured
+
+
 def table(name: str, rounds: int, seconds: float) -> Table:
     """One environment."""
     config = config_of(name)
@@ -98,6 +127,9 @@ def table(name: str, rounds: int, seconds: float) -> Table:
         "bare loop": lambda: bare_rate(env, random, seconds),
         "esd train, 1 rank": lambda: trained(preset_of(name), words),
     }
+    pool = envpool_of(name, seconds)
+    if pool is not None:
+        contenders["EnvPool"] = pool
     if name in MUJOCO:
         contenders["limit"] = limit_of(name, own)
     return in_turns(name, "env-steps/s", contenders, rounds, more_is_better=True)
@@ -106,7 +138,7 @@ def table(name: str, rounds: int, seconds: float) -> Table:
 def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     """All of them, or those asked for."""
     names = arguments.only or (QUICK if arguments.quick else CLASSIC + MUJOCO)
-    rounds, seconds = (1, 0.2) if arguments.quick else (5, 2.0)
+    rounds, seconds = (1, 0.2) if arguments.quick else (5, 1.0)
     return {"tables": [table(name, rounds, seconds) for name in names]}
 
 
@@ -115,6 +147,7 @@ def main() -> None:
     command_line = parser("compiled_steps", __doc__)
     command_line.add_argument("--only", nargs="+", metavar="ID", help="these environments")
     arguments = command_line.parse_args()
+    on_one_core()
     write(arguments, "compiled_steps", measured(arguments))
 
 

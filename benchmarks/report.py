@@ -480,11 +480,34 @@ def algorithms(result: Result) -> str:
     return f"{table(['function', *names], rows)}\n\n{source(result)}"
 
 
+def compiled_steps(result: Result) -> str:
+    """Environments line by line: steps per second in thousands, and ratios of medians."""
+    heads = [
+        "environment",
+        "bare loop",
+        "EnvPool",
+        "limit",
+        "**esd train**",
+        "over the bare loop",
+        "over the limit",
+    ]
+    rows = []
+    for measured in result["tables"]:
+        figures = {figure["name"]: figure["median"] for figure in measured["figures"]}
+        esd = figures["esd train, 1 rank"]
+        bare, pool, limit = (figures.get(name) for name in ("bare loop", "EnvPool", "limit"))
+        rates = [f"{rate / 1000:,.1f}" if rate else "" for rate in (bare, pool, limit, esd)]
+        ratios = [f"{esd / rate:.2f} ×" if rate else "" for rate in (bare, limit)]
+        rows.append([measured["name"], *rates, *ratios])
+    return f"{table(heads, rows)}\n\n{source(result)} (thousands of environment steps per second, medians)"
+
+
 Parts = dict[str, tuple[str, Callable[[Result], str]]]
 # page → marker → the result's file and what makes its text
 PERFORMANCE: Parts = {
     "machine": ("noise", machine),
     "noise": ("noise", compared_all),
+    "compiled steps": ("compiled_steps", compiled_steps),
     "hebbian": ("hebbian", compared_all),
     "pictures": ("pictures", pictures),
     "cartpole": ("cartpole", cartpole),

@@ -16,6 +16,7 @@ from benchmarks.measuring import RESULTS, ROOT
 BENCHMARKS = (
     "noise",
     "hebbian",
+    "compiled_steps",
     "pictures",
     "scaling",
     "schedule",

@@ -10,13 +10,14 @@ from esd import __version__
 from esd.commands import bench as bench_command
 from esd.commands import doctor as doctor_command
 from esd.commands import eval as eval_command
+from esd.commands import launch as launch_command
 from esd.commands import list as list_command
 from esd.commands import report as report_command
 from esd.commands import show as show_command
 from esd.commands import train as train_command
 from esd.commands.output import guarded
 from esd.commands.running import EXIT_INTERRUPTED, silence, use_one_thread
-from esd.mpi.launch import launched_rank
+from esd.mpi.launch import belongs_to_a_job, die_with_parent, launched_rank
 
 app = typer.Typer(
     help="Distributed evolution strategies for networks that go on learning after training.",
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("train")(train_command.train)
+app.command("launch", context_settings={"allow_interspersed_args": False})(launch_command.launch)
 app.command("eval")(eval_command.evaluate)
 app.command("show")(show_command.show)
 app.command("list")(list_command.list_names)
@@ -56,6 +58,8 @@ def main() -> None:
 
     A wrong flag is told, and help is printed, by one rank only: the others are silent until their command begins.
     """
+    if belongs_to_a_job():
+        die_with_parent()  # before the imports of a command, which take a second: its launcher may be gone by then
     with guarded():
         try:
             if launched_rank() == 0:

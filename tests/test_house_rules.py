@@ -220,6 +220,7 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "docs/performance.md",
         "docs/policies.md",
         "docs/python.md",
+        "docs/reliability.md",
         "docs/runs.md",
         "docs/security.md",
         "SECURITY.md",

@@ -13,7 +13,7 @@ from typing import Any
 from esd.api.ranks import failures_raised, ranks
 from esd.api.run import Run
 from esd.api.settings import as_texts, by_dotted_name
-from esd.commands.console import ConsoleReporter, Quiet
+from esd.commands.console import Quiet, Reporter, reporter_for
 from esd.errors import RunError, UsageError
 from esd.mpi.comm import Communicator, agreement
 from esd.mpi.launch import launched
@@ -23,6 +23,7 @@ from esd.training.plan import Plan, TrainRequest, make_plan
 from esd.training.prepare import prepared
 from esd.training.process_state import kept_process_state
 from esd.training.stop import StoppedAtStartError, StopRequest
+from esd.training.survivors import surviving
 
 PYTHONS_OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Settings = Mapping[str, Any]
@@ -66,29 +67,41 @@ def train(
     """
     with failures_raised():
         comm = ranks()
-        plan, reporter = _plan(
-            comm, experiment, run, _texts(settings, seed, generations), start_from, trust, verbose
-        )
-        if plan.finished:
-            reporter.note(plan.finished)
-            return Run(plan.folder, trust=True)  # or there would be no plan
-        folder = RunFolder(plan.folder)
-        stop = StopRequest()
-        try:
-            with stop.listening():
-                _carry_out(comm, plan, stop, reporter)
-        except StoppedAtStartError:
-            if not folder.is_run and stop.number not in PYTHONS_OWN:
-                raise RunError(
-                    f"{plan.folder}: stopped by a signal before training; nothing was written"
-                ) from None
-        finally:
-            reporter.close()
-        if (
-            stop.number in PYTHONS_OWN
-        ):  # everything is kept; now it does what it does in any program
-            signal.raise_signal(stop.number)
-        return Run(plan.folder, trust=True)
+
+        def training() -> Run:
+            asked = (
+                experiment,
+                run,
+                _texts(settings, seed, generations),
+                start_from,
+                trust,
+                verbose,
+            )
+            return _train(comm, *_plan(comm, *asked))
+
+        return surviving(comm, training)
+
+
+def _train(comm: Communicator, plan: Plan, reporter: Reporter) -> Run:
+    """Carry out a plan; the run, finished or not."""
+    if plan.finished:
+        reporter.note(plan.finished)
+        return Run(plan.folder, trust=True)  # or there would be no plan
+    folder = RunFolder(plan.folder)
+    stop = StopRequest()
+    try:
+        with stop.listening():
+            _carry_out(comm, plan, stop, reporter)
+    except StoppedAtStartError:
+        if not folder.is_run and stop.number not in PYTHONS_OWN:
+            raise RunError(
+                f"{plan.folder}: stopped by a signal before training; nothing was written"
+            ) from None
+    finally:
+        reporter.close()
+    if stop.number in PYTHONS_OWN:  # everything is kept; now it does what it does in any program
+        signal.raise_signal(stop.number)
+    return Run(plan.folder, trust=True)
 
 
 def resume(
@@ -191,11 +204,9 @@ def _plan(
     start_from: str | PathLike[str] | None,
     trust: bool,
     verbose: bool,
-) -> tuple[Plan, ConsoleReporter | Quiet]:
+) -> tuple[Plan, Reporter]:
     """What to do, the same on all ranks, and who reports it."""
-    reporter: ConsoleReporter | Quiet = Quiet()
-    if verbose and comm.rank == 0:
-        reporter = ConsoleReporter(launched=launched())
+    reporter = reporter_for(comm, False, launched()) if verbose else Quiet()
     encoded = b""
     with agreement(comm, "planning"), kept_process_state():
         if comm.rank == 0:
@@ -218,9 +229,7 @@ def _path(name: str, value: str | PathLike[str] | None) -> Path | None:
         raise UsageError(f"{name} = {value!r}: expected the path of a folder") from error
 
 
-def _carry_out(
-    comm: Communicator, plan: Plan, stop: StopRequest, reporter: ConsoleReporter | Quiet
-) -> None:
+def _carry_out(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Reporter) -> None:
     with prepared(comm, plan, stop, reporter) as generations:
         for _ in generations:
             pass

@@ -6,14 +6,18 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from esd.commands.output import write_json
 from esd.run.files import json_text
+from esd.training import commit as training
 from esd.training.commit import GenerationReport
+
+if TYPE_CHECKING:
+    from esd.mpi.comm import Communicator
 
 SECONDS_BETWEEN_LINES = 1.0
 
@@ -54,6 +58,48 @@ class Quiet:
 
     def close(self) -> None:
         """Nothing."""
+
+
+class OnFirstRank:
+    """Passes on to a reporter as long as this rank is the first; when rank 0 is lost, another one is."""
+
+    def __init__(self, comm: Communicator, reporter: ConsoleReporter) -> None:
+        """Report for the ranks of ``comm``."""
+        self._comm, self._reporter = comm, reporter
+
+    def note(self, text: str) -> None:
+        """See ``ConsoleReporter.note``."""
+        if self._comm.rank == 0:
+            self._reporter.note(text)
+
+    def generation(self, report: GenerationReport, generations: int) -> None:
+        """See ``ConsoleReporter.generation``."""
+        if self._comm.rank == 0:
+            self._reporter.generation(report, generations)
+
+    def close(self) -> None:
+        """See ``ConsoleReporter.close``."""
+        self._reporter.close()
+
+
+def reporter_for(comm: Communicator, to_stderr: bool, launched: bool) -> Reporter:
+    """What reports on rank 0 and is silent on the others.
+
+    Args:
+        comm: the ranks.
+        to_stderr: stdout is for results.
+        launched: by mpirun.
+    """
+    if comm.survives:
+        return OnFirstRank(comm, ConsoleReporter(to_stderr, launched))
+    return ConsoleReporter(to_stderr, launched) if comm.rank == 0 else Quiet()
+
+
+class Reporter(training.Reporter, Protocol):
+    """What tells a user of a training, until it is closed."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
 
 
 class ConsoleReporter:

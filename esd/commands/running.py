@@ -15,6 +15,7 @@ import typer
 
 from esd.commands import output
 from esd.errors import EXIT_FAILED, EsdError, MissingPackageError
+from esd.mpi.launch import report_to_supervisor
 
 if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
@@ -89,7 +90,7 @@ def on_ranks(
     others are usually gone before they repeat it.
     """
     from esd.commands.console import print_error
-    from esd.mpi.comm import JobFailedError, connect, exit_code_of
+    from esd.mpi.comm import JobFailedError, RankLostError, connect, exit_code_of
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     try:
@@ -97,20 +98,31 @@ def on_ranks(
     except EsdError as error:
         print_error(str(error))
         raise typer.Exit(error.exit_code) from None
+    if comm.rank == 0:
+        report_to_supervisor("started")
     try:
         with output.stdout_is_for_json(as_json):
             code = body(comm)
+        if comm.rank == 0 and not code:
+            report_to_supervisor("done")
     except JobFailedError as failure:
         code = failure.exit_code
         if failure.__cause__ is not None:
             report(failure.__cause__)
+    except RankLostError as loss:
+        if comm.rank == 0:
+            print_error(
+                f"a rank was lost where it can't be survived ({loss}); start the same command again"
+            )
+        comm.abort(EXIT_FAILED)
     except BaseException as error:
         time.sleep(STAGGER_SECONDS * min(comm.rank, 10))
         report(error, kept)
         interrupted = isinstance(error, KeyboardInterrupt)
         comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(error))
-    comm.close()
-    raise typer.Exit(code or (EXIT_FAILED if output.result_was_lost() else 0))
+    code = code or (EXIT_FAILED if output.result_was_lost() else 0)
+    comm.close(code)
+    raise typer.Exit(code)
 
 
 def alone(body: Callable[[], int], as_json: bool = False) -> NoReturn:

@@ -13,7 +13,7 @@ from esd.commands.output import be_patient
 from esd.commands.running import Trusted, Verbose, on_ranks
 
 if TYPE_CHECKING:
-    from esd.commands.console import ConsoleReporter, Quiet
+    from esd.commands.console import Reporter
     from esd.mpi.comm import Communicator
     from esd.training.loop import Ending
     from esd.training.plan import Plan
@@ -76,7 +76,7 @@ def _carry_out(
     as_json: bool,
 ) -> NoReturn:
     """Plan and train on all ranks, and exit."""
-    from esd.commands.console import ConsoleReporter, Quiet, print_json
+    from esd.commands.console import print_json, reporter_for
     from esd.errors import EXIT_STOPPED_EARLY
     from esd.mpi.comm import agreement
     from esd.mpi.launch import launched
@@ -85,10 +85,11 @@ def _carry_out(
     from esd.training.prepare import train as train_plan
     from esd.training.process_state import kept_process_state
     from esd.training.stop import StoppedAtStartError
+    from esd.training.survivors import surviving
 
     def body(comm: Communicator) -> int:
         be_patient(results=False)
-        reporter = ConsoleReporter(as_json, launched()) if comm.rank == 0 else Quiet()
+        reporter = reporter_for(comm, as_json, launched())
         encoded = b""
         with agreement(comm, "planning"), kept_process_state():
             if comm.rank == 0:
@@ -118,10 +119,14 @@ def _carry_out(
             _summary(plan, ending, reporter, as_json)
         return 0 if ending.finished else EXIT_STOPPED_EARLY
 
-    on_ranks(body, as_json, "everything up to the generation before is kept")
+    on_ranks(
+        lambda comm: surviving(comm, lambda: body(comm)),
+        as_json,
+        "everything up to the generation before is kept",
+    )
 
 
-def _stopped_at_start(plan: Plan, reporter: ConsoleReporter | Quiet, as_json: bool) -> None:
+def _stopped_at_start(plan: Plan, reporter: Reporter, as_json: bool) -> None:
     """Say that a signal came before the first generation."""
     from esd.commands.console import print_json
 
@@ -133,7 +138,7 @@ def _stopped_at_start(plan: Plan, reporter: ConsoleReporter | Quiet, as_json: bo
     reporter.note(f"{plan.folder}: stopped by a signal before training, nothing changed; {go_on}")
 
 
-def _summary(plan: Plan, ending: Ending, reporter: ConsoleReporter | Quiet, as_json: bool) -> None:
+def _summary(plan: Plan, ending: Ending, reporter: Reporter, as_json: bool) -> None:
     """Say how it ended and what to do next."""
     from esd.commands.console import print_json
 

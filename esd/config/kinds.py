@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -78,10 +79,13 @@ class Kinds:
 
 
 def _lies_in_the_working_directory(point: metadata.EntryPoint) -> bool:
-    """Whether an entry point is of a package that was not installed, but only found from here."""
+    """Whether a package was neither installed nor put on PYTHONPATH, but is only found from here."""
+    named = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     try:
         place = Path(str(point.dist.locate_file(""))).resolve() if point.dist is not None else None
-        return place == Path.cwd().resolve() and str(place) not in installed_folders()
+        if place != Path.cwd().resolve() or str(place) in installed_folders():
+            return False
+        return not any(Path(path).is_absolute() and Path(path).resolve() == place for path in named)
     except OSError:
         return False
 

@@ -28,6 +28,8 @@ from esd.policies.registry import make_policy
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
+OWNERS_AT_ONCE = 16  # members whose seeds are drawn in one call, which takes as long as for one
+
 
 class Rollout:
     """Environments and a policy, and the episodes that they play.
@@ -60,6 +62,7 @@ class Rollout:
             self.policy.load_piece if isinstance(self.policy, LoadsPieces) else None
         )
         self._whole = np.empty(0, np.float32)
+        self._drawn: tuple[int, int, list[list[EpisodeSeeds]]] = -1, -1, []
 
     def with_new_policy(self) -> Rollout:
         """The same environments with another object of the policy, to be played step by step only."""
@@ -73,6 +76,7 @@ class Rollout:
         """The same policy in new environments, of another config if there is one, to be played step by step only."""
         new = copy.copy(self)
         new.config = self.config if config is None else config
+        new._drawn = -1, -1, []
         new.environments = Environments(new.config.env, new.config.format)
         new.environments.outputs_are_squashed(self.policy.squashed)
         return new
@@ -158,9 +162,19 @@ class Rollout:
         """
         owners = {"none": member, "pair": member // 2, "generation": 0}
         owner = owners[self.config.es.common_random_numbers]
-        seed, count = self.config.seed, self.config.env.episodes_per_member
-        variants = [variant for variant in range(len(self.variants)) for _ in range(count)]
-        return EpisodeSeeds.consecutive(seed, Purpose.TRAIN_EPISODE, generation, owner, variants)
+        first = owner - owner % OWNERS_AT_ONCE
+        if self._drawn[:2] != (generation, first):
+            count = self.config.env.episodes_per_member
+            variants = [variant for variant in range(len(self.variants)) for _ in range(count)]
+            drawn = EpisodeSeeds.consecutive(
+                self.config.seed,
+                Purpose.TRAIN_EPISODE,
+                generation,
+                range(first, first + OWNERS_AT_ONCE),
+                variants,
+            )
+            self._drawn = generation, first, drawn
+        return self._drawn[2][owner - first]
 
     def drop_unequal_steps(self, steps: int) -> None:
         """Play what has a known compiled step by its own one, if an episode of so many steps shows other bits."""

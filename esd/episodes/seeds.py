@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from esd.evolution.noise import Purpose, consecutive_words, words
+import numpy as np
+
+from esd.evolution.noise import Purpose, words, words_of_many
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,22 @@ class EpisodeSeeds:
 
     @classmethod
     def consecutive(
-        cls, seed: int, purpose: Purpose, generation: int, owner: int, variants: Sequence[int]
-    ) -> list[EpisodeSeeds]:
-        """The seeds of the episodes 0, 1, …, each on its variant: what ``named`` gives one by one."""
-        w = consecutive_words(seed, purpose, len(variants), 0, owner, generation)
-        of_episodes = zip(w.T.tolist(), variants, strict=True)
-        return [cls._of_words(w, variant) for w, variant in of_episodes]
+        cls,
+        seed: int,
+        purpose: Purpose,
+        generation: int,
+        owners: Sequence[int],
+        variants: Sequence[int],
+    ) -> list[list[EpisodeSeeds]]:
+        """Every owner's episodes 0, 1, …, each on its variant: what ``named`` gives one by one."""
+        w = words_of_many(seed, purpose, len(variants), owners, generation)
+        low, high = w[:, 2].astype(np.uint64), w[:, 3].astype(np.uint64)
+        environments = (w[:, 0] & np.uint32(0x7FFFFFFF)).tolist()
+        policies = (low | high << np.uint64(32)).tolist()
+        return [
+            [cls(*seeds) for seeds in zip(of_owner, its_policies, variants, strict=True)]
+            for of_owner, its_policies in zip(environments, policies, strict=True)
+        ]
 
     @classmethod
     def _of_words(cls, w: list[int], variant: int) -> EpisodeSeeds:

@@ -215,9 +215,10 @@ class SideBySide:
     def _take(self, state: RunState, task: Task, lane: int) -> None:
         """Give a lane to a member."""
         self._rollout.load(self._rows.pieces(state, task))
-        members.place_coefficients(
-            self._network.synapses, self._network.settings, self._networks, lane
-        )
+        if self._network.settings[plastic.STREAMS] > 1:
+            members.place_coefficients(
+                self._network.synapses, self._network.settings, self._networks, lane
+            )
         self._lanes[lane] = one = _Lane(task, len(self._compiled))
         self._memory[2][lane] = 0.0
         self._prepare(lane, one)

@@ -8,7 +8,8 @@ coordinate, the mirrored pair, the generation and the purpose. Nothing is stored
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,7 @@ class Purpose(enum.IntEnum):
     ALGORITHM = 16  # what an algorithm starts from, such as a first direction
 
 
+@functools.lru_cache
 def key_words(seed: int) -> tuple[np.uint32, np.uint32]:
     """Split a 64-bit seed into Philox's two key words, low word first."""
     return np.uint32(seed & 0xFFFFFFFF), np.uint32((seed >> 32) & 0xFFFFFFFF)
@@ -74,6 +76,18 @@ def consecutive_words(seed: int, purpose: Purpose, count: int, *coordinates: int
         np.uint64(c[0]), np.uint32(c[1]), np.uint32(c[2]), np.uint32(purpose), key0, key1, out
     )
     return out[:, :count]
+
+
+def words_of_many(
+    seed: int, purpose: Purpose, count: int, second: Sequence[int], third: int
+) -> Uint32s:
+    """``consecutive_words`` from the first coordinate 0 on, for many second ones; uint32 [second, 4, count]."""
+    key0, key1 = key_words(seed)
+    out = np.empty((len(second), 4, count + count % 2), np.uint32)
+    philox.words_of_many(
+        np.array(second, np.uint32), np.uint32(third), np.uint32(purpose), key0, key1, out
+    )
+    return out[..., :count]
 
 
 def normals(seed: int, purpose: Purpose, count: int, first: int = 0, second: int = 0) -> Float32s:

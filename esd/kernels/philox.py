@@ -79,6 +79,13 @@ def philox_words(first, c1, c2, c3, key0, key1, words):
 # It wants ``view`` on a name that was made by np.float32(…) or np.int32(…).
 
 
+@kernel
+def words_of_many(second, c2, c3, key0, key1, words):
+    """Fill words[n, w, k] (uint32 [count, 4, an even count]) for the counters (k, second[n], c2, c3)."""
+    for n in range(second.size):
+        philox_words(u64(0), second[n], c2, c3, key0, key1, words[n])
+
+
 @inlined
 def _add_gaussian(radius_words, angle_words, weight, first, second):
     """Add weight·ε of two independent standard normals per pair of words (Box–Muller) to first and second.

@@ -6,6 +6,9 @@ member, episode) (law 1), and a slot is refilled as soon as its row is done.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -63,11 +66,32 @@ def worlds_of(rollout: Rollout, slots: int, reset: Reset) -> Worlds:
 
 
 def _environments(rollout: Rollout) -> Environments:
-    """New ones."""
+    """New ones; what they print when they are made, the rollout's have printed."""
     config = rollout.config
-    environments = Environments(config.env, config.format)
+    with _unheard():
+        environments = Environments(config.env, config.format)
     environments.outputs_are_squashed(rollout.policy.squashed)
     return environments
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Drop what is written to stderr meanwhile, by C as well."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 class CompiledWorlds:

@@ -5,7 +5,10 @@ Nothing here imports MPI: a single process never needs it, and the wheel's initi
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Mapping
 
 # Who sets what: Open MPI and its PRRTE; MPICH, Intel MPI and other Hydra launchers; MVAPICH; Cray PALS; Flux; and
@@ -49,3 +52,45 @@ def launched_processes(environment: Mapping[str, str] = os.environ) -> int:
 def launched(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether a launcher started this process, be it the only one."""
     return any(environment.get(name, "").isdigit() for name in _SIZE_VARIABLES)
+
+
+def survives_losses(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether mpirun was started with ``--with-ft ulfm``, so that the others can go on when a rank dies."""
+    return environment.get("OMPI_MCA_mpi_ft_enable", "").lower() in ("1", "true")
+
+
+# set by ``esd launch``: what its processes say on stderr between these marks is for it alone
+SUPERVISED = "ESD_LAUNCH"
+
+
+def belongs_to_a_job(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is one of several, or ``esd launch`` has started it: it makes no sense without the others.
+
+    A shell inside of a SLURM job may look like a job of one process.
+    """
+    return SUPERVISED in environment or launched_processes(environment) > 1
+
+
+def word_for_supervisor(word: str, token: str) -> str:
+    """A word as it stands on stderr."""
+    return f"<esd launch {token} {word}>"
+
+
+def report_to_supervisor(word: str) -> None:
+    """Tell ``esd launch``, if it has started this process: "started" or "done"; by rank 0."""
+    token = os.environ.get(SUPERVISED)
+    if token:
+        os.write(2, f"{word_for_supervisor(word, token)}\n".encode())
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask Linux to kill this process when the one that started it dies, so that an aborted job leaves no orphans.
+
+    Args:
+        parent: the process that started this one; if it is dead already, this one ends at once.
+    """
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if parent is not None and os.getppid() != parent:
+            os._exit(1)

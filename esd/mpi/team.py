@@ -10,7 +10,7 @@ import mmap
 from collections.abc import Iterator
 from types import TracebackType
 
-from esd.mpi.comm import Communicator
+from esd.mpi.comm import Communicator, RankLostError
 from esd.mpi.schedule import Schedule
 from esd.mpi.shared import allocate
 
@@ -34,12 +34,30 @@ class Team:
 
     def __enter__(self) -> Team:
         """Find the ranks of this node, and set up their queue."""
+        self.join()
+        return self
+
+    def join(self) -> None:
+        """The same again with the ranks that are left, after ``leave`` and ``ranks.recover``; all have to call."""
         with contextlib.ExitStack() as opened:
             self.node = opened.enter_context(self.ranks.node())
-            self._schedule = Schedule(self.ranks, self.node)
+            try:
+                self._schedule = Schedule(self.ranks, self.node)
+            except RankLostError:
+                self.node.revoke()
+                raise
             opened.callback(self._schedule.close)
             self._closing = opened.pop_all()
-        return self
+
+    def leave(self, loss: RankLostError) -> None:
+        """Let go of the node and its queue because a rank is lost; whoever waits there is told of it.
+
+        Args:
+            loss: that this rank was told of.
+        """
+        self.node.revoke()
+        self._closing.__exit__(type(loss), loss, None)
+        self._closing = contextlib.ExitStack()
 
     def rows(self, generation: int, rows: int) -> Iterator[int]:
         """Draw rows of a generation until those of the node are gone."""
@@ -64,4 +82,6 @@ class Team:
         traceback: TracebackType | None,
     ) -> bool | None:
         """Let go of the queue and of the node."""
+        if isinstance(error, RankLostError):
+            self.node.revoke()  # whoever waits there has to hear of it
         return self._closing.__exit__(kind, error, traceback)

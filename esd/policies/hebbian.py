@@ -12,6 +12,7 @@ forward, act, environment step, then (if the episode goes on) update with that f
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from esd.policies.perceptron import (
     InitialWeights,
     Perceptron,
     PerceptronPolicy,
+    Stretch,
     activation,
     array_order,
     behind_convolutions,
@@ -147,7 +149,6 @@ class HebbianPolicy(PerceptronPolicy):
             "D_out": (plastic.ADD if added else plastic.SET, streams["D"]),
             **{name: (plastic.SET, stream) for name, stream in streams.items()},
         }
-        self._stretches: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
         self._evolved_weights = np.zeros(self._perceptron.connections, np.float32)
 
     def initial_parameters(self, seed: int) -> Float32s:
@@ -167,24 +168,20 @@ class HebbianPolicy(PerceptronPolicy):
 
     def load_piece(self, start: int, values: Float32s) -> None:
         """See ``LoadsPieces``."""
-        stretches = self._stretches.get((start, values.size))
-        if stretches is None:
-            stretches = self._stretches[start, values.size] = self._find(start, values.size)
+        stretches = self.stretches(start, values.size)
         self._perceptron.place(values, stretches, self.layout.order, self._rate)
         if self._coevolved:
             for array, first, part in self.layout.stretches(start, start + values.size):
                 if array.endswith(".w"):
                     self._keep_weights(layer_of(array), values[part], first)
 
-    def _find(self, start: int, size: int) -> npt.NDArray[np.int64]:
-        """Where the coefficients in a piece belong."""
-        found = []
+    def find_stretches(self, start: int, size: int) -> Iterator[Stretch]:
+        """See ``PerceptronPolicy``; coevolved weights have their place elsewhere."""
         for array, first, part in self.layout.stretches(start, start + size):
             name = array.partition(".")[2]
             if name != "w":
                 place = self._places[name]
-                found.append(self._perceptron.stretch(layer_of(array), *place, part, first))
-        return np.array(found, np.int64).reshape(-1, 8)
+                yield self._perceptron.stretch(layer_of(array), *place, part, first)
 
     def _keep_weights(self, layer: int, values: Float32s, first: int) -> None:
         """Take a stretch of a layer's coevolved weights, which every episode starts from."""

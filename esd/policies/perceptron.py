@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -182,12 +183,25 @@ class Perceptron:
         return weights
 
 
-class PerceptronPolicy:
+class PerceptronPolicy(abc.ABC):
     """What all policies have in common that are a perceptron and nothing else."""
 
     def __init__(self, perceptron: Perceptron) -> None:
         """Take the perceptron."""
         self._perceptron = perceptron
+        self._stretches: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
+
+    @abc.abstractmethod
+    def find_stretches(self, start: int, size: int) -> Iterator[Stretch]:
+        """Say where the parameters in a piece of h belong, see ``Perceptron.stretch``."""
+
+    def stretches(self, start: int, size: int) -> npt.NDArray[np.int64]:
+        """The same as int64 [stretches, 8], found once: every member has the same pieces."""
+        found = self._stretches.get((start, size))
+        if found is None:
+            found = np.array([*self.find_stretches(start, size)], np.int64).reshape(-1, 8)
+            self._stretches[start, size] = found
+        return found
 
     def act(self, observation: Float32s) -> Float32s:
         """Rewire by the previous step's activities, if it learns, then forward; outputs float32 [action_size]."""

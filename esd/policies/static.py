@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from esd.policies.perceptron import (
     InitialWeights,
     Perceptron,
     PerceptronPolicy,
+    Stretch,
     activation,
     array_order,
     behind_convolutions,
@@ -74,11 +76,12 @@ class StaticPolicy(PerceptronPolicy):
 
     def load_piece(self, start: int, values: Float32s) -> None:
         """See ``LoadsPieces``."""
-        found = [
-            self._perceptron.stretch(layer_of(name), plastic.SET, 0, part, first)
-            for name, first, part in self.layout.stretches(start, start + values.size)
-        ]
-        self._perceptron.place(values, np.array(found, np.int64), self.layout.order)
+        self._perceptron.place(values, self.stretches(start, values.size), self.layout.order)
+
+    def find_stretches(self, start: int, size: int) -> Iterator[Stretch]:
+        """See ``PerceptronPolicy``."""
+        for name, first, part in self.layout.stretches(start, start + size):
+            yield self._perceptron.stretch(layer_of(name), plastic.SET, 0, part, first)
 
     def reset(self, seed: int) -> None:
         """Begin an episode; nothing about it is random."""

@@ -2,7 +2,7 @@
 
 ``config.toml``, ``provenance.json``, ``journal.bin``, ``metrics.jsonl``, ``checkpoints/`` (the last two and the best),
 ``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``in_progress/`` and ``disagreement/``
-(see ``docs/runs.md``), ``DONE.json`` (written last, on success).
+(see ``docs/runs.md``), ``launches.jsonl`` (by ``esd launch``), ``DONE.json`` (written last, on success).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from stat import S_ISREG
@@ -51,11 +52,13 @@ OWN_NAMES = (
     "initial.safetensors",
     "evaluations",
     "DONE.json",
+    "launches.jsonl",
     "disagreement",
     "in_progress",
 )
 OWN_FOLDERS = ("checkpoints", "evaluations", "disagreement", "in_progress")
 LONGEST_REASON = 40  # characters of why a run ended, in DONE.json
+TAKE_OVER_SECONDS = 10.0  # a killed process is gone before that
 Warn = Callable[[str], None]
 
 
@@ -89,6 +92,7 @@ class RunFolder:
         self.initial_file = place / "initial.safetensors"
         self.evaluations = place / "evaluations"
         self.done_file = place / "DONE.json"
+        self.launches_file = place / "launches.jsonl"  # what esd launch had to do
 
     @property
     def is_run(self) -> bool:
@@ -498,6 +502,23 @@ class RunFolder:
             self.checkpoints.mkdir(exist_ok=True)
             self.store_config(config)
             self.add_provenance(provenance)
+
+    def take_over(self) -> None:
+        """Go on with the run of a process that has just died.
+
+        Raises:
+            UsageError: if it still holds the folder after ``TAKE_OVER_SECONDS``, or another one does.
+        """
+        end = time.monotonic() + TAKE_OVER_SECONDS
+        while True:
+            try:
+                self.lock()
+                break
+            except UsageError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+        self._check_and_tidy()
 
     def check_in_place(self) -> None:
         """Make sure that nobody has taken the folder away, or lets another process train in it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from bisect import bisect_left
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -143,6 +144,7 @@ class Commit:
         lines: list[metrics.Line],
         metrics_size: int,
         best: float,
+        next_generation: int = 0,
     ) -> None:
         """Go on after ``lines`` of metrics in a file of so many bytes, with the best center's return (−∞ without one).
 
@@ -157,6 +159,8 @@ class Commit:
         self._env_steps, self._episodes = last.get("env_steps", 0), last.get("episodes", 0)
         self._seconds, self._core_seconds = last.get("seconds", 0.0), last.get("core_seconds", 0.0)
         self._since = time.monotonic()
+        self._next = next_generation  # the first whose members are not in the journal
+        self._last_center = -1  # the generation that the center alone was kept of
 
     @classmethod
     def begin(
@@ -189,12 +193,12 @@ class Commit:
         size = metrics.store(folder.metrics_file, lines)
         centers = (metrics.center_of(config, records) for _, records in contents.outcomes())
         best = max((center for center in centers if center is not None), default=-math.inf)
-        writer = JournalWriter(folder.journal_file, contents.good_bytes)
-        return cls(folder, config, writer, reporter, lines, size, best)
+        writer = JournalWriter(folder.journal_file, _end_of_members(contents, config))
+        return cls(folder, config, writer, reporter, lines, size, best, generation)
 
     def generation(
         self, state: RunState, step: Step, records: Records, timing: Timing
-    ) -> GenerationReport:
+    ) -> GenerationReport | None:
         """Keep one generation and say what it gave.
 
         The best checkpoint goes first: if we die before the journal has the record, the generation is simply
@@ -206,23 +210,44 @@ class Commit:
             records: of the members and the center.
             timing: how long it took.
 
+        Returns:
+            What it gave; None if it is kept already, as after the loss of a rank.
+
         Raises:
             RunError: if something can't be written.
         """
+        if self.has(state.generation, records.members):
+            return None
         self._folder.check_in_place()
         self._writer.check()
         center = metrics.center_of(self._config, records)
         if center is not None and center >= self._best:
             self._best = center
+            self._writer.sync()
             checkpoint.save(self._folder.best_file, Checkpoint(self._identity, state, center))
         if len(records.table):
             self._writer.append(journal.encode_entry(state.generation, records))
+        if records.members:
+            self._next = state.generation + 1
+        else:
+            self._last_center = state.generation
         report = self._report(state, step, records, timing)
         self._append_metrics(report.line())
         if step.state.generation % self._config.run.checkpoint_every == 0:
             self._checkpoint(step.state)
         self._reporter.generation(report, self._config.generations)
         return report
+
+    def has(self, generation: int, members: int) -> bool:
+        """Whether a generation is in the journal; without members, the evaluation of the center after the last one."""
+        return generation < self._next if members else generation == self._last_center
+
+    def members_of(self, generation: int) -> Records | None:
+        """The records of a generation if the journal has them: what was decided there holds."""
+        if generation >= self._next:
+            return None
+        contents = self._folder.journal(self._config, verify=False)
+        return next((r for g, r in contents.entries(generation, generation + 1) if r.members), None)
 
     def _report(
         self,
@@ -275,6 +300,7 @@ class Commit:
     def _checkpoint(self, state: RunState) -> None:
         """Save a state; older ones go only after the new one is in place."""
         path = self._folder.checkpoint_file(state.generation)
+        self._writer.sync()
         checkpoint.save(path, Checkpoint(self._identity, state))
         with changing(self._folder.place):
             for old in self._folder.checkpoint_files()[CHECKPOINTS_KEPT:]:
@@ -315,3 +341,14 @@ class Commit:
         """Close the journal and let go of the folder."""
         self._writer.close()
         self._folder.unlock()
+
+
+def _end_of_members(contents: JournalContents, config: Config) -> int:
+    """Where a journal is gone on with.
+
+    If a run died after its last evaluation of the center and before DONE.json, the center is evaluated again, and its
+    record must not stand there twice.
+    """
+    first = bisect_left(contents.generations, contents.next_generation)
+    is_last = contents.next_generation == config.generations and first < len(contents.positions)
+    return contents.positions[first] if is_last else contents.good_bytes

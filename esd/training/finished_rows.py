@@ -46,17 +46,32 @@ class FinishedRows:
         """
         done = np.zeros(len(records.table), np.bool_)
         if self._resumes and not self._complete:
-            done = self._use_kept(state, records)
-        self._kept.begin(lambda: key_of(self._identity, state), more=not self._complete)
-        records.written = self._kept.add
+            done = self.use_kept(state, records, np.ones_like(done))
+        self.keep(state, records)
         return done
 
-    def _use_kept(self, state: RunState, records: Records) -> Flags:
-        """Rank 0 puts in what it can read, then each other node what only it can."""
+    def keep(self, state: RunState, records: Records) -> None:
+        """Keep what this rank evaluates from here on."""
+        self._kept.begin(lambda: key_of(self._identity, state), more=not self._complete)
+        records.written = self._kept.add
+
+    def use_kept(self, state: RunState, records: Records, wanted: Flags) -> Flags:
+        """Put in what was kept of some rows: rank 0 what it can read, then each other node what only it can.
+
+        Every rank has to call.
+
+        Args:
+            state: that they are evaluated from.
+            records: this rank's share is put in.
+            wanted: which rows nobody has.
+
+        Returns:
+            Which of them are done, by whichever rank.
+        """
         comm, table = self._team.ranks, np.zeros_like(records.table)
         if self._team.node.rank == 0 and self._folder.is_dir():
             in_progress.read(self._folder, key_of(self._identity, state), table)
-        found = table.any(axis=1)
+        found = table.any(axis=1) & wanted
         done = np.zeros(len(table), np.bool_)
         for first in (True, False):
             offered = (found & ~done if (comm.rank == 0) == first else np.zeros_like(done)).astype(

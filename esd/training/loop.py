@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from esd.errors import RunError
 from esd.evolution.records import Records, Status
 from esd.evolution.reduction import center_return
 from esd.evolution.state import RunState
-from esd.mpi.comm import agreement, raise_if_any_failed, sum_or_fail
+from esd.mpi.comm import RankLostError, agreement, raise_if_any_failed, sum_or_fail
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
 from esd.training.commit import Commit, GenerationReport, Timing
@@ -48,7 +48,7 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class _Votes:
+class Votes:
     """What ranks say in the same message as their records.
 
     Attributes:
@@ -62,13 +62,43 @@ class _Votes:
     timing: Timing
 
 
+@dataclass
+class Work:
+    """What this rank knows of a generation's records.
+
+    Attributes:
+        generation: t.
+        own: the rows that it has evaluated itself.
+        rows: those that are drawn from; all, unless ranks that were lost have left some.
+        begun: its rows are kept on disk as they are finished.
+        whole: all rows, once they were exchanged.
+        kept: keeps them on rank 0, once the update is made.
+    """
+
+    generation: int
+    own: Records
+    rows: Sequence[int]
+    begun: bool = False
+    whole: Records | None = None
+    kept: Callable[[Commit], GenerationReport | None] | None = None
+
+
 class Generations:
     """The generations of one call; iterating carries them out, one by one, and may be left after any.
 
     Every rank has to take the same number of steps.
 
+    When a rank is lost where that can be survived, the others go on with the same generation (``survivors``).
+
     Attributes:
         ending: how it ended; None before that.
+        memory: the state, in the node's memory.
+        work: on the generation under way.
+        last: the same of the one before; None in the first.
+        reason: why this call ends after ``memory.state``; empty if it doesn't.
+        commit: of rank 0; None on the others.
+        error: what this rank reports to the others at the next exchange.
+        halted: this node's update failed, and all will hear of it.
     """
 
     def __init__(
@@ -82,16 +112,21 @@ class Generations:
         finished_rows: FinishedRows,
         stop: StopRequest,
         commit: Commit | None,
+        recover: Callable[[Generations, RankLostError], None],
     ) -> None:
-        """Take what ``prepared`` has built; ``commit`` is rank 0's."""
-        self._team, self._comm = team, team.ranks
+        """Take what ``prepared`` has built; ``commit`` is rank 0's, ``recover`` what to do when a rank is lost."""
+        self.team, self._comm = team, team.ranks
         self._config, self._problem = config, problem
-        self._evaluator, self._memory = evaluator, memory
-        self._same_state, self._finished_rows = same_state, finished_rows
-        self._stop, self._commit = stop, commit
+        self._evaluator, self.memory = evaluator, memory
+        self._same_state, self.finished_rows = same_state, finished_rows
+        self._stop, self.commit = stop, commit
+        self._recover = recover
         self.ending: Ending | None = None
-        self._halted = False  # this node's update failed, and all will hear of it
-        self._error: Exception | None = None  # told to the others at the next exchange
+        self.work: Work | None = None
+        self.last: Work | None = None
+        self.reason = ""
+        self.halted = False
+        self.error: Exception | None = None
         self._time_is_up_at = time.monotonic() + 3600.0 * (config.run.max_hours or math.inf)
 
     def __iter__(self) -> Iterator[GenerationReport | None]:
@@ -101,77 +136,108 @@ class Generations:
             What rank 0 has kept of the generation; None on the others.
         """
         while self.ending is None:
-            state = self._memory.state
-            generation = state.generation + self._halted  # where the other nodes are
-            last = generation >= self._config.generations
-            began = time.monotonic()
-            self._same_state.check(generation, None if self._halted else state)
-            records = self._empty_records(generation, last)
-            self._evaluate_share(state, records)
-            votes = self._exchange(generation, records, began)
-            self._check_failures(generation, records)
-            step = self._update(records)
-            report = None
-            if step is not None:
-                self._check_update(step)
-                report = self._keep(state, step, records, votes.timing)
-                self._finished_rows.generation_is_kept()
-            reason = self._reason_to_end(last, records, votes)
-            if reason:  # on all ranks, also of a node whose update failed
-                self.ending = self._end(Ending(self._memory.state, reason))
+            try:
+                report = self._generation()
+            except RankLostError as loss:
+                self._recover(self, loss)
+                continue
             yield report
+
+    def _generation(self) -> GenerationReport | None:
+        """Carry out one generation, or what a lost rank has left of it."""
+        if self.reason:  # all that was left is to end
+            self.ending = self._end()
+            return None
+        state = self.memory.state
+        generation = state.generation + self.halted  # where the other nodes are
+        if self.work is None or self.work.generation != generation:
+            self.work = self.empty_work(generation)
+        work, began = self.work, time.monotonic()
+        self._same_state.check(generation, None if self.halted else state)
+        self._evaluate_share(state, work)
+        votes = self._exchange(work, began)
+        report = self.finish(votes)
+        if self.reason:  # on all ranks, also of a node whose update failed
+            self.ending = self._end()
+        return report
+
+    def finish(self, votes: Votes) -> GenerationReport | None:
+        """Make the update of a generation whose records are whole, keep it, and see whether it is the last."""
+        work, state = self.work, self.memory.state
+        assert work is not None and work.whole is not None  # noqa: PT018
+        records = work.whole
+        self._check_failures(work.generation, records)
+        step = self._update(records)
+        report = None
+        self.reason = self.reason or self._reason_to_end(work.generation, records, votes)
+        self.last = work
+        if step is not None:
+            self._check_update(step)
+            work.kept = lambda commit: commit.generation(state, step, records, votes.timing)
+            report = self._keep(work)
+            self.finished_rows.generation_is_kept()
+        return report
 
     def _update(self, records: Records) -> Step | None:
         """Make the update with the other ranks of the node; None if one of them couldn't."""
         try:
-            return self._memory.advance(records)
+            return self.memory.advance(records)
         except UpdateFailedError as failure:
-            self._halted = True
-            self._error = failure.reason
+            self.halted = True
+            self.error = failure.reason
             return None
 
-    def _empty_records(self, generation: int, last: bool) -> Records:
+    def empty_work(self, generation: int) -> Work:
         """Room for the members, and in some generations (and after the last update) for the center."""
-        run = self._config.run
+        run, last = self._config.run, generation >= self._config.generations
         center = run.center_every and (last or generation % run.center_every == 0)
-        return Records(
+        records = Records(
             0 if last else self._config.population,
             self._problem.center_episodes if center else 0,
             self._problem.observation_size,
             len(self._problem.variants),
         )
+        return Work(generation, records, range(len(records.table)))
 
-    def _evaluate_share(self, state: RunState, records: Records) -> None:
+    def _evaluate_share(self, state: RunState, work: Work) -> None:
         """Fill this rank's rows. Whatever goes wrong is kept for the exchange, so that no rank waits in vain."""
-        if self._halted:
+        if self.halted:
             return
-        done = self._finished_rows.begin(state, records)
-        if self._error is None:
+        if not work.begun:
+            done = self.finished_rows.begin(state, work.own)
+            work.begun = True
+            if done.any():
+                work.rows = [row for row in work.rows if not done[row]]
+        if self.error is None:
             try:
-                drawn = self._team.rows(state.generation, len(records.table))
+                rows = map(work.rows.__getitem__, self.team.rows(work.generation, len(work.rows)))
                 with kept_process_state():
-                    self._evaluator.fill(state, (row for row in drawn if not done[row]), records)
-                self._finished_rows.flush()
+                    self._evaluator.fill(state, rows, work.own)
+                self.finished_rows.flush()
             except Exception as error:
-                self._error = error
+                self.error = error
 
-    def _exchange(self, generation: int, records: Records, began: float) -> _Votes:
+    def _exchange(self, work: Work, began: float) -> Votes:
         """One allreduce: everybody's records, exit codes and votes."""
+        own = work.own
         self._stop.renew()  # an environment may have installed handlers of its own
         busy = time.monotonic() - began
-        cells = records.table.size
+        cells = own.table.size
         numbers = np.zeros(cells + 3, np.uint64)
-        numbers[:cells] = records.table.reshape(-1)
+        numbers[:cells] = own.table.reshape(-1)
         numbers[cells:] = (
             self._stop.requested,
             time.monotonic() >= self._time_is_up_at,
             int(busy * 1e6),
         )
-        sum_or_fail(self._comm, numbers, self._error, f"the exchange of generation {generation}")
-        records.table[...] = numbers[:cells].reshape(records.table.shape)
+        sum_or_fail(
+            self._comm, numbers, self.error, f"the exchange of generation {work.generation}"
+        )
+        table = numbers[:cells].reshape(own.table.shape)
+        work.whole = Records.of_table(table, own.members, own.variants)
         signal, time_is_up, microseconds = (int(number) for number in numbers[cells:])
         timing = Timing(time.monotonic() - began, microseconds / 1e6, self._comm.size)
-        return _Votes(signal, time_is_up, timing)
+        return Votes(signal, time_is_up, timing)
 
     def _check_failures(self, generation: int, records: Records) -> None:
         """End on all ranks if the records are not right, or too many members had no fitness."""
@@ -211,18 +277,16 @@ class Generations:
             )
             raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
 
-    def _keep(
-        self, state: RunState, step: Step, records: Records, timing: Timing
-    ) -> GenerationReport | None:
+    def _keep(self, work: Work) -> GenerationReport | None:
         """Rank 0 commits; if it can't, the others hear of it in the next exchange."""
-        if self._commit is not None:
+        if self.commit is not None and work.kept is not None:
             try:
-                return self._commit.generation(state, step, records, timing)
+                return work.kept(self.commit)
             except Exception as error:
-                self._error = error
+                self.error = error
         return None
 
-    def _reason_to_end(self, last: bool, records: Records, votes: _Votes) -> str:
+    def _reason_to_end(self, generation: int, records: Records, votes: Votes) -> str:
         """Why this generation is the last one of this call; empty if it isn't."""
         target = self._config.run.target_return
         reached = (
@@ -232,22 +296,32 @@ class Generations:
             >= self._config.sign * target
         )
         reasons = {
-            "generations": last,
+            "generations": generation >= self._config.generations,
             "target_return": reached,
             "signal": votes.signal,
             "max_hours": votes.time_is_up,
         }
         return next((reason for reason, holds in reasons.items() if holds), "")
 
-    def _end(self, ending: Ending) -> Ending:
-        """Keep the last state; on all ranks or on none."""
-        with agreement(self._comm, "ending the run"):
-            if self._error is not None:
-                raise self._error
-            if self._commit is not None and not self._halted:
-                found = self._commit.end(ending.state, ending.reason, ending.finished)
-                ending = dataclasses.replace(ending, findings=tuple(found))
-                self._finished_rows.end()
+    def _end(self) -> Ending:
+        """Keep the last state; on all ranks or on none.
+
+        Raises:
+            RankLostError: on all ranks that are left or on none, so that nobody leaves while others need him.
+        """
+        ending, loss = Ending(self.memory.state, self.reason), None
+        try:
+            with agreement(self._comm, "ending the run"):
+                if self.error is not None:
+                    raise self.error
+                if self.commit is not None and not self.halted:
+                    found = self.commit.end(ending.state, ending.reason, ending.finished)
+                    ending = dataclasses.replace(ending, findings=tuple(found))
+                    self.finished_rows.end()
+        except RankLostError as error:
+            loss = error
+        if self._comm.survives and not self._comm.agree(loss is None):
+            raise loss or RankLostError("a rank was lost at the end")
         return ending
 
 

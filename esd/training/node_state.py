@@ -98,6 +98,7 @@ class NodeState:
         ]
         self._whole = Whole(size, self._gather)
         self.state = self._adopt(state)
+        self._before: RunState | None = None
 
     def _adopt(self, state: RunState) -> RunState:
         """Copy a state into its buffer, each rank its slice."""
@@ -149,9 +150,27 @@ class NodeState:
         except Exception as caught:
             error = caught
         self._meet(error)
+        self._before = state
         self.state = self._view(t + 1, scalars, observed(state, records))
         h_norm, update_norm = (math.sqrt(in_order(row)) for row in norms)
         return Step(self.state, h_norm, update_norm)
+
+    def state_at(self, generation: int) -> RunState:
+        """The state of a generation, as long as it is there: the last one, or the one before."""
+        for state in (self.state, self._before):
+            if state is not None and state.generation == generation:
+                return state
+        raise RuntimeError(f"state {generation} is asked for, and {self.state.generation} is here")
+
+    def moved(self, team: Team, generation: int) -> NodeState:
+        """The state of a generation in memory of the ranks that are left; every rank of the team has to call.
+
+        The memory of before stays as it is: another rank may be lost meanwhile.
+
+        Raises:
+            RunError: see ``NodeState``.
+        """
+        return NodeState(team, self._algorithm, self.state_at(generation))
 
     def replay(self, entries: Iterable[tuple[int, Records]]) -> None:
         """Go on from the state by the records of the generations that follow it, without an episode.

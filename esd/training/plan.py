@@ -130,6 +130,15 @@ class Plan:
         )
 
 
+def folder_of_request(request: TrainRequest) -> Path:
+    """Where a request's run is, or will be.
+
+    Raises:
+        UsageError: for what is wrong with its experiment or settings.
+    """
+    return _config_and_folder(request)[2].path
+
+
 def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     """Decide what to do; reads, but writes nothing.
 

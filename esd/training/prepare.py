@@ -9,7 +9,7 @@ from typing import Any
 
 from esd.config.identity import identity, settings_of_h
 from esd.config.settings import Config
-from esd.errors import UsageError
+from esd.errors import RunError, UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.guard import GuardedOptimizer
 from esd.evolution.low_rank import notes_of
@@ -37,6 +37,7 @@ from esd.training.process_state import kept_process_state
 from esd.training.replay import catch_up
 from esd.training.same_state import SameState
 from esd.training.stop import StoppedAtStartError, StopRequest
+from esd.training.survivors import when_a_rank_is_lost
 from esd.training.trusted import remember_run
 
 
@@ -104,8 +105,25 @@ def prepared(
         same_state = SameState(team, folder, header.identity, every)
         finished_rows = FinishedRows(team, folder, header.identity, plan.resumes)
         closing.callback(finished_rows.close)
+
+        def take_over() -> Commit:
+            closing.callback(folder.unlock)
+            opened = _take_over(folder, config, reporter)
+            closing.callback(opened.close)
+            return opened
+
+        recover = when_a_rank_is_lost(take_over, reporter)
         yield Generations(
-            team, config, problem, evaluator, memory, same_state, finished_rows, stop, commit
+            team,
+            config,
+            problem,
+            evaluator,
+            memory,
+            same_state,
+            finished_rows,
+            stop,
+            commit,
+            recover,
         )
 
 
@@ -273,6 +291,21 @@ def _open_folder(
     if plan.start_from is not None:
         checkpoint.save(folder.initial_file, Checkpoint(header.identity, state))
     return Commit.begin(folder, plan.config, header, reporter)
+
+
+def _take_over(folder: RunFolder, config: Config, reporter: Reporter) -> Commit:
+    """A new rank 0: go on with the folder of a run whose rank 0 was lost.
+
+    Raises:
+        RunError: if that isn't possible.
+    """
+    try:
+        folder.take_over()
+        return Commit.resume(folder, config, folder.journal(config, verify=False), reporter)
+    except UsageError as error:
+        raise RunError(
+            f"{error} (rank 0 was lost, and another rank took the run's folder over)"
+        ) from error
 
 
 def _note_changes(folder: RunFolder, call: dict[str, Any], reporter: Reporter) -> None:

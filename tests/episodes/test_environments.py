@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,30 @@ from tests.helpers.configs import of_table
 
 def test_consecutive_episodes_have_the_seeds_they_have_one_by_one() -> None:
     for count in (1, 2, 5):
-        several = EpisodeSeeds.consecutive(7, Purpose.TRAIN_EPISODE, 3, 4, range(count))
-        single = [EpisodeSeeds.named(7, Purpose.TRAIN_EPISODE, 3, 4, e, e) for e in range(count)]
-        assert several == single
+        several = EpisodeSeeds.consecutive(7, Purpose.TRAIN_EPISODE, 3, range(4, 7), range(count))
+        for owner, seeds in zip(range(4, 7), several, strict=True):
+            assert seeds == [
+                EpisodeSeeds.named(7, Purpose.TRAIN_EPISODE, 3, owner, e, e) for e in range(count)
+            ]
+
+
+@pytest.mark.parametrize("sharing", ["none", "pair", "generation"])
+def test_members_have_the_seeds_of_their_owner_in_any_order_of_asking(sharing: str) -> None:
+    config = of_table(
+        env={"id": "CartPole-v1", "episodes_per_member": 3},
+        es={"common_random_numbers": sharing},
+        population=70,
+        seed=5,
+    )
+    rollout = Rollout(config)
+    of = {"none": lambda m: m, "pair": lambda m: m // 2, "generation": lambda m: 0}[sharing]
+    for generation, member in ((0, 0), (0, 69), (0, 15), (0, 16), (3, 16), (3, 0), (0, 17)):
+        assert rollout.member_seeds(generation, member) == [
+            EpisodeSeeds.named(5, Purpose.TRAIN_EPISODE, generation, of(member), episode)
+            for episode in range(3)
+        ]
+    other = rollout.with_new_environments(dataclasses.replace(config, seed=6))
+    assert other.member_seeds(0, 17) != rollout.member_seeds(0, 17)
 
 
 def test_the_three_streams_of_randomness_share_no_seed() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import disks, kills, poisons, runs, signals
+from tests.faults import disks, kills, losses, poisons, runs, signals
 from tests.faults.jobs import Job
 from tests.faults.program import Options, Outcome, run, table
 from tests.helpers.shell import MPIRUN
@@ -44,7 +44,7 @@ def test_a_trial_of_each_program_is_as_it_should_be(
 
 
 def test_every_fault_has_an_expectation_and_one_name() -> None:
-    for program in (kills, signals, disks, poisons):
+    for program in (kills, losses, signals, disks, poisons):
         assert len(set(program.CASES)) == len(program.CASES)
     assert {*poisons.EXPECTED} == {*poisons.DEEDS}
     assert {*poisons.OF_OBJECTIVES} < {*poisons.DEEDS}

@@ -13,6 +13,7 @@ from esd.training.loop import Ending
 from esd.training.plan import Plan, TrainRequest, make_plan
 from esd.training.prepare import train
 from esd.training.stop import StopRequest
+from esd.training.survivors import surviving
 
 SAFE_POINTS_OF_THE_START = 3
 
@@ -37,7 +38,13 @@ def trained(
     stop: StopRequest | None = None,
 ) -> Ending:
     """Train a config in a folder, as ``esd train`` does behind its command line; resumes what is there."""
-    comm = comm or Alone()
+    ranks = comm or Alone()
+    return surviving(ranks, lambda: _planned_and_trained(config, folder, ranks, stop))
+
+
+def _planned_and_trained(
+    config: Config, folder: Path, comm: Communicator, stop: StopRequest | None
+) -> Ending:
     checkpoint, journal = None, b""
     if comm.rank == 0 and RunFolder(folder).is_run:
         request = TrainRequest(run=folder)

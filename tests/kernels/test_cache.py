@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from numba.core import config
 
 from esd_kernels import CacheFolder
 from esd_kernels.cache import kind_of_machine, read_entry, write_entry
@@ -219,6 +220,26 @@ def test_a_process_that_dies_while_it_compiles_holds_up_nobody(tmp_path: Path) -
     first.kill()
     first.communicate()
     assert counted(start_counting(tmp_path))[0] <= 1
+
+
+def test_a_file_in_the_working_directory_names_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    settings = tmp_path / ".numba_config.yaml"
+    settings.write_text("cache_dir: planted\n")
+    try:
+        config.reload_config()
+        assert (
+            config.CACHE_DIR == "planted"
+        )  # numba's own, and whoever runs it here unpickles what is in it
+        places = CacheFolder(package_of(tmp_path)).places
+        assert places
+        assert not any("planted" in place.parts for place in places)
+    finally:
+        settings.unlink()
+        config.reload_config()
 
 
 def package_of(folder: Path) -> Path:

@@ -68,7 +68,11 @@ def in_python(config: Config) -> Config:
 
 
 def filled(
-    config: Config, rows: list[int] | None = None, kind: type[Any] = Lockstep, world: Any = None
+    config: Config,
+    rows: list[int] | None = None,
+    kind: type[Any] = Lockstep,
+    world: Any = None,
+    members: int = MEMBERS,
 ) -> Records:
     """Records of some rows, by the player that the config asks for."""
     rollout = Rollout(config)
@@ -77,7 +81,7 @@ def filled(
     assert type(player) is kind
     if world is not None:
         assert type(player._worlds) is world  # type: ignore[attr-defined]
-    records = Records(MEMBERS, 3, rollout.observation_size, len(rollout.variants))
+    records = Records(members, 3, rollout.observation_size, len(rollout.variants))
     player.fill(state_of(config, rollout), iter(rows or range(MEMBERS + 3)), records)
     player.close()
     rollout.close()
@@ -118,6 +122,14 @@ def test_a_policy_of_the_cpu_in_lock_step_gives_the_same_for_any_number_at_a_tim
         np.testing.assert_array_equal(table, tables[0])
     if policy is MODULE:
         np.testing.assert_array_equal(filled(config).table, tables[0])
+
+
+def test_a_row_has_the_same_bits_whether_its_slot_is_free_or_not() -> None:
+    config = of_world({"id": "HalfCheetah-v5", "max_steps": 20})
+    members = 70
+    alone = [filled(config, [row], members=members).table[row] for row in (5, 69)]
+    together = filled(config, [5, 69, 1, 65], members=members).table
+    np.testing.assert_array_equal(together[[5, 69]], alone)
 
 
 def test_outputs_that_are_not_finite_end_a_row_and_no_other_and_are_explained(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import tracemalloc
@@ -355,6 +356,37 @@ def test_the_writer_notices_that_another_program_was_at_its_file(
         writer.append(encode_entry(5, records(5)))
     writer.close()
     assert left == (file.read_bytes() if file.exists() else None)
+
+
+def test_the_writer_syncs_once_a_second_and_cuts_what_no_sync_has_confirmed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, synced = [100.0], list[int]()
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    file.write_bytes(JOURNAL)
+    writer = JournalWriter(file, len(JOURNAL), lambda: now[0])
+    more = [encode_entry(4 + g, records(4 + g)) for g in range(6)]
+    ends = [len(JOURNAL) + sum(map(len, more[: n + 1])) for n in range(6)]
+    for record in more[:3]:
+        writer.append(record)
+        now[0] += 0.4
+    assert synced == [ends[0]]
+    writer.append(more[3])
+    assert synced == [ends[0], ends[3]]
+    writer.append(more[4])
+    writer.sync()
+    writer.sync()  # nothing is left to do
+    assert synced == [ends[0], ends[3], ends[4]]
+    writer.append(more[5])
+    assert file.stat().st_size == ends[5]
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(RunError, match="Input/output error"):
+        writer.close()
+    assert file.stat().st_size == ends[4]
 
 
 def test_the_writer_follows_no_link(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from esd.config.tables import apply_settings, parse
 from esd.training.plan import TrainRequest, make_plan
+from tests.helpers.configs import small
 from tests.helpers.training import from_journal, trained
 
 SIZE = 4000
@@ -64,3 +66,17 @@ def test_resuming_a_large_journal_takes_the_memory_of_a_generation(tmp_path: Pat
     of_generation = size / 22
     assert of_plan < 5_000_000
     assert of_resume < 6 * of_generation, f"{of_resume:,} bytes, a generation has {of_generation:,}"
+
+
+def test_the_last_evaluation_of_the_center_stands_in_the_journal_once(tmp_path: Path) -> None:
+    """Also if the process died between it and DONE.json."""
+    config = small("cartpole-static", "generations=3")
+    trained(config, tmp_path / "run")
+    journal = tmp_path / "run/journal.bin"
+    whole = journal.read_bytes()
+    (tmp_path / "run/DONE.json").unlink()
+    assert trained(config, tmp_path / "run").finished
+    assert journal.read_bytes() == whole
+    # the center of a run that is extended afterwards keeps its place
+    trained(dataclasses.replace(config, generations=4), tmp_path / "run")
+    assert journal.read_bytes()[: len(whole)] == whole
