@@ -22,7 +22,7 @@ from esd.launching.mpirun import OPEN_MPI, Mpirun
 from esd.launching.restarts import Ended, Restarts, Verdict
 from esd.launching.train_command import Standing, TrainCommand
 from esd.mpi.launch import SUPERVISED
-from esd.run.folder import RunFolder
+from esd.run.training_folder import TrainingFolder
 from esd.training.stop import StopRequest
 
 STOP_SIGNAL = signal.SIGUSR1  # mpirun passes it on to its ranks; on others it kills them
@@ -62,7 +62,7 @@ class Supervisor:
     def __init__(self, launch: Launch, stop: StopRequest) -> None:
         """Nothing is started yet."""
         self._launch, self._stop = launch, stop
-        self._folder = RunFolder(launch.train.run)
+        self._folder = TrainingFolder(launch.train.run)
         self._events = Events(self._folder)
         self._restarts = Restarts(launch.max_restarts)
         self._first = Standing.of(self._folder)

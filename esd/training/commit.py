@@ -16,9 +16,9 @@ from esd.evolution.state import RunState
 from esd.run import checkpoint, journal, metrics
 from esd.run.checkpoint import Checkpoint
 from esd.run.files import changing, write_atomically
-from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.journal_writer import JournalWriter
+from esd.run.training_folder import TrainingFolder
 from esd.training.diagnosis import Course, Finding, diagnose
 from esd.training.node_state import Step
 from esd.training.trusted import remember_run
@@ -137,7 +137,7 @@ class Commit:
 
     def __init__(
         self,
-        folder: RunFolder,
+        folder: TrainingFolder,
         config: Config,
         writer: JournalWriter,
         reporter: Reporter,
@@ -164,7 +164,7 @@ class Commit:
 
     @classmethod
     def begin(
-        cls, folder: RunFolder, config: Config, header: JournalHeader, reporter: Reporter
+        cls, folder: TrainingFolder, config: Config, header: JournalHeader, reporter: Reporter
     ) -> Commit:
         """Start an empty journal in a folder that was just created."""
         write_atomically(
@@ -178,7 +178,7 @@ class Commit:
 
     @classmethod
     def resume(
-        cls, folder: RunFolder, config: Config, contents: JournalContents, reporter: Reporter
+        cls, folder: TrainingFolder, config: Config, contents: JournalContents, reporter: Reporter
     ) -> Commit:
         """Go on behind the last whole record; metrics beyond it are dropped, and the run is not done any more."""
         generation = contents.next_generation

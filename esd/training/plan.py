@@ -20,8 +20,9 @@ from esd.config.unused_settings import without_effect
 from esd.errors import UsageError
 from esd.policies.registry import find_kind
 from esd.run import journal
-from esd.run.folder import OWN_NAMES, RunFolder, Warn, check_writable
+from esd.run.folder import OWN_NAMES, RunFolder, Warn
 from esd.run.recovery import Source, newest_state
+from esd.run.training_folder import check_writable
 from esd.run.trust import Trust, trust_of
 from esd.training.default_folder import default_folder
 from esd.training.trusted import given_by

@@ -25,6 +25,7 @@ from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
 from esd.run.recovery import Source
+from esd.run.training_folder import TrainingFolder
 from esd.run.trust import Trust
 from esd.training import canary, room
 from esd.training.commit import Commit, Reporter
@@ -66,7 +67,7 @@ def prepared(
     config = plan.config
     comm.deadline_seconds = 60.0 * config.run.deadline_minutes
     with agreement(comm, "naming the run's folder"):  # before anything of the user's runs
-        folder = RunFolder(plan.folder, Trust.YES)  # or there would be no plan
+        folder = TrainingFolder(plan.folder, Trust.YES)  # or there would be no plan
         parent = None if plan.start_from is None else RunFolder(plan.start_from, Trust.YES)
     with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
         with agreement(comm, "building the problem"), kept_process_state():
@@ -269,7 +270,7 @@ def _start_from(
 
 def _open_folder(
     plan: Plan,
-    folder: RunFolder,
+    folder: TrainingFolder,
     state: RunState,
     header: JournalHeader,
     contents: JournalContents | None,
@@ -293,7 +294,7 @@ def _open_folder(
     return Commit.begin(folder, plan.config, header, reporter)
 
 
-def _take_over(folder: RunFolder, config: Config, reporter: Reporter) -> Commit:
+def _take_over(folder: TrainingFolder, config: Config, reporter: Reporter) -> Commit:
     """A new rank 0: go on with the folder of a run whose rank 0 was lost.
 
     Raises:

@@ -17,7 +17,7 @@ import safetensors
 
 from esd.errors import UsageError
 from esd.evaluation import of_run
-from esd.run.folder import RunFolder
+from esd.run.training_folder import TrainingFolder
 from tests.helpers.configs import small
 from tests.helpers.installed_package import install
 from tests.helpers.shell import TINY, command, environment, esd
@@ -163,7 +163,7 @@ def test_a_run_whose_center_was_not_evaluated_yet_says_what_to_take(tmp_path: Pa
     config = small("cartpole", "generations=1", "run.center_every=0")
     trained(config, tmp_path / "run")
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, center_every=5))
-    folder = RunFolder(tmp_path / "run")
+    folder = TrainingFolder(tmp_path / "run")
     folder.store_config(config)
     with pytest.raises(UsageError, match="take --checkpoint last"):
         of_run.load(folder, "best", print)

@@ -14,6 +14,7 @@ from esd.errors import EsdError, UsageError
 from esd.evaluation import stored
 from esd.run.files import remove_stale, write_atomically
 from esd.run.folder import RunFolder
+from esd.run.training_folder import TrainingFolder
 from esd.training.plan import TrainRequest, make_plan
 
 SETTINGS = {"seed": 4, "generations": 2, "population": 4, "env.max_steps": 20, "policy.hidden": [3]}
@@ -108,7 +109,7 @@ def test_starting_from_scratch_removes_links_and_not_what_they_lead_to(
     (run / "checkpoints").symlink_to(outside)
     (run / "evaluations" / "elsewhere").symlink_to(outside)
     before = everything(outside)
-    folder = RunFolder(run)
+    folder = TrainingFolder(run)
     config = folder.config()
     folder.create(config, {}, erase=True)
     folder.unlock()
