@@ -382,12 +382,20 @@ BREAKS = (
         2,
     ),
     Break(
+        1,
+        "a member has the seeds of another generation",
+        "esd/episodes/rollout.py",
+        "self._drawn[:2] != (generation, first)",
+        "self._drawn[1] != first",
+        "tests/episodes/test_environments.py -k any_order_of_asking",
+    ),
+    Break(
         4,
         "members are evaluated with the rank in their seeds",
         "esd/episodes/rollout.py",
-        "        seed, count = self.config.seed, self.config.env.episodes_per_member",
-        "        seed, count = int(__import__('os').environ.get('OMPI_COMM_WORLD_RANK', 0)), "
-        "self.config.env.episodes_per_member",
+        "                self.config.seed,\n                Purpose.TRAIN_EPISODE,",
+        "                int(__import__('os').environ.get('OMPI_COMM_WORLD_RANK', 0)),\n"
+        "                Purpose.TRAIN_EPISODE,",
         "tests/mpi/test_train.py -k one_and_on_all",
         2,
     ),

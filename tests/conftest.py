@@ -30,7 +30,7 @@ def _importable_user_code(monkeypatch: pytest.MonkeyPatch) -> None:
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What esd remembers of the runs that tests create is not the user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("ESD_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.delenv("ESD_TRUST", raising=False)
         yield
 

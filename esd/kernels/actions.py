@@ -95,9 +95,8 @@ def all_finite(values):
 
 
 @inlined
-def outputs_needed(decoder):
-    """Outputs that an action needs; ``decoder`` as of ``episode.play``."""
-    sizes, _, low, _ = decoder
+def outputs_needed(sizes, low):
+    """Outputs that an action needs, by the sizes of its segments and the bounds of a Box."""
     outputs = low.size
     for segment in range(sizes.size):
         outputs += sizes[segment]
@@ -105,17 +104,19 @@ def outputs_needed(decoder):
 
 
 @inlined
-def decode(output, decoder, squashed, chosen, action):
+def decode(output, sizes, first, low, high, squashed, chosen, action):
     """Write an action as a compiled step reads it; False if the outputs are none that one could be made of.
 
     Args:
         output: float32 [outputs_needed].
-        decoder: as of ``episode.play``.
-        squashed: the same.
+        sizes: of segments, as of ``episode.play``'s decoder.
+        first: the same.
+        low: of a Box, the same.
+        high: the same.
+        squashed: as of ``episode.play``.
         chosen: int64 [segments], memory.
         action: float32; written.
     """
-    sizes, first, low, high = decoder
     if sizes.size:
         if not argmax_segments(output, sizes, chosen):
             return False
@@ -126,18 +127,18 @@ def decode(output, decoder, squashed, chosen, action):
 
 
 @inlined
-def look(shown, double, scale, sums, squares, observation):
+def look(shown, double, mean, inverse_deviation, sums, squares, observation):
     """Write what a network sees of what a step has shown; False if that is not finite.
 
     Args:
         shown: float32 or float64 [observation_size].
         double: it is normalized from float64.
-        scale: as of ``episode.play``.
+        mean: of observations, as of ``episode.play``'s scale.
+        inverse_deviation: the same.
         sums: of observations, float64 [observation_size]; added to.
         squares: of their squares, the same.
         observation: float32 [observation_size], may be ``shown``; written.
     """
-    mean, inverse_deviation = scale
     if double:
         finite = all_finite(shown)
         observe_double(shown, mean, inverse_deviation, sums, squares, observation)

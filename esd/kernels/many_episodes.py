@@ -23,8 +23,15 @@ def begin(address, seed, parameters, state, observation):
 def _see(slot, bounds, shown, scale, sums, observations, progress):
     """Write what a slot's network sees; False if that ends the episode."""
     counts, totals = progress
+    mean, deviation = scale
     finite = look(
-        shown[slot], bounds[slot, 3], scale, sums[slot, 0], sums[slot, 1], observations[slot]
+        shown[slot],
+        bounds[slot, 3],
+        mean,
+        deviation,
+        sums[slot, 0],
+        sums[slot, 1],
+        observations[slot],
     )
     if finite or not bounds[slot, 2]:
         return True
@@ -70,13 +77,14 @@ def step(
     parameters, states = body
     shown, action, reward = seen
     counts, totals = progress
-    chosen = np.empty(decoder[0].size, np.int64)
-    needed = outputs_needed(decoder)
+    sizes, first, low, high = decoder
+    chosen = np.empty(sizes.size, np.int64)
+    needed = outputs_needed(sizes, low)
     ended = 0
     for slot in range(outputs.shape[0]):
         if counts[0, slot] == 0:
             continue
-        if not decode(outputs[slot, :needed], decoder, squashed, chosen, action):
+        if not decode(outputs[slot, :needed], sizes, first, low, high, squashed, chosen, action):
             totals[slot] = np.nan
             counts[0, slot] = 0
             ended += 1

@@ -13,9 +13,11 @@ from esd.errors import UsageError
 from esd.run import journal
 from esd.run.folder import RunFolder
 
-# What asks for the folder runs in a process of its own: a config may name modules of the user's.
+# What asks for the folder runs in a process of its own: a config may name modules of the user's. They are looked for in
+# the working directory last, as by esd itself: no package is taken from there.
 ASK = """
 import os, sys
+sys.path.append(sys.path.pop(0))
 from esd.launching.train_command import answer
 os.write(int(sys.argv[1]), answer(sys.argv[2] or None, sys.argv[3:]))
 """

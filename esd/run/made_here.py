@@ -80,7 +80,10 @@ def _born(path: Path, number: int) -> int:
 
 
 def state_folders() -> list[Path]:
-    """Where this user's own state may be kept, also where HOME is not set, as in some jobs."""
+    """Where this user's own state may be kept, also where HOME is not set; only there if ESD_STATE_HOME names it."""
+    own = os.environ.get("ESD_STATE_HOME", "")
+    if Path(own).is_absolute():
+        return [Path(own) / "runs"]
     state, home = os.environ.get("XDG_STATE_HOME", ""), os.environ.get("HOME", "")
     bases = [Path(state)] if Path(state).is_absolute() else []
     if Path(home).is_absolute():

@@ -110,6 +110,7 @@ def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("ESD_STATE_HOME", raising=False)
     user = pwd.getpwuid(os.geteuid())
     fields = [*user[:5], str(home), user[6]]
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: pwd.struct_passwd(fields))
@@ -276,6 +277,19 @@ def test_a_run_is_remembered_where_home_is_not_set(
     assert not refused(folder)
     monkeypatch.setattr(made_here.pwd, "getpwuid", dict[int, Any]().__getitem__)
     assert refused(folder)  # nobody knows this user's home
+
+
+def test_a_folder_for_state_may_be_named(
+    module: str, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = planted(tmp_path / "run-s0", named(KINDS["policy.kind"], module))
+    monkeypatch.setenv("ESD_STATE_HOME", str(tmp_path / "own"))
+    created(folder)
+    assert not refused(folder)
+    assert len([*(tmp_path / "own" / "runs").iterdir()]) == 1
+    assert not state.exists()
+    monkeypatch.delenv("ESD_STATE_HOME")
+    assert refused(folder)
 
 
 def test_a_state_folder_that_others_can_write_is_not_believed(
