@@ -90,6 +90,13 @@ class Job:
         code = self.process.poll()
         return None if code is None else 128 - code if code < 0 else code
 
+    def ranks_here(self) -> int:
+        """How many processes mpirun runs on this machine; 0 where that can't be seen."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        with contextlib.suppress(OSError):
+            return len(children.read_text().split())
+        return 0
+
     def send(self, number: int) -> None:
         """Send a signal to mpirun."""
         with contextlib.suppress(ProcessLookupError):

@@ -27,6 +27,7 @@ from esd.training.stop import StopRequest
 
 STOP_SIGNAL = signal.SIGUSR1  # mpirun passes it on to its ranks; on others it kills them
 QUIET_SECONDS = 20.0  # without a generation, before hosts are asked whether they are still there
+GONE_SECONDS = 3.0  # from a rank's end to mpirun's, unless ranks may be lost
 LOCK_SECONDS = 30.0  # for the folder's lock to be let go by ranks of the job before
 PAUSE_STEP = 0.1
 
@@ -112,6 +113,7 @@ class Supervisor:
         passed_on = False
         seen, since = self._sign_of_life(), time.monotonic()
         missing: set[str] = set()
+        most, full = 0, since
         while (code := job.wait()) is None:
             now = time.monotonic()
             if self._stop.requested and not passed_on:
@@ -124,6 +126,13 @@ class Supervisor:
                 self._events.write()
             if not job.started and now - job.began > self._launch.start_seconds:
                 return self._ended(job, f"not all ranks had joined after {now - job.began:.0f} s")
+            if hosts is None and not job.started:
+                here = job.ranks_here()
+                most, full = max(most, here), now if here >= most else full
+                if (
+                    now - full > GONE_SECONDS
+                ):  # nobody gets through the initialization of MPI any more
+                    return self._ended(job, "a rank was lost before all had joined")
             if hosts is not None and now - since > QUIET_SECONDS:
                 gone = set(hosts.names()) - answering(hosts, agent(self._launch.options))
                 if gone & missing:  # twice in a row

@@ -98,9 +98,10 @@ def trial(seed: int, folder: Path, options: Options) -> Outcome:
     if ended.leftovers:
         wrong.append(f"left behind: {', '.join(ended.leftovers)}")
     seconds = after if after is not None else ended.seconds
-    return Outcome(
-        f"{killed} killed: {case}" if killed != 1 else case, ended.how, seconds, (*wrong,)
-    )
+    events = (run_folder / "launches.jsonl").read_text() if run_folder.is_dir() else ""
+    how = f"{ended.how}, started again" if '"restarted"' in events else ended.how
+    name = f"{killed} killed: {case}" if killed != 1 else case
+    return Outcome(name, how, seconds, (*wrong,))
 
 
 def differences(folder: Path) -> list[str]:
