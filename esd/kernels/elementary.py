@@ -13,10 +13,10 @@ from esd.kernels import inlined
 f32 = np.float32
 i32 = np.int32
 
-_HALF = f32(0.5)
+HALF = f32(0.5)
 _ONE = f32(1.0)
 _TWO = f32(2.0)
-_TANH_LIMIT = f32(9.1)  # from here on float32 tanh is 1 to within half a unit in the last place
+TANH_LIMIT = f32(9.1)  # from here on float32 tanh is 1 to within half a unit in the last place
 _MINUS_TWO_LN2 = f32(-2.0 * np.log(2.0))
 
 # Coefficients of smallest greatest error, fitted for this project in float64 and rounded one after the other: of
@@ -54,8 +54,8 @@ def tanh(x):
     Lambert's continued fraction for tanh(x/2), cut after six terms, then tanh(2a) = 2t/(1 + t²), which squeezes
     the fraction's error at large x to nothing. All coefficients are positive, so nothing cancels. NaN stays NaN.
     """
-    a = x * _HALF
-    limit = _HALF * _TANH_LIMIT
+    a = x * HALF
+    limit = HALF * TANH_LIMIT
     if a > limit:
         a = limit
     if a < -limit:

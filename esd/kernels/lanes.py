@@ -17,6 +17,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_jitable, register_model
 
+from esd.kernels.elementary import HALF, TANH_LIMIT
+
 LANES = 16
 _FLOAT_BYTES = 4
 _LINE_BYTES = 64  # of a cache; sixteen float32
@@ -111,6 +113,38 @@ def _add(typingctx, a, b):
 
 
 @intrinsic
+def divide(typingctx, a, b):
+    """A/b lane by lane."""
+    return lanes_type(a, b), lambda context, builder, signature, arguments: builder.fdiv(*arguments)
+
+
+@intrinsic
+def within(typingctx, value, limit):
+    """Value where it lies in ±limit, else the nearer bound; NaN stays NaN."""
+
+    def codegen(context, builder, signature, arguments):
+        value, limit = arguments
+        above = builder.fcmp_ordered(">", value, limit)
+        value = builder.select(above, limit, value)
+        least = builder.fneg(limit)
+        return builder.select(builder.fcmp_ordered("<", value, least), least, value)
+
+    return lanes_type(value, limit), codegen
+
+
+@intrinsic
+def not_negative(typingctx, value):
+    """Value, or 0 where it is less; NaN stays NaN."""
+
+    def codegen(context, builder, signature, arguments):
+        value = arguments[0]
+        zero = ir.Constant(value.type, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
+
+    return lanes_type(value), codegen
+
+
+@intrinsic
 def larger_magnitude(typingctx, size, value):
     """max(size, |value|) lane by lane; a NaN value leaves size as it is."""
 
@@ -166,6 +200,22 @@ def prefetch(typingctx, array, index):
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen
+
+
+@register_jitable
+def tanh(x):
+    """Sixteen hyperbolic tangents, with the operations of ``elementary.tanh`` in their order.
+
+    Written as a loop LLVM takes three times as long: it makes the sixteen one by one.
+    """
+    a = within(x * splat(HALF), splat(HALF * TANH_LIMIT))
+    s = a * a
+    first, two = splat(np.float32(135135.0)), splat(np.float32(2.0))
+    p = first + s * (splat(np.float32(17325.0)) + s * (splat(np.float32(378.0)) + s))
+    q = first + s * (
+        splat(np.float32(62370.0)) + s * (splat(np.float32(3150.0)) + s * splat(np.float32(28.0)))
+    )
+    return divide((two * a) * (p * q), q * q + s * (p * p))
 
 
 @overload(operator.mul)

@@ -19,16 +19,17 @@ from numba.extending import intrinsic
 
 from esd.kernels import inlined, kernel
 from esd.kernels.actions import all_finite, argmax_segments, observe, observe_double, to_box
-from esd.kernels.elementary import tanh
 from esd.kernels.episode import begin_in_c, step_in_c
 from esd.kernels.lanes import (
     LANES,
     lanes_type,
     larger_magnitude,
     load,
+    not_negative,
     padded,
     splat,
     store,
+    tanh,
 )
 from esd.kernels.plastic import (
     HIDDEN_ACTIVATION,
@@ -121,11 +122,9 @@ def _square_root(typingctx, value):
 def _activate(kind, memory, at):
     """Apply an activation to sixteen values in place."""
     if kind == TANH:
-        for lane in range(at, at + LANES):
-            memory[lane] = tanh(memory[lane])
+        store(memory, at, tanh(load(memory, at)))
     elif kind == RELU:
-        for lane in range(at, at + LANES):
-            memory[lane] = f32(0.0) if memory[lane] < f32(0.0) else memory[lane]
+        store(memory, at, not_negative(load(memory, at)))
 
 
 @inlined
