@@ -22,7 +22,7 @@ comm = connect()
 with comm.node() as node:
     ranks = gather(node, comm.rank, "naming the node's ranks")
 print(os.uname().nodename, comm.rank, *ranks, flush=True)
-comm.close()
+comm.close(0)
 """
 MEMORY = """
 import mmap, os
@@ -34,7 +34,7 @@ with comm.node() as node:
     memory[comm.rank] = 1
     comm.broadcast(b"", "all have written")
 print(os.uname().nodename, *memory[:], flush=True)
-comm.close()
+comm.close(0)
 """
 # Pendulum 3-n-n-1 without Hebbian coefficients; its returns are never equal, so every update changes h.
 BARE = (
