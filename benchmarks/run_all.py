@@ -1,6 +1,6 @@
 """Measure everything anew, then fill the tables of docs/performance.md, worlds.md and attention.md and draw figures.
 
-Takes about nineteen minutes on two otherwise idle cores. Leave the machine alone meanwhile.
+Takes roughly half an hour on two otherwise idle cores. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations

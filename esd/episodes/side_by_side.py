@@ -29,12 +29,8 @@ Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
 MOST_WEIGHTS = 4096  # of a network; beyond, sixteen of them leave the caches
-PREPARED = (
-    8  # a lane's episodes that are prepared at once: bounds the memory for their first weights
-)
-FREE_AT_ONCE = (
-    4  # lanes that wait for others: each return to Python takes as long as some hundred steps
-)
+PREPARED = 8  # of a lane's episodes at once: bounds the memory for their first weights
+FREE_AT_ONCE = 4  # lanes wait for others: a return to Python takes as long as many steps
 
 
 def can_play(rollout: Rollout) -> bool:

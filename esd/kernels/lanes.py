@@ -206,7 +206,7 @@ def prefetch(typingctx, array, index):
 def tanh(x):
     """Sixteen hyperbolic tangents, with the operations of ``elementary.tanh`` in their order.
 
-    Written as a loop LLVM takes three times as long: it makes the sixteen one by one.
+    In a loop over the lanes LLVM makes the sixteen one by one.
     """
     a = within(x * splat(HALF), splat(HALF * TANH_LIMIT))
     s = a * a

@@ -19,6 +19,13 @@ def world() -> Communicator:
 
 
 @pytest.fixture
+def node(world: Communicator) -> Iterator[Communicator]:
+    """Those of this machine, which are all."""
+    with world.node() as node:
+        yield node
+
+
+@pytest.fixture
 def folder(world: Communicator) -> Iterator[Path]:
     """One empty folder, known to all ranks, removed when all are done with it."""
     with tempfile.TemporaryDirectory() as own:

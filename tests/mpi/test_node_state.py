@@ -6,11 +6,9 @@ import math
 import mmap
 import time
 import tracemalloc
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from mpi4py import MPI
 
 from esd.config.kinds import ALGORITHMS, OPTIMIZERS
 from esd.errors import RunError
@@ -26,7 +24,7 @@ from esd.evolution.schedules import Decay
 from esd.evolution.state import RunState, advance, start
 from esd.evolution.vectors import euclidean_norm
 from esd.mpi import shared
-from esd.mpi.comm import Alone, Communicator, Ranks, agreement
+from esd.mpi.comm import Alone, Communicator, agreement
 from esd.mpi.team import Team
 from esd.training import node_state as update
 from esd.training.node_state import NodeState, UpdateFailedError
@@ -76,13 +74,6 @@ def records_of(generation: int, observation_size: int = 2) -> Records:
 
 def first_state(strategy: Algorithm, size: int) -> RunState:
     return start(strategy, normals(1, Purpose.INITIAL_H, size), 2)
-
-
-@pytest.fixture
-def node() -> Iterator[Communicator]:
-    """The ranks of this machine."""
-    with Ranks(MPI.COMM_WORLD, deadline_seconds=60.0).node() as node:
-        yield node
 
 
 @pytest.mark.mpi

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from mpi4py import MPI
 
 from esd.mpi import schedule as schedules
-from esd.mpi.comm import Communicator, Ranks, agreement, gather
+from esd.mpi.comm import Communicator, agreement, gather
 from esd.mpi.schedule import OwnQueue, Schedule
-
-
-@pytest.fixture
-def world() -> Communicator:
-    """All ranks."""
-    return Ranks(MPI.COMM_WORLD, deadline_seconds=60.0)
-
-
-@pytest.fixture
-def node(world: Communicator) -> Iterator[Communicator]:
-    """Those of this machine, which are all."""
-    with world.node() as node:
-        yield node
 
 
 def taken_by_all(world: Communicator, schedule: Schedule, generation: int, rows: int) -> np.ndarray:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mpi4py import MPI
 
 from esd.mpi import shared
-from esd.mpi.comm import Communicator, Ranks, agreement
+from esd.mpi.comm import Communicator, agreement
 from esd.mpi.shared import open_together
-
-
-@pytest.fixture
-def node() -> Iterator[Communicator]:
-    """The ranks of this machine."""
-    with Ranks(MPI.COMM_WORLD, deadline_seconds=60.0).node() as node:
-        yield node
 
 
 @pytest.mark.mpi
