@@ -190,9 +190,12 @@ def _submit(request: SubmitRequest, dry_run: bool, as_json: bool) -> int:
     from esd.launching.batch_script import render
     from esd.launching.submit import check_cluster, prepare, record_of
 
-    prepared = prepare(request, str(Path.cwd()), sys.executable, print_error)
+    notes: list[str] = []  # one line says what is wrong; these are for a job that is not
+    prepared = prepare(request, str(Path.cwd()), sys.executable, notes.append)
     name = prepared.job.name
     if dry_run:
+        for note in notes:
+            print_error(note)
         free = submission.free_name(prepared.parent, name)
         job = prepared.placed(free)
         script = render(job)
@@ -204,6 +207,8 @@ def _submit(request: SubmitRequest, dry_run: bool, as_json: bool) -> int:
         return 0
     slurm.require_sbatch()
     check_cluster(prepared)
+    for note in notes:
+        print_error(note)
     made = submission.make_folder(prepared.parent, name)
     folder = prepared.parent / submission.FOLDER / made
     job = prepared.placed(made)

@@ -155,6 +155,7 @@ def _options(job: BatchJob) -> Iterator[str]:
 _HEAD = """\
 # Written by esd submit. It trains until the run has its DONE.json: before the time limit it asks the training to stop,
 # which keeps everything, and queues the job again. The same command goes on from the run's folder.
+# shellcheck disable=SC1091,SC2016 # a file on the cluster; words that are meant as they are written
 
 say() { printf 'esd submit: %s\\n' "$*" >&2; }
 """
@@ -169,7 +170,6 @@ def _prologue(job: BatchJob) -> Iterator[str]:
     if site.modules:
         yield f"module load {_words(site.modules)} || exit 1"
     if site.venv:
-        yield "# shellcheck disable=SC1091 # it is on the cluster"
         yield f". {quoted(f'{site.venv}/bin/activate')} || exit 1"
     if site.conda:
         yield 'eval "$(conda shell.bash hook)" || exit 1'

@@ -64,7 +64,7 @@ ReturnToService=2
 # a job that a node no longer knows when it is back is queued again, however young it is; not within 10 s by default
 BatchStartTimeout=1
 KillWait=5
-SlurmdTimeout=10
+SlurmdTimeout=5
 SchedulerParameters=sched_interval=2,batch_sched_delay=0
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=1000
