@@ -180,9 +180,9 @@ def check_cluster(prepared: Prepared) -> None:
     )
     if job.array:
         most = slurm.largest_array()
-        if most is not None and len(job.tasks) > most - 1:
+        if most is not None and len(job.tasks) > most:
             raise UsageError(
-                f"--array and --grid: {len(job.tasks):,} tasks, and this cluster takes {most - 1:,} in an array. "
+                f"--array and --grid: {len(job.tasks):,} tasks, and this cluster takes {most:,} in an array. "
                 "Submit parts of it"
             )
     names = {Path(task.run).name for task in job.tasks}

@@ -119,7 +119,10 @@ class Slurm:
         self._started: list[subprocess.Popen[bytes]] = []
         self._node: subprocess.Popen[bytes] | None = None
         self._host = socket.gethostname().partition(".")[0]
-        self.variables = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": SEARCH}
+        self.variables = {
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{SEARCH}",
+        }
 
     def __enter__(self) -> Slurm:
         """Start it."""

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from esd.launching.batch_script import BatchJob, Task, render
 from esd.launching.site import Site
+from tests.helpers.shell import REPOSITORY, own_processes
 
 GOLDEN = Path(__file__).parent.parent / "data" / "batch_scripts"
 SEARCH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -66,6 +67,9 @@ STUB = """#!/bin/bash
 """
 
 
+SLOW = 'trap \'echo asked >>"$RECORD".asked; {then}\' USR1; echo >"$RECORD".ready; while :; do sleep 0.05; done'
+
+
 class Cluster:
     """Runs scripts with stand-ins in place of SLURM's commands and of esd."""
 
@@ -77,7 +81,7 @@ class Cluster:
             (self.bin / name).write_text(STUB)
             (self.bin / name).chmod(0o755)
 
-    def start(self, job: BatchJob, behavior: str, **variables: str) -> subprocess.Popen[str]:
+    def start(self, behavior: str, **variables: str) -> subprocess.Popen[str]:
         self.record.unlink(missing_ok=True)
         return subprocess.Popen(
             ["bash", "-s"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -90,9 +94,30 @@ class Cluster:
 
     def run(self, job: BatchJob, behavior: str = "exit 1", **variables: str) -> tuple[int, str]:
         """The exit code, and what was said."""
-        with self.start(job, behavior, **variables) as process:
+        with self.start(behavior, **variables) as process:
             _, errors = process.communicate(render(job), timeout=60)
         return process.returncode, errors
+
+    def signalled(self, script: str, then: str, signals: Sequence[str]) -> tuple[int, str]:
+        """Send signals to a script whose training does something when it is asked to stop."""
+        ready = self.record.with_suffix(".ready")
+        ready.unlink(missing_ok=True)
+        with self.start(SLOW.format(then=then)) as process:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            process.stdin.write(script)
+            process.stdin.close()
+            process.stdin = None
+            deadline = time.monotonic() + 30
+            while not ready.exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            for name in signals:
+                process.send_signal(getattr(signal, f"SIG{name}"))
+                time.sleep(0.1)
+            code = process.wait(timeout=60)
+            for left in own_processes(str(self.bin)):  # SLURM would end it
+                os.kill(left, signal.SIGKILL)
+            return code, process.stderr.read()
 
     def calls(self) -> list[list[str]]:
         """The words of every stand-in that was called, in their order."""
@@ -222,6 +247,37 @@ def test_an_old_done_json_does_not_hide_a_failure(cluster: Cluster, job: BatchJo
     assert cluster.run(job, "exit 0")[0] == 0  # nothing was left to do
 
 
+@pytest.mark.parametrize("name", ["srun", "mpirun", "array"])
+@pytest.mark.parametrize(("behavior", "again"), [("exit 75", True), ("exit 0", False), ("exit 1", False)])  # fmt: skip
+def test_a_script_to_copy_queues_itself_again_only_when_it_was_stopped(
+    cluster: Cluster, name: str, behavior: str, again: bool
+) -> None:
+    script = REPOSITORY / "launch" / "slurm" / f"{name}.sh"
+    done = subprocess.run(
+        ["bash", script, "cartpole", "--run", "a b"], check=False,
+        env={
+            "PATH": f"{cluster.bin}:{os.environ['PATH']}", "RECORD": str(cluster.record), "BEHAVIOR": behavior,
+            "SLURM_JOB_ID": "41", "SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "1",
+        },
+    )  # fmt: skip
+    assert done.returncode == int(behavior.split()[1])
+    words = " ".join(cluster.calls()[0])
+    assert " train cartpole --run a b" in words
+    assert cluster.requeued() == ([] if not again else ["40_1"] if name == "array" else ["41"])
+
+
+@pytest.mark.parametrize(
+    ("signals", "requeued"), [(["USR1"], ["41"]), (["USR1", "USR1"], ["41"]), (["TERM"], [])]
+)
+@pytest.mark.parametrize("name", ["srun", "mpirun"])
+def test_a_script_to_copy_passes_signals_on(
+    cluster: Cluster, name: str, signals: Sequence[str], requeued: list[str]
+) -> None:
+    script = (REPOSITORY / "launch" / "slurm" / f"{name}.sh").read_text("utf-8")
+    code, said = cluster.signalled(script, "sleep 0.4; exit 75", signals)
+    assert (code, cluster.requeued()) == (75, requeued), said
+
+
 def test_an_array_is_queued_again_by_its_own_number(cluster: Cluster, job: BatchJob) -> None:
     array = replace(job, array=True, tasks=(Task("a"), Task("b")))
     cluster.run(array, "exit 75", SLURM_ARRAY_JOB_ID="40", SLURM_ARRAY_TASK_ID="1")
@@ -241,9 +297,6 @@ def test_it_gives_up_after_starts_without_a_new_generation(cluster: Cluster, job
     assert cluster.run(job, "exit 75")[0] == 75  # submitted again, it counts from the start
 
 
-SLOW = 'trap \'echo asked >>"$RECORD".asked; {then}\' USR1; echo >"$RECORD".ready; while :; do sleep 0.05; done'
-
-
 @pytest.mark.parametrize(
     ("then", "signals", "code", "requeued", "says"),
     [
@@ -261,30 +314,8 @@ def test_a_signal_is_passed_on_and_decides_what_is_next(
     cluster: Cluster, job: BatchJob, then: str, signals: Sequence[str], code: int, requeued: list[str], says: str
 ) -> None:  # fmt: skip
     short = replace(job, stop_before=2)  # it waits half of that for the generation under way
-    ready = cluster.record.with_suffix(".ready")
-    ready.unlink(missing_ok=True)
-    with cluster.start(short, SLOW.format(then=then)) as process:
-        assert process.stdin is not None
-        process.stdin.write(render(short))
-        process.stdin.close()
-        deadline = time.monotonic() + 30
-        while not ready.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for name in signals:
-            process.send_signal(getattr(signal, f"SIG{name}"))
-            time.sleep(0.1)
-        assert process.stderr is not None
-        assert process.wait(timeout=60) == code
-        for left in _children_in(cluster.bin):  # SLURM would end it
-            os.kill(left, signal.SIGKILL)
-        said = process.stderr.read()
-        process.stdin = None
+    ended, said = cluster.signalled(render(short), then, signals)
+    assert ended == code, said
     assert cluster.requeued() == requeued, said
     assert says in said
     assert cluster.record.with_suffix(".asked").exists()
-
-
-def _children_in(folder: Path) -> list[int]:
-    from tests.helpers.shell import own_processes
-
-    return own_processes(str(folder))
