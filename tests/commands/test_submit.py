@@ -254,9 +254,8 @@ def test_show_of_an_empty_folder_still_says_that_it_is_no_run(here: Path, call: 
     code, _, errors = call("show", "bin")
     assert code == 2
     assert "is not the folder of a run" in errors
-    for odd in ("x" * 5000, "a\0b"):
-        code, _, errors = call("show", odd)
-        assert (code, len(errors.splitlines())) == (2, 1), odd
+    code, _, errors = call("show", "x" * 5000)
+    assert (code, len(errors.splitlines())) == (2, 1)
 
 
 def test_a_run_that_was_trained_in_part_is_shown_as_stopped(
