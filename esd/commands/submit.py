@@ -108,7 +108,7 @@ def submit(
         int,
         typer.Option(
             min=1,
-            help="Do not queue the job again after so many starts in a row without a new generation.",
+            help="Do not queue the job again after so many starts in a row that gained nothing.",
             metavar="K",
         ),
     ] = GIVE_UP_AFTER,

@@ -53,7 +53,7 @@ class SubmitRequest:
         tasks_per_node: ranks on each.
         time: the time limit, as SLURM writes it.
         stop_before: seconds before it at which the training is asked to stop; None for what fits.
-        give_up_after: starts in a row without a new generation.
+        give_up_after: starts in a row that gain nothing.
         gpus_per_node: a number, or a kind and a number; None without.
         fault_tolerant: survivors of a lost rank go on.
         trust: import what a run that was not created here names.

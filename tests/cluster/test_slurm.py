@@ -14,8 +14,12 @@ from pathlib import Path
 
 import pytest
 
+import esd
+from esd.run.folder import RunFolder
+from esd.run.trust import Trust
 from tests.cluster.slurm import Slurm, missing
-from tests.helpers.shell import REPOSITORY, esd, own_processes, wait_for_generations
+from tests.helpers import shell
+from tests.helpers.shell import REPOSITORY, own_processes, wait_for_generations
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(280)]
 
@@ -80,8 +84,9 @@ def submit(slurm: Slurm, folder: Path, *words: str) -> dict[str, object]:
 def hash_of(folder: Path, run: str) -> str:
     """Of the h of a run that is done."""
     assert (folder / run / "DONE.json").exists(), run
-    shown = json.loads(esd("show", run, "--json", cwd=folder).stdout)
-    return f"{shown['generation']} {shown['h_sha256']}"
+    opened = RunFolder(folder / run, Trust.NEVER)
+    state = opened.last_state(opened.config(), pytest.fail)
+    return f"{state.generation} {state.h_sha256()}"
 
 
 @functools.cache
@@ -91,7 +96,7 @@ def uninterrupted(*words: str) -> str:
         folder = Path(name)
         (folder / "my_function.py").write_text(OBJECTIVE)
         (folder / "mine.toml").write_text(EXPERIMENT)
-        trained = esd("train", "mine.toml", *words, "--run", "reference", cwd=folder)
+        trained = shell.esd("train", "mine.toml", *words, "--run", "reference", cwd=folder)
         assert trained.returncode == 0, trained.stderr
         return hash_of(folder, "reference")
 
@@ -226,8 +231,7 @@ def test_the_commands_of_the_page_and_the_scripts_to_copy_give_the_same_h(
         "cartpole-s2": (f"{array}_1", ["seed=2"]),
     }  # fmt: skip
     for seed in (2, 3, 4):  # of an array, by srun --mpi=pmix, by esd launch in an allocation
-        trained = esd("train", "cartpole", "--set", f"seed={seed}", "--run", f"alone{seed}", cwd=folder)  # fmt: skip
-        assert trained.returncode == 0, trained.stderr
+        esd.train("cartpole", seed=seed, run=folder / f"alone{seed}")
         assert hash_of(folder, f"runs/cartpole-s{seed}") == hash_of(folder, f"alone{seed}")
 
 

@@ -247,6 +247,16 @@ def test_an_old_done_json_does_not_hide_a_failure(cluster: Cluster, job: BatchJo
     assert cluster.run(job, "exit 0")[0] == 0  # nothing was left to do
 
 
+def test_evaluations_that_are_kept_are_a_gain_in_a_generation_longer_than_a_start(
+    cluster: Cluster, job: BatchJob
+) -> None:
+    keep = "mkdir -p run/in_progress; echo row >>run/in_progress/rank-0; exit 75"
+    codes = [cluster.run(job, keep, SLURM_RESTART_COUNT=str(n))[0] for n in range(8)]
+    assert codes == [75] * 8
+    codes = [cluster.run(job, "exit 75", SLURM_RESTART_COUNT="9")[0] for n in range(6)]
+    assert codes == [75] * 5 + [1]
+
+
 @pytest.mark.parametrize("name", ["srun", "mpirun", "array"])
 @pytest.mark.parametrize(("behavior", "again"), [("exit 75", True), ("exit 0", False), ("exit 1", False)])  # fmt: skip
 def test_a_script_to_copy_queues_itself_again_only_when_it_was_stopped(
@@ -292,7 +302,7 @@ def test_it_gives_up_after_starts_without_a_new_generation(cluster: Cluster, job
         outcomes.append((code, bool(cluster.record.exists() and cluster.requeued())))
     # the second start sees what the first has gained, the third what the second has; then five gain nothing
     assert outcomes == [(75, True)] * 7 + [(1, False)]
-    assert "5 starts in a row completed no generation" in said
+    assert "5 starts in a row gained nothing" in said
     assert "--time" in said
     assert cluster.run(job, "exit 75")[0] == 75  # submitted again, it counts from the start
 

@@ -30,22 +30,31 @@ command=(srun --mpi=pmi2 --kill-on-bad-exit=0 esd train
   "--run=$run" --set=es.sigma=0.05 "${settings[@]}" -- cartpole)
 
 stop_seconds=90 # for the generation under way to end, once the training is asked to stop
-give_up=5 # starts in a row that complete no generation
+give_up=5 # starts in a row that gain nothing
 notes=runs/submissions/cartpole-1/starts
 mkdir -p -- "$notes" || exit 1
 
-# Whatever ended the starts before, node failures included: the journal grows with every generation.
-journal_bytes() { if [ -f "$run/journal.bin" ]; then wc -c <"$run/journal.bin"; else echo 0; fi; }
-before=$(journal_bytes)
-last=-1 fruitless=0
-[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || [ ! -f "$notes/$task" ] || read -r last fruitless <"$notes/$task"
-if [ "$before" -gt "$last" ]; then fruitless=0; else fruitless=$((fruitless + 1)); fi
+# Whatever ended the starts before, node failures included: the journal grows with every generation, and within one
+# that takes longer than a start does what is kept of its evaluations.
+journal=0
+[ ! -f "$run/journal.bin" ] || journal=$(wc -c <"$run/journal.bin")
+evaluations=$(cat -- "$run/in_progress/"* 2>/dev/null | wc -c)
+last_journal=-1 last_evaluations=0 fruitless=0
+if [ "${SLURM_RESTART_COUNT:-0}" != 0 ] && [ -f "$notes/$task" ]; then
+  read -r last_journal last_evaluations fruitless <"$notes/$task"
+fi
+if [ "$journal" -gt "$last_journal" ] || [ "$evaluations" -gt "$last_evaluations" ]; then
+  fruitless=0
+else
+  fruitless=$((fruitless + 1))
+fi
 if [ "$fruitless" -ge "$give_up" ]; then
-  say "$run: $fruitless starts in a row completed no generation; not queued again. Is the time limit shorter than a" \
-    "generation? Use a longer --time, more ranks or a smaller population, and submit it again"
+  say "$run: $fruitless starts in a row gained nothing; not queued again, see the messages above. If there are none," \
+    "use a longer --time or more ranks, and submit it again"
   exit 1
 fi
-printf '%s %s\n' "$before" "$fruitless" >"$notes/$task.new" && mv -- "$notes/$task.new" "$notes/$task"
+printf '%s %s %s\n' "$journal" "$evaluations" "$fruitless" >"$notes/$task.new"
+mv -- "$notes/$task.new" "$notes/$task"
 
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
