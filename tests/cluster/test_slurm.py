@@ -152,10 +152,11 @@ def test_plain_srun_is_refused_with_the_fix(slurm: Slurm, folder: Path) -> None:
 def test_a_cancelled_job_is_not_queued_again_and_the_next_one_goes_on(
     slurm: Slurm, folder: Path
 ) -> None:
-    words = ("mine.toml", "--ntasks-per-node=2", "--set=generations=400")
+    run = 'it\'s a "run"\n of `$HOME`'
+    words = ("mine.toml", "--ntasks-per-node=2", "--set=generations=400", f"--run={run}")
     answer = submit(slurm, folder, *words)
     job = str(answer["job"])
-    wait_for_generations(folder / "runs/mine-s3", 3)
+    wait_for_generations(folder / run, 3)
     again = slurm.esd("submit", *words, cwd=folder)
     assert again.returncode == 2
     assert f"scancel {job}" in again.stderr
@@ -163,11 +164,11 @@ def test_a_cancelled_job_is_not_queued_again_and_the_next_one_goes_on(
     slurm.wait_for(lambda: slurm.state(job) == "CANCELLED", "the job to end", 30)
     time.sleep(1)
     assert slurm.state(job) == "CANCELLED"
-    assert "cancelled" in slurm.esd("show", "runs", cwd=folder).stdout
+    assert "cancelled" in slurm.esd("show", ".", cwd=folder).stdout
     (folder / "slow").unlink()
     goes_on = submit(slurm, folder, *words, "--launcher=mpirun")
-    wait_until_done(slurm, folder, "runs/mine-s3", goes_on)
-    assert hash_of(folder, "runs/mine-s3") == uninterrupted("--set=generations=400")
+    wait_until_done(slurm, folder, run, goes_on)
+    assert hash_of(folder, run) == uninterrupted("--set=generations=400")
 
 
 def test_a_node_that_dies_gives_its_job_back_and_the_run_ends_with_the_same_h(
