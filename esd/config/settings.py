@@ -210,6 +210,12 @@ class RunConfig:
         "Generations between two comparisons of the nodes' states by their hashes; 0: never",
         **NOT_NEGATIVE,
     )
+    unsaved_generations: int = setting(
+        100,
+        "Generations that may exist in memory only, while the run's folder can't be written; then the run stops, with "
+        "exit code 75. 0: stop at the first failure",
+        **NOT_NEGATIVE,
+    )
     allow_drift: bool = setting(
         False, "go on although ranks (or a resumed run's machine) compute different bits"
     )
@@ -246,7 +252,7 @@ class Config:
     format: int = setting(
         FORMAT,
         "version of the rules by which a member is evaluated; a run keeps the one that it was started with",
-        expected=f"1 to {FORMAT}",
+        expected=f"1 to {FORMAT}; a larger one is of a newer esd",
         check=lambda v: 1 <= v <= FORMAT,
     )
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
