@@ -28,7 +28,7 @@ from esd.policies.registry import make_policy
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
-OWNERS_AT_ONCE = 16  # members whose seeds are drawn in one call, which takes as long as for one
+OWNERS_AT_ONCE = 64  # members whose seeds are drawn in one call, which takes as long as for one
 
 
 class Rollout:
