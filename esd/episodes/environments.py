@@ -69,10 +69,14 @@ def outcome_of(
 ) -> Outcome:
     """What episodes gave, by the sums of returns and the numbers of episodes on each variant; see ``Outcome``."""
     returns = tuple(
-        total / count if count and math.isfinite(total) else math.nan
-        for total, count in zip(totals, counts, strict=True)
+        [
+            total / count if count and math.isfinite(total) else math.nan
+            for total, count in zip(totals, counts, strict=True)
+        ]
     )
-    failed = any(math.isnan(returns[episode.variant]) for episode in seeds)
+    failed = any(map(math.isnan, returns)) and any(
+        math.isnan(returns[episode.variant]) for episode in seeds
+    )
     status = Status.NOT_FINITE if failed else Status.DONE
     return Outcome(returns, steps, len(seeds), status, observations, failure)
 

@@ -30,6 +30,12 @@ Float64s = npt.NDArray[np.float64]
 
 OWNERS_AT_ONCE = 64  # members whose seeds are drawn in one call, which takes as long as for one
 
+OWNERS: dict[str, Callable[[int], int]] = {  # whose seeds a member has
+    "none": lambda member: member,
+    "pair": lambda member: member // 2,
+    "generation": lambda member: 0,
+}
+
 
 class Rollout:
     """Environments and a policy, and the episodes that they play.
@@ -63,6 +69,7 @@ class Rollout:
         )
         self._whole = np.empty(0, np.float32)
         self._drawn: tuple[int, int, list[list[EpisodeSeeds]]] = -1, -1, []
+        self._owner = OWNERS[config.es.common_random_numbers]
 
     def with_new_policy(self) -> Rollout:
         """The same environments with another object of the policy, to be played step by step only."""
@@ -160,8 +167,7 @@ class Rollout:
 
         No two variants share any: what averages out over more episodes does so over more variants, too.
         """
-        owners = {"none": member, "pair": member // 2, "generation": 0}
-        owner = owners[self.config.es.common_random_numbers]
+        owner = self._owner(member)
         first = owner - owner % OWNERS_AT_ONCE
         if self._drawn[:2] != (generation, first):
             count = self.config.env.episodes_per_member
