@@ -23,7 +23,9 @@ from esd.evolution.noise import Purpose
 from esd.evolution.observations import ObservationStatistics
 from esd.policies.base import LoadsPieces
 from esd.policies.guard import unguarded
+from esd.policies.hebbian import HebbianPolicy
 from esd.policies.registry import make_policy
+from esd.policies.static import StaticPolicy
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -60,6 +62,7 @@ class Rollout:
         self.policy = make_policy(config.policy, self.interface, config.format)
         self.environments.outputs_are_squashed(self.policy.squashed)
         own = unguarded(self.policy)
+        self._has_own_act = type(own) in (HebbianPolicy, StaticPolicy)  # nothing of a user's
         if is_its_network(own):
             self.environments.compile_with(cast(HasNetwork, self.policy))
         elif config.format > 1:  # in the first, outputs may be of other types than float32
@@ -74,6 +77,7 @@ class Rollout:
     def with_new_policy(self) -> Rollout:
         """The same environments with another object of the policy, to be played step by step only."""
         new = copy.copy(self)
+        new._has_own_act = False  # the environments know the other object
         new.policy = policy = make_policy(self.config.policy, self.interface, self.config.format)
         new._load_piece = policy.load_piece if isinstance(policy, LoadsPieces) else None
         new._whole = np.empty(0, np.float32)
@@ -146,7 +150,8 @@ class Rollout:
             told: is called with the bits of everything that ``policy.act`` answers.
         """
         act = self.policy.act if told is None else _overheard(self.policy.act, told)
-        episodes = self.environments.play(seeds, self._begin, limit, stepwise)
+        asks = told is not None or not self._has_own_act
+        episodes = self.environments.play(seeds, self._begin, limit, stepwise, asks)
         answer = cast(Callable[[Float32s | None], Float32s], episodes.send)
         outputs = None  # which starts it
         while True:
