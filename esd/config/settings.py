@@ -184,7 +184,9 @@ def _default_algorithm() -> EvolutionSettings:
 class RunConfig:
     """[run]: cadences and limits; none of these changes h, so all may change on resume."""
 
-    checkpoint_every: int = setting(10, "generations between checkpoints", **POSITIVE)
+    checkpoint_every: int = setting(
+        0, "generations between checkpoints; 0: 10, but at most one per second", **NOT_NEGATIVE
+    )
     center_every: int = setting(
         1,
         "generations between evaluations of the center h, which decide «best»; 0: never",

@@ -66,8 +66,9 @@ def of_records(config: Config, records: Records) -> Line:
 
 def _tied_share(returns: npt.NDArray[np.float64], members: int) -> float:
     """The share of members in the largest group with one return, of those that are not the best; large ones are."""
-    _, counts = np.unique(returns, return_counts=True)
-    return float(counts[:-1].max()) / members if counts.size > 1 else 0.0
+    ordered = np.sort(returns)
+    ends = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1  # of the groups, the last one's left out
+    return float(np.diff(ends, prepend=0).max()) / members if ends.size else 0.0
 
 
 def of_variants(config: Config, records: Records) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -28,6 +28,8 @@ from esd.training.reports import GenerationReport, Reporter, Timing
 from esd.training.trusted import remember_run
 
 CHECKPOINTS_KEPT = 2
+USUAL_CHECKPOINTS = 10  # generations between them
+CHECKPOINT_SECONDS = 1.0  # and more if those take less: a checkpoint waits for the disk, 5 to 12 ms
 
 
 class Commit:
@@ -66,6 +68,7 @@ class Commit:
         self._seconds, self._core_seconds = last.get("seconds", 0.0), last.get("core_seconds", 0.0)
         self._since = time.monotonic()
         self._next = next_generation  # the first whose members are not in the journal
+        self._checkpointed_at = -math.inf
         self._last_center = -1  # the generation that the center alone was kept of
 
     @classmethod
@@ -145,7 +148,7 @@ class Commit:
             self._last_center = state.generation
         report = self._report(state, step, records, timing)
         self._lines.append(report.line())
-        self._checkpoint_is_due |= step.state.generation % self._config.run.checkpoint_every == 0
+        self._checkpoint_is_due |= self._is_time_for_a_checkpoint(step.state.generation)
         self._patience.try_to(
             lambda: self._write(step.state), self._generations_at_risk, self._bytes_in_memory
         )
@@ -156,6 +159,14 @@ class Commit:
             self._new_best = Checkpoint(self._identity, kept, self._best)
         self._reporter.generation(report, self._config.generations)
         return report
+
+    def _is_time_for_a_checkpoint(self, generation: int) -> bool:
+        """Whether a state is to be saved: the journal has what follows the last one that was."""
+        every = self._config.run.checkpoint_every
+        if every:
+            return generation % every == 0
+        soon = time.monotonic() - self._checkpointed_at < CHECKPOINT_SECONDS
+        return generation % USUAL_CHECKPOINTS == 0 and not soon
 
     def _write(self, state: RunState) -> None:
         """Write all that waits; after a failure, the next call goes on where it was.
@@ -253,6 +264,7 @@ class Commit:
     def _checkpoint(self, state: RunState) -> None:
         """Save a state; older ones go only after the new one is in place."""
         path = self._folder.checkpoint_file(state.generation)
+        self._checkpointed_at = time.monotonic()
         self._save(path, Checkpoint(self._identity, state))
         with changing(self._folder.place):
             for old in self._folder.checkpoint_files()[CHECKPOINTS_KEPT:]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
 from esd.run import metrics
@@ -78,7 +78,7 @@ class GenerationReport:
 
     def line(self) -> metrics.Line:
         """As a line of metrics.jsonl, the variants' returns as ``return_mean.NAME`` and ``center_return.NAME``."""
-        line = asdict(self)
+        line = dict(vars(self))  # asdict copies every value, which takes longer than all the rest
         del line["minimizes"], line["counts"]
         means, centers = line.pop("variant_returns"), line.pop("variant_centers")
         return line | metrics.names_of_variants(means, centers)
