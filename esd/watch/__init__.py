@@ -41,6 +41,7 @@ _MEMORY_BYTES = 8192
 _PLACE_AT = 900  # in words; texts lie before it
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221}
 _FUTEX_WAKE_PRIVATE = 129
+_SETTLE_SECONDS = 0.5
 
 
 class DeadlineError(BaseException):
@@ -66,6 +67,7 @@ class Watch:
         self._memory = mmap.mmap(-1, _MEMORY_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._words = memoryview(self._memory).cast("q")
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self._place = self._words[_PLACE_AT : _PLACE_AT + words.PLACE_WORDS]
         self._owner = 0  # the thread whose deadlines these are; 0: nobody's
         self._main = False
         self._thread: ctypes.c_ulong | None = None
@@ -83,6 +85,11 @@ class Watch:
     def runs(self) -> bool:
         """Whether it does, in this process."""
         return self._thread is not None
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it runs, and this is the thread that has started it."""
+        return self._thread is not None and threading.get_ident() == self._owner
 
     def start(self) -> bool:
         """Start it, once per process; False where that isn't possible."""
@@ -102,11 +109,13 @@ class Watch:
             (words.WRITE, "write"),
             (words.EXIT, "_exit"),
             (words.KILL, "kill"),
+            (words.POLL, "poll"),
+            (words.SENDTO, "sendto"),
+            (words.RECV, "recv"),
             (words.NANOSLEEP, "nanosleep"),
         ):
-            control[word] = ctypes.cast(getattr(libc, name), ctypes.c_void_p).value or 0
-        little = sys.byteorder == "little"
-        control[words.FUTEX] = _FUTEX.get(platform.machine(), 0) if little else 0
+            control[word] = _address_of(name)
+        control[words.FUTEX] = futex()[1]
         control[words.TICK] = int(TICK_SECONDS * 1e9)
         control[words.GRACE] = int(GRACE_SECONDS * 1e9)
         control[words.EXIT_CODE] = EXIT_FAILED
@@ -146,13 +155,10 @@ class Watch:
         if thread is None:
             return
         atexit.unregister(self.stop)
-        libc = ctypes.CDLL(None)
         self._words[words.DEADLINE] = 0
         self._words[words.STOP] = 1
-        if self._words[words.FUTEX]:
-            stop = ctypes.c_void_p(self._address + 8 * words.STOP)
-            libc.syscall(self._words[words.FUTEX], stop, _FUTEX_WAKE_PRIVATE, 1)
-        libc.pthread_join(thread, None)
+        self._wake_loop()
+        ctypes.CDLL(None).pthread_join(thread, None)
 
     def forget(self) -> None:
         """In a forked child: there is no thread, and the place in the node's memory is the parent's."""
@@ -233,6 +239,59 @@ class Watch:
                     control[word] = value
                 control[words.DEADLINE] = before[0] + time.monotonic_ns() - began
 
+    def join(
+        self,
+        place: memoryview,
+        address: int,
+        peers: int,
+        hosts: int,
+        silence: float,
+        survives: bool,
+    ) -> None:
+        """Work beside others from here on: what this rank tells them, and who they are.
+
+        Args:
+            place: in the memory of the node, ``PLACE_WORDS``; it stays as long as the process.
+            address: of it.
+            peers: address of a table of the other ranks of the node; 0: there are none.
+            hosts: address of a table of the other hosts; 0: there are none.
+            silence: how long one of them may be silent [s].
+            survives: the others go on when one is killed.
+        """
+        control = self._words
+        self._place[words.GONE] = 1
+        self._place = place
+        control[words.PEERS] = control[words.HOSTS] = 0
+        control[words.SILENCE] = int(min(silence, LONGEST_SECONDS) * 1e9)
+        control[words.SURVIVES] = survives
+        control[words.EXIT_CODE] = 0 if survives else EXIT_FAILED
+        control[words.HEARTBEAT] = control[words.OWN] = address
+        control[words.PEERS], control[words.HOSTS] = peers, hosts
+        self.settle()
+
+    def leave(self) -> None:
+        """Work alone again: nobody judges this rank any more, and it judges nobody."""
+        control = self._words
+        control[words.PEERS] = control[words.HOSTS] = control[words.SURVIVES] = 0
+        self._place[words.GONE] = 1
+        self._use_own_place()
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the loop uses what was set."""
+        end = time.monotonic() + _SETTLE_SECONDS
+        for _ in range(2):  # the look under way may have begun before
+            before = self.beat()
+            while self._thread is not None and self.beat() == before and time.monotonic() < end:
+                self._wake_loop()
+                time.sleep(0.0002)
+
+    def _wake_loop(self) -> None:
+        if self._words[words.FUTEX]:
+            stop = ctypes.c_void_p(self._address + 8 * words.STOP)
+            number = self._words[words.FUTEX]
+            ctypes.CDLL(None).syscall(number, stop, _FUTEX_WAKE_PRIVATE, 1)
+
     def at(self, generation: int, row: int) -> None:
         """Say what this rank works on; -1: nothing."""
         place = self._place
@@ -274,6 +333,17 @@ class Watch:
                 raise DeadlineError(self._text(words.VERDICT_TEXT))
         elif 0 < self._words[words.DEADLINE] <= time.monotonic_ns():
             raise DeadlineError(self._what, self._words[words.MILLISECONDS] / 1e3)
+
+
+def _address_of(name: str) -> int:
+    """Where a C function is."""
+    return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0
+
+
+def futex() -> tuple[int, int]:
+    """The address of the C function ``syscall``, and its number for sleeping on a word; 0 where it isn't known."""
+    known = sys.platform == "linux" and sys.byteorder == "little"
+    return _address_of("syscall"), _FUTEX.get(platform.machine(), 0) if known else 0
 
 
 WATCH = Watch()

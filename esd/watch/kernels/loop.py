@@ -12,6 +12,9 @@ from numba.core import types
 
 from esd.watch.kernels.addresses import call, read, read_byte, replace, write, write_byte
 from esd.watch.kernels.words import (
+    ADDRESS_BYTES,
+    ADDRESS_COUNT,
+    ADDRESSES,
     ALLOWANCE,
     BEAT,
     CLOCK_GETTIME,
@@ -23,26 +26,44 @@ from esd.watch.kernels.words import (
     GENERATION,
     GONE,
     GRACE,
+    HEARD,
     HEARTBEAT,
+    HOST,
+    HOST_COUNT,
+    HOST_NAME,
+    HOST_TABLE_WORDS,
+    HOST_WORDS,
+    HOSTS,
+    HOSTS_WORK,
+    INTERVAL,
+    JUDGES,
     KILL,
-    KILLED,
     LAST_WAKE,
     MILLISECONDS,
     NAME,
     NANOSLEEP,
     OWN,
+    PACKET,
+    PACKET_WORDS,
     PEER_WORDS,
     PEERS,
-    PID,
+    PIDFD,
     PLACE,
+    POLL,
     PROCESS,
     PTHREAD_KILL,
     PTHREAD_SELF,
+    QUIET,
+    RECEIVED,
+    RECV,
     ROW,
     SCRATCH,
     SEEN,
+    SENDTO,
+    SENT,
     SILENCE,
     SILENT,
+    SOCKET,
     STOP,
     SURVIVES,
     SYSCALL,
@@ -50,6 +71,7 @@ from esd.watch.kernels.words import (
     TEXT_BYTES,
     THREAD,
     TICK,
+    TOKEN,
     VERDICT,
     VERDICT_TEXT,
     WAITS,
@@ -58,6 +80,7 @@ from esd.watch.kernels.words import (
     WARNED_OF,
     WHAT,
     WHO,
+    WORKS,
     WRITE,
 )
 from esd_kernels import Compiler
@@ -66,6 +89,7 @@ _COMPILER = Compiler(Path(__file__).parent)
 _inlined = _COMPILER.inlined
 
 _CLOCK_MONOTONIC, _FUTEX_WAIT_PRIVATE, _SIGKILL, _STDERR = 1, 128, 9, 2
+_POLLIN, _PIDFD_SEND_SIGNAL, _MSG_DONTWAIT, _MOST_PACKETS = 1, 424, 0x40, 1000
 _SECOND = 1_000_000_000
 # A look that comes late says as little about the others as about this process, which may have been stopped with them
 _LONGEST_LOOK = _SECOND
@@ -124,6 +148,8 @@ _SILENT = tuple(b" has not run for ")
 _SHORT_SECONDS = tuple(b" s")
 _GENERATION = tuple(b", in generation ")
 _ROW = tuple(b", row ")
+_HOST = tuple(b"no rank on ")
+_QUIET = tuple(b" has given a sign of life for ")
 _END = tuple(b"; it is killed, and the other ranks go on")
 _NEWLINE, _POINT = (10,), (46,)
 
@@ -175,13 +201,47 @@ def _end(control):
 
 
 @_inlined
-def _look_at_peers(control, step):
-    """See who has not run for too long, and whether anyone works; gives 1 if so."""
+def _has_ended(control, descriptor):
+    """Whether a process is dead, by its descriptor; it may not be waited for yet."""
+    scratch = control + 8 * SCRATCH
+    write(scratch, 0, descriptor | (_POLLIN << 32))
+    ready = call(read(control, POLL), scratch, 1, 0, 0, 0, 0) & 0xFFFFFFFF
+    return ready == 1 and (read(scratch, 0) >> 48) & _POLLIN != 0
+
+
+@_inlined
+def _judge_peer(control, peer, place):
+    """Kill a rank that has not run for too long, if the others can go on without it; otherwise this one ends, too."""
+    descriptor = read(peer, PIDFD)
+    if descriptor >= 0 and _has_ended(control, descriptor):
+        write(place, GONE, 1)  # its loss is known, or will be
+        return
+    survives = read(control, SURVIVES) != 0 and descriptor >= 0
+    line = read(control, TEXT) if survives else read(control, VERDICT_TEXT)
+    write(line, 0, 0)
+    if survives:
+        _add_bytes(line, _ESD)
+    _add_text(line, read(peer, NAME))
+    _add_bytes(line, _SILENT)
+    _add_number(line, read(peer, SILENT) // _SECOND)
+    _add_bytes(line, _SHORT_SECONDS)
+    _add_place(line, place)
+    if not survives:
+        write(control, VERDICT, 1)
+    elif replace(place, GONE, 0, 1) == 0:  # one of the others may have done it
+        _add_bytes(line, _END)
+        _print(control, line)
+        call(read(control, SYSCALL), _PIDFD_SEND_SIGNAL, descriptor, _SIGKILL, 0, 0, 0)
+
+
+@_inlined
+def _look_at_peers(control, now, step):
+    """See which ranks of the node have not run for too long, and whether anyone works; gives 1 if so."""
+    limit = read(control, SILENCE)
+    works = 1 if now - read(read(control, OWN), HOSTS_WORK) < limit else 0
     table = read(control, PEERS)
     if table == 0:
-        return 0
-    works = 0
-    limit = read(control, SILENCE)
+        return works
     for i in range(read(table, 0)):
         peer = table + 8 * (1 + i * PEER_WORDS)
         place = read(peer, PLACE)
@@ -191,30 +251,68 @@ def _look_at_peers(control, step):
             write(peer, SILENT, 0)
         else:
             write(peer, SILENT, read(peer, SILENT) + step)
+        if now - read(place, HOSTS_WORK) < limit:
+            works = 1
         if read(place, GONE) != 0:
             continue
-        if read(peer, SILENT) < limit:
-            if read(place, WAITS) == 0:
-                works = 1
-        elif read(peer, KILLED) == 0:
-            write(peer, KILLED, 1)
-            survives = read(control, SURVIVES) != 0
-            line = read(control, TEXT) if survives else read(control, VERDICT_TEXT)
-            write(line, 0, 0)
-            if survives:
-                _add_bytes(line, _ESD)
-            _add_text(line, read(peer, NAME))
-            _add_bytes(line, _SILENT)
-            _add_number(line, read(peer, SILENT) // _SECOND)
-            _add_bytes(line, _SHORT_SECONDS)
-            _add_place(line, place)
-            if not survives:
-                write(control, VERDICT, 1)
-            elif replace(place, GONE, 0, 1) == 0:  # one of the others may have done it
-                _add_bytes(line, _END)
-                _print(control, line)
-                call(read(control, KILL), read(place, PID), _SIGKILL, 0, 0, 0, 0)
+        if read(peer, SILENT) >= limit:
+            if read(control, VERDICT) == 0:
+                _judge_peer(control, peer, place)
+        elif read(place, WAITS) == 0:
+            works = 1
     return works
+
+
+@_inlined
+def _listen(control, table, hosts, now):
+    """Take what ranks of other hosts have sent."""
+    packet, scratch = read(table, PACKET), control + 8 * RECEIVED
+    receive, socket = read(control, RECV), read(table, SOCKET)
+    for _ in range(_MOST_PACKETS):
+        got = call(receive, socket, scratch, 8 * PACKET_WORDS, _MSG_DONTWAIT, 0, 0)
+        if got < 0:
+            return
+        host = read(scratch, HOST)
+        known = got == 8 * PACKET_WORDS and read(scratch, TOKEN) == read(packet, TOKEN)
+        if known and 0 <= host < read(table, HOST_COUNT):
+            write(hosts + 8 * HOST_WORDS * host, HEARD, 1)
+            write(hosts + 8 * HOST_WORDS * host, QUIET, 0)
+            if read(scratch, WORKS) != 0:
+                write(read(control, OWN), HOSTS_WORK, now)
+
+
+@_inlined
+def _look_at_hosts(control, now, step):
+    """Send a sign of life to the other hosts, and see which of them have sent none for too long."""
+    table = read(control, HOSTS)
+    if table == 0:
+        return
+    packet = read(table, PACKET)
+    if now - read(table, SENT) >= read(table, INTERVAL):
+        write(table, SENT, now)
+        send, socket = read(control, SENDTO), read(table, SOCKET)
+        write(packet, WORKS, 1 if read(read(control, OWN), WAITS) == 0 else 0)
+        for i in range(read(table, ADDRESS_COUNT)):
+            address = read(table, ADDRESSES) + ADDRESS_BYTES * i
+            size, flags = 8 * PACKET_WORDS, _MSG_DONTWAIT
+            call(send, socket, packet, size, flags, address, ADDRESS_BYTES)
+    if read(table, JUDGES) == 0:
+        return
+    hosts = table + 8 * HOST_TABLE_WORDS
+    _listen(control, table, hosts, now)
+    for i in range(read(table, HOST_COUNT)):
+        host = hosts + 8 * HOST_WORDS * i
+        if read(host, HEARD) != 0:  # or the network passes nothing of ours
+            write(host, QUIET, read(host, QUIET) + step)
+            if read(host, QUIET) >= read(control, SILENCE) and read(control, VERDICT) == 0:
+                line = read(control, VERDICT_TEXT)
+                write(line, 0, 0)
+                _add_bytes(line, _HOST)
+                _add_text(line, read(host, HOST_NAME))
+                _add_bytes(line, _QUIET)
+                _add_number(line, read(host, QUIET) // _SECOND)
+                _add_bytes(line, _SHORT_SECONDS)
+                write(control, VERDICT, 1)
 
 
 @_inlined
@@ -275,7 +373,9 @@ def watch(control):
     while read(control, STOP) == 0:
         now = _now(control)
         write(read(control, HEARTBEAT), 0, now)
-        works = _look_at_peers(control, min(now - last, _LONGEST_LOOK))
+        step = min(now - last, _LONGEST_LOOK)
+        _look_at_hosts(control, now, step)
+        works = _look_at_peers(control, now, step)
         _look_at_deadline(control, now, works)
         last = now
         _sleep(control)
