@@ -15,7 +15,7 @@ import typer
 
 from esd.commands import output
 from esd.errors import EXIT_FAILED, EsdError, MissingPackageError
-from esd.mpi.launch import report_to_supervisor
+from esd.mpi.launch import launched_rank, report_to_supervisor
 
 if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
@@ -91,14 +91,22 @@ def on_ranks(
     """
     from esd import watch
     from esd.commands.console import print_error
-    from esd.mpi.comm import JobFailedError, RankLostError, connect, exit_code_of, stuck
+    from esd.mpi.comm import (
+        JobFailedError,
+        RankLostError,
+        SingletonsError,
+        connect,
+        exit_code_of,
+        stuck,
+    )
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     watch.start()
     try:
         comm = connect()
     except EsdError as error:
-        print_error(str(error))
+        if launched_rank() == 0 or not isinstance(error, SingletonsError):
+            print_error(str(error))
         raise typer.Exit(error.exit_code) from None
     if comm.rank == 0:
         report_to_supervisor("started")

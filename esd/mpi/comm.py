@@ -19,7 +19,12 @@ import numpy.typing as npt
 
 from esd import watch
 from esd.errors import EXIT_FAILED, EsdError, RunError, UsageError
-from esd.mpi.launch import die_with_parent, launched_processes, survives_losses
+from esd.mpi.launch import (
+    die_with_parent,
+    launched_by_srun,
+    launched_processes,
+    survives_losses,
+)
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -57,6 +62,10 @@ class JobFailedError(Exception):
         """Remember who failed and how."""
         super().__init__(f"rank {rank} failed")
         self.exit_code = exit_code
+
+
+class SingletonsError(UsageError):
+    """Each of several processes believes that it is alone; all of them raise it, so one may speak for all."""
 
 
 class RankLostError(BaseException):
@@ -468,8 +477,9 @@ def connect() -> Communicator:
     """Join the ranks that the launcher started, or be alone without a launcher.
 
     Raises:
-        UsageError: if MPI can't be loaded, or the launcher started several processes and MPI sees only one: a
-            launcher of one kind with a library of another. Each would then train alone, into the same folder.
+        UsageError: if MPI can't be loaded.
+        SingletonsError: if the launcher started several processes and MPI sees only one: a launcher of one kind with a
+            library of another. Each would then train alone, into the same folder.
     """
     launched = launched_processes()
     if launched == 1:
@@ -495,7 +505,13 @@ def _joined(launched: int) -> Communicator:
     size = MPI.COMM_WORLD.Get_size()
     if size != launched:
         library = MPI.Get_library_version().split(",")[0].strip()
-        raise UsageError(
+        if launched_by_srun():
+            raise SingletonsError(
+                f"srun started {launched} processes, but MPI sees {size}: each would train alone. Use srun --mpi=pmix "
+                f"(srun --mpi=list shows what else there is for {library}), or start the ranks with mpirun inside of "
+                "the job, as esd submit --launcher mpirun does"
+            )
+        raise SingletonsError(
             f"the launcher started {launched} processes, but MPI sees {size}: launcher and library "
             f"({library}) are of different kinds. Use the mpirun that belongs to the library "
             "(with SLURM: srun --mpi=pmix, or mpirun inside of the job)"

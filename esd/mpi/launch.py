@@ -49,6 +49,12 @@ def launched_processes(environment: Mapping[str, str] = os.environ) -> int:
     return 1
 
 
+def launched_by_srun(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether it was SLURM's srun that started this process, and no mpirun."""
+    found = next((name for name in _SIZE_VARIABLES if environment.get(name, "").isdigit()), "")
+    return found.startswith("SLURM_")
+
+
 def launched(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether a launcher started this process, be it the only one."""
     return any(environment.get(name, "").isdigit() for name in _SIZE_VARIABLES)
