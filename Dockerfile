@@ -47,6 +47,11 @@ RUN pip install --no-cache-dir --no-deps . \
     done \
     && rm -r /tmp/*
 
+# What is in the image, as a software bill of materials: docker run --rm esd cat /opt/esd/sbom.cdx.json
+RUN python3 -m venv /opt/sbom \
+    && /opt/sbom/bin/pip install --no-cache-dir "cyclonedx-bom>=7,<8" \
+    && /opt/sbom/bin/cyclonedx-py environment --output-reproducible --output-file /opt/esd/sbom.cdx.json /opt/esd
+
 FROM debian:bookworm-slim
 
 # mpirun reaches other hosts by ssh, and they are reached by sshd (launch/image/). /work is for what the user mounts.
