@@ -15,12 +15,13 @@ import typer
 
 from esd.commands import output
 from esd.errors import EXIT_FAILED, EsdError, MissingPackageError
-from esd.mpi.launch import launched_rank, report_to_supervisor
+from esd.mpi.launch import launched_local_rank, report_to_supervisor
 
 if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
 
 STAGGER_SECONDS = 0.3
+SILENT_SECONDS = 1.0  # the launcher kills this rank meanwhile, or may wait for all of them
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells put it
 VERBOSE = "ESD_VERBOSE"  # in the environment: as --verbose
 
@@ -94,7 +95,6 @@ def on_ranks(
     from esd.mpi.comm import (
         JobFailedError,
         RankLostError,
-        SingletonsError,
         connect,
         exit_code_of,
         stuck,
@@ -105,7 +105,9 @@ def on_ranks(
     try:
         comm = connect()
     except EsdError as error:
-        if launched_rank() == 0 or not isinstance(error, SingletonsError):
+        if launched_local_rank():  # the first rank of a machine speaks for all of them
+            time.sleep(SILENT_SECONDS)
+        else:
             print_error(str(error))
         raise typer.Exit(error.exit_code) from None
     if comm.rank == 0:
