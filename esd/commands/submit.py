@@ -59,7 +59,7 @@ def submit(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="The run's folder; with --array or --grid the folder of the runs. [default: as esd train chooses it]",
+            help="The run's folder; with --array or --grid the folder of the runs. Default: as esd train chooses it.",
             show_default=False,
         ),
     ] = None,
@@ -84,7 +84,7 @@ def submit(
     launcher: Annotated[
         str | None,
         typer.Option(
-            help="What starts the ranks: srun, or mpirun through esd launch. [default: srun]",
+            help="What starts the ranks: srun, or mpirun through esd launch. Default: srun.",
             show_default=False,
         ),
     ] = None,
@@ -98,8 +98,8 @@ def submit(
     stop_before: Annotated[
         int | None,
         typer.Option(
-            help="Ask the training to stop so many seconds before the time limit. [default: 120, or what a generation "
-            "needs]",
+            help="Ask the training to stop so many seconds before the time limit. Default: 120, or what a generation "
+            "needs.",
             metavar="SECONDS",
             show_default=False,
         ),
@@ -119,8 +119,8 @@ def submit(
     site: Annotated[
         Path | None,
         typer.Option(
-            help="A TOML file that says what this cluster needs: modules, environment, image, options. "
-            "[default: ~/.config/esd/submit.toml]",
+            help="A TOML file that says what this cluster needs: modules, environment, image, options. Default: "
+            "~/.config/esd/submit.toml, if it is there.",
             show_default=False,
         ),
     ] = None,
