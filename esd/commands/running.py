@@ -15,12 +15,13 @@ import typer
 
 from esd.commands import output
 from esd.errors import EXIT_FAILED, EsdError, MissingPackageError
-from esd.mpi.launch import report_to_supervisor
+from esd.mpi.launch import launched_local_rank, report_to_supervisor
 
 if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
 
 STAGGER_SECONDS = 0.3
+SILENT_SECONDS = 1.0  # the launcher kills this rank meanwhile, or may wait for all of them
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells put it
 VERBOSE = "ESD_VERBOSE"  # in the environment: as --verbose
 
@@ -89,14 +90,25 @@ def on_ranks(
     (a rank that missed a deadline, a bug) aborts the job; ranks report staggered, so that the first is heard and the
     others are usually gone before they repeat it.
     """
+    from esd import watch
     from esd.commands.console import print_error
-    from esd.mpi.comm import JobFailedError, RankLostError, connect, exit_code_of
+    from esd.mpi.comm import (
+        JobFailedError,
+        RankLostError,
+        connect,
+        exit_code_of,
+        stuck,
+    )
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    watch.start()
     try:
         comm = connect()
     except EsdError as error:
-        print_error(str(error))
+        if launched_local_rank():  # the first rank of a machine speaks for all of them
+            time.sleep(SILENT_SECONDS)
+        else:
+            print_error(str(error))
         raise typer.Exit(error.exit_code) from None
     if comm.rank == 0:
         report_to_supervisor("started")
@@ -115,11 +127,12 @@ def on_ranks(
                 f"a rank was lost where it can't be survived ({loss}); start the same command again"
             )
         comm.abort(EXIT_FAILED)
-    except BaseException as error:
+    except BaseException as caught:
+        reason = stuck(caught) if isinstance(caught, watch.DeadlineError) else caught
         time.sleep(STAGGER_SECONDS * min(comm.rank, 10))
-        report(error, kept)
-        interrupted = isinstance(error, KeyboardInterrupt)
-        comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(error))
+        report(reason, kept)
+        interrupted = isinstance(reason, KeyboardInterrupt)
+        comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(reason))
     code = code or (EXIT_FAILED if output.result_was_lost() else 0)
     comm.close(code)
     raise typer.Exit(code)

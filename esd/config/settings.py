@@ -200,7 +200,16 @@ class RunConfig:
         **POSITIVE,
     )
     deadline_minutes: float = setting(
-        60.0, "give up when the other ranks haven't reached a collective in this time", **POSITIVE
+        60.0,
+        "Time limit in minutes of whatever is not an evaluation, such as planning, an update or a checkpoint, and of "
+        "waiting for other ranks while none of them evaluates",
+        **POSITIVE,
+    )
+    silence_seconds: float = setting(
+        60.0,
+        "Seconds for which a rank may be stopped, or a host give no sign of life, before it counts as lost",
+        since=SECOND_VERSION,
+        **POSITIVE,
     )
     max_failed_share: float = setting(
         0.5,
@@ -210,6 +219,12 @@ class RunConfig:
     compare_nodes_every: int = setting(
         10,
         "Generations between two comparisons of the nodes' states by their hashes; 0: never",
+        **NOT_NEGATIVE,
+    )
+    unsaved_generations: int = setting(
+        100,
+        "Generations that may exist in memory only, while the run's folder can't be written; then the run stops, with "
+        "exit code 75. 0: stop at the first failure",
         **NOT_NEGATIVE,
     )
     allow_drift: bool = setting(
@@ -248,7 +263,7 @@ class Config:
     format: int = setting(
         FORMAT,
         "version of the rules by which a member is evaluated; a run keeps the one that it was started with",
-        expected=f"1 to {FORMAT}",
+        expected=f"1 to {FORMAT}; a larger one is of a newer esd",
         check=lambda v: 1 <= v <= FORMAT,
     )
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
-from esd.errors import RunError, UsageError
+from esd.errors import NotWritableError, RunError, UsageError
 from esd.evolution.records import Records, Status
 from esd.evolution.reduction import center_return, reduced_return
 from esd.reading import open_regular
@@ -195,7 +195,8 @@ def append(path: Path, line: Line, size: int) -> tuple[int, bool]:
         Its size now, and whether it was as it was left.
 
     Raises:
-        RunError: if it can't be written.
+        NotWritableError: if the file system doesn't take it.
+        RunError: if something else stands in its place.
     """
     try:
         descriptor = open_for_writing(path, os.O_WRONLY | os.O_APPEND)
@@ -203,13 +204,18 @@ def append(path: Path, line: Line, size: int) -> tuple[int, bool]:
             before = os.fstat(file.fileno())
             data = memoryview(_encode(line).encode())
             written = 0
-            while written < len(data):
-                written += file.write(data[written:])
+            try:
+                while written < len(data):
+                    written += file.write(data[written:])
+            except OSError:
+                os.ftruncate(file.fileno(), before.st_size)  # it will be written again
+                raise
     except UsageError as error:  # somebody has put something else there
         raise RunError(str(error)) from error
     except OSError as error:
-        raise RunError(
-            f"{path}: can't be written ({error.strerror}); make room and start the same command again"
+        raise NotWritableError(
+            f"{path}: can't be written ({error.strerror})",
+            "make room and start the same command again",
         ) from error
     return before.st_size + len(data), before.st_size == size
 

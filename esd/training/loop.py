@@ -15,14 +15,15 @@ from esd.errors import RunError
 from esd.evolution.records import Records, Status
 from esd.evolution.reduction import center_return
 from esd.evolution.state import RunState
-from esd.mpi.comm import RankLostError, agreement, raise_if_any_failed, sum_or_fail
+from esd.mpi.comm import RankLostError, agreement, in_time, raise_if_any_failed, sum_or_fail
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
-from esd.training.commit import Commit, GenerationReport, Timing
+from esd.training.commit import Commit
 from esd.training.diagnosis import Finding
 from esd.training.finished_rows import FinishedRows
 from esd.training.node_state import NodeState, Step, UpdateFailedError
 from esd.training.process_state import kept_process_state
+from esd.training.reports import GenerationReport, Timing
 from esd.training.same_state import SameState
 from esd.training.stop import StopRequest
 
@@ -156,7 +157,8 @@ class Generations:
         self._same_state.check(generation, None if self.halted else state)
         self._evaluate_share(state, work)
         votes = self._exchange(work, began)
-        report = self.finish(votes)
+        with in_time(self._comm, f"the update of generation {generation}"):
+            report = self.finish(votes)
         if self.reason:  # on all ranks, also of a node whose update failed
             self.ending = self._end()
         return report

@@ -21,10 +21,12 @@ from esd.mpi.comm import (
     agreement,
     exit_code_of,
     gather,
+    in_time,
     raise_if_any_failed,
 )
-from esd.training.commit import Commit, Reporter, Timing
+from esd.training.commit import Commit
 from esd.training.loop import Generations, Votes, Work
+from esd.training.reports import Reporter, Timing
 
 WHAT = "the recovery from a lost rank"
 # Why a call ends that need not be found out again; after the last generation the center is evaluated again instead.
@@ -89,7 +91,8 @@ def when_a_rank_is_lost(
                 if not _all_are_training(team.ranks, True):
                     raise StartOverError
                 team.join()
-                _meet_again(generations, take_over)
+                with in_time(team.ranks, WHAT):
+                    _meet_again(generations, take_over)
                 break
             except RankLostError as again:
                 loss = again
