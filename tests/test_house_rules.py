@@ -216,6 +216,10 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "docs/attention.md",
         "docs/devices.md",
         "docs/evaluation.md",
+        "docs/launch/containers.md",
+        "docs/launch/laptop.md",
+        "docs/launch/one-big-node.md",
+        "docs/launch/slurm.md",
         "docs/objectives.md",
         "docs/performance.md",
         "docs/policies.md",
@@ -234,7 +238,10 @@ def test_every_relative_link_leads_somewhere(name: str) -> None:
             assert (page.parent / target).exists(), f"{name}: {target}"
 
 
-@pytest.mark.parametrize(("page", "calls"), [("README.md", 8), ("docs/evaluation.md", 8)])
+@pytest.mark.parametrize(
+    ("page", "calls"),
+    [("README.md", 8), ("docs/evaluation.md", 8), ("docs/launch/slurm.md", 5)],
+)
 def test_every_flag_in_the_documentation_exists(page: str, calls: int) -> None:
     from typer.main import get_command
 
@@ -243,7 +250,9 @@ def test_every_flag_in_the_documentation_exists(page: str, calls: int) -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     commands = {**commands, "report compare": commands["report"].commands["compare"]}
     text = (REPOSITORY / page).read_text("utf-8")
-    used = re.findall(r"esd (train|eval|show|list|bench|doctor|report compare)([^`#\n]*)", text)
+    used = re.findall(
+        r"esd (train|eval|show|list|bench|doctor|submit|report compare)([^`#\n]*)", text
+    )
     assert len(used) > calls
     for command, rest in used:
         known = {flag for parameter in commands[command].params for flag in parameter.opts}
