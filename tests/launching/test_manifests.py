@@ -135,7 +135,7 @@ def test_the_volume_of_the_runs_is_the_one_that_is_claimed_and_rank_0s() -> None
         assert volumes["work"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     spec = of_kind("MPIJob")["spec"]
     assert spec["runLauncherAsWorker"]
-    assert list(spec["mpiReplicaSpecs"])[0] == "Launcher"
+    assert next(iter(spec["mpiReplicaSpecs"])) == "Launcher"
 
 
 def test_the_compose_file_is_what_its_specification_expects(tmp_path: Path) -> None:
