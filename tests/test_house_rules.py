@@ -220,6 +220,8 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         "docs/launch/laptop.md",
         "docs/launch/one-big-node.md",
         "docs/launch/slurm.md",
+        "docs/launch/kubernetes.md",
+        "docs/launch/mpi.md",
         "docs/objectives.md",
         "docs/performance.md",
         "docs/policies.md",
