@@ -443,8 +443,8 @@ class Ranks:
 def stuck(error: watch.DeadlineError) -> RunError:
     """What the watch found out about another rank or host."""
     return RunError(
-        f"{error}: it is stopped, or cut off (run.silence_seconds is how long to wait). Start the same command again "
-        "to resume"
+        f"{error}. It is stopped, or cut off (run.silence_seconds is how long to wait for it). Start the same command "
+        "again to resume"
     )
 
 

@@ -259,7 +259,7 @@ class Watch:
             survives: the others go on when one is killed.
         """
         control = self._words
-        self._place[words.GONE] = 1
+        self._place[words.GONE] = words.LEFT
         self._place = place
         control[words.PEERS] = control[words.HOSTS] = 0
         control[words.SILENCE] = int(min(silence, LONGEST_SECONDS) * 1e9)
@@ -270,10 +270,12 @@ class Watch:
         self.settle()
 
     def leave(self) -> None:
-        """Work alone again: nobody judges this rank any more, and it judges nobody."""
+        """Work alone again: nobody judges this rank any more, and it judges nobody; unless it has given up."""
         control = self._words
+        if control[words.VERDICT]:
+            return
         control[words.PEERS] = control[words.HOSTS] = control[words.SURVIVES] = 0
-        self._place[words.GONE] = 1
+        self._place[words.GONE] = words.LEFT
         self._use_own_place()
         self.settle()
 

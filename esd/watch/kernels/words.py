@@ -65,10 +65,11 @@ TEXT_BYTES = 1200  # a text is its length, a word, and its bytes, in so much mem
     RANK,
     PID,
     BORN,  # when its process was started, as /proc has it
-    GONE,  # not 0: it has left, or is dead
+    GONE,  # LEFT: or it is dead. GAVE_UP: it knows that the job can't go on
     HOSTS_WORK,  # when another host said last that it works
 ) = range(10)
 PLACE_WORDS = 16
+LEFT, GAVE_UP = 1, 2
 
 # A table of the other ranks of a node: how many, and for each
 (
