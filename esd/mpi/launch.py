@@ -83,6 +83,43 @@ def report_to_supervisor(word: str) -> None:
         os.write(2, f"{word_for_supervisor(word, token)}\n".encode())
 
 
+# what asks a training to stop; without a handler it would kill a process that is still importing
+_HELD = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
+# who becomes the parent of a process whose own has died
+_REAPERS = ("systemd", "init", "tini", "dumb-init", "docker-init", "catatonit")
+
+
+def begin_process() -> None:
+    """What a process of the command line does first, before imports that take a second.
+
+    If it belongs to a job it dies with its launcher, also when that is dead already. Signals that ask to stop are held
+    back until somebody handles them (``release_signals``, or ``StopRequest``).
+    """
+    if belongs_to_a_job():
+        die_with_parent()
+        if _name_of(os.getppid()) in _REAPERS:  # it died before that
+            os._exit(1)
+    if hasattr(signal, "pthread_sigmask"):
+        held = {getattr(signal, name) for name in _HELD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, held)
+
+
+def release_signals() -> None:
+    """Let them through: nobody here handles them."""
+    if hasattr(signal, "pthread_sigmask"):
+        held = {getattr(signal, name) for name in _HELD}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+
+
+def _name_of(process: int) -> str:
+    """The name of a program that runs; empty if that isn't known."""
+    try:
+        with open(f"/proc/{process}/comm") as file:  # noqa: PTH123  # pathlib is an import more
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def die_with_parent(parent: int | None = None) -> None:
     """Ask Linux to kill this process when the one that started it dies, so that an aborted job leaves no orphans.
 

@@ -172,7 +172,7 @@ class Watch:
         self._set_text(words.WHO, who)
 
     def exit_with(self, code: int) -> None:
-        """How the process ends when it can't be interrupted: an exit code, or 0 for SIGKILL."""
+        """How the process ends when it can't be interrupted: an exit code, or -1 for SIGKILL."""
         self._words[words.EXIT_CODE] = code
 
     def set_deadline(self, seconds: float, what: str = "", grace: float = GRACE_SECONDS) -> None:
@@ -264,7 +264,7 @@ class Watch:
         control[words.PEERS] = control[words.HOSTS] = 0
         control[words.SILENCE] = int(min(silence, LONGEST_SECONDS) * 1e9)
         control[words.SURVIVES] = survives
-        control[words.EXIT_CODE] = 0 if survives else EXIT_FAILED
+        control[words.EXIT_CODE] = -1 if survives else EXIT_FAILED
         control[words.HEARTBEAT] = control[words.OWN] = address
         control[words.PEERS], control[words.HOSTS] = peers, hosts
         self.settle()

@@ -198,7 +198,7 @@ def _end(control):
     if read(control, DUMP_SIGNAL) != 0:
         own = call(read(control, PTHREAD_SELF), 0, 0, 0, 0, 0, 0)
         call(read(control, PTHREAD_KILL), own, read(control, DUMP_SIGNAL), 0, 0, 0, 0)
-    if read(control, EXIT_CODE) == 0:
+    if read(control, EXIT_CODE) < 0:
         call(read(control, KILL), read(control, PROCESS), _SIGKILL, 0, 0, 0, 0)
     call(read(control, EXIT), read(control, EXIT_CODE), 0, 0, 0, 0, 0)
 

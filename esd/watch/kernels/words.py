@@ -20,7 +20,7 @@ from __future__ import annotations
     THREAD,  # the main thread, as pthread_kill knows it
     WAKE_SIGNAL,  # 0: none
     DUMP_SIGNAL,  # prints the stacks of all threads; 0: none
-    EXIT_CODE,  # 0: SIGKILL
+    EXIT_CODE,  # -1: SIGKILL
     PROCESS,  # id of this process
     WHO,  # address of a text: which process this is
     WHAT,  # address of a text: what is under way
