@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import sys
 from collections.abc import Mapping
@@ -85,8 +86,6 @@ def report_to_supervisor(word: str) -> None:
 
 # what asks a training to stop; without a handler it would kill a process that is still importing
 _HELD = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
-# who becomes the parent of a process whose own has died
-_REAPERS = ("systemd", "init", "tini", "dumb-init", "docker-init", "catatonit")
 
 
 def begin_process() -> None:
@@ -97,7 +96,7 @@ def begin_process() -> None:
     """
     if belongs_to_a_job():
         die_with_parent()
-        if _name_of(os.getppid()) in _REAPERS:  # it died before that
+        if _nobody_listens():  # it died before that
             os._exit(1)
     if hasattr(signal, "pthread_sigmask"):
         held = {getattr(signal, name) for name in _HELD}
@@ -111,13 +110,15 @@ def release_signals() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
 
 
-def _name_of(process: int) -> str:
-    """The name of a program that runs; empty if that isn't known."""
-    try:
-        with open(f"/proc/{process}/comm") as file:  # noqa: PTH123  # pathlib is an import more
-            return file.read().strip()
-    except OSError:
-        return ""
+def _nobody_listens() -> bool:
+    """Whether stdout and stderr are pipes that nobody reads any more, as those are that a dead launcher has made."""
+    if not hasattr(select, "poll"):
+        return False
+    listening = select.poll()
+    for descriptor in (1, 2):
+        listening.register(descriptor, 0)  # errors are reported in any case
+    broken = select.POLLERR | select.POLLHUP
+    return sum(bool(events & broken) for _, events in listening.poll(0)) == 2
 
 
 def die_with_parent(parent: int | None = None) -> None:

@@ -261,3 +261,27 @@ def test_a_single_launched_rank_writes_plain_lines_too(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert "generation 0/3" in result.stdout
     assert "\x1b" not in result.stdout
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.5])
+def test_ranks_that_still_start_end_with_mpirun(seconds: float, tmp_path: Path) -> None:
+    """Before they have asked the kernel for that, too."""
+    assert MPIRUN is not None
+    words = command("train", "--run", tmp_path / "run", "--set=generations=100000")
+    with subprocess.Popen(
+        [MPIRUN, "--oversubscribe", "-n", "3", *map(str, words)],
+        env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        end = time.monotonic() + 20
+        while len(own_processes(str(tmp_path))) < 4 and time.monotonic() < end:
+            time.sleep(0.005)
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+        end = time.monotonic() + 4
+        while own_processes(str(tmp_path)) and time.monotonic() < end:
+            time.sleep(0.02)
+        left = own_processes(str(tmp_path))
+        for rank in left:
+            os.kill(rank, signal.SIGKILL)
+        assert left == []
