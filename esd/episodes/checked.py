@@ -84,6 +84,13 @@ def raised(who: str, call: str, error: BaseException) -> BrokenEnvironmentError:
     return BrokenEnvironmentError(f"{who}, {call}: raised {in_one_line(error)}{hint}")
 
 
+def too_long(config: EnvironmentConfig) -> BrokenEnvironmentError:
+    """What is said of an episode that ``env.episode_seconds`` has ended."""
+    return BrokenEnvironmentError(
+        f"{named(config)}: an episode took longer than env.episode_seconds = {config.episode_seconds:g}"
+    )
+
+
 def call(steps: int) -> str:
     """What gave the answer after so many steps of an episode."""
     return f"step {steps}" if steps else "reset"

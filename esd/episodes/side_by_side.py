@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from esd.episodes.compiled_episodes import CompiledEpisodes
 from esd.episodes.environments import REPLAYS, Outcome
-from esd.episodes.evaluator import Rows, Task, blaming
+from esd.episodes.evaluator import OF_ONE_MEMBER, Rows, Task, blaming
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.slots import UNSCALED
@@ -38,6 +38,10 @@ def can_play(rollout: Rollout) -> bool:
     compiled = rollout.environments.all_compiled()
     network = getattr(rollout.policy, "network", None)
     if compiled is None or type(network) is not plastic.Network:
+        return False
+    if (
+        rollout.config.env.episode_seconds is not None
+    ):  # of episodes that are played together nobody knows whose it is
         return False
     sizes = network.settings[plastic.SIZES :]
     if int(np.sum(sizes[:-1] * sizes[1:])) > MOST_WEIGHTS:
@@ -156,7 +160,11 @@ class SideBySide:
                     break
                 lane = free.pop()
                 with blaming(state, task):
-                    self._take(state, task, lane)
+                    failed = self._take(state, task, lane)
+                if failed is not None:
+                    free.append(lane)
+                    yield task, failed, None
+                    continue
                 playing += 1
             if not playing:
                 return
@@ -177,14 +185,19 @@ class SideBySide:
                 if one is None:
                     continue
                 self._count(lane, one)
+                failed = None
                 if one.prepared < len(one.task.seeds):
                     with blaming(state, one.task):
                         self._rollout.load(self._rows.pieces(state, one.task))
-                        self._prepare(lane, one)
-                    continue
+                        failed = self._prepare(lane, one)
+                    if failed is None:
+                        continue
                 self._lanes[lane] = None
                 free.append(lane)
                 playing -= 1
+                if failed is not None:
+                    yield one.task, failed, None
+                    continue
                 outcome, observed = self._outcome(lane, one)
                 if outcome.status is not Status.DONE and self._replays_left:
                     self._replays_left -= 1  # once more alone, to say why: the same bits
@@ -208,8 +221,8 @@ class SideBySide:
             own = compiled.arrays[0]
             parameters[variant, : own.size] = own
 
-    def _take(self, state: RunState, task: Task, lane: int) -> None:
-        """Give a lane to a member."""
+    def _take(self, state: RunState, task: Task, lane: int) -> Outcome | None:
+        """Give a lane to a member; returns an outcome if it has failed already."""
         self._rollout.load(self._rows.pieces(state, task))
         if self._network.settings[plastic.STREAMS] > 1:
             members.place_coefficients(
@@ -217,10 +230,17 @@ class SideBySide:
             )
         self._lanes[lane] = one = _Lane(task, len(self._compiled))
         self._memory[2][lane] = 0.0
-        self._prepare(lane, one)
+        failed = self._prepare(lane, one)
+        if failed is not None:
+            self._lanes[lane] = None
+        return failed
 
-    def _prepare(self, lane: int, one: _Lane) -> None:
-        """Prepare as many of a lane's next episodes as there is room for, and begin the first of them."""
+    def _prepare(self, lane: int, one: _Lane) -> Outcome | None:
+        """Prepare as many of a lane's next episodes as there is room for, and begin the first of them.
+
+        Returns:
+            What the member gave, if its environment can't begin them.
+        """
         weights, variants, drawn, first_states, first_shown = self._prepared
         following = one.task.seeds[one.prepared : one.prepared + PREPARED]
         for episode, seeds in enumerate(following):
@@ -232,7 +252,10 @@ class SideBySide:
             drawn[lane, episode] = seeds.environment
             compiled = self._compiled[seeds.variant]
             if not compiled.addresses[0]:
-                compiled.begin_episode(seeds.environment)
+                try:
+                    compiled.begin_episode(seeds.environment)
+                except OF_ONE_MEMBER as error:
+                    return self._rows.failed(error)
                 own = compiled.arrays[1]
                 first_states[lane, episode, : own.size] = own
                 first_shown[lane, episode] = compiled.shown
@@ -241,6 +264,7 @@ class SideBySide:
         members.begin(
             lane, self._environments, self._prepared, self._memory, self._networks, self._progress
         )
+        return None
 
     def _count(self, lane: int, one: _Lane) -> None:
         """Count the episodes of a lane that have been played."""
