@@ -113,6 +113,10 @@ class RunError(EsdError):
     """A run that can't go on (a rank is missing, too many members failed, a disk is full)."""
 
 
+class FinalError(RunError):
+    """A run that can't go on, and would come to the same end if it were started again."""
+
+
 def nearest(word: str, known: list[str]) -> str:
     """A hint naming the nearest known word, or all of them if none is near: « (nearest: …)» or « (known: …)»."""
     import difflib

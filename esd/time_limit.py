@@ -21,6 +21,7 @@ GRACE_SECONDS = 5.0  # from the signal to the end of a process that does not ans
 REMINDER_SECONDS = 1.0  # code that swallows every exception is interrupted again
 LONGEST_SECONDS = 1e9  # of what a timer can wait for
 STDERR = 2
+interruptions = 0  # of this process
 
 
 class TimeLimitError(BaseException):
@@ -88,4 +89,6 @@ def _nothing(seconds: float = 0.0) -> None:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    global interruptions
+    interruptions += 1
     raise TimeLimitError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from esd.commands import output
-from esd.errors import EXIT_FAILED, EsdError, MissingPackageError
+from esd.errors import EXIT_FAILED, EsdError, FinalError, MissingPackageError
 from esd.mpi.launch import report_to_supervisor
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def on_ranks(
     except JobFailedError as failure:
         code = failure.exit_code
         if failure.__cause__ is not None:
+            if isinstance(failure.__cause__, FinalError):
+                report_to_supervisor("final")
             report(failure.__cause__)
     except RankLostError as loss:
         if comm.rank == 0:

@@ -23,6 +23,7 @@ class Ended:
         after: where it stands now.
         says_done: it said itself that the run is done.
         asked_to_stop: somebody asked it to.
+        is_final: it said itself that it would fail again.
     """
 
     code: int
@@ -30,6 +31,7 @@ class Ended:
     after: Standing
     says_done: bool
     asked_to_stop: bool
+    is_final: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -82,6 +84,9 @@ class Restarts:
             return Verdict(EXIT_STOPPED_EARLY, "stopped")
         if ended.code == EXIT_USAGE:
             return Verdict(EXIT_USAGE, "refused")
+        if ended.is_final:
+            code = ended.code or EXIT_FAILED
+            return Verdict(code, "gave-up", "starting again would not help")
         if ended.asked_to_stop:  # it died of the wish: the journal has what was done
             killed = ended.code == 0 or ended.code > KILLED_BY
             return Verdict(EXIT_STOPPED_EARLY if killed else ended.code, "stopped")
