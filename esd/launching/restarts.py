@@ -45,6 +45,11 @@ class Ended:
         """How many generations it has added."""
         return max(0, self.after.generations - max(0, self.before.generations))
 
+    @property
+    def is_fruitless(self) -> bool:
+        """Whether it has neither added a generation nor found an evaluation that ends its processes."""
+        return not self.gained and self.after.judged <= self.before.judged
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -90,14 +95,14 @@ class Restarts:
         if ended.asked_to_stop:  # it died of the wish: the journal has what was done
             killed = ended.code == 0 or ended.code > KILLED_BY
             return Verdict(EXIT_STOPPED_EARLY if killed else ended.code, "stopped")
-        return self.again(ended.code, ended.gained > 0)
+        return self.again(ended.code, not ended.is_fruitless)
 
     def again(self, code: int, gained: bool) -> Verdict:
         """One more restart, if there may be one.
 
         Args:
             code: of the job that has died.
-            gained: it has added a generation.
+            gained: it has added a generation, or found out why there is none.
         """
         code = code or EXIT_FAILED  # 0 for a run that isn't done
         self._fruitless = 0 if gained else self._fruitless

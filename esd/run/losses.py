@@ -13,7 +13,7 @@ import enum
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,18 +106,28 @@ def append(folder: Path, key: bytes, events: Iterable[tuple[int, Event]]) -> Non
 def read(folder: Path, key: bytes) -> dict[int, Suspicion]:
     """What is held against the rows of a state."""
     found: dict[int, Suspicion] = {}
+    for its_key, row, event in _entries(folder):
+        if its_key == key:
+            found[row] = found.get(row, Suspicion()).after(event)
+    return found
+
+
+def judged(folder: Path) -> int:
+    """How many times a row was judged, of whichever state."""
+    return sum(event is Event.JUDGED for _, _, event in _entries(folder))
+
+
+def _entries(folder: Path) -> Iterator[tuple[bytes, int, Event]]:
+    """The entries that are whole: keys, rows and events."""
     try:
         with open_regular(path_of(folder), MOST_BYTES) as file:
             data = file.read(MOST_BYTES)
     except (OSError, UsageError):
-        return found
+        return
     at = data.find(MAGIC)
     while 0 <= at <= len(data) - _ENTRY.size:
-        _, checksum, its_key, row, event = _ENTRY.unpack_from(data, at)
-        if zlib.crc32(data[at + _SUMMED : at + _ENTRY.size]) != checksum:
-            at = data.find(MAGIC, at + 1)
-            continue
-        if its_key == key and event in Event._value2member_map_:
-            found[row] = found.get(row, Suspicion()).after(Event(event))
-        at = data.find(MAGIC, at + _ENTRY.size)
-    return found
+        _, checksum, key, row, event = _ENTRY.unpack_from(data, at)
+        whole = zlib.crc32(data[at + _SUMMED : at + _ENTRY.size]) == checksum
+        if whole and event in Event._value2member_map_:
+            yield key, row, Event(event)
+        at = data.find(MAGIC, at + (_ENTRY.size if whole else 1))
