@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd import errors
+from esd.config.objective import STOP
 from esd.config.plugins import in_one_line, text_of
 from esd.config.settings import EnvironmentConfig
 from esd.errors import EXTRAS, UsageError, missing_module
@@ -86,8 +87,10 @@ def raised(who: str, call: str, error: BaseException) -> BrokenEnvironmentError:
 
 def too_long(config: EnvironmentConfig) -> BrokenEnvironmentError:
     """What is said of an episode that ``env.episode_seconds`` has ended."""
+    way_out = '. Raise it, or let such members rank last: --set env.on_failure="worst"'
     return BrokenEnvironmentError(
         f"{named(config)}: an episode took longer than env.episode_seconds = {config.episode_seconds:g}"
+        f"{way_out if config.on_failure == STOP else ''}"
     )
 
 
