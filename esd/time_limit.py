@@ -1,26 +1,30 @@
 """A limit of wall time around a call of the user's code, which runs in this process: nothing is pickled.
 
-First a timer signal lets Python raise at the next instruction of its own; what waits in a system call (a subprocess, a
+First a signal lets Python raise at the next instruction of its own; what waits in a system call (a subprocess, a
 socket, sleep) is woken by it. Compiled code that never returns to Python can't be interrupted, only ended with its
-process: GRACE_SECONDS later a thread in C, which needs no interpreter lock, prints where every thread stands and ends
-the process. Whoever finds the row that was under way then knows by the signal that the time was over.
+process: GRACE_SECONDS later a thread that needs no interpreter lock prints where every thread stands and ends the
+process. It is the watch's; where there is none, as in a Python program that calls ``esd.train``, it is faulthandler's.
+Whoever finds the row that was under way then knows by the last signal that the time was over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from esd import watch
 from esd.errors import UsageError
 
 GRACE_SECONDS = 5.0  # from the signal to the end of a process that does not answer
 REMINDER_SECONDS = 1.0  # code that swallows every exception is interrupted again
 LONGEST_SECONDS = 1e9  # of what a timer can wait for
 STDERR = 2
+WHAT = "an evaluation"
 interruptions = 0  # of this process
 
 
@@ -48,6 +52,17 @@ def time_limit(seconds: float | None, setting: str) -> Iterator[Callable[..., No
         return
     if threading.current_thread() is not threading.main_thread():
         raise UsageError(f"{setting}: works in the main thread of a process only; leave it out")
+    if watch.WATCH.is_mine:
+        try:
+            with watch.within(seconds, WHAT, grace=GRACE_SECONDS):
+                yield functools.partial(_again, seconds)
+        except watch.DeadlineError as error:
+            if not error.seconds:  # of another rank
+                raise
+            global interruptions
+            interruptions += 1
+            raise TimeLimitError from None
+        return
 
     def begin(limit: float = seconds) -> None:
         timer = min(limit, LONGEST_SECONDS)
@@ -72,6 +87,10 @@ def ended_after(seconds: float | None) -> Iterator[None]:
     if seconds is None:
         yield
         return
+    if watch.WATCH.is_mine:
+        with watch.within(seconds + GRACE_SECONDS, WHAT, grace=0.0):
+            yield
+        return
     _end_later(seconds + GRACE_SECONDS)
     try:
         yield
@@ -82,6 +101,10 @@ def ended_after(seconds: float | None) -> Iterator[None]:
 def _end_later(seconds: float) -> None:
     with contextlib.suppress(OSError, RuntimeError):  # no thread can be started
         faulthandler.dump_traceback_later(min(seconds, LONGEST_SECONDS), exit=True, file=STDERR)
+
+
+def _again(limit: float, seconds: float | None = None) -> None:
+    watch.set_deadline(limit if seconds is None else seconds, WHAT, GRACE_SECONDS)
 
 
 def _nothing(seconds: float = 0.0) -> None:

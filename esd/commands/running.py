@@ -89,10 +89,12 @@ def on_ranks(
     (a rank that missed a deadline, a bug) aborts the job; ranks report staggered, so that the first is heard and the
     others are usually gone before they repeat it.
     """
+    from esd import watch
     from esd.commands.console import print_error
-    from esd.mpi.comm import JobFailedError, RankLostError, connect, exit_code_of
+    from esd.mpi.comm import JobFailedError, RankLostError, connect, exit_code_of, stuck
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    watch.start()
     try:
         comm = connect()
     except EsdError as error:
@@ -117,11 +119,12 @@ def on_ranks(
                 f"a rank was lost where it can't be survived ({loss}); start the same command again"
             )
         comm.abort(EXIT_FAILED)
-    except BaseException as error:
+    except BaseException as caught:
+        reason = stuck(caught) if isinstance(caught, watch.DeadlineError) else caught
         time.sleep(STAGGER_SECONDS * min(comm.rank, 10))
-        report(error, kept)
-        interrupted = isinstance(error, KeyboardInterrupt)
-        comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(error))
+        report(reason, kept)
+        interrupted = isinstance(reason, KeyboardInterrupt)
+        comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(reason))
     code = code or (EXIT_FAILED if output.result_was_lost() else 0)
     comm.close(code)
     raise typer.Exit(code)

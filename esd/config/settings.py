@@ -212,7 +212,16 @@ class RunConfig:
         **POSITIVE,
     )
     deadline_minutes: float = setting(
-        60.0, "give up when the other ranks haven't reached a collective in this time", **POSITIVE
+        60.0,
+        "Time limit in minutes of whatever is not an evaluation, such as planning, an update or a checkpoint, and of "
+        "waiting for other ranks while none of them evaluates",
+        **POSITIVE,
+    )
+    silence_seconds: float = setting(
+        60.0,
+        "Seconds for which a rank may be stopped, or a host give no sign of life, before it counts as lost",
+        since=SECOND_VERSION,
+        **POSITIVE,
     )
     max_failed_share: float = setting(
         0.5,

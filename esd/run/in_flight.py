@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from esd import time_limit
+from esd import time_limit, watch
 from esd.errors import UsageError
 from esd.reading import open_regular
 
@@ -36,7 +36,7 @@ MOST_SIGNALS = 1 << 16  # bytes that are read of them
 ASKED = frozenset(
     int(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 )
-TIME = int(signal.SIGALRM)  # what a time limit sends
+TIME = frozenset({int(signal.SIGALRM), int(watch.WAKE_SIGNAL)})  # what a time limit sends
 ANSWERED = b"\xff"  # which is no signal's number
 
 
@@ -219,4 +219,4 @@ def _read(path: Path, rank: int, identity: str, generation: int, rows: int) -> L
     if len(marks) < rows or marks.max(initial=0) > 1:
         return None
     under_way = tuple(np.flatnonzero(marks).tolist())
-    return Left(path, rank, under_way, ASKED.isdisjoint(signals), signals[-1:] == bytes([TIME]))
+    return Left(path, rank, under_way, ASKED.isdisjoint(signals), not TIME.isdisjoint(signals[-1:]))

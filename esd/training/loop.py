@@ -16,7 +16,7 @@ from esd.errors import RunError
 from esd.evolution.records import Records
 from esd.evolution.reduction import center_return
 from esd.evolution.state import RunState
-from esd.mpi.comm import RankLostError, agreement, raise_if_any_failed, sum_or_fail
+from esd.mpi.comm import RankLostError, agreement, in_time, raise_if_any_failed, sum_or_fail
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
 from esd.training.commit import Commit, GenerationReport, Timing
@@ -158,7 +158,8 @@ class Generations:
         self._same_state.check(generation, None if self.halted else state)
         self._evaluate_share(state, work)
         votes = self._exchange(work, began)
-        report = self.finish(votes)
+        with in_time(self._comm, f"the update of generation {generation}"):
+            report = self.finish(votes)
         if self.reason:  # on all ranks, also of a node whose update failed
             self.ending = self._end()
         return report

@@ -66,6 +66,7 @@ def prepared(
     """
     config = plan.config
     comm.deadline_seconds = 60.0 * config.run.deadline_minutes
+    comm.silence_seconds = config.run.silence_seconds
     with agreement(comm, "naming the run's folder"):  # before anything of the user's runs
         folder = TrainingFolder(plan.folder, Trust.YES)  # or there would be no plan
         parent = None if plan.start_from is None else RunFolder(plan.start_from, Trust.YES)
@@ -160,7 +161,7 @@ def _prepare_state(
 ) -> tuple[RunState, JournalHeader, JournalContents | None]:
     """A state to go on from, and on rank 0 the journal with what followed it."""
     config = plan.config
-    with agreement(comm, "computing h_0"):
+    with agreement(comm, "computing h_0", evaluates=True):
         h0 = problem.initial_parameters(config.seed)
         interface = problem.interface
         state = start(algorithm, h0, problem.observation_size)

@@ -21,6 +21,7 @@ from esd.mpi.comm import (
     agreement,
     exit_code_of,
     gather,
+    in_time,
     raise_if_any_failed,
 )
 from esd.training.commit import Commit, Reporter, Timing
@@ -89,7 +90,8 @@ def when_a_rank_is_lost(
                 if not _all_are_training(team.ranks, True):
                     raise StartOverError
                 team.join()
-                _meet_again(generations, take_over)
+                with in_time(team.ranks, WHAT):
+                    _meet_again(generations, take_over)
                 break
             except RankLostError as again:
                 loss = again

@@ -166,10 +166,18 @@ class Suspects:
             most = max((self._losses(row) for row in under_way), default=0)
             blamed = [row for row in under_way if self._losses(row) == most]
             event = Event.LOST_ALONE if len(blamed) == 1 else Event.LOST
-            if len(blamed) == 1 and late[blamed[0]]:
+            if len(blamed) == 1 and late[blamed[0]] and self._limit is not None:
                 event = Event.TOOK_TOO_LONG
             events += [(row, event) for row in blamed]
         self._hold(events)
+
+    @property
+    def _limit(self) -> float | None:
+        """Of the wall time of a row's episodes or calls."""
+        config = self._config
+        return (
+            config.objective.max_seconds if config.objective.named else config.env.episode_seconds
+        )
 
     def _losses(self, row: int) -> int:
         return self._held.get(row, Suspicion()).losses
@@ -228,12 +236,9 @@ class Suspects:
         """What a row that was judged has done."""
         one, config = self._held[row], self._config
         if one.time:
-            limit = (
-                f"objective.max_seconds = {config.objective.max_seconds:g}"
-                if config.objective.named
-                else f"env.episode_seconds = {config.env.episode_seconds:g}"
-            )
-            return f"it took longer than {limit}, and its process had to be ended"
+            setting = "objective.max_seconds" if config.objective.named else "env.episode_seconds"
+            limit = "" if self._limit is None else f" = {self._limit:g}"  # it was lifted meanwhile
+            return f"it took longer than {setting}{limit}, and its process had to be ended"
         return f"its evaluation has ended the process {one.losses} times, in the end with nothing else under way"
 
 
