@@ -209,7 +209,9 @@ def _read(path: Path, rank: int, identity: str, generation: int, rows: int) -> L
                 return None
             magic, version, its_identity, its_generation, its_rows = _HEAD.unpack(head)
             wanted = (MAGIC, VERSION, hashed(identity), generation)
-            if (magic, version, its_identity, its_generation) != wanted or its_rows < rows:
+            if (magic, version, its_identity, its_generation) != wanted:
+                return None
+            if not rows <= its_rows <= os.fstat(file.fileno()).st_size - _HEAD.size:
                 return None
             marks: npt.NDArray[np.uint8] = np.frombuffer(file.read(rows), np.uint8)
             file.seek(_HEAD.size + its_rows)
