@@ -49,6 +49,56 @@ class Break:
 BREAKS = (
     Break(
         4,
+        "a member that was found to end its processes is evaluated again by whoever replays or resumes",
+        "esd/training/suspects.py",
+        "if missing[row] and (one.holds or (one.judged and not stops))",
+        "if missing[row] and one.holds",
+        "tests/training/test_suspects.py -k goes_on_at_once",
+    ),
+    Break(
+        4,
+        "suspects are evaluated beside others, so that nobody knows which of them ends the process",
+        "esd/training/loop.py",
+        "        if to_do.suspects or to_do.alone:",
+        "        if to_do.alone:",
+        "tests/training/test_suspects.py -k evaluated_alone",
+    ),
+    Break(
+        4,
+        "every rank writes the row of a member without a result",
+        "esd/training/suspects.py",
+        """        if comm.rank == 0:
+            for row, text in""",
+        """        if comm.rank >= 0:
+            for row, text in""",
+        "tests/training/test_suspects.py -k survivors_find_it_out",
+    ),
+    Break(
+        1,
+        "an environment that has raised is used for the next member as it was left",
+        "esd/episodes/variant.py",
+        "        anew, self._cut_off = self._rebuild or self._cut_off, False",
+        "        anew = self._rebuild",
+        "tests/training/test_on_failure.py -k made_anew",
+    ),
+    Break(
+        5,
+        "a process that was asked to end counts against the member that it evaluated",
+        "esd/run/in_flight.py",
+        "ASKED.isdisjoint(signals)",
+        "True",
+        "tests/run/test_in_flight.py -k asked_to_end",
+    ),
+    Break(
+        5,
+        "compiled code that never returns outlives the time limit of an episode",
+        "esd/time_limit.py",
+        "        _end_later(limit + GRACE_SECONDS)\n",
+        "",
+        "tests/test_time_limit.py",
+    ),
+    Break(
+        4,
         "what rank 0 had not written when it was lost is missing in the journal",
         "esd/training/survivors.py",
         "                run.last.kept(run.commit)",

@@ -131,6 +131,7 @@ class Rollout:
         limit: int | None = None,
         stepwise: bool = False,
         told: Callable[[bytes], object] | None = None,
+        timed: bool = False,
     ) -> Outcome:
         """Play one episode per seed with the parameters that were loaded.
 
@@ -139,13 +140,14 @@ class Rollout:
             limit: of an episode's steps.
             stepwise: ask ``policy.act`` for every step, also in episodes that could be played compiled.
             told: is called with the bits of everything that ``policy.act`` answers.
+            timed: by ``env.episode_seconds``; not at the start, when kernels may have to be compiled.
 
         Raises:
             BrokenEnvironmentError: if the environment raises or misfits, or an episode takes longer than
                 ``env.episode_seconds``.
         """
         seconds = self.config.env.episode_seconds
-        if seconds is None:
+        if seconds is None or not timed:
             return self._play(seeds, limit, stepwise, told)
         environments = self.environments
         try:

@@ -171,7 +171,7 @@ class CompiledWorlds:
 
     def step(self, state: RunState, outputs: Float32s) -> Iterator[Ended]:
         """See ``Worlds.step``."""
-        with ended_after(self._rollout.config.env.episode_seconds):
+        with ended_after(None if self._limit else self._rollout.config.env.episode_seconds):
             ended = self._slots.step(self._first, self._scale, outputs)
         if not ended:
             return
@@ -198,11 +198,13 @@ class _Running:
     Attributes:
         task: the row.
         episodes: its episodes.
-        took: seconds that the episode under way has taken so far, if ``env.episode_seconds`` limits them.
+        seconds: that an episode may take; None: it is not timed.
+        took: those that the episode under way has taken so far.
     """
 
     task: Task
     episodes: Episodes
+    seconds: float | None
     took: float = 0.0
 
 
@@ -243,7 +245,9 @@ class PythonWorlds:
             self._reset(slot, seeds.policy)
 
         episodes = self._environments[slot].play(task.seeds, begin, limit)
-        self._running[slot] = now = _Running(task, episodes)
+        seconds = self._rollout.config.env.episode_seconds
+        # not at the start, when kernels may have to be compiled
+        self._running[slot] = now = _Running(task, episodes, seconds if limit is None else None)
         with blaming(state, task):
             try:
                 self.observations[slot] = self._go_on(slot, now, None)
@@ -283,10 +287,10 @@ class PythonWorlds:
             BrokenEnvironmentError: if the environment is, or an episode has taken longer than ``env.episode_seconds``.
         """
         answer = cast(Callable[[Float32s | None], Float32s], now.episodes.send)
-        config, environments = self._rollout.config.env, self._environments[slot]
-        if config.episode_seconds is None:
+        if now.seconds is None:
             return answer(outputs)
-        seconds, began = config.episode_seconds, time.monotonic()
+        config, environments = self._rollout.config.env, self._environments[slot]
+        seconds, began = now.seconds, time.monotonic()
         try:
             with time_limit(max(0.001, seconds - now.took), "env.episode_seconds") as restart:
 
