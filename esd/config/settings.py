@@ -225,7 +225,7 @@ class RunConfig:
     )
     max_failed_share: float = setting(
         0.5,
-        "stop the run when more than this share of a generation has a NaN or infinite fitness",
+        "stop the run when more than this share of a generation has a NaN or infinite fitness, or no result at all",
         **SHARE,
     )
     compare_nodes_every: int = setting(

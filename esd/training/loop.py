@@ -13,7 +13,7 @@ import numpy as np
 
 from esd.config.settings import Config
 from esd.errors import RunError
-from esd.evolution.records import Records
+from esd.evolution.records import Records, Status
 from esd.evolution.reduction import center_return
 from esd.evolution.state import RunState
 from esd.mpi.comm import RankLostError, agreement, in_time, raise_if_any_failed, sum_or_fail
@@ -270,7 +270,13 @@ class Generations:
                 "What was not finite in the first of them is reported above. If the policy's outputs overflow, look "
                 "at policy.normalization, es.sigma and es.learning_rate"
             )
-            if self._config.objective.named:
+            if records.rows_with(Status.NO_RESULT).size:
+                fitness = "no finite fitness, or no result"
+                advice = (
+                    "Why the first of them failed is reported above: fix it, give them more time "
+                    "(env.episode_seconds), or raise run.max_failed_share"
+                )
+            elif self._config.objective.named:
                 fitness = "no fitness"
                 advice = (
                     f"Calls of {self._config.objective.function} failed, the first one as reported above: fix it, "
