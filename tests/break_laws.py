@@ -532,6 +532,30 @@ BREAKS = (
     ),
     Break(
         6,
+        "the best checkpoint is written after the journal's record of its generation",
+        "esd/training/commit.py",
+        """                self._save(self._folder.best_file, best)
+                self._new_best = None
+            self._writer.append(entry)
+""",
+        """                pass
+            self._writer.append(entry)
+            if best is not None and best.state.generation <= generation:
+                self._save(self._folder.best_file, best)
+                self._new_best = None
+""",
+        "tests/training/test_patience.py -k crash",
+    ),
+    Break(
+        6,
+        "what a sync has not confirmed is not written again",
+        "esd/run/journal_writer.py",
+        "                self._rewrite = True",
+        "                self._rewrite = False",
+        "tests/run/test_journal.py -k confirmed",
+    ),
+    Break(
+        6,
         "a checkpoint is written in place",
         "esd/run/files.py",
         '    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")',

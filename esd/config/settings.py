@@ -198,7 +198,9 @@ def _default_algorithm() -> EvolutionSettings:
 class RunConfig:
     """[run]: cadences and limits; none of these changes h, so all may change on resume."""
 
-    checkpoint_every: int = setting(10, "generations between checkpoints", **POSITIVE)
+    checkpoint_every: int = setting(
+        0, "generations between checkpoints; 0: 10, but at most one per second", **NOT_NEGATIVE
+    )
     center_every: int = setting(
         1,
         "generations between evaluations of the center h, which decide «best»; 0: never",
@@ -231,6 +233,12 @@ class RunConfig:
     compare_nodes_every: int = setting(
         10,
         "Generations between two comparisons of the nodes' states by their hashes; 0: never",
+        **NOT_NEGATIVE,
+    )
+    unsaved_generations: int = setting(
+        100,
+        "Generations that may exist in memory only, while the run's folder can't be written; then the run stops, with "
+        "exit code 75. 0: stop at the first failure",
         **NOT_NEGATIVE,
     )
     allow_drift: bool = setting(
@@ -269,7 +277,7 @@ class Config:
     format: int = setting(
         FORMAT,
         "version of the rules by which a member is evaluated; a run keeps the one that it was started with",
-        expected=f"1 to {FORMAT}",
+        expected=f"1 to {FORMAT}; a larger one is of a newer esd",
         check=lambda v: 1 <= v <= FORMAT,
     )
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +34,7 @@ Float64s = npt.NDArray[np.float64]
 OF_ONE_MEMBER = (BrokenEnvironmentError, BrokenPolicyError)
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One row: whose parameters play which episodes.
 
     Attributes:

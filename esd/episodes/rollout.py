@@ -24,13 +24,21 @@ from esd.evolution.noise import Purpose
 from esd.evolution.observations import ObservationStatistics
 from esd.policies.base import LoadsPieces
 from esd.policies.guard import unguarded
+from esd.policies.hebbian import HebbianPolicy
 from esd.policies.registry import make_policy
+from esd.policies.static import StaticPolicy
 from esd.time_limit import TimeLimitError, time_limit
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
-OWNERS_AT_ONCE = 16  # members whose seeds are drawn in one call, which takes as long as for one
+OWNERS_AT_ONCE = 64  # members whose seeds are drawn in one call, which takes as long as for one
+
+OWNERS: dict[str, Callable[[int], int]] = {  # whose seeds a member has
+    "none": lambda member: member,
+    "pair": lambda member: member // 2,
+    "generation": lambda member: 0,
+}
 
 
 class Rollout:
@@ -56,6 +64,7 @@ class Rollout:
         self.policy = make_policy(config.policy, self.interface, config.format)
         self.environments.outputs_are_squashed(self.policy.squashed)
         own = unguarded(self.policy)
+        self._has_own_act = type(own) in (HebbianPolicy, StaticPolicy)  # nothing of a user's
         if is_its_network(own):
             self.environments.compile_with(cast(HasNetwork, self.policy))
         elif config.format > 1:  # in the first, outputs may be of other types than float32
@@ -65,10 +74,12 @@ class Rollout:
         )
         self._whole = np.empty(0, np.float32)
         self._drawn: tuple[int, int, list[list[EpisodeSeeds]]] = -1, -1, []
+        self._owner = OWNERS[config.es.common_random_numbers]
 
     def with_new_policy(self) -> Rollout:
         """The same environments with another object of the policy, to be played step by step only."""
         new = copy.copy(self)
+        new._has_own_act = False  # the environments know the other object
         new.policy = policy = make_policy(self.config.policy, self.interface, self.config.format)
         new._load_piece = policy.load_piece if isinstance(policy, LoadsPieces) else None
         new._whole = np.empty(0, np.float32)
@@ -168,7 +179,8 @@ class Rollout:
     ) -> Outcome:
         """See ``play``."""
         act = self.policy.act if told is None else _overheard(self.policy.act, told)
-        episodes = self.environments.play(seeds, self._begin, limit, stepwise)
+        asks = told is not None or not self._has_own_act
+        episodes = self.environments.play(seeds, self._begin, limit, stepwise, asks)
         answer = cast(Callable[[Float32s | None], Float32s], episodes.send)
         outputs = None  # which starts it
         while True:
@@ -189,8 +201,7 @@ class Rollout:
 
         No two variants share any: what averages out over more episodes does so over more variants, too.
         """
-        owners = {"none": member, "pair": member // 2, "generation": 0}
-        owner = owners[self.config.es.common_random_numbers]
+        owner = self._owner(member)
         first = owner - owner % OWNERS_AT_ONCE
         if self._drawn[:2] != (generation, first):
             count = self.config.env.episodes_per_member

@@ -77,14 +77,14 @@ class Records:
         observations: Float64s | None = None,
     ) -> None:
         """Fill one row, ``returns`` with one mean return per variant; its writers count becomes 1."""
-        floats = self.table[row].view(np.float64)
+        record = self.table[row]
+        floats = record.view(np.float64)
         floats[PENALTY], floats[RETURNS : RETURNS + self.variants] = penalty, returns
-        self.table[row, STEPS], self.table[row, EPISODES] = steps, episodes
-        self.table[row, STATUS], self.table[row, WRITERS] = int(status), 1
+        record[STEPS:RETURNS] = steps, episodes, int(status), 1
         if observations is not None:
             floats[RETURNS + self.variants :] = observations
         if self.written is not None:
-            self.written(row, self.table[row])
+            self.written(row, record)
 
     def write_no_result(self, row: int) -> None:
         """Fill the row of an evaluation that gave nothing: it ranks last, whatever the shaping."""

@@ -201,3 +201,35 @@ def add(kind, start, weights, first_pair, generation, purpose, key0, key1, base,
                 philox_words(u64(block * 256), pair, generation, purpose, key0, key1, words)
                 _add_uniform(words.reshape(1024), weight, total)
         out[low - start : high - start] = here
+
+
+@kernel
+def perturb_many(kind, sigma, members, generation, purpose, key0, key1, h, out):
+    """out[k] = h + the perturbation of members[k], +σ·ε or −σ·ε of its mirrored pair; h alone for a member below 0.
+
+    Args:
+        kind: of the noise.
+        sigma: float32.
+        members: int64 [k].
+        generation: uint32.
+        purpose: uint32.
+        key0: uint32.
+        key1: uint32.
+        h: float32 [n].
+        out: float32 [k, n].
+    """
+    weight = np.empty(1, np.float32)
+    for k in range(members.size):
+        member = members[k]
+        weight[0] = f32(0.0) if member < 0 else (-sigma if member & 1 else sigma)
+        add(kind, 0, weight, u32(member >> 1), generation, purpose, key0, key1, h, out[k])
+
+
+@kernel
+def draw_streams(kind, seeds, purpose, out):
+    """Fill out[k] (float32 [k, n]) with the first stream of a purpose under the key seeds[k] (uint64)."""
+    one = np.ones(1, np.float32)
+    for k in range(seeds.size):
+        key0, key1 = u32(seeds[k] & _MASK), u32(seeds[k] >> _SHIFT32)
+        out[k] = f32(0.0)
+        add(kind, 0, one, u32(0), u32(0), purpose, key0, key1, out[k], out[k])

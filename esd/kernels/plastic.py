@@ -274,8 +274,12 @@ def begin(memory, settings):
 @kernel
 def place_weights(weights, bounds, synapses, settings):
     """Put weights[k]·bounds[layer], input-major and unpadded, into their places."""
-    streams = settings[STREAMS]
-    sizes = settings[SIZES:]
+    put_weights(weights, bounds, synapses, settings[STREAMS], settings[SIZES:])
+
+
+@inlined
+def put_weights(weights, bounds, synapses, streams, sizes):
+    """The same for so many streams and these sizes."""
     start = 0
     k = 0
     for layer in range(sizes.size - 1):

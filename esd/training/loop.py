@@ -19,11 +19,12 @@ from esd.evolution.state import RunState
 from esd.mpi.comm import RankLostError, agreement, in_time, raise_if_any_failed, sum_or_fail
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
-from esd.training.commit import Commit, GenerationReport, Timing
+from esd.training.commit import Commit
 from esd.training.diagnosis import Finding
 from esd.training.finished_rows import FinishedRows
 from esd.training.node_state import NodeState, Step, UpdateFailedError
 from esd.training.process_state import kept_process_state
+from esd.training.reports import GenerationReport, Timing
 from esd.training.same_state import SameState
 from esd.training.stop import StopRequest
 from esd.training.suspects import ToDo

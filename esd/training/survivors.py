@@ -24,8 +24,9 @@ from esd.mpi.comm import (
     in_time,
     raise_if_any_failed,
 )
-from esd.training.commit import Commit, Reporter, Timing
+from esd.training.commit import Commit
 from esd.training.loop import Generations, Votes, Work
+from esd.training.reports import Reporter, Timing
 
 WHAT = "the recovery from a lost rank"
 # Why a call ends that need not be found out again; after the last generation the center is evaluated again instead.
