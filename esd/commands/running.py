@@ -15,7 +15,7 @@ import typer
 
 from esd.commands import output
 from esd.commands.leaving import adopt_orphans, end_children
-from esd.errors import EXIT_FAILED, EsdError, MissingPackageError
+from esd.errors import EXIT_FAILED, EsdError, FinalError, MissingPackageError
 from esd.mpi.launch import launched_local_rank, report_to_supervisor
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ def on_ranks(
     except JobFailedError as failure:
         code = failure.exit_code
         if failure.__cause__ is not None:
+            if isinstance(failure.__cause__, FinalError):
+                report_to_supervisor("final")
             report(failure.__cause__)
     except RankLostError as loss:
         if comm.rank == 0:

@@ -102,7 +102,7 @@ def word_for_supervisor(word: str, token: str) -> str:
 
 
 def report_to_supervisor(word: str) -> None:
-    """Tell ``esd launch``, if it has started this process: "started" or "done"; by rank 0."""
+    """Tell ``esd launch``, if it has started this process: "started", "done", or "final" if it would fail again."""
     token = os.environ.get(SUPERVISED)
     if token:
         os.write(2, f"{word_for_supervisor(word, token)}\n".encode())

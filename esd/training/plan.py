@@ -188,9 +188,12 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         config = dataclasses.replace(config, format=stored.format)
     differences = differences_that_matter(stored, config)
     if differences:
-        may_change = "generations, device, batch_members, env.compiled, [run] and unseen variants"
+        may_change = (
+            "generations, device, batch_members, env.compiled, env.episode_seconds, env.on_failure, [run] and unseen "
+            "variants"
+        )
         if config.objective.named:
-            may_change = "generations, [run], objective.max_seconds and check_at_start"
+            may_change = "generations, [run], objective.max_seconds, on_failure and check_at_start"
         raise UsageError(
             f"{folder.path}: holds a run of experiment {name!r} with other settings: {'; '.join(differences)}. Only "
             f"{may_change} may change on resume; name another folder with --run, or overwrite with --fresh"
