@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from esd.commands import output
-from esd.errors import EXIT_FAILED, EsdError, MissingPackageError
+from esd.commands.leaving import adopt_orphans, end_children
+from esd.errors import EXIT_FAILED, EsdError, FinalError, MissingPackageError
 from esd.mpi.launch import launched_local_rank, report_to_supervisor
 
 if TYPE_CHECKING:
@@ -90,16 +91,23 @@ def on_ranks(
     (a rank that missed a deadline, a bug) aborts the job; ranks report staggered, so that the first is heard and the
     others are usually gone before they repeat it.
     """
+    from esd import watch
     from esd.commands.console import print_error
-    from esd.mpi.comm import JobFailedError, RankLostError, connect, exit_code_of
+    from esd.mpi.comm import (
+        JobFailedError,
+        RankLostError,
+        connect,
+        exit_code_of,
+        stuck,
+    )
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    watch.start()
+    adopt_orphans()
     try:
         comm = connect()
     except EsdError as error:
-        if (
-            launched_local_rank()
-        ):  # the first rank of a machine speaks for all that have the same library
+        if launched_local_rank():  # the first rank of a machine speaks for all of them
             time.sleep(SILENT_SECONDS)
         else:
             print_error(str(error))
@@ -114,6 +122,8 @@ def on_ranks(
     except JobFailedError as failure:
         code = failure.exit_code
         if failure.__cause__ is not None:
+            if isinstance(failure.__cause__, FinalError):
+                report_to_supervisor("final")
             report(failure.__cause__)
     except RankLostError as loss:
         if comm.rank == 0:
@@ -121,12 +131,15 @@ def on_ranks(
                 f"a rank was lost where it can't be survived ({loss}); start the same command again"
             )
         comm.abort(EXIT_FAILED)
-    except BaseException as error:
+    except BaseException as caught:
+        reason = stuck(caught) if isinstance(caught, watch.DeadlineError) else caught
         time.sleep(STAGGER_SECONDS * min(comm.rank, 10))
-        report(error, kept)
-        interrupted = isinstance(error, KeyboardInterrupt)
-        comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(error))
+        report(reason, kept)
+        end_children()
+        interrupted = isinstance(reason, KeyboardInterrupt)
+        comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(reason))
     code = code or (EXIT_FAILED if output.result_was_lost() else 0)
+    end_children()
     comm.close(code)
     raise typer.Exit(code)
 

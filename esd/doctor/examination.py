@@ -88,7 +88,7 @@ def _examine_environments(comm: Communicator, report: Report, config: Config, st
         for variant in config.env.variants
     } or {config.env.id: config.env}
     for name, environment in environments.items():
-        with agreement(comm, f"examining {name}"):
+        with agreement(comm, f"examining {name}", evaluates=True):
             if comm.rank == 0:
                 report.take(name, purity.examine(environment, steps, lockstep))
         if comm.size > 1:  # one rank has compared all that it can
@@ -116,7 +116,7 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
             return evaluator.canary(problem.initial_parameters(config.seed), journal_version)
 
     found: Canary | None = None
-    with agreement(comm, f"examining the {section}"):
+    with agreement(comm, f"examining the {section}", evaluates=True):
         try:
             found = computed(VERSION)
         except EsdError as error:
@@ -126,7 +126,7 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
             report.take(section, [told(True, check, "")])
             own = found.cpu
     _compare(comm, report, section, "canary on all ranks", own)
-    with agreement(comm, "playing many episodes"):
+    with agreement(comm, "playing many episodes", evaluates=True):
         if comm.rank == 0 and found is not None and not config.objective.named:
             report.take(section, many_episodes(config))
     if not subject:

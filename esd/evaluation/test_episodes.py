@@ -304,7 +304,7 @@ def evaluate(
     count = len(subject.variants)
     with (
         Team(comm) as team,
-        agreement(comm, "evaluating"),
+        agreement(comm, "evaluating", evaluates=True),
         contextlib.closing(make_rollout(subject, state)) as rollout,
     ):
         environments = rollout.environments

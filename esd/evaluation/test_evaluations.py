@@ -34,7 +34,7 @@ def evaluate(
     """
     check_same(comm, state)
     config = subject.config
-    with Team(comm) as team, agreement(comm, "evaluating"):
+    with Team(comm) as team, agreement(comm, "evaluating", evaluates=True):
         problem = ObjectiveProblem(config)
         count = evaluations if problem.function.takes_seed else 1
         # as bits: every slot has one writer, so sums are exact

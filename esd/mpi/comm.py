@@ -7,7 +7,6 @@ never imported.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sys
 import threading
@@ -18,22 +17,39 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from esd import watch
 from esd.errors import EXIT_FAILED, EsdError, RunError, UsageError
-from esd.mpi.launch import die_with_parent, launched_processes, survives_losses
+from esd.mpi.launch import (
+    die_with_parent,
+    launched_by_srun,
+    launched_processes,
+    survives_losses,
+)
 from esd.mpi.library import load, short
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from esd.mpi.arrivals import Arrivals
+
 Uint64s = npt.NDArray[np.uint64]
 
 SPIN_SECONDS = 0.001  # poll without sleeping for so long: most exchanges complete within it
 NAP_SHARE = 0.1  # of what was waited so far: so much later than possible is it noticed at most
-LONGEST_NAP_SECONDS = 0.005
+NAP_SECONDS = 0.001  # at most; by then others may be waiting for this rank's answer
+LONG_SECONDS = 10.0  # from then on naps may be longer
+LONGEST_NAP_SECONDS = (
+    0.005  # also while others of this node have not come: the last of them wakes the rest
+)
+WATCHED_SECONDS = 0.5  # from then on others see that this rank waits, and for how long is watched
 # Open MPI looks at its sockets in every eighth call: with one look between naps, an exchange among 4 ranks on 2 hosts
 # took 23 ms; with eight, 0.4 ms.
 LOOKS_BETWEEN_NAPS = 8
+DEADLINE_SECONDS = 3600.0  # until a run's own are known
+SILENCE_SECONDS = 60.0
+START_SECONDS = 900.0  # for MPI to be initialized on all ranks
 SHRINKS = 100  # attempts to leave out ranks while more are lost
+FINALIZE_SECONDS = 60.0
 ABORT_SECONDS = 10.0  # MPI_Abort can itself hang
 
 
@@ -63,13 +79,17 @@ class Communicator(Protocol):
     Attributes:
         rank: this one's number; ``recover`` may change it, and the next.
         size: how many there are.
-        deadline_seconds: how long is waited in one collective.
+        deadline_seconds: how long is waited in one collective while nobody works, and for what a rank does between two.
+        silence_seconds: how long a rank may be stopped, or a host give no sign of life.
+        arrivals: of this node's ranks at collectives; None before they share memory.
         survives: the others can go on when a rank dies: collectives then raise ``RankLostError``.
     """
 
     rank: int
     size: int
     deadline_seconds: float
+    silence_seconds: float
+    arrivals: Arrivals | None
     survives: bool
 
     def sum(self, numbers: Uint64s, what: str) -> None:
@@ -153,15 +173,39 @@ def sum_or_fail(comm: Communicator, numbers: Uint64s, error: Exception | None, w
 
 
 @contextlib.contextmanager
-def agreement(comm: Communicator, what: str) -> Iterator[None]:
-    """Run a block on every rank; if it fails on any, it fails on all, and one rank reports the reason.
+def in_time(comm: Communicator, what: str) -> Iterator[None]:
+    """What a rank does while no other can tell whether it works or hangs: it has until the deadline.
+
+    Raises:
+        RunError: after it.
+    """
+    try:
+        with watch.within(comm.deadline_seconds, what):
+            yield
+    except watch.DeadlineError as error:
+        if not error.seconds:
+            raise
+        raise RunError(
+            f"rank {comm.rank}: {error}, and was given up (run.deadline_minutes is how long it may take)"
+        ) from None
+
+
+@contextlib.contextmanager
+def agreement(comm: Communicator, what: str, evaluates: bool = False) -> Iterator[None]:
+    """Run a block on every rank; if it fails on any, or takes too long, it fails on all, and one reports the reason.
+
+    Args:
+        comm: the ranks.
+        what: is done, for messages.
+        evaluates: so it may take as long as it takes.
 
     Raises:
         JobFailedError: see ``raise_if_any_failed``.
     """
     error: Exception | None = None
     try:
-        yield
+        with contextlib.nullcontext() if evaluates else in_time(comm, what):
+            yield
     except Exception as caught:  # whatever it is: the others must not wait for this rank
         error = caught
     raise_if_any_failed(comm.rank, gather(comm, exit_code_of(error), what), error)
@@ -172,7 +216,9 @@ class Alone:
 
     rank = 0
     size = 1
-    deadline_seconds = math.inf
+    deadline_seconds = DEADLINE_SECONDS
+    silence_seconds = SILENCE_SECONDS
+    arrivals: Arrivals | None = None
     survives = False
 
     def sum(self, numbers: Uint64s, what: str) -> None:
@@ -211,15 +257,16 @@ class Ranks:
 
     Args:
         comm: an intracommunicator; only integer sums and bytes travel on it.
-        deadline_seconds: how long to wait in one collective before giving up: a stopped process or a cut link is
-            never reported by MPI itself.
+        deadline_seconds: see ``Communicator``. A stopped process or a cut link is never reported by MPI itself.
         survives: MPI was started so that the others can go on when a rank dies (ULFM).
     """
 
     def __init__(
-        self, comm: MPI.Comm, deadline_seconds: float = 3600.0, survives: bool = False
+        self, comm: MPI.Comm, deadline_seconds: float = DEADLINE_SECONDS, survives: bool = False
     ) -> None:
         """Wrap a communicator."""
+        self.silence_seconds = SILENCE_SECONDS
+        self.arrivals: Arrivals | None = None
         self._comm = comm
         self.rank = comm.Get_rank()
         self.size = comm.Get_size()
@@ -268,30 +315,73 @@ class Ranks:
 
         what, local, failure = "finding the ranks of this machine", None, None
         try:
-            local = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+            with self._patient(what):
+                local = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         except MPI.Exception as error:
             failure = error
         # on all ranks or on none: one without its node could tell nobody who waits for it there
         if (self.survives and not self.agree(failure is None)) or local is None:
             self._lost(failure or MPI.Exception(MPI.ERR_PROC_FAILED), None, what)
-        yield Ranks(local, self.deadline_seconds, self.survives)
+        node = Ranks(local, self.deadline_seconds, self.survives)
+        node.silence_seconds = self.silence_seconds
+        yield node
         if not self.survives:
-            local.Free()  # not after an exception: it might wait for a rank that is stuck
+            with self._patient("leaving the ranks of this machine"):
+                local.Free()  # not after an exception: it might wait for a rank that is stuck
 
     def _wait(self, request: MPI.Request, what: str) -> None:
         """Poll: briefly without sleeping, then with naps, so that a waiting rank leaves its core to others."""
-        start = time.monotonic()
-        while not any(request.Test() for _ in range(LOOKS_BETWEEN_NAPS)):
-            waited = time.monotonic() - start
-            if waited < SPIN_SECONDS:
-                os.sched_yield()  # time.sleep(0) takes 50 µs and more, the exchange itself 10
-            elif waited < self.deadline_seconds:
-                time.sleep(min(NAP_SHARE * waited, LONGEST_NAP_SECONDS))
-            else:
-                raise RunError(
-                    f"rank {self.rank} waited {waited:.0f} s for the other ranks in {what}: a rank or a link is "
-                    "stuck (run.deadline_minutes is how long to wait). Start the same command again to resume"
-                )
+        if self.arrivals is not None:
+            self.arrivals.enter()
+        start = spin_from = time.monotonic()
+        with contextlib.ExitStack() as watched:
+            waits, here = False, self.arrivals is None
+            while not any(request.Test() for _ in range(LOOKS_BETWEEN_NAPS)):
+                now = time.monotonic()
+                waited = now - start
+                if now - spin_from < SPIN_SECONDS:
+                    os.sched_yield()  # time.sleep(0) takes 50 µs and more, the exchange itself 10
+                    continue
+                if not waits and waited > WATCHED_SECONDS:
+                    waits = True
+                    watched.enter_context(self._patient(what))
+                if not watch.WATCH.is_mine and waited > self.deadline_seconds:
+                    raise self._too_late(what)
+                nap = NAP_SHARE * waited
+                if not here and self.arrivals is not None:
+                    here = self.arrivals.sleep(min(nap, LONGEST_NAP_SECONDS))
+                    spin_from = time.monotonic() if here else spin_from
+                else:
+                    time.sleep(
+                        min(nap, NAP_SECONDS if waited < LONG_SECONDS else LONGEST_NAP_SECONDS)
+                    )
+
+    @contextlib.contextmanager
+    def _patient(self, what: str) -> Iterator[None]:
+        """Wait in the block as long as any other rank works, and so long when none does.
+
+        Raises:
+            RunError: in the block; where that is inside of MPI, the watch ends this process.
+            DeadlineError: another rank or host is found to be stuck, and the job can't go on without it.
+        """
+        watch.WATCH.waits(True)
+        try:
+            waiting = f"waiting for the other ranks in {what}"
+            with watch.within(self.deadline_seconds, waiting, patient=True):
+                yield
+        except watch.DeadlineError as error:
+            if not error.seconds:
+                raise
+            raise self._too_late(what) from None
+        finally:
+            watch.WATCH.waits(False)
+
+    def _too_late(self, what: str) -> RunError:
+        return RunError(
+            f"rank {self.rank} waited {self.deadline_seconds:.0f} s for the other ranks in {what}, and none of those "
+            "that are known of works: a rank or a link is stuck (run.deadline_minutes is how long to wait). Start the "
+            "same command again to resume"
+        )
 
     def abort(self, exit_code: int) -> None:
         """End the job: MPI_Abort, and this process in any case."""
@@ -312,27 +402,22 @@ class Ranks:
         from mpi4py import MPI
 
         self.revoke()
-        # It waits for those that still evaluate. A stuck one would hold it up for ever, and Ishrink, which could be
-        # waited for with a deadline, crashed in 2 of 2 jobs (Open MPI 5.0.11).
-        timer = _end_after(
-            self.deadline_seconds,
-            EXIT_FAILED,
-            f"esd: rank {self.rank} waited {self.deadline_seconds:.0f} s for the other ranks to recover from a loss: a "
-            "rank is stuck (run.deadline_minutes is how long to wait). Start the same command again to resume",
-        )
-        if not self._parted:
-            self.agree(False)  # some may be about to agree that all is well
-        for attempt in range(SHRINKS):
-            try:
-                smaller = self._comm.Shrink()
-                break
-            except MPI.Exception as error:  # another one was lost meanwhile
-                if attempt == SHRINKS - 1:
-                    raise RunError(
-                        f"rank {self.rank}: MPI can't go on without the ranks that were lost ({error}). Start the same "
-                        "command again to resume"
-                    ) from error
-        timer.cancel()
+        # It waits for those that still evaluate, and Ishrink, which could be polled, crashed in 2 of 2 jobs (Open MPI
+        # 5.0.11). A stopped one is killed by the watch of another; any other holds it up for so long at most.
+        with self._patient("the recovery from a lost rank"):
+            if not self._parted:
+                self.agree(False)  # some may be about to agree that all is well
+            for attempt in range(SHRINKS):
+                try:
+                    smaller = self._comm.Shrink()
+                    break
+                except MPI.Exception as error:  # another one was lost meanwhile
+                    if attempt == SHRINKS - 1:
+                        raise RunError(
+                            f"rank {self.rank}: MPI can't go on without the ranks that were lost ({error}). Start the "
+                            "same command again to resume"
+                        ) from error
+        self.arrivals = None
         self._parted = False
         self._abandoned.append(self._comm)  # to free it would wait for all of its ranks
         self._comm, self.rank, self.size = smaller, smaller.Get_rank(), smaller.Get_size()
@@ -342,7 +427,8 @@ class Ranks:
         from mpi4py import MPI
 
         try:
-            agreed = bool(self._comm.Agree(int(good)))
+            with self._patient("agreeing whether all is well"):
+                agreed = bool(self._comm.Agree(int(good)))
         except MPI.Exception:  # on all of them: a rank is lost that not all knew of
             agreed = False
         self._parted = not agreed
@@ -358,7 +444,17 @@ class Ranks:
             self.agree(True)
             os._exit(exit_code)
         if not MPI.Is_finalized():
+            _watch_the_end(FINALIZE_SECONDS, exit_code)
             MPI.Finalize()
+            watch.clear_deadline()
+
+
+def stuck(error: watch.DeadlineError) -> RunError:
+    """What the watch found out about another rank or host."""
+    return RunError(
+        f"{error}. It is stopped, or cut off (run.silence_seconds is how long to wait for it). Start the same command "
+        "again to resume"
+    )
 
 
 def _flush() -> None:
@@ -367,35 +463,47 @@ def _flush() -> None:
             stream.flush()
 
 
-def _end_after(seconds: float, exit_code: int, text: str = "") -> threading.Timer:
-    """End this process in a while, whatever it is stuck in, with a last line; unless the timer is canceled."""
-
-    def end() -> None:
-        if text:
-            os.write(2, f"{text}\n".encode())
-        os._exit(exit_code)
-
-    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
+def _end_after(seconds: float, exit_code: int) -> None:
+    """End this process in a while, whatever it is stuck in."""
+    timer = threading.Timer(seconds, os._exit, (exit_code,))
     timer.daemon = True
     timer.start()
-    return timer
+    _watch_the_end(seconds + 1.0, exit_code)  # should MPI hold the interpreter's lock
+
+
+def _watch_the_end(seconds: float, exit_code: int) -> None:
+    watch.WATCH.exit_with(exit_code)
+    watch.set_deadline(seconds, "leaving MPI", grace=0.0)
 
 
 def connect() -> Communicator:
     """Join the ranks that the launcher started, or be alone without a launcher.
 
     Raises:
-        UsageError: if MPI can't be loaded, or the launcher started several processes and MPI sees only one: a
-            launcher of one kind with a library of another. Each would then train alone, into the same folder.
+        UsageError: if MPI can't be loaded, or the launcher started several processes and MPI sees only one: a launcher
+            of one kind with a library of another. Each would then train alone, into the same folder.
     """
     launched = launched_processes()
     if launched == 1:
         return Alone()
     die_with_parent()
+    watch.start()
+    with watch.within(START_SECONDS, "joining the other ranks (MPI_Init)"):
+        return _joined(launched)
+
+
+def _joined(launched: int) -> Communicator:
+    """All of so many ranks."""
     MPI = load()  # noqa: N806
     size = MPI.COMM_WORLD.Get_size()
     if size != launched:
         library = short(MPI.Get_library_version())
+        if launched_by_srun():
+            raise UsageError(
+                f"srun started {launched} processes, but MPI sees {size}: each would train alone. Use srun --mpi=pmix "
+                f"(srun --mpi=list shows what else there is for {library}), or start the ranks with mpirun inside of "
+                "the job, as esd submit --launcher mpirun does"
+            )
         raise UsageError(
             f"the launcher started {launched} processes, but MPI sees {size}: launcher and library "
             f"({library}) are of different kinds. Use the mpirun that belongs to the library "

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from esd import watch
 from esd.kernels.tickets import take
 from esd.mpi.comm import Communicator, gather
 from esd.mpi.shared import open_together
@@ -105,7 +106,9 @@ class Schedule:
         """Draw rows of a generation until those of the node are gone."""
         own = rows_of_node(rows, self._size, self._ranks)
         while (ticket := self._queue.take(generation)) < len(own):
+            watch.at(generation, own[ticket])
             yield own[ticket]
+        watch.at(generation, -1)
 
     def close(self) -> None:
         """Let go of the queue."""

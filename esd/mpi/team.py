@@ -10,7 +10,9 @@ import mmap
 from collections.abc import Iterator
 from types import TracebackType
 
+from esd.mpi import segments
 from esd.mpi.comm import Communicator, RankLostError
+from esd.mpi.places import Places
 from esd.mpi.schedule import Schedule
 from esd.mpi.shared import allocate
 
@@ -30,11 +32,14 @@ class Team:
         """Name the ranks; nothing is exchanged yet."""
         self.ranks = ranks
         self.node: Communicator = ranks
+        self._places: Places | None = None
         self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> Team:
         """Find the ranks of this node, and set up their queue."""
         self.join()
+        if self.node.rank == 0:
+            segments.sweep()
         return self
 
     def join(self) -> None:
@@ -43,10 +48,15 @@ class Team:
             self.node = opened.enter_context(self.ranks.node())
             try:
                 self._schedule = Schedule(self.ranks, self.node)
+                places, before = Places(self.ranks, self.node), self._places
             except RankLostError:
                 self.node.revoke()
                 raise
             opened.callback(self._schedule.close)
+            self.ranks.arrivals = self.node.arrivals = places.arrivals
+            self._places = places
+            if before is not None:
+                before.close()
             self._closing = opened.pop_all()
 
     def leave(self, loss: RankLostError) -> None:
@@ -55,6 +65,7 @@ class Team:
         Args:
             loss: that this rank was told of.
         """
+        self.ranks.arrivals = self.node.arrivals = None  # but the ranks go on to look at each other
         self.node.revoke()
         self._closing.__exit__(type(loss), loss, None)
         self._closing = contextlib.ExitStack()
@@ -82,6 +93,10 @@ class Team:
         traceback: TracebackType | None,
     ) -> bool | None:
         """Let go of the queue and of the node."""
+        self.ranks.arrivals = self.node.arrivals = None
         if isinstance(error, RankLostError):
             self.node.revoke()  # whoever waits there has to hear of it
+        if self._places is not None:
+            self._places.leave()
+            self._places = None
         return self._closing.__exit__(kind, error, traceback)

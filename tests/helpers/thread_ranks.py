@@ -100,7 +100,8 @@ class ThreadRanks:
     """A communicator; see ``esd.mpi.comm.Communicator``."""
 
     survives = True
-    deadline_seconds = HANG_SECONDS
+    deadline_seconds = silence_seconds = HANG_SECONDS
+    arrivals = None
 
     def __init__(self, world: World, group: Group, own: int) -> None:
         """One rank's view of a group."""

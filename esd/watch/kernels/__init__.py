@@ -1,0 +1,1 @@
+"""The watch's compiled loop, and where everything stands in its memory."""
