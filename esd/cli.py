@@ -14,6 +14,7 @@ from esd.commands import launch as launch_command
 from esd.commands import list as list_command
 from esd.commands import report as report_command
 from esd.commands import show as show_command
+from esd.commands import submit as submit_command
 from esd.commands import train as train_command
 from esd.commands.leaving import leave
 from esd.commands.output import guarded
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command("train")(train_command.train)
 app.command("launch", context_settings={"allow_interspersed_args": False})(launch_command.launch)
+app.command("submit")(submit_command.submit)
 app.command("eval")(eval_command.evaluate)
 app.command("show")(show_command.show)
 app.command("list")(list_command.list_names)

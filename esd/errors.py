@@ -9,6 +9,7 @@ EXIT_USAGE = 2
 EXIT_STOPPED_EARLY = 75
 LONGEST_MESSAGE = 1_000  # characters
 LONGEST_VALUE = 100
+UPDATE = "it was written by a newer esd: update yours (pip install -U esd-mpi)"
 
 
 class EsdError(Exception):
@@ -111,6 +112,29 @@ def missing_module(error: BaseException | None) -> str | None:
 
 class RunError(EsdError):
     """A run that can't go on (a rank is missing, too many members failed, a disk is full)."""
+
+
+class FinalError(RunError):
+    """A run that can't go on, and would come to the same end if it were started again."""
+
+
+class NotWritableError(RunError):
+    """The file system did not take what was to be written; it may do so later.
+
+    Attributes:
+        reason: what can't be written, and why.
+    """
+
+    def __init__(self, reason: str, advice: str) -> None:
+        """Say what can't be written, why, and what to do."""
+        self.reason = reason
+        super().__init__(f"{reason}; {advice}")
+
+
+class StoppedEarlyError(RunError):
+    """A run that stops before its end, and goes on when the same command is started again."""
+
+    exit_code = EXIT_STOPPED_EARLY
 
 
 def nearest(word: str, known: list[str]) -> str:

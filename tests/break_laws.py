@@ -48,6 +48,80 @@ class Break:
 
 BREAKS = (
     Break(
+        2,
+        "members that are perturbed together all have the sign of the first of a pair",
+        "esd/kernels/philox.py",
+        "(-sigma if member & 1 else sigma)",
+        "sigma",
+        "tests/evolution/test_noise.py -k many_members",
+    ),
+    Break(
+        1,
+        "lanes begin episodes with the weights of the lane before",
+        "esd/kernels/members.py",
+        "put_weights(drawn[k], bounds, weights[lanes[k], episodes[k]], 1, settings[SIZES:])",
+        "put_weights(drawn[k // 2], bounds, weights[lanes[k], episodes[k]], 1, settings[SIZES:])",
+        "tests/episodes/test_side_by_side.py -k first_weights",
+    ),
+    Break(
+        1,
+        "a network that is asked directly normalizes by the statistics of the first generation",
+        "esd/episodes/one_step.py",
+        "        if scale is self._scale:",
+        "        if self._scale is not None:",
+        "tests/episodes/test_one_step.py -k statistics",
+    ),
+    Break(
+        4,
+        "a member that was found to end its processes is evaluated again by whoever replays or resumes",
+        "esd/training/suspects.py",
+        "if missing[row] and (one.holds or (one.judged and not stops))",
+        "if missing[row] and one.holds",
+        "tests/training/test_suspects.py -k goes_on_at_once",
+    ),
+    Break(
+        4,
+        "suspects are evaluated beside others, so that nobody knows which of them ends the process",
+        "esd/training/loop.py",
+        "        if to_do.suspects or to_do.alone:",
+        "        if to_do.alone:",
+        "tests/training/test_suspects.py -k evaluated_alone",
+    ),
+    Break(
+        4,
+        "every rank writes the row of a member without a result",
+        "esd/training/suspects.py",
+        """        if comm.rank == 0:
+            for row, text in""",
+        """        if comm.rank >= 0:
+            for row, text in""",
+        "tests/training/test_suspects.py -k survivors_find_it_out",
+    ),
+    Break(
+        1,
+        "an environment that has raised is used for the next member as it was left",
+        "esd/episodes/variant.py",
+        "        anew, self._cut_off = self._rebuild or self._cut_off, False",
+        "        anew = self._rebuild",
+        "tests/training/test_on_failure.py -k made_anew",
+    ),
+    Break(
+        5,
+        "a process that was asked to end counts against the member that it evaluated",
+        "esd/run/in_flight.py",
+        "ASKED.isdisjoint(signals)",
+        "True",
+        "tests/run/test_in_flight.py -k asked_to_end",
+    ),
+    Break(
+        5,
+        "compiled code that never returns outlives the time limit of an episode",
+        "esd/time_limit.py",
+        "        _end_later(limit + GRACE_SECONDS)\n",
+        "",
+        "tests/test_time_limit.py",
+    ),
+    Break(
         4,
         "what rank 0 had not written when it was lost is missing in the journal",
         "esd/training/survivors.py",
@@ -479,6 +553,30 @@ BREAKS = (
         "if journal_version < 3 else",
         "if False else",
         "tests/episodes/test_canary.py -k first_version",
+    ),
+    Break(
+        6,
+        "the best checkpoint is written after the journal's record of its generation",
+        "esd/training/commit.py",
+        """                self._save(self._folder.best_file, best)
+                self._new_best = None
+            self._writer.append(entry)
+""",
+        """                pass
+            self._writer.append(entry)
+            if best is not None and best.state.generation <= generation:
+                self._save(self._folder.best_file, best)
+                self._new_best = None
+""",
+        "tests/training/test_patience.py -k crash",
+    ),
+    Break(
+        6,
+        "what a sync has not confirmed is not written again",
+        "esd/run/journal_writer.py",
+        "                self._rewrite = True",
+        "                self._rewrite = False",
+        "tests/run/test_journal.py -k confirmed",
     ),
     Break(
         6,

@@ -18,10 +18,10 @@ from esd.errors import RunError, UsageError
 from esd.mpi.comm import Communicator, agreement
 from esd.mpi.launch import launched
 from esd.run.folder import RunFolder
-from esd.training.commit import GenerationReport
 from esd.training.plan import Plan, TrainRequest, make_plan
 from esd.training.prepare import prepared
 from esd.training.process_state import kept_process_state
+from esd.training.reports import GenerationReport
 from esd.training.stop import StoppedAtStartError, StopRequest
 from esd.training.survivors import surviving
 

@@ -13,8 +13,8 @@ from rich.progress import Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from esd.commands.output import write_json
 from esd.run.files import json_text
-from esd.training import commit as training
-from esd.training.commit import GenerationReport
+from esd.training import reports as training
+from esd.training.reports import GenerationReport
 
 if TYPE_CHECKING:
     from esd.mpi.comm import Communicator

@@ -15,13 +15,14 @@ import typer
 
 from esd.commands import output
 from esd.commands.leaving import adopt_orphans, end_children
-from esd.errors import EXIT_FAILED, EsdError, MissingPackageError
-from esd.mpi.launch import report_to_supervisor
+from esd.errors import EXIT_FAILED, EsdError, FinalError, MissingPackageError
+from esd.mpi.launch import launched_local_rank, report_to_supervisor
 
 if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
 
 STAGGER_SECONDS = 0.3
+SILENT_SECONDS = 1.0  # the launcher kills this rank meanwhile, or may wait for all of them
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells put it
 VERBOSE = "ESD_VERBOSE"  # in the environment: as --verbose
 
@@ -92,7 +93,13 @@ def on_ranks(
     """
     from esd import watch
     from esd.commands.console import print_error
-    from esd.mpi.comm import JobFailedError, RankLostError, connect, exit_code_of, stuck
+    from esd.mpi.comm import (
+        JobFailedError,
+        RankLostError,
+        connect,
+        exit_code_of,
+        stuck,
+    )
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     watch.start()
@@ -100,7 +107,10 @@ def on_ranks(
     try:
         comm = connect()
     except EsdError as error:
-        print_error(str(error))
+        if launched_local_rank():  # the first rank of a machine speaks for all of them
+            time.sleep(SILENT_SECONDS)
+        else:
+            print_error(str(error))
         raise typer.Exit(error.exit_code) from None
     if comm.rank == 0:
         report_to_supervisor("started")
@@ -112,6 +122,8 @@ def on_ranks(
     except JobFailedError as failure:
         code = failure.exit_code
         if failure.__cause__ is not None:
+            if isinstance(failure.__cause__, FinalError):
+                report_to_supervisor("final")
             report(failure.__cause__)
     except RankLostError as loss:
         if comm.rank == 0:

@@ -19,7 +19,7 @@ FOLLOW_SECONDS = 0.5
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    run: Annotated[Path, typer.Argument(help="The run's folder, or a folder of runs.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print the metrics of all generations as CSV.")
@@ -36,9 +36,13 @@ def show(
         ),
     ] = None,
 ) -> None:
-    """Show a run: where it stands, its best and last returns, and the hash of its h."""
+    """Show a run: where it stands, its best and last returns, and the hash of its h.
+
+    Of a folder of runs: a line for each, with the job and its state if it was submitted with esd submit.
+    """
 
     def body() -> int:
+        from esd.commands.runs_table import is_folder_of_runs
         from esd.errors import UsageError
         from esd.run.folder import RunFolder
         from esd.run.trust import Trust
@@ -49,6 +53,13 @@ def show(
             raise UsageError(
                 f"--generation {generation}: --csv and --follow show all of them; take it alone or with --json"
             )
+        if is_folder_of_runs(run):
+            if as_csv or follow or generation is not None:
+                raise UsageError(
+                    f"{run}: is a folder of runs; --csv, --follow and --generation need the folder of one of them"
+                )
+            _print_runs(run, as_json)
+            return 0
         folder = RunFolder(run, Trust.NEVER)
         folder.require_run()
         if as_csv:
@@ -60,6 +71,18 @@ def show(
         return 0
 
     alone(body, as_json)
+
+
+def _print_runs(path: Path, as_json: bool) -> None:
+    """A line for each run of a folder."""
+    from esd.commands.console import print_error, print_json
+    from esd.commands.runs_table import print_rows, rows_of
+
+    rows = rows_of(path, print_error)
+    if as_json:
+        print_json({"folder": str(path), "runs": rows})
+    else:
+        print_rows(rows)
 
 
 def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from esd.config.fields import NOT_NEGATIVE, POSITIVE, SECOND_VERSION, SHARE, setting
 from esd.config.kinds import ALGORITHMS
-from esd.config.objective import MINIMIZE, ObjectiveConfig
+from esd.config.objective import MINIMIZE, ON_FAILURE, STOP, ObjectiveConfig
 from esd.config.policies import PolicyConfig
 
 LOW_RANK = "low_rank"
@@ -93,6 +93,20 @@ class EnvironmentConfig:
         "auto",
         "auto: play whole episodes in compiled code where that gives the same bits; never: call the environment's step",
         choices=("auto", "never"),
+        since=SECOND_VERSION,
+    )
+
+    episode_seconds: float | None = setting(
+        None,
+        "time limit of an episode in seconds of wall time; a member that takes longer has failed (env.on_failure)",
+        since=SECOND_VERSION,
+        **POSITIVE,
+    )
+    on_failure: str = setting(
+        STOP,
+        "what a member does whose episode raises an error, takes longer than env.episode_seconds or has ended its "
+        "process three times. stop: the run ends and names it; worst: it ranks last in its generation",
+        choices=ON_FAILURE,
         since=SECOND_VERSION,
     )
 
@@ -184,7 +198,9 @@ def _default_algorithm() -> EvolutionSettings:
 class RunConfig:
     """[run]: cadences and limits; none of these changes h, so all may change on resume."""
 
-    checkpoint_every: int = setting(10, "generations between checkpoints", **POSITIVE)
+    checkpoint_every: int = setting(
+        0, "generations between checkpoints; 0: 10, but at most one per second", **NOT_NEGATIVE
+    )
     center_every: int = setting(
         1,
         "generations between evaluations of the center h, which decide «best»; 0: never",
@@ -211,12 +227,18 @@ class RunConfig:
     )
     max_failed_share: float = setting(
         0.5,
-        "stop the run when more than this share of a generation has a NaN or infinite fitness",
+        "stop the run when more than this share of a generation has a NaN or infinite fitness, or no result at all",
         **SHARE,
     )
     compare_nodes_every: int = setting(
         10,
         "Generations between two comparisons of the nodes' states by their hashes; 0: never",
+        **NOT_NEGATIVE,
+    )
+    unsaved_generations: int = setting(
+        100,
+        "Generations that may exist in memory only, while the run's folder can't be written; then the run stops, with "
+        "exit code 75. 0: stop at the first failure",
         **NOT_NEGATIVE,
     )
     allow_drift: bool = setting(
@@ -255,7 +277,7 @@ class Config:
     format: int = setting(
         FORMAT,
         "version of the rules by which a member is evaluated; a run keeps the one that it was started with",
-        expected=f"1 to {FORMAT}",
+        expected=f"1 to {FORMAT}; a larger one is of a newer esd",
         check=lambda v: 1 <= v <= FORMAT,
     )
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
@@ -286,6 +308,11 @@ class Config:
         own sign.
         """
         return -1.0 if self.objective.direction == MINIMIZE else 1.0
+
+    @property
+    def on_failure(self) -> str:
+        """What becomes of a member whose evaluation fails."""
+        return self.objective.on_failure if self.objective.named else self.env.on_failure
 
     @property
     def absent(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from esd.config.identity import identity
 from esd.config.settings import Config
-from esd.doctor import machine, purity
+from esd.doctor import machine, mpi, purity
 from esd.doctor.machine import Check, failed, told
 from esd.doctor.many_episodes import many_episodes
 from esd.errors import EsdError
@@ -67,6 +67,7 @@ def examine(
     with agreement(comm, "examining the machine"):
         if comm.rank == 0:
             report.take("", machine.machine())
+            report.take("", mpi.mpi())
     _compare(comm, report, "", "versions on all ranks", str(machine.versions()))
     before = failures()
     if config is not None and config.objective.named:

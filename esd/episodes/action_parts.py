@@ -148,7 +148,7 @@ class Box:
                 "its bounds are finite, but too far apart for float32: use Box(-np.inf, np.inf, …) for no bounds"
             )
         self._shape, self._dtype = space.shape, space.dtype
-        self._plain = len(space.shape) == 1 and space.dtype == np.float32
+        self.plain = len(space.shape) == 1 and space.dtype == np.float32
         self.size, self.bounded = self._low.size, bool(finite.all())
         none = np.empty(0, np.int64)
         self.tables: Tables | None = none, none, self._low, self._high
@@ -158,7 +158,7 @@ class Box:
         out = np.empty(self.size, np.float32)  # new each time: an environment may keep it
         if not actions.to_box(outputs, self.squashed, self._low, self._high, out):
             return None
-        return out if self._plain else out.reshape(self._shape).astype(self._dtype)
+        return out if self.plain else out.reshape(self._shape).astype(self._dtype)
 
 
 class IntegerBox(Box):

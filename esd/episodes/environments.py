@@ -21,6 +21,7 @@ from esd.config.settings import FORMAT, EnvironmentConfig, Variant
 from esd.episodes import checked
 from esd.episodes.checked import BrokenEnvironmentError, MisfitError
 from esd.episodes.compiled_episodes import CompiledEpisodes, CompiledSteps, HasNetwork
+from esd.episodes.one_step import OneStep
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.slots import UNSCALED
 from esd.episodes.variant import Environment, VariantEnvironment
@@ -69,12 +70,21 @@ def outcome_of(
 ) -> Outcome:
     """What episodes gave, by the sums of returns and the numbers of episodes on each variant; see ``Outcome``."""
     returns = tuple(
-        total / count if count and math.isfinite(total) else math.nan
-        for total, count in zip(totals, counts, strict=True)
+        [
+            total / count if count and math.isfinite(total) else math.nan
+            for total, count in zip(totals, counts, strict=True)
+        ]
     )
-    failed = any(math.isnan(returns[episode.variant]) for episode in seeds)
+    failed = any(map(math.isnan, returns)) and any(
+        math.isnan(returns[episode.variant]) for episode in seeds
+    )
     status = Status.NOT_FINITE if failed else Status.DONE
     return Outcome(returns, steps, len(seeds), status, observations, failure)
+
+
+def no_result(variants: int, failure: str) -> Outcome:
+    """What is said of something whose evaluation was cut off; ``failure``: why, in words."""
+    return Outcome((math.nan,) * variants, 0, 0, Status.NO_RESULT, 0, failure)
 
 
 Episodes = Generator[Float32s, Float32s, Outcome]
@@ -92,6 +102,7 @@ class Environments:
         interface: the sizes, and whether actions are bounded; the same on all variants.
         variants: their names.
         info: what the environment said with the last step of the last episode.
+        begins: is called when an episode begins; None: nobody is.
         watch: puts something around the environment of every episode that is played step by step; None: nothing.
     """
 
@@ -121,6 +132,7 @@ class Environments:
         self._sound: set[int] = set()  # variants that have had an episode of finite numbers
         self._not_finite: dict[int, str] = {}  # the others, with what was not
         self.info: dict[str, Any] = {}
+        self.begins: Callable[[], None] | None = None
         self.watch: Callable[[Environment], Environment] | None = None
 
     def observation_spaces(self) -> list[tuple[str, gymnasium.Space[Any]]]:
@@ -258,6 +270,7 @@ class Environments:
         begin: Callable[[EpisodeSeeds], None],
         limit: int | None = None,
         stepwise: bool = False,
+        asks: bool = True,
     ) -> Episodes:
         """Play one episode per seed, of at most ``limit`` steps if given.
 
@@ -269,6 +282,8 @@ class Environments:
             begin: called at the start of each, before the environment is reset; not of a compiled one.
             limit: of an episode's steps.
             stepwise: yield every observation, also of what could be played compiled; the bits are the same.
+            asks: yield observations of what is stepped in Python; False: where the policy it was compiled with can, its
+                network is asked directly.
 
         Returns:
             What the episodes gave.
@@ -279,10 +294,14 @@ class Environments:
         steps = observations = 0
         for episode in seeds:
             one = self._all[episode.variant]
+            if self.begins is not None:
+                self.begins()
             sums = self._sums.copy() if self._scale is not None else self._sums
             if stepwise or (one.compiled is None and one.steps is None):
                 begin(episode)
-                episode_return, episode_steps = yield from self._episode(one, episode, limit)
+                think = None if stepwise or asks else one.one_step
+                played = self._episode(one, episode, limit, think)
+                episode_return, episode_steps = yield from played
             else:
                 bounds = (
                     min(one.limit, limit or one.limit),
@@ -322,7 +341,11 @@ class Environments:
         return outcome_of(seeds, totals, counts, steps, observations, self._failure)
 
     def _episode(
-        self, one: VariantEnvironment, seeds: EpisodeSeeds, limit: int | None
+        self,
+        one: VariantEnvironment,
+        seeds: EpisodeSeeds,
+        limit: int | None,
+        think: OneStep | None = None,
     ) -> Generator[Float32s, Float32s, tuple[float, int]]:
         """Play one episode; returns its return (NaN if a number was not finite) and its steps.
 
@@ -338,19 +361,25 @@ class Environments:
         patience = self._config.stop_after_negative
         total, steps, negative = 0.0, 0, 0
         info: Any = {}
+        if think is not None:
+            think.begin(scale, self._sums)
+        action: Any = None
         answer = one.reset(environment, seeds.environment)
         try:
             observation = checked.of_reset(answer, checks)
             one.look_at(environment)
             while True:
                 flat: Float32s = buffer
-                if not take(observation):
+                if think is not None:
+                    action, seen = think(observation), think.saw
+                elif seen := take(observation):
+                    if scale is not None:
+                        flat = one.observe.normalize(flat, scale, self._sums)
+                    action = decode((yield flat))
+                if not seen:
                     self._note_not_finite(one, seeds, steps, checked.not_finite(flat))
                     self.info = {}
                     return math.nan, steps
-                if scale is not None:
-                    flat = one.observe.normalize(flat, scale, self._sums)
-                action = decode((yield flat))
                 if action is None:
                     self._failure = self._failure or (
                         f"{one.who}: the policy's outputs before step {steps + 1} are NaN or infinite"
@@ -396,6 +425,11 @@ class Environments:
         if not self._failure:
             self._failure = f"{one.who}, {checked.call(steps)}: {what}"
             self._not_finite.setdefault(seeds.variant, self._failure)
+
+    def make_anew(self) -> None:
+        """Make those that are played step by step anew before their next episodes: the last one was cut off."""
+        for one in self._all:
+            one.make_anew()
 
     def close(self) -> None:
         """Close the environments."""

@@ -7,7 +7,7 @@ do; everything else about an observation has to be as its space declares it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -44,10 +44,15 @@ def fits_float32(space: spaces.Space[Any]) -> bool:
     return all(box.dtype in EXACT for box in boxes)
 
 
+def is_vector(space: spaces.Space[Any]) -> TypeGuard[spaces.Box[Any]]:
+    """Whether the observations of a space are vectors of floats."""
+    return isinstance(space, spaces.Box) and (len(space.shape), space.dtype) in VECTORS
+
+
 def taker(space: spaces.Space[Any], out: Numbers) -> Callable[[Any], bool]:
     """As ``writer``, but the function returns whether all numbers that it has written are finite."""
-    if isinstance(space, spaces.Box) and (len(space.shape), space.dtype) in VECTORS:
-        return _Box(space, out, NAME).take
+    if is_vector(space):
+        return Vector(space, out, NAME).take
     write = writer(space, out)
 
     def taken(observation: Any) -> bool:
@@ -104,15 +109,13 @@ class _Box:
     def __init__(self, space: spaces.Box[Any], out: Numbers, name: str) -> None:
         self._shape, self._dtype, self._name = space.shape, space.dtype, name
         self._out = out.reshape(space.shape)
-        self._last = (
-            space.dtype
-        )  # that was accepted; comparing by identity is what a step can afford
+        self.last = space.dtype  # accepted; comparing by identity is what a step can afford
 
     def write(self, value: Any) -> None:
         if (
             type(value) is not np.ndarray
             or value.shape != self._shape
-            or value.dtype is not self._last
+            or value.dtype is not self.last
         ):
             value = self._looked_at(value)
         if value.dtype is self._out.dtype:
@@ -120,18 +123,6 @@ class _Box:
         else:
             with np.errstate(over="ignore"):  # an infinity is looked for afterwards
                 self._out[...] = value
-
-    def take(self, value: Any) -> bool:
-        """The same of a vector of floats, in one call with the look whether it is finite: 0.1 µs less."""
-        if (
-            type(value) is not np.ndarray
-            or value.shape != self._shape
-            or value.dtype is not self._last
-        ):
-            with np.errstate(over="ignore"):  # an infinity is looked for below
-                value = np.asarray(self._looked_at(value), self._dtype)
-        finite: bool = take(value, self._out)
-        return finite
 
     def _looked_at(self, value: Any) -> Numbers:
         expected = f"shape {self._shape} and dtype {self._dtype}"
@@ -143,8 +134,42 @@ class _Box:
         if array.shape != self._shape or not casts:
             raise MisfitError(f"{self._name} is {described(value)}: expected {expected}")
         if type(value) is np.ndarray and array.dtype in (np.float32, np.float64):
-            self._last = array.dtype
+            self.last = array.dtype
         return array
+
+
+class Vector(_Box):
+    """Any floats of one number.
+
+    Attributes:
+        shape: of an observation.
+        last: the dtype that was accepted last.
+    """
+
+    def __init__(self, space: spaces.Box[Any], out: Numbers, name: str) -> None:
+        """Prepare, as for any Box."""
+        super().__init__(space, out, name)
+        self.shape = space.shape
+
+    def take(self, value: Any) -> bool:
+        """Write one, in one call with the look whether it is finite: 0.1 µs less than ``write``."""
+        if (
+            type(value) is not np.ndarray
+            or value.shape != self.shape
+            or value.dtype is not self.last
+        ):
+            value = self.declared(value)
+        finite: bool = take(value, self._out)
+        return finite
+
+    def declared(self, value: Any) -> Numbers:
+        """The value as an array of the declared dtype.
+
+        Raises:
+            MisfitError: if it does not fit.
+        """
+        with np.errstate(over="ignore"):  # an infinity is looked for afterwards
+            return np.asarray(self._looked_at(value), self._dtype)
 
 
 class _Discrete:

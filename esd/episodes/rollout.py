@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
+from esd.episodes.checked import too_long
 from esd.episodes.compiled_episodes import HasNetwork, is_its_network
 from esd.episodes.environments import Environments, Outcome
 from esd.episodes.pictures import check_pictures
@@ -23,12 +24,21 @@ from esd.evolution.noise import Purpose
 from esd.evolution.observations import ObservationStatistics
 from esd.policies.base import LoadsPieces
 from esd.policies.guard import unguarded
+from esd.policies.hebbian import HebbianPolicy
 from esd.policies.registry import make_policy
+from esd.policies.static import StaticPolicy
+from esd.time_limit import TimeLimitError, time_limit
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
-OWNERS_AT_ONCE = 16  # members whose seeds are drawn in one call, which takes as long as for one
+OWNERS_AT_ONCE = 64  # members whose seeds are drawn in one call, which takes as long as for one
+
+OWNERS: dict[str, Callable[[int], int]] = {  # whose seeds a member has
+    "none": lambda member: member,
+    "pair": lambda member: member // 2,
+    "generation": lambda member: 0,
+}
 
 
 class Rollout:
@@ -54,6 +64,7 @@ class Rollout:
         self.policy = make_policy(config.policy, self.interface, config.format)
         self.environments.outputs_are_squashed(self.policy.squashed)
         own = unguarded(self.policy)
+        self._has_own_act = type(own) in (HebbianPolicy, StaticPolicy)  # nothing of a user's
         if is_its_network(own):
             self.environments.compile_with(cast(HasNetwork, self.policy))
         elif config.format > 1:  # in the first, outputs may be of other types than float32
@@ -63,10 +74,12 @@ class Rollout:
         )
         self._whole = np.empty(0, np.float32)
         self._drawn: tuple[int, int, list[list[EpisodeSeeds]]] = -1, -1, []
+        self._owner = OWNERS[config.es.common_random_numbers]
 
     def with_new_policy(self) -> Rollout:
         """The same environments with another object of the policy, to be played step by step only."""
         new = copy.copy(self)
+        new._has_own_act = False  # the environments know the other object
         new.policy = policy = make_policy(self.config.policy, self.interface, self.config.format)
         new._load_piece = policy.load_piece if isinstance(policy, LoadsPieces) else None
         new._whole = np.empty(0, np.float32)
@@ -129,6 +142,7 @@ class Rollout:
         limit: int | None = None,
         stepwise: bool = False,
         told: Callable[[bytes], object] | None = None,
+        timed: bool = False,
     ) -> Outcome:
         """Play one episode per seed with the parameters that were loaded.
 
@@ -137,9 +151,36 @@ class Rollout:
             limit: of an episode's steps.
             stepwise: ask ``policy.act`` for every step, also in episodes that could be played compiled.
             told: is called with the bits of everything that ``policy.act`` answers.
+            timed: by ``env.episode_seconds``; not at the start, when kernels may have to be compiled.
+
+        Raises:
+            BrokenEnvironmentError: if the environment raises or misfits, or an episode takes longer than
+                ``env.episode_seconds``.
         """
+        seconds = self.config.env.episode_seconds
+        if seconds is None or not timed:
+            return self._play(seeds, limit, stepwise, told)
+        environments = self.environments
+        try:
+            with time_limit(seconds, "env.episode_seconds") as environments.begins:
+                return self._play(seeds, limit, stepwise, told)
+        except TimeLimitError:
+            environments.make_anew()
+            raise too_long(self.config.env) from None
+        finally:
+            environments.begins = None
+
+    def _play(
+        self,
+        seeds: list[EpisodeSeeds],
+        limit: int | None,
+        stepwise: bool,
+        told: Callable[[bytes], object] | None,
+    ) -> Outcome:
+        """See ``play``."""
         act = self.policy.act if told is None else _overheard(self.policy.act, told)
-        episodes = self.environments.play(seeds, self._begin, limit, stepwise)
+        asks = told is not None or not self._has_own_act
+        episodes = self.environments.play(seeds, self._begin, limit, stepwise, asks)
         answer = cast(Callable[[Float32s | None], Float32s], episodes.send)
         outputs = None  # which starts it
         while True:
@@ -160,8 +201,7 @@ class Rollout:
 
         No two variants share any: what averages out over more episodes does so over more variants, too.
         """
-        owners = {"none": member, "pair": member // 2, "generation": 0}
-        owner = owners[self.config.es.common_random_numbers]
+        owner = self._owner(member)
         first = owner - owner % OWNERS_AT_ONCE
         if self._drawn[:2] != (generation, first):
             count = self.config.env.episodes_per_member

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from esd.evolution.noise import Purpose, words, words_of_many
 
 
-@dataclass(frozen=True)
-class EpisodeSeeds:
+class EpisodeSeeds(NamedTuple):
     """What makes one episode the one it is.
 
     Attributes:
@@ -52,7 +51,7 @@ class EpisodeSeeds:
         environments = (w[:, 0] & np.uint32(0x7FFFFFFF)).tolist()
         policies = (low | high << np.uint64(32)).tolist()
         return [
-            [cls(*seeds) for seeds in zip(of_owner, its_policies, variants, strict=True)]
+            list(map(cls, of_owner, its_policies, variants))
             for of_owner, its_policies in zip(environments, policies, strict=True)
         ]
 

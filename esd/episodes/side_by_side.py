@@ -5,6 +5,7 @@ For small networks of the kinds ``hebbian`` and ``static``. Every lane has the b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 from esd.episodes.compiled_episodes import CompiledEpisodes
 from esd.episodes.environments import REPLAYS, Outcome
-from esd.episodes.evaluator import Rows, Task, blaming
+from esd.episodes.evaluator import OF_ONE_MEMBER, Rows, Task, blaming
+from esd.episodes.lane_loading import Given, make_loader
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.slots import UNSCALED
@@ -39,6 +41,10 @@ def can_play(rollout: Rollout) -> bool:
     network = getattr(rollout.policy, "network", None)
     if compiled is None or type(network) is not plastic.Network:
         return False
+    if (
+        rollout.config.env.episode_seconds is not None
+    ):  # of episodes that are played together nobody knows whose it is
+        return False
     sizes = network.settings[plastic.SIZES :]
     if int(np.sum(sizes[:-1] * sizes[1:])) > MOST_WEIGHTS:
         return False
@@ -50,9 +56,11 @@ class _Lane(Tally):
 
     Attributes:
         prepared: episodes that have been prepared so far.
+        failed: what it gave, if its environment could not begin one of them; whatever is played counts for nothing.
     """
 
     prepared = 0
+    failed: Outcome | None = None
 
 
 class SideBySide:
@@ -74,8 +82,8 @@ class SideBySide:
         assert compiled is not None
         self._compiled: list[CompiledEpisodes] = compiled
         policy: Any = rollout.policy
-        self._policy, self._network = policy, policy.network
-        self._networks = members.networks(self._network.settings, aligned_zeros)
+        network: plastic.Network = policy.network
+        self._networks = members.networks(network.settings, aligned_zeros)
         widths = [max(1, *(one.arrays[i].size for one in compiled)) for i in (0, 1)]
         size, shown = environments.interface.observation_size, compiled[0].shown.dtype
         self._environments = (
@@ -83,9 +91,9 @@ class SideBySide:
             np.zeros((len(compiled), 4), np.int64),
             np.zeros((len(compiled), widths[0])),
         )
-        begun = all(one.addresses[0] for one in compiled)  # by their C functions
-        first = 0 if begun else PREPARED
-        weights = self._network.synapses.size // int(self._network.settings[plastic.STREAMS])
+        self._begun = all(one.addresses[0] for one in compiled)  # by their C functions
+        first = 0 if self._begun else PREPARED
+        weights = network.synapses.size // int(network.settings[plastic.STREAMS])
         self._prepared = (
             np.zeros((LANES, PREPARED, weights), np.float32),
             np.zeros((LANES, PREPARED), np.int64),
@@ -108,6 +116,9 @@ class SideBySide:
             np.zeros((members.COUNTS, LANES), np.int64),
             np.zeros((LANES, PREPARED)),
             np.zeros((LANES, PREPARED), np.int64),
+        )
+        self._loader = make_loader(
+            rollout, self._rows, algorithm, self._networks, self._prepared[0]
         )
         self._lanes: list[_Lane | None] = [None] * LANES
         self._replays_left = REPLAYS
@@ -149,15 +160,11 @@ class SideBySide:
         self._lanes = [None] * LANES
         free, playing, more = list(range(most)), 0, True
         while True:
-            while free and more:
-                task = next(waiting, None)
-                if task is None:
-                    more = False
-                    break
-                lane = free.pop()
-                with blaming(state, task):
-                    self._take(state, task, lane)
-                playing += 1
+            taken = list(itertools.islice(waiting, len(free)))
+            more = more and len(taken) == len(free)
+            if taken:
+                self._take(state, taken, [free.pop() for _ in taken])
+                playing += len(taken)
             if not playing:
                 return
             members.play(
@@ -172,19 +179,28 @@ class SideBySide:
                 self._progress,
                 min(playing, FREE_AT_ONCE) if more else playing,
             )
-            for lane in np.flatnonzero(counts[members.PLAYING, :most] == 0).tolist():
-                one = self._lanes[lane]
-                if one is None:
-                    continue
-                self._count(lane, one)
-                if one.prepared < len(one.task.seeds):
-                    with blaming(state, one.task):
-                        self._rollout.load(self._rows.pieces(state, one.task))
-                        self._prepare(lane, one)
+            ended = [
+                (lane, one)
+                for lane, one in enumerate(self._lanes)
+                if one is not None and not counts[members.PLAYING, lane]
+            ]
+            self._count(ended)
+            again = [
+                (lane, one)
+                for lane, one in ended
+                if one.failed is None and one.prepared < len(one.task.seeds)
+            ]
+            if again:
+                self._prepare(state, again)
+            for lane, one in ended:
+                if counts[members.PLAYING, lane]:
                     continue
                 self._lanes[lane] = None
                 free.append(lane)
                 playing -= 1
+                if one.failed is not None:
+                    yield one.task, one.failed, None
+                    continue
                 outcome, observed = self._outcome(lane, one)
                 if outcome.status is not Status.DONE and self._replays_left:
                     self._replays_left -= 1  # once more alone, to say why: the same bits
@@ -208,50 +224,73 @@ class SideBySide:
             own = compiled.arrays[0]
             parameters[variant, : own.size] = own
 
-    def _take(self, state: RunState, task: Task, lane: int) -> None:
-        """Give a lane to a member."""
-        self._rollout.load(self._rows.pieces(state, task))
-        if self._network.settings[plastic.STREAMS] > 1:
-            members.place_coefficients(
-                self._network.synapses, self._network.settings, self._networks, lane
-            )
-        self._lanes[lane] = one = _Lane(task, len(self._compiled))
-        self._memory[2][lane] = 0.0
-        self._prepare(lane, one)
+    def _take(self, state: RunState, tasks: list[Task], lanes: list[int]) -> None:
+        """Give lanes to members."""
+        given = [
+            (lane, _Lane(task, len(self._compiled)))
+            for lane, task in zip(lanes, tasks, strict=True)
+        ]
+        for lane, one in given:
+            self._lanes[lane] = one
+        self._memory[2][lanes] = 0.0
+        self._prepare(state, given)
 
-    def _prepare(self, lane: int, one: _Lane) -> None:
-        """Prepare as many of a lane's next episodes as there is room for, and begin the first of them."""
-        weights, variants, drawn, first_states, first_shown = self._prepared
-        following = one.task.seeds[one.prepared : one.prepared + PREPARED]
-        for episode, seeds in enumerate(following):
-            self._policy.reset(seeds.policy)
-            members.keep_weights(
-                self._network.synapses, self._network.settings, weights[lane, episode]
-            )
-            variants[lane, episode] = seeds.variant
-            drawn[lane, episode] = seeds.environment
-            compiled = self._compiled[seeds.variant]
-            if not compiled.addresses[0]:
-                compiled.begin_episode(seeds.environment)
-                own = compiled.arrays[1]
-                first_states[lane, episode, : own.size] = own
-                first_shown[lane, episode] = compiled.shown
-        one.prepared += len(following)
-        self._progress[0][members.PREPARED, lane] = len(following)
+    def _prepare(self, state: RunState, given: list[tuple[int, _Lane]]) -> None:
+        """Prepare as many of some lanes' next episodes as there is room for, and begin the first of each."""
+        tasks, lanes = [one.task for _, one in given], [lane for lane, _ in given]
+        following = [one.task.seeds[one.prepared :][:PREPARED] for _, one in given]
+        episodes = Given(tasks, lanes, following)
+        self._loader.load(state, episodes)
+        _, variants, drawn, _, _ = self._prepared
+        seeds, lane_of, number = episodes.all
+        variants[lane_of, number] = [one.variant for one in seeds]
+        drawn[lane_of, number] = [one.environment for one in seeds]
+        if not self._begun:
+            self._begin_in_python(state, episodes)
+        counts = self._progress[0][members.PREPARED]
+        for (lane, one), own in zip(given, following, strict=True):
+            counts[lane] = len(own)
+            one.prepared += len(own)
         members.begin(
-            lane, self._environments, self._prepared, self._memory, self._networks, self._progress
+            episodes.lanes,
+            self._environments,
+            self._prepared,
+            self._memory,
+            self._networks,
+            self._progress,
         )
 
-    def _count(self, lane: int, one: _Lane) -> None:
-        """Count the episodes of a lane that have been played."""
+    def _begin_in_python(self, state: RunState, given: Given) -> None:
+        """Keep what the first steps of episodes begin with, of environments whose reset has no address."""
+        _, _, _, first_states, first_shown = self._prepared
+        for task, lane, following in zip(
+            given.tasks, given.lanes.tolist(), given.seeds, strict=True
+        ):
+            with blaming(state, task):
+                try:
+                    for episode, seeds in enumerate(following):
+                        compiled = self._compiled[seeds.variant]
+                        if not compiled.addresses[0]:
+                            compiled.begin_episode(seeds.environment)
+                            own = compiled.arrays[1]
+                            first_states[lane, episode, : own.size] = own
+                            first_shown[lane, episode] = compiled.shown
+                except OF_ONE_MEMBER as error:
+                    one = self._lanes[lane]
+                    assert one is not None
+                    one.failed = self._rows.failed(error)
+
+    def _count(self, ended: list[tuple[int, _Lane]]) -> None:
+        """Count the episodes of lanes that have been played."""
         counts, totals, steps = self._progress
-        played = int(counts[members.PREPARED, lane])
-        seeds = one.task.seeds[one.prepared - played : one.prepared]
-        of_episodes = zip(
-            seeds, totals[lane, :played].tolist(), steps[lane, :played].tolist(), strict=True
-        )
-        for episode, total, made in of_episodes:
-            one.count(episode.variant, total, made)
+        lanes = [lane for lane, _ in ended]
+        played = counts[members.PREPARED, lanes].tolist()
+        for (_, one), most, own_totals, own_steps in zip(
+            ended, played, totals[lanes].tolist(), steps[lanes].tolist(), strict=True
+        ):
+            seeds = one.task.seeds[one.prepared - most : one.prepared]
+            for episode, total, made in zip(seeds, own_totals, own_steps, strict=False):
+                one.count(episode.variant, total, made)
 
     def _outcome(self, lane: int, one: _Lane) -> tuple[Outcome, Float64s | None]:
         """What a member's episodes gave, as ``Environments.play`` and ``observed`` have it."""

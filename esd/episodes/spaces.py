@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from esd.config.settings import FORMAT
 from esd.episodes import observations
-from esd.episodes.action_parts import Part, Tables, Unsupported, part_of
+from esd.episodes.action_parts import Box, Discrete, Part, Tables, Unsupported, part_of
 from esd.episodes.checked import MisfitError, described, shortened
 from esd.errors import UsageError
 from esd.kernels import actions
@@ -68,6 +68,7 @@ class ObservationFlattener:
         size: numbers in an observation.
         buffer: float32 [size]; float64 if observations are normalized and float32 can't hold them.
         take: writes an observation into it, and returns whether all its numbers are finite.
+        vector: what does it, if observations are vectors of floats and ``buffer`` is float32.
     """
 
     def __init__(
@@ -98,6 +99,10 @@ class ObservationFlattener:
         self.buffer: npt.NDArray[Any] = np.zeros(self.size, np.float64 if double else np.float32)
         self._narrow = np.zeros(self.size, np.float32)
         self.take = observations.taker(space, self.buffer)
+        own = getattr(self.take, "__self__", None)
+        self.vector: observations.Vector | None = None
+        if isinstance(own, observations.Vector) and format > 1 and not double:
+            self.vector = own
         if format == 1:
             self.take = self._take_unchecked
 
@@ -158,6 +163,7 @@ class ActionDecoder:
         tables: what a compiled episode decodes by: sizes and first choices of the segments of a discrete action,
             int64 [segments], and bounds of a Box, float32 [size]; whichever the action is not has size 0. None of an
             action that is neither.
+        is_plain: one choice, or a Box of one dimension of float32.
         decode: the action of outputs, or None if an output is NaN (or, for Box, infinite).
     """
 
@@ -182,6 +188,9 @@ class ActionDecoder:
         if self.tables is not None:
             self.action_size = self.tables[0].size or self.tables[2].size
         self.decode = self._part.decode
+        self.is_plain = isinstance(self._part, Discrete) or (
+            type(self._part) is Box and self._part.plain
+        )
 
     @property
     def squashed(self) -> bool:

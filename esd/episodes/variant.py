@@ -31,6 +31,7 @@ from esd.episodes.making import (
     refuse_useless_limit,
     step_limit,
 )
+from esd.episodes.one_step import OneStep, one_step_of
 from esd.episodes.slots import SteppedEpisodes
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.policies.base import Interface
@@ -51,6 +52,7 @@ class VariantEnvironment:
         interface: the sizes, and whether actions are bounded.
         compiled: plays whole episodes, if the environment and the policy can.
         steps: makes steps, for policies that can't; None: the environment's own ``step`` does.
+        one_step: gives actions for observations in one call, if the policy can.
         knows_no_step: what is compiled comes from ``esd_envs.compiled_steps``; the environment knows nothing of it.
         why_stepwise: why it is not, although there is such a step; empty for any other environment.
         who: what it is called in messages.
@@ -78,9 +80,11 @@ class VariantEnvironment:
         self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
         self.compiled: CompiledEpisodes | None = None
         self.steps: SteppedEpisodes | None = None
+        self.one_step: OneStep | None = None
         self.knows_no_step = False
         self.why_stepwise = ""
         self._looked_at = format == 1
+        self._cut_off = False  # the last episode ended somewhere in the environment's own code
 
     def refuse_useless_limit(self) -> None:
         """See ``making.refuse_useless_limit``."""
@@ -88,6 +92,7 @@ class VariantEnvironment:
 
     def compile_with(self, policy: HasNetwork) -> None:
         """Play compiled episodes with a policy from now on, if the environment offers them."""
+        self.one_step = one_step_of(policy.network, self.observe, self.decode)
         found = self._compiled_environment()
         if found is not None:
             self.compiled = CompiledEpisodes(found, policy, self.observe, self.decode)
@@ -149,13 +154,18 @@ class VariantEnvironment:
 
     def begin(self) -> Environment:
         """The environment, fit for an episode: made anew if the last one may have left something in it."""
-        if self._rebuild:
+        anew, self._cut_off = self._rebuild or self._cut_off, False
+        if anew:
             self.close()
         self._go_back()
-        if self._rebuild:
+        if anew:
             self._environment = make_environment(self._config, self._format)
             self._go_back()
         return self._environment
+
+    def make_anew(self) -> None:
+        """Make the environment anew before its next episode, unless compiled code keeps its addresses."""
+        self._cut_off = self.compiled is None and self.steps is None
 
     def reset(self, environment: Environment, seed: int) -> Any:
         """Begin an episode; what ``reset`` returned.

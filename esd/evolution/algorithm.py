@@ -9,7 +9,7 @@ others in ``Update.whole``. docs/algorithms.md has an example of one's own.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,6 +186,12 @@ class Algorithm(abc.ABC):
             out = buffer[: piece.stop - piece.start]
             self.perturb(state, member, piece.start, out, sums)
             yield piece.start, out
+
+    def ask_many(self, state: EvolutionState, members: Sequence[int | None], out: Float32s) -> None:
+        """Write h + Δh of several members of a small h, or h itself for None, into ``out`` (float32 [members, |h|])."""
+        for member, own in zip(members, out, strict=True):
+            for start, piece in self.ask_pieces(state, member):
+                own[start : start + piece.size] = piece
 
     def tell(self, state: EvolutionState, fitness: Float64s) -> EvolutionState:
         """Make one update.

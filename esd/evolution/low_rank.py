@@ -157,6 +157,16 @@ class LowRankNoise(Noise):
                     plan.parts, plan.dense, factors, self.scale, at, stream, own, here
                 )
 
+    def perturb_many(
+        self, h: Float32s, sigma: float, members: Int64s, generation: int, out: Float32s
+    ) -> None:
+        """See ``Noise.perturb_many``."""
+        for member, own in zip(members.tolist(), out, strict=True):
+            if member < 0:
+                own[...] = h
+            else:
+                self.perturb(h, sigma, member, generation, own)
+
     def moments(
         self,
         weights: Float32s,

@@ -20,6 +20,8 @@ from esd.kernels.reduce import REDUCTION_BLOCK
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+Uint64s = npt.NDArray[np.uint64]
 Uint32s = npt.NDArray[np.uint32]
 
 NOISE_KINDS = {
@@ -98,6 +100,22 @@ def normals(seed: int, purpose: Purpose, count: int, first: int = 0, second: int
 def uniforms(seed: int, purpose: Purpose, count: int, first: int = 0, second: int = 0) -> Float32s:
     """Uniforms in [−1, 1] of the stream (purpose, first, second), float32 [count]; first and second are 32-bit."""
     return _stream(philox.UNIFORM, seed, purpose, count, first, second)
+
+
+def normals_of_seeds(seeds: Uint64s, purpose: Purpose, count: int) -> Float32s:
+    """``normals`` of every seed, float32 [seeds, count]."""
+    return _streams(philox.GAUSSIAN, seeds, purpose, count)
+
+
+def uniforms_of_seeds(seeds: Uint64s, purpose: Purpose, count: int) -> Float32s:
+    """``uniforms`` of every seed, float32 [seeds, count]."""
+    return _streams(philox.UNIFORM, seeds, purpose, count)
+
+
+def _streams(kind: int, seeds: Uint64s, purpose: Purpose, count: int) -> Float32s:
+    out = np.empty((seeds.size, count), np.float32)
+    philox.draw_streams(kind, seeds, np.uint32(purpose), out)
+    return out
 
 
 def _stream(
@@ -184,6 +202,21 @@ class Noise:
             return
         scale = np.array([sigma if member % 2 == 0 else -sigma], np.float32)
         self._add(scale, member // 2, generation, start, out, h)
+
+    def perturb_many(
+        self, h: Float32s, sigma: float, members: Int64s, generation: int, out: Float32s
+    ) -> None:
+        """``perturb`` of several members at once.
+
+        Args:
+            h: all of its coordinates, float32 [n].
+            sigma: of all of them.
+            members: int64 [k]; −1 for h itself.
+            generation: whose perturbations are made.
+            out: float32 [k, n], overwritten.
+        """
+        stream = np.uint32(generation), np.uint32(Purpose.PERTURBATION), *key_words(self.seed)
+        philox.perturb_many(NOISE_KINDS[self.kind], np.float32(sigma), members, *stream, h, out)
 
     def accumulate(self, weights: Float32s, generation: int, out: Float32s, start: int = 0) -> None:
         """Write Σ_p weights[p]·ε_p into ``out``, coordinates from ``start`` on; float32, summed in pair order.

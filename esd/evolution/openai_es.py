@@ -16,7 +16,7 @@ the network with coefficients h + Δhᵢ over its episodes, each from new random
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +93,11 @@ class Strategy(Algorithm):
         """See ``Algorithm.perturb``."""
         h = state.h[start : start + out.size]
         self.noise.perturb(h, state.sigma, member, state.generation, out, start)
+
+    def ask_many(self, state: EvolutionState, members: Sequence[int | None], out: Float32s) -> None:
+        """See ``Algorithm.ask_many``."""
+        numbers = np.array([-1 if member is None else member for member in members], np.int64)
+        self.noise.perturb_many(state.h, state.sigma, numbers, state.generation, out)
 
     def pair_weights(self, fitness: Float64s, sigma: float) -> Float32s:
         """(F₂ₚ − F₂ₚ₊₁)/(nσ) for each mirrored pair p, float32 [n/2]: the weight of ε_p in the gradient."""

@@ -45,6 +45,8 @@ from esd.kernels.plastic import (
     STEP,
     STREAMS,
     TANH,
+    place,
+    put_weights,
 )
 
 f32 = np.float32
@@ -253,6 +255,48 @@ def keep_weights(synapses, settings, weights):
             weights[group * LANES + lane] = synapses[group * stride + lane]
 
 
+@kernel
+def load_many(values, placing, synapses, settings, networks, weights, episodes, lanes):
+    """Take the parameters of several members into lanes.
+
+    Args:
+        values: float32 [members, |h|].
+        placing: what ``plastic.place`` wants to know of them: stretches, by_columns and factor.
+        synapses: float32, memory for one network; changed.
+        settings: int64, as of ``plastic.step``.
+        networks: where to.
+        weights: float32 [16, episodes, weights], at the beginning of a lane's next episodes; written if the parameters
+            are these.
+        episodes: int64 [members], how many of them.
+        lanes: int64 [members].
+    """
+    stretches, by_columns, factor = placing
+    streams = settings[STREAMS]
+    for k in range(lanes.size):
+        place(values[k], stretches, by_columns, factor, synapses, streams)
+        if streams > 1:
+            _place(synapses, streams, 1, streams, settings, networks, lanes[k])
+        else:
+            for episode in range(episodes[k]):
+                keep_weights(synapses, settings, weights[lanes[k], episode])
+
+
+@kernel
+def draw_weights(drawn, bounds, settings, weights, lanes, episodes):
+    """Put weights that were drawn where episodes begin with them.
+
+    Args:
+        drawn: float32 [n, connections], input-major; each layer's are multiplied by its bound.
+        bounds: float32 [layers].
+        settings: int64, as of ``plastic.step``.
+        weights: float32 [16, episodes, weights]; written.
+        lanes: int64 [n].
+        episodes: int64 [n].
+    """
+    for k in range(lanes.size):
+        put_weights(drawn[k], bounds, weights[lanes[k], episodes[k]], 1, settings[SIZES:])
+
+
 @inlined
 def _begin(lane, environments, prepared, lanes, networks, progress):
     """Begin a lane's next episode."""
@@ -306,11 +350,13 @@ PLAYING, EPISODE, PREPARED, NEGATIVES, COUNTS = range(5)
 
 
 @kernel
-def begin(lane, environments, prepared, lanes, networks, progress):
-    """Begin the first of the episodes that are prepared for a lane; arguments as of ``play``."""
-    progress[0][EPISODE, lane] = 0
-    progress[0][PLAYING, lane] = 1
-    _begin(lane, environments, prepared, lanes, networks, progress)
+def begin(which, environments, prepared, lanes, networks, progress):
+    """Begin the first of the episodes that are prepared for some lanes, int64 [n]; other arguments as of ``play``."""
+    for k in range(which.size):
+        lane = which[k]
+        progress[0][EPISODE, lane] = 0
+        progress[0][PLAYING, lane] = 1
+        _begin(lane, environments, prepared, lanes, networks, progress)
 
 
 @kernel

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from esd.errors import UsageError, shown
 from esd.launching.hosts import Hosts
+from esd.mpi.library import HYDRA as HYDRA
+from esd.mpi.library import OPEN_MPI as OPEN_MPI
+from esd.mpi.library import kind_of as kind_of
 
 OVERRIDE = "ESD_MPIRUN"  # an mpirun of the user's own; launch/quickstart.sh takes the same variable
 SECONDS = 60.0  # for a library to be loaded, or a version to be printed
-# a launcher of one kind with a library of another gives N processes that each train alone
-OPEN_MPI, HYDRA = "Open MPI", "MPICH"
 # Their collectives don't notice a lost rank of another node: of 10 losses none was survived with them, and once a sum
 # without the dead rank's part was taken for whole.
 UNSAFE_COLLECTIVES = "^han,adapt,hcoll,portals4"
@@ -109,11 +110,6 @@ def find(environment: Mapping[str, str] = os.environ) -> Mpirun:
     return _checked(path, kind, version)
 
 
-def kind_of(version: str) -> str:
-    """Of which kind a library or a launcher is, by what it says of itself."""
-    return OPEN_MPI if "open mpi" in version.lower() or "open-mpi" in version.lower() else HYDRA
-
-
 def _library() -> tuple[Path | None, str]:
     """The file of mpi4py's library, where that can be seen, and its version."""
     try:
@@ -133,11 +129,28 @@ def _library() -> tuple[Path | None, str]:
     return (Path(file.strip()) if file.strip() else None), version
 
 
+def for_mpirun(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment that an mpirun starts in: Open MPI's needs HOME, Intel's finds its own programs on the PATH."""
+    variables = dict(environment)
+    if "HOME" not in variables:
+        try:
+            variables["HOME"] = str(Path.home())
+        except RuntimeError:  # a container's user whom no file knows
+            variables["HOME"] = "/"
+    search = [variables.get("PATH", os.defpath), str(Path(path).parent)]
+    return {**variables, "PATH": os.pathsep.join(search)}
+
+
 def _checked(path: str, kind: str, library: str) -> Mpirun:
     """A launcher, unless it is of another kind than the library."""
     try:
         asked = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=SECONDS, check=False
+            [path, "--version"],
+            env=for_mpirun(path),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(

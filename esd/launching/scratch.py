@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from esd.errors import UsageError
+
 SHARED_MEMORY = Path("/dev/shm")
 _NAME = re.compile(r"esd-launch-(\d+)-(\d+)-\w+")
 
@@ -24,12 +26,23 @@ def folders() -> Iterator[tuple[Path, Path | None]]:
     in_memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
     with contextlib.ExitStack() as closing:
         made = []
-        for place in (Path(tempfile.gettempdir()), *([in_memory] if in_memory else [])):
+        for place in (_temporary(), *([in_memory] if in_memory else [])):
             _sweep(place)
             folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
             closing.callback(shutil.rmtree, folder, ignore_errors=True)
             made.append(folder)
         yield made[0], made[1] if in_memory else None
+
+
+def _temporary() -> Path:
+    """The folder of temporary files, which Open MPI's launcher needs, too."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise UsageError(
+            "no folder for temporary files is writable, which mpirun needs: give the container one (--tmpfs /tmp), or "
+            "set TMPDIR to a folder that is"
+        ) from None
 
 
 def _sweep(place: Path) -> None:

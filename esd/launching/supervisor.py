@@ -18,7 +18,7 @@ from esd.launching import scratch
 from esd.launching.events import Events
 from esd.launching.hosts import Hosts, agent, answering
 from esd.launching.job import Death, Job
-from esd.launching.mpirun import OPEN_MPI, Mpirun
+from esd.launching.mpirun import OPEN_MPI, Mpirun, for_mpirun
 from esd.launching.restarts import Ended, Restarts, Verdict
 from esd.launching.train_command import Standing, TrainCommand
 from esd.mpi.launch import SUPERVISED
@@ -105,7 +105,9 @@ class Supervisor:
         except BaseException:  # a second Ctrl-C
             job.kill()
             raise
-        ended = Ended(death.code, before, Standing.of(self._folder), job.done, self._stop.requested)
+        ended = Ended(
+            death.code, before, Standing.of(self._folder), job.done, self._stop.requested, job.final
+        )
         return self._judged(self._restarts.judge(ended), death, ended)
 
     def _watch(self, job: Job, hosts: Hosts | None) -> Death:
@@ -213,7 +215,7 @@ class Supervisor:
 
     def _variables(self, files: Path, in_memory: Path | None) -> Mapping[str, str]:
         """The environment of mpirun. On one machine what it leaves when it is killed is in folders of our own."""
-        variables = dict(os.environ)
+        variables = for_mpirun(self._launch.mpirun.path)
         if self._launch.mpirun.kind != OPEN_MPI:
             return variables
         if os.getuid() == 0:  # in a container; mpirun refuses it otherwise

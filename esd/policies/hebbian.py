@@ -29,6 +29,7 @@ from esd.policies.perceptron import (
     INITIAL_WEIGHTS,
     NORMALIZATION_KINDS,
     InitialWeights,
+    Many,
     Perceptron,
     PerceptronPolicy,
     Stretch,
@@ -191,6 +192,13 @@ class HebbianPolicy(PerceptronPolicy):
             at = at % inputs * outputs + at // inputs
         before = sum(a * b for a, b in self._perceptron.shapes[:layer])
         self._evolved_weights[before + at] = values
+
+    def many(self) -> Many | None:
+        """How many members' parameters come into networks at once; None if they hold the first weights, too."""
+        if self._coevolved:
+            return None
+        stretches, first = self.stretches(0, self.layout.size), self._initial_weights
+        return Many(stretches, self.layout.order == "F", self._rate, first.draw_many, first.bounds)
 
     def reset(self, seed: int) -> None:
         """Draw new random weights (or take the coevolved ones)."""

@@ -6,18 +6,25 @@ import abc
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from esd.config.fields import setting
-from esd.evolution.noise import Purpose, normals, uniforms
+from esd.evolution.noise import (
+    Purpose,
+    normals,
+    normals_of_seeds,
+    uniforms,
+    uniforms_of_seeds,
+)
 from esd.kernels import plastic
 from esd.kernels.lanes import LANES, aligned_zeros, padded
 from esd.policies.base import Interface, Policy
 
 Float32s = npt.NDArray[np.float32]
+Uint64s = npt.NDArray[np.uint64]
 Stretch = tuple[int, int, int, int, int, int, int, int]
 
 ACTIVATION_KINDS = {"tanh": plastic.TANH, "relu": plastic.RELU, "none": plastic.IDENTITY}
@@ -183,6 +190,22 @@ class Perceptron:
         return weights
 
 
+class Many(NamedTuple):
+    """How the parameters of many members, and the weights that their episodes begin with, come into networks.
+
+    Attributes:
+        stretches, by_columns, factor: see ``plastic.place``, of the whole h.
+        draw: from seeds, uint64 [n], to values, float32 [n, connections]; None if the parameters are the weights.
+        bounds: float32 [layers], by which those of each layer are multiplied.
+    """
+
+    stretches: npt.NDArray[np.int64]
+    by_columns: bool
+    factor: np.float32
+    draw: Callable[[Uint64s], Float32s] | None
+    bounds: Float32s
+
+
 class PerceptronPolicy(abc.ABC):
     """What all policies have in common that are a perceptron and nothing else."""
 
@@ -257,6 +280,13 @@ class InitialWeights:
             values[chance < np.float32(2.0 * SPARSE_SHARE_OF_ZEROS - 1.0)] = 0.0
             return values
         return uniforms(seed, Purpose.INITIAL_WEIGHTS, self._count)
+
+    def draw_many(self, seeds: Uint64s) -> Float32s:
+        """``draw`` of every seed, float32 [seeds, Σ inputs·outputs]."""
+        if self._fixed is not None or self._scheme == "sparse":
+            return np.array([self.draw(seed) for seed in seeds.tolist()])
+        draw = normals_of_seeds if self._scheme == "normal" else uniforms_of_seeds
+        return draw(seeds, Purpose.INITIAL_WEIGHTS, self._count)
 
 
 def behind_convolutions(

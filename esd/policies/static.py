@@ -15,7 +15,9 @@ from esd.policies.base import Interface
 from esd.policies.kind import PolicyKind
 from esd.policies.perceptron import (
     INITIAL_WEIGHTS,
+    ONE,
     InitialWeights,
+    Many,
     Perceptron,
     PerceptronPolicy,
     Stretch,
@@ -82,6 +84,11 @@ class StaticPolicy(PerceptronPolicy):
         """See ``PerceptronPolicy``."""
         for name, first, part in self.layout.stretches(start, start + size):
             yield self._perceptron.stretch(layer_of(name), plastic.SET, 0, part, first)
+
+    def many(self) -> Many:
+        """How many members' parameters come into networks at once."""
+        stretches = self.stretches(0, self.layout.size)
+        return Many(stretches, self.layout.order == "F", ONE, None, self._initial_weights.bounds)
 
     def reset(self, seed: int) -> None:
         """Begin an episode; nothing about it is random."""

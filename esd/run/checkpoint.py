@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import safetensors
 import safetensors.numpy
 
-from esd.errors import UsageError, shown
+from esd.errors import UPDATE, UsageError, shown
 from esd.evolution.state import RunState
 from esd.mpi.memory import available_memory
 from esd.reading import open_regular, parse_json
@@ -73,8 +73,10 @@ def load(path: Path) -> Checkpoint:
     except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: cut short or damaged ({error})") from error
     if metadata.get("format") != FORMAT:
+        found = shown(metadata.get("format"))
+        newer = str(metadata.get("format")).startswith(FORMAT.rstrip("1"))
         raise UsageError(
-            f"{path}: format {shown(metadata.get('format'))}, expected {FORMAT!r}: not a checkpoint of this esd"
+            f"{path}: format {found}, expected {FORMAT!r}; {UPDATE if newer else 'it is no checkpoint of esd'}"
         )
     try:
         state = RunState.of_arrays(int(metadata["generation"]), arrays)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from esd.errors import RunError, UsageError
+from esd.errors import NotWritableError, UsageError
 from esd.reading import check_path, kind_of
 
 STALE_SECONDS = 600.0  # no file takes so long to be written
@@ -61,7 +61,7 @@ def write_atomically(
         prepare: is called with the written file before it is renamed to ``path``.
 
     Raises:
-        RunError: if the disk is full or the folder can't be written.
+        NotWritableError: if the disk is full or the folder can't be written.
     """
     # nobody can have put a link there: the name can't be guessed, and must be new
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
@@ -79,8 +79,8 @@ def write_atomically(
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise RunError(
-            f"{path}: can't be written ({error.strerror}); what was there is unchanged"
+        raise NotWritableError(
+            f"{path}: can't be written ({error.strerror})", "what was there is unchanged"
         ) from error
 
 
@@ -89,15 +89,15 @@ def changing(folder: Path) -> Iterator[None]:
     """A block that makes, renames or removes files in a folder.
 
     Raises:
-        RunError: if the disk is full or the folder can't be written.
+        NotWritableError: if the disk is full or the folder can't be written.
     """
     try:
         yield
     except OSError as error:
         name = error.filename if isinstance(error.filename, str) else folder
-        raise RunError(
-            f"{name}: can't be written ({error.strerror}); make room or change the permissions of {folder}, and start "
-            "the same command again"
+        raise NotWritableError(
+            f"{name}: can't be written ({error.strerror})",
+            f"make room or change the permissions of {folder}, and start the same command again",
         ) from error
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from esd.errors import UsageError
+from esd.errors import UPDATE, UsageError
 from esd.evolution.records import RETURNS, Records, Uint64s
 from esd.mpi.memory import available_memory
 from esd.policies.base import Interface
@@ -228,7 +228,8 @@ def decode_head(head: bytes, path: Path) -> JournalHeader:
     version, length = struct.unpack_from("<II", head, 4)
     if version not in READABLE:
         known = " and ".join(map(str, READABLE))
-        raise UsageError(f"{path}: version {version}, this esd reads versions {known}")
+        advice = f"; {UPDATE}" if version > VERSION else ""
+        raise UsageError(f"{path}: version {version}, this esd reads versions {known}{advice}")
     end = 12 + length
     damaged = DamagedJournalError(f"{path}: its header is cut short or damaged", None)
     if len(head) < end + 4 or _CRC.unpack_from(head, end)[0] != zlib.crc32(head[:end]):

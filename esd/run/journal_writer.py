@@ -1,23 +1,30 @@
 """Appending to a journal: each record is the file's before the next generation begins, and on disk within a second.
 
 A killed process loses nothing. After a power failure the last second's generations are evaluated again, to the same
-bits (law 1); checkpoints wait for the journal, so none is ahead of it.
+bits (law 1); checkpoints wait for the journal, so none is ahead of it. What is not on disk yet is kept in memory, so
+that it can be written again if the file system fails.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from esd.errors import RunError
+from esd.errors import NotWritableError, RunError
+from esd.run.files import changing
 
 SYNC_SECONDS = 1.0  # a sync takes as long as a generation of a small environment: 1 to 5 ms
 
 
 class JournalWriter:
-    """Appends records durably. One writer at a time: rank 0."""
+    """Appends records durably. One writer at a time: rank 0.
+
+    Attributes:
+        unsynced: the records that are not on disk yet, as far as is known.
+    """
 
     def __init__(
         self, path: Path, good_bytes: int, clock: Callable[[], float] = time.monotonic
@@ -30,15 +37,18 @@ class JournalWriter:
             clock: in seconds.
 
         Raises:
-            RunError: if it can't be written.
+            NotWritableError: if it can't be written.
         """
         self._path = path
-        try:
+        with changing(path.parent):
             self._descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             os.ftruncate(self._descriptor, good_bytes)
-        except OSError as error:
-            raise RunError(f"{path}: can't be written ({error.strerror})") from error
-        self._end = self._synced = good_bytes
+        self._end = self._synced = good_bytes  # where whole records end; where those on disk do
+        self._torn = False  # a part of a record may stand behind the end
+        self.unsynced: list[bytes] = []
+        self._rewrite = (
+            False  # a sync has failed: what is on disk of the unsynced records is not known
+        )
         self._clock, self._synced_at = clock, -SYNC_SECONDS
         own = os.fstat(self._descriptor)
         self._file = own.st_dev, own.st_ino
@@ -47,19 +57,22 @@ class JournalWriter:
         """Make sure that the journal is still there, as it was written.
 
         Raises:
+            NotWritableError: if the folder can't be reached.
             RunError: if another program has removed, replaced or changed it.
         """
-        try:
-            found = self._path.lstat()
-        except OSError:
-            what = "was removed"
-        else:
-            if (found.st_dev, found.st_ino) != self._file:
-                what = "was replaced"
-            elif found.st_size != self._end:
-                what = f"was changed (it has {found.st_size} bytes, expected {self._end})"
+        with changing(self._path.parent):
+            self._path.parent.lstat()
+            try:
+                found = self._path.lstat()
+            except FileNotFoundError:
+                what = "was removed"
             else:
-                return
+                if (found.st_dev, found.st_ino) != self._file:
+                    what = "was replaced"
+                elif found.st_size != self._end and not self._torn:
+                    what = f"was changed (it has {found.st_size} bytes, expected {self._end})"
+                else:
+                    return
         raise RunError(
             f"{self._path}: {what} by another program during the run, which can't go on without it. Restore it and "
             "start the same command again, or start a new run from the newest checkpoint: "
@@ -67,50 +80,84 @@ class JournalWriter:
         )
 
     def append(self, data: bytes) -> None:
-        """Write one encoded piece at the end; at most once a second, wait until all is on disk.
+        """Write one encoded piece at the end.
 
         Raises:
-            RunError: if it can't be written; the journal then ends where it did before, or where it was synced last.
+            NotWritableError: if it can't be written; the journal then ends where it did before.
         """
         self.check()
-        try:
-            written, rest = 0, memoryview(data)
-            while written < len(data):
-                written += os.pwrite(self._descriptor, rest[written:], self._end + written)
-        except OSError as error:
-            raise self._failed(error, self._end) from error
-        self._end += len(data)
-        if self._clock() - self._synced_at >= SYNC_SECONDS:
+        with self._writing():
+            self._repair()
+            self._write(data)
+        self.unsynced.append(data)
+
+    def sync_now_and_then(self) -> None:
+        """At most once a second, wait until all that was appended is on disk.
+
+        Raises:
+            NotWritableError: see ``sync``.
+        """
+        if self._rewrite or self._clock() - self._synced_at >= SYNC_SECONDS:
             self.sync()
 
     def sync(self) -> None:
         """Wait until all that was appended is on disk.
 
         Raises:
-            RunError: if that isn't possible; the journal then ends where it was synced last.
+            NotWritableError: if that isn't possible now; the same call tries again.
         """
-        if self._synced == self._end:
+        if not self.unsynced:
             return
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise self._failed(error, self._synced) from error
+        with self._writing():
+            self._repair()
+            try:
+                os.fsync(self._descriptor)
+            except OSError:
+                self._rewrite = True  # the system may have dropped it, and would say so only once
+                raise
+        self.unsynced = []
         self._synced, self._synced_at = self._end, self._clock()
 
-    def _failed(self, error: OSError, end: int) -> RunError:
-        """Cut away what may not be on disk."""
-        os.ftruncate(self._descriptor, end)
-        self._end = end
-        return RunError(
-            f"{self._path}: can't be written ({error.strerror}); the generations before are kept: make room and start "
-            "the same command again"
-        )
+    def _repair(self) -> None:
+        """Put right what a failure has left of a record, or of those behind the last sync."""
+        if self._rewrite:
+            self._end, self._torn = self._synced, True
+        if self._torn:
+            os.ftruncate(self._descriptor, self._end)
+            self._torn = False
+        if self._rewrite:
+            for data in self.unsynced:
+                self._write(data)
+            self._rewrite = False
+
+    def _write(self, data: bytes) -> None:
+        written, rest = 0, memoryview(data)
+        try:
+            while written < len(data):
+                written += os.pwrite(self._descriptor, rest[written:], self._end + written)
+        except OSError:
+            self._torn = True
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._end)
+                self._torn = False
+            raise
+        self._end += len(data)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise NotWritableError(
+                f"{self._path}: can't be written ({error.strerror})",
+                "the generations before are kept: make room and start the same command again",
+            ) from error
 
     def close(self) -> None:
         """Sync and close the file.
 
         Raises:
-            RunError: see ``sync``.
+            NotWritableError: see ``sync``.
         """
         try:
             self.sync()

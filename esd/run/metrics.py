@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
-from esd.errors import RunError, UsageError
-from esd.evolution.records import Records, Status
+from esd.errors import NotWritableError, RunError, UsageError
+from esd.evolution.records import Records
 from esd.evolution.reduction import center_return, reduced_return
 from esd.reading import open_regular
 from esd.run.files import open_for_writing, write_atomically
@@ -59,15 +59,16 @@ def of_records(config: Config, records: Records) -> Line:
         "return_min": float(returns.min()) if returns.size else None,
         "return_max": float(returns.max()) if returns.size else None,
         "center_return": None if center is None else sign * center,
-        "failed_members": int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
+        "failed_members": records.failed_members,
         "tied_share": _tied_share(sign * returns, records.members),
     }
 
 
 def _tied_share(returns: npt.NDArray[np.float64], members: int) -> float:
     """The share of members in the largest group with one return, of those that are not the best; large ones are."""
-    _, counts = np.unique(returns, return_counts=True)
-    return float(counts[:-1].max()) / members if counts.size > 1 else 0.0
+    ordered = np.sort(returns)
+    ends = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1  # of the groups, the last one's left out
+    return float(np.diff(ends, prepend=0).max()) / members if ends.size else 0.0
 
 
 def of_variants(config: Config, records: Records) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -194,7 +195,8 @@ def append(path: Path, line: Line, size: int) -> tuple[int, bool]:
         Its size now, and whether it was as it was left.
 
     Raises:
-        RunError: if it can't be written.
+        NotWritableError: if the file system doesn't take it.
+        RunError: if something else stands in its place.
     """
     try:
         descriptor = open_for_writing(path, os.O_WRONLY | os.O_APPEND)
@@ -202,13 +204,18 @@ def append(path: Path, line: Line, size: int) -> tuple[int, bool]:
             before = os.fstat(file.fileno())
             data = memoryview(_encode(line).encode())
             written = 0
-            while written < len(data):
-                written += file.write(data[written:])
+            try:
+                while written < len(data):
+                    written += file.write(data[written:])
+            except OSError:
+                os.ftruncate(file.fileno(), before.st_size)  # it will be written again
+                raise
     except UsageError as error:  # somebody has put something else there
         raise RunError(str(error)) from error
     except OSError as error:
-        raise RunError(
-            f"{path}: can't be written ({error.strerror}); make room and start the same command again"
+        raise NotWritableError(
+            f"{path}: can't be written ({error.strerror})",
+            "make room and start the same command again",
         ) from error
     return before.st_size + len(data), before.st_size == size
 

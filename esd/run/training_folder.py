@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from esd.config.references import Reference
 from esd.config.settings import Config
 from esd.config.tables import to_table
 from esd.errors import RunError, UsageError
-from esd.run import provenance
+from esd.run import locks, provenance
 from esd.run.files import changing, check_kind, open_for_writing, remove_stale, write_atomically
 from esd.run.folder import OWN_FOLDERS, OWN_NAMES, RunFolder
 from esd.run.trust import Trust
@@ -27,7 +26,11 @@ TAKE_OVER_SECONDS = 10.0  # a killed process is gone before that
 
 
 class TrainingFolder(RunFolder):
-    """The folder of a run that is trained; reading is ``RunFolder``'s."""
+    """The folder of a run that is trained; reading is ``RunFolder``'s.
+
+    Attributes:
+        lock_weakness: why its lock might not keep out others, in a line; empty if it does, or isn't held.
+    """
 
     def __init__(
         self, path: Path, trust: Trust = Trust.ASK, given: Collection[Reference] = ()
@@ -35,6 +38,7 @@ class TrainingFolder(RunFolder):
         """Name a folder; it need not exist, and nothing is locked yet."""
         super().__init__(path, trust, given)
         self._lock: int | None = None
+        self.lock_weakness = ""
 
     def lock(self) -> None:
         """Hold the folder until ``unlock``, or the end of this process.
@@ -48,14 +52,15 @@ class TrainingFolder(RunFolder):
         except OSError as error:
             raise UsageError(f"{path}: can't be opened ({error.strerror})") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = locks.taken(descriptor)
         except BlockingIOError:
             os.close(descriptor)
             raise UsageError(f"{self.path}: another esd is training in this folder") from None
-        except OSError:  # a file system without locks: then nobody can be kept out
-            os.close(descriptor)
-        else:
+        self.lock_weakness = locks.weakness(self.place, locked)
+        if locked:
             self._lock = descriptor
+        else:
+            os.close(descriptor)
 
     def unlock(self) -> None:
         """Let others train in the folder."""
@@ -133,9 +138,12 @@ class TrainingFolder(RunFolder):
         """Make sure that nobody has taken the folder away, or lets another process train in it.
 
         Raises:
+            NotWritableError: if the folder can't be reached.
             RunError: if the config or the lock is not there any more.
         """
         lock = self.place / "lock"
+        with changing(self.place):
+            self.place.lstat()
         try:
             missing = self.config_file
             self.config_file.lstat()

@@ -6,11 +6,13 @@ import json
 import math
 import time
 from bisect import bisect_left
-from dataclasses import asdict, dataclass
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
 
 from esd.config.identity import identity
 from esd.config.settings import Config
+from esd.errors import NotWritableError, RunError
 from esd.evolution.records import Records
 from esd.evolution.state import RunState
 from esd.run import checkpoint, journal, metrics
@@ -21,119 +23,20 @@ from esd.run.journal_writer import JournalWriter
 from esd.run.training_folder import TrainingFolder
 from esd.training.diagnosis import Course, Finding, diagnose
 from esd.training.node_state import Step
+from esd.training.patience import Patience
+from esd.training.reports import GenerationReport, Reporter, Timing
 from esd.training.trusted import remember_run
 
 CHECKPOINTS_KEPT = 2
-
-
-@dataclass(frozen=True)
-class GenerationReport:
-    """One generation in numbers: a line of metrics.jsonl. Returns are per episode, before any penalty.
-
-    Of an objective they are its values, in the user's own sign, and steps and episodes are its evaluations.
-    With variants a member's return, and the center's, is the mean or the worst of those on each, by variants.reduce.
-
-    Attributes:
-        generation: t.
-        return_mean: over members.
-        return_std: over members.
-        return_min: over members.
-        return_max: over members.
-        center_return: mean of the center's episodes; None in generations without.
-        failed_members: how many had no finite fitness.
-        tied_share: the share of members in the largest group with one return, if others did better.
-        sigma: standard deviation of this generation's perturbations; if coordinates differ, the geometric mean.
-        sigma_min: the smallest of a coordinate.
-        sigma_max: the largest.
-        learning_rate: of this generation's update.
-        h_norm: ‖h‖ after the update.
-        update_norm: ‖h_{t+1} − h_t‖.
-        steps_per_second: environment steps per second of this generation, all ranks.
-        idle_share: of the ranks' time until the exchange of records was complete, what they spent waiting.
-        generation_seconds: wall time of this generation.
-        ranks: how many took part.
-        env_steps: environment steps of the run so far.
-        episodes: episodes of the run so far.
-        seconds: wall time of the run so far.
-        core_seconds: wall time × ranks so far.
-        variant_returns: by variant, the mean over members; None of a variant on which none is finite.
-        variant_centers: by variant, the mean of the center's episodes; None in generations without.
-        minimizes: small returns are good; not in the line.
-        counts: what the steps are, for the console: "steps" or "evaluations"; not in the line.
-    """
-
-    generation: int
-    return_mean: float | None
-    return_std: float | None
-    return_min: float | None
-    return_max: float | None
-    center_return: float | None
-    failed_members: int
-    tied_share: float
-    sigma: float
-    sigma_min: float
-    sigma_max: float
-    learning_rate: float
-    h_norm: float
-    update_norm: float
-    steps_per_second: float
-    idle_share: float
-    generation_seconds: float
-    ranks: int
-    env_steps: int
-    episodes: int
-    seconds: float
-    core_seconds: float
-    variant_returns: dict[str, float | None]
-    variant_centers: dict[str, float | None]
-    minimizes: bool = False
-    counts: str = "steps"
-
-    @property
-    def return_best(self) -> float | None:
-        """Of the best member."""
-        return self.return_min if self.minimizes else self.return_max
-
-    def line(self) -> metrics.Line:
-        """As a line of metrics.jsonl, the variants' returns as ``return_mean.NAME`` and ``center_return.NAME``."""
-        line = asdict(self)
-        del line["minimizes"], line["counts"]
-        means, centers = line.pop("variant_returns"), line.pop("variant_centers")
-        return line | metrics.names_of_variants(means, centers)
-
-
-class Reporter(Protocol):
-    """Tells the user what happens; on rank 0 only."""
-
-    def note(self, text: str) -> None:
-        """Something worth knowing."""
-
-    def generation(self, report: GenerationReport, generations: int) -> None:
-        """A generation is complete and kept."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long a generation took.
-
-    Attributes:
-        seconds: wall time from its start until the records were exchanged.
-        busy_seconds: what all ranks together spent on evaluations.
-        ranks: how many.
-    """
-
-    seconds: float
-    busy_seconds: float
-    ranks: int
-
-    @property
-    def idle_share(self) -> float:
-        """The share of the ranks' time in which they waited."""
-        return max(0.0, 1.0 - self.busy_seconds / (self.seconds * self.ranks))
+USUAL_CHECKPOINTS = 10  # generations between them
+CHECKPOINT_SECONDS = 1.0  # and more if those take less: a checkpoint waits for the disk, 5 to 12 ms
 
 
 class Commit:
-    """Writes a run's folder. Made by ``begin`` or ``resume``."""
+    """Writes a run's folder. Made by ``begin`` or ``resume``.
+
+    What can't be written is kept and tried again (``Patience``), in the order in which it has to be written.
+    """
 
     def __init__(
         self,
@@ -153,6 +56,11 @@ class Commit:
         self._folder, self._config, self._writer, self._reporter = folder, config, writer, reporter
         self._identity = identity(config)
         self._best = best
+        self._patience = Patience(config.run.unsaved_generations, reporter.note)
+        self._entries: deque[tuple[int, bytes]] = deque()  # of the journal, to be written
+        self._lines: deque[metrics.Line] = deque()  # of metrics.jsonl, to be written
+        self._new_best: Checkpoint | None = None  # to be written
+        self._checkpoint_is_due = False
         self._metrics_size = metrics_size
         self._metrics_changed = False
         last = lines[-1] if lines else {}
@@ -160,6 +68,7 @@ class Commit:
         self._seconds, self._core_seconds = last.get("seconds", 0.0), last.get("core_seconds", 0.0)
         self._since = time.monotonic()
         self._next = next_generation  # the first whose members are not in the journal
+        self._checkpointed_at = -math.inf
         self._last_center = -1  # the generation that the center alone was kept of
 
     @classmethod
@@ -214,29 +123,84 @@ class Commit:
             What it gave; None if it is kept already, as after the loss of a rank.
 
         Raises:
-            RunError: if something can't be written.
+            RunError: if another program has changed the folder, so that the run can't go on in it.
+            StoppedEarlyError: if nothing could be written for too many generations.
         """
         if self.has(state.generation, records.members):
             return None
-        self._folder.check_in_place()
-        self._writer.check()
+        if state.generation > self._next:
+            raise RunError(
+                f"{self._folder.journal_file}: ends before generation {self._next}, but the run is at generation "
+                f"{state.generation}: the rank that had the generations between in its memory was lost. Start the "
+                "same command again to evaluate them once more"
+            )
         center = metrics.center_of(self._config, records)
         if center is not None and center >= self._best:
             self._best = center
-            self._writer.sync()
-            checkpoint.save(self._folder.best_file, Checkpoint(self._identity, state, center))
+            self._new_best = Checkpoint(self._identity, state, center)
         if len(records.table):
-            self._writer.append(journal.encode_entry(state.generation, records))
+            self._entries.append(
+                (state.generation, journal.encode_entry(state.generation, records))
+            )
         if records.members:
             self._next = state.generation + 1
         else:
             self._last_center = state.generation
         report = self._report(state, step, records, timing)
-        self._append_metrics(report.line())
-        if step.state.generation % self._config.run.checkpoint_every == 0:
-            self._checkpoint(step.state)
+        self._lines.append(report.line())
+        self._checkpoint_is_due |= self._is_time_for_a_checkpoint(step.state.generation)
+        self._patience.try_to(
+            lambda: self._write(step.state), self._generations_at_risk, self._bytes_in_memory
+        )
+        if self._new_best is not None and self._new_best.state is state:
+            kept = RunState.of_arrays(  # the next update writes over it
+                state.generation, {name: array.copy() for name, array in state.arrays().items()}
+            )
+            self._new_best = Checkpoint(self._identity, kept, self._best)
         self._reporter.generation(report, self._config.generations)
         return report
+
+    def _is_time_for_a_checkpoint(self, generation: int) -> bool:
+        """Whether a state is to be saved: the journal has what follows the last one that was."""
+        every = self._config.run.checkpoint_every
+        if every:
+            return generation % every == 0
+        soon = time.monotonic() - self._checkpointed_at < CHECKPOINT_SECONDS
+        return generation % USUAL_CHECKPOINTS == 0 and not soon
+
+    def _write(self, state: RunState) -> None:
+        """Write all that waits; after a failure, the next call goes on where it was.
+
+        Args:
+            state: the last one.
+
+        Raises:
+            NotWritableError: if something can't be written now.
+            RunError: if another program has changed the folder.
+        """
+        self._folder.check_in_place()
+        self._writer.check()
+        while self._entries:
+            generation, entry = self._entries[0]
+            best = self._new_best
+            if best is not None and best.state.generation <= generation:
+                self._save(self._folder.best_file, best)
+                self._new_best = None
+            self._writer.append(entry)
+            self._entries.popleft()
+        while self._lines:
+            self._append_metrics(self._lines[0])
+            self._lines.popleft()
+        self._writer.sync_now_and_then()
+        if self._checkpoint_is_due:
+            self._checkpoint(state)
+            self._checkpoint_is_due = False
+
+    def _generations_at_risk(self) -> int:
+        return len(self._entries) + len(self._writer.unsynced)
+
+    def _bytes_in_memory(self) -> int:
+        return sum(len(entry) for _, entry in self._entries)
 
     def has(self, generation: int, members: int) -> bool:
         """Whether a generation is in the journal; without members, the evaluation of the center after the last one."""
@@ -300,11 +264,18 @@ class Commit:
     def _checkpoint(self, state: RunState) -> None:
         """Save a state; older ones go only after the new one is in place."""
         path = self._folder.checkpoint_file(state.generation)
-        self._writer.sync()
-        checkpoint.save(path, Checkpoint(self._identity, state))
+        self._checkpointed_at = time.monotonic()
+        self._save(path, Checkpoint(self._identity, state))
         with changing(self._folder.place):
             for old in self._folder.checkpoint_files()[CHECKPOINTS_KEPT:]:
                 old.unlink(missing_ok=True)
+
+    def _save(self, path: Path, saved: Checkpoint) -> None:
+        """Save a checkpoint, never ahead of the journal."""
+        self._writer.sync()
+        with changing(self._folder.place):
+            path.parent.mkdir(exist_ok=True)  # somebody may have made room
+        checkpoint.save(path, saved)
 
     def end(self, state: RunState, reason: str, finished: bool) -> list[Finding]:
         """Save the last state, and if the run is finished say so in DONE.json, last of all.
@@ -313,14 +284,15 @@ class Commit:
             What went wrong in the whole run although it ended.
 
         Raises:
-            RunError: if it can't be written, or what was written before is not there any more.
+            RunError: if what was written before is not there any more.
+            StoppedEarlyError: if something can't be written, also after a while.
         """
-        self._writer.check()
-        self._checkpoint(state)
+        self._checkpoint_is_due = True
+        self._insist(lambda: self._write(state))
         self._folder.check_complete(self._config, state.generation)
         lines = self._folder.metrics_lines(self._config, self._reporter.note)
         if self._metrics_changed:
-            metrics.store(self._folder.metrics_file, lines)
+            self._insist(lambda: metrics.store(self._folder.metrics_file, lines))
         findings = diagnose(Course.of_lines(lines, self._config, state.h.size))
         if finished:
             done = {
@@ -334,13 +306,27 @@ class Commit:
                 "seconds": self._seconds,
                 "findings": [finding.as_json() for finding in findings],
             }
-            write_atomically(self._folder.done_file, json.dumps(done, indent=2).encode() + b"\n")
+            data = json.dumps(done, indent=2).encode() + b"\n"
+            self._insist(lambda: write_atomically(self._folder.done_file, data))
         return findings
+
+    def _insist(self, write: Callable[[], object]) -> None:
+        """Write, and wait for a while if that isn't possible.
+
+        Raises:
+            StoppedEarlyError: if it isn't possible then, either.
+        """
+        self._patience.insist_on(write, self._generations_at_risk)
 
     def close(self) -> None:
         """Close the journal and let go of the folder."""
-        self._writer.close()
-        self._folder.unlock()
+        try:
+            self._writer.close()
+        except NotWritableError:
+            if not self._patience.tried_in_vain:  # otherwise the user knows
+                raise
+        finally:
+            self._folder.unlock()
 
 
 def _end_of_members(contents: JournalContents, config: Config) -> int:

@@ -28,7 +28,7 @@ from esd.run.recovery import Source
 from esd.run.training_folder import TrainingFolder
 from esd.run.trust import Trust
 from esd.training import canary, room
-from esd.training.commit import Commit, Reporter
+from esd.training.commit import Commit
 from esd.training.finished_rows import FinishedRows
 from esd.training.loop import Ending, Generations
 from esd.training.node_state import NodeState
@@ -36,6 +36,7 @@ from esd.training.perturbations import check_perturbations
 from esd.training.plan import Plan
 from esd.training.process_state import kept_process_state
 from esd.training.replay import catch_up
+from esd.training.reports import Reporter
 from esd.training.same_state import SameState
 from esd.training.stop import StoppedAtStartError, StopRequest
 from esd.training.survivors import when_a_rank_is_lost
@@ -105,8 +106,9 @@ def prepared(
                 closing.callback(commit.close)
         every = config.run.compare_nodes_every
         same_state = SameState(team, folder, header.identity, every)
-        finished_rows = FinishedRows(team, folder, header.identity, plan.resumes)
+        finished_rows = FinishedRows(team, folder, header.identity, config, plan.resumes)
         closing.callback(finished_rows.close)
+        closing.callback(stop.keep_in, None)
 
         def take_over() -> Commit:
             closing.callback(folder.unlock)
@@ -286,13 +288,20 @@ def _open_folder(
         size = contents.good_bytes + contents.torn_bytes
         remember_run(folder, folder.journal_file, plan.config, reporter.note)
         folder.reopen(plan.config, call, size)
+        _note_weak_lock(folder, reporter)
         return Commit.resume(folder, plan.config, contents, reporter)
     if plan.unbegun and journal.scan(folder.journal_file, verify=False).positions:
         raise UsageError(f"{folder.path}: another esd has trained here meanwhile; start again")
     folder.create(plan.config, {**call, "settings_of_h": settings_of_h(plan.config)}, plan.erase)
+    _note_weak_lock(folder, reporter)
     if plan.start_from is not None:
         checkpoint.save(folder.initial_file, Checkpoint(header.identity, state))
     return Commit.begin(folder, plan.config, header, reporter)
+
+
+def _note_weak_lock(folder: TrainingFolder, reporter: Reporter) -> None:
+    if folder.lock_weakness:
+        reporter.note(folder.lock_weakness)
 
 
 def _take_over(folder: TrainingFolder, config: Config, reporter: Reporter) -> Commit:

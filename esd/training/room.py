@@ -21,7 +21,8 @@ from esd.mpi.memory import available_memory
 from esd.problems.base import Problem
 from esd.problems.make import make_problem
 from esd.run.folder import RunFolder
-from esd.training.commit import CHECKPOINTS_KEPT, Reporter
+from esd.training.commit import CHECKPOINTS_KEPT
+from esd.training.reports import Reporter
 
 GIGA = 1e9
 TABLES_OF_A_RANK = 3  # records, what is exchanged, and the message

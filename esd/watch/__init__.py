@@ -36,7 +36,8 @@ from esd.watch.kernels import words
 TICK_SECONDS = 0.1
 GRACE_SECONDS = 5.0
 LONGEST_SECONDS = 1e9  # what follows is no limit
-_FROM_THE_LAST_SIGNAL = 4  # real-time signals that nobody else uses, one to wake and one for stacks
+# real-time signals that nobody else uses, one to wake and one for stacks
+WAKE_SIGNAL = signal.SIGRTMAX - 4 if hasattr(signal, "SIGRTMAX") else 0
 _MEMORY_BYTES = 8192
 _PLACE_AT = 900  # in words; texts lie before it
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221}
@@ -124,7 +125,7 @@ class Watch:
         control[words.STOP] = 0
         self.name(f"process {os.getpid()}")
         self._owner = threading.get_ident()
-        wake = signal.SIGRTMAX - _FROM_THE_LAST_SIGNAL
+        wake = WAKE_SIGNAL
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
             signal.signal(wake, self._woken)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from esd.commands.console import ConsoleReporter
-from esd.training.commit import GenerationReport
+from esd.training.reports import GenerationReport
 from tests.helpers.shell import TINY, command, environment
 
 REPORT = GenerationReport(

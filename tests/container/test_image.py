@@ -1,124 +1,269 @@
-"""The Dockerfile, built for real and run: without a Docker engine, by buildah, as root.
-
-No image is fetched: debootstrap makes the base image, under the name that the Dockerfile asks for.
-"""
+"""The Dockerfile, built for real and run on the terms of other people's orchestrators (see ``images.py``)."""
 
 from __future__ import annotations
 
-import ast
 import json
 import os
+import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-BASE = "docker.io/library/debian:bookworm-slim"
-TOOLS = ("buildah", "debootstrap")
+import esd as package
+from tests.container.images import Container, Image, require_tools, run
+from tests.helpers.shell import REPOSITORY, TINY, esd
 
-Run = Callable[..., str]
+SOMEBODY = (12345, 54321)  # a user whom no file of the image knows, as OpenShift makes them up
+LARGEST_MB = 700
+PAGE = REPOSITORY / "docs" / "launch" / "containers.md"
+# 9,998,240 coordinates of h, 40 MB each time that h is held
+LARGE = (
+    "pendulum", "policy.kind=static", "policy.hidden=[3160,3160]", "population=4", "generations=1",
+    "env.max_steps=3", "run.center_every=0",
+)  # fmt: skip
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("container")]
-
-
-def run(*command: str | Path, **variables: str) -> str:
-    """Run a command with more environment variables; its stdout, or a failure with all it printed."""
-    done = subprocess.run(
-        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        text = " ".join(map(str, command))
-        pytest.fail(f"{text}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done.stdout
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("container")]
 
 
-def require_tools() -> None:
-    """Skip unless these tests are asked for; once they are, anything missing is a failure."""
-    if os.environ.get("ESD_TEST_CONTAINER") != "1":
-        pytest.skip(
-            "builds an image, which takes minutes and gigabytes; with root and `apt-get install "
-            "--no-install-recommends buildah crun debootstrap` done: ESD_TEST_CONTAINER=1 launch/test.sh"
-        )
-    if os.getuid() != 0:
-        pytest.fail(
-            "ESD_TEST_CONTAINER=1, but debootstrap and buildah's chroot isolation need root"
-        )
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing:
-        pytest.fail(
-            f"ESD_TEST_CONTAINER=1, but {' and '.join(missing)} is missing: "
-            "apt-get install --no-install-recommends buildah crun debootstrap"
-        )
-
-
-def volumes_for_pip(folder: Path) -> list[str]:
-    """What pip in the build needs to find what pip finds here: its settings, and the local files they name.
-
-    Args:
-        folder: where to write pip's settings for the build.
-
-    Returns:
-        Flags for buildah, all of them read-only mounts.
-    """
-    listing = run(sys.executable, "-m", "pip", "config", "list").splitlines()
-    listing.sort(key=lambda line: line.startswith(":env:"))  # the environment beats the files
-    settings = {}
-    volumes = [f"--volume={folder}/pip.conf:/etc/pip.conf:ro"]
-    for line in listing:  # such as: global.find-links='/a file:///b'
-        name, _, value = line.partition("=")
-        words = ast.literal_eval(value).split()
-        for i, word in enumerate(words):
-            path = Path(unquote(urlsplit(word).path) if word.startswith("file:") else word)
-            if word.startswith("file:") and path.exists():
-                path = path.parent  # an index refers to files in a folder beside it
-            if path.is_absolute() and path.is_dir():
-                volumes.append(f"--volume={path}:{path}:ro")
-            elif path.is_absolute() and path.exists():
-                # A certificate: at its own place it would be in the way of the image's package of certificates.
-                words[i] = f"/mnt/{path.name}"
-                volumes.append(f"--volume={path}:{words[i]}:ro")
-        settings[name.rpartition(".")[2]] = " ".join(words)
-    lines = [f"{name} = {value}" for name, value in settings.items()]
-    (folder / "pip.conf").write_text("\n".join(["[global]", *lines, ""]))
-    return list(dict.fromkeys(volumes))
+def settings(*words: str) -> list[str]:
+    """Settings as words of a command; the first word is the experiment, unless it is a setting."""
+    return [word if "=" not in word or word.startswith("--") else f"--set={word}" for word in words]
 
 
 @pytest.fixture(scope="module")
-def in_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Run commands in a container of the built image, as its user and in its environment."""
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    """The image."""
     require_tools()
     folder = tmp_path_factory.mktemp("image")
-
-    def buildah(*arguments: str | Path) -> str:
-        # Plain copies for storage and chroot for isolation work without any engine or privilege but root's.
-        storage = ("--storage-driver=vfs", f"--root={folder}/storage", f"--runroot={folder}/run")
-        return run("buildah", *storage, *arguments, BUILDAH_ISOLATION="chroot").strip()
-
+    made = None
     try:
-        base = buildah("from", "scratch")
-        run("debootstrap", "--variant=minbase", "bookworm", buildah("mount", base))
-        buildah("commit", "--rm", base, BASE)
-        buildah("bud", "--pull-never", "--tag=esd", *volumes_for_pip(folder), REPOSITORY)
-        container = buildah("from", "--pull-never", "esd")
-        yield lambda *command: buildah("run", container, "--", *command)
+        made = Image(folder)
+        yield made
     finally:
-        # Never delete through a mount that was left behind: it would be the host's own files.
-        assert str(folder) not in Path("/proc/self/mounts").read_text()
-        shutil.rmtree(folder)
+        if made is not None:
+            made.remove()
 
 
-def test_help_is_shown_in_the_image(in_image: Run) -> None:
-    assert "train" in in_image("esd", "--help")
+@pytest.fixture(scope="module")
+def h_here(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The hash of h that the same training has outside of a container."""
+    done = esd("train", *TINY, "--json", cwd=tmp_path_factory.mktemp("here"))
+    return str(json.loads(done.stdout)["h_sha256"])
 
 
-def test_two_ranks_train_in_the_image(in_image: Run) -> None:
-    settings = ("--set", "generations=2", "--set", "population=8")
-    output = in_image("mpirun", "-n", "2", "esd", "train", *settings, "--json", "--run", "/tmp/x")
-    result = json.loads(output)
-    assert result["finished"]
-    assert result["generation"] == 2
+def h_of(done: subprocess.CompletedProcess[str]) -> str:
+    """The hash of h that a training prints."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(json.loads(done.stdout)["h_sha256"])
+
+
+def test_the_image_says_what_it_is(image: Image) -> None:
+    labels = image.config["Labels"]
+    assert labels["org.opencontainers.image.title"] == "esd"
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert labels["org.opencontainers.image.revision"] == "tested"
+    assert labels["esd.variant"] == "cpu"
+    assert image.config["User"] == "1000:1000"
+    done = image.run(*image.config["Cmd"])
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout
+
+
+def test_the_image_is_no_larger_than_its_page_says_and_without_torch(image: Image) -> None:
+    """The figure is of the same command that the page shows, on a base that is a little larger than Debian's slim."""
+    megabytes = int(run("du", "-smx", image.root).split()[0])
+    assert megabytes < LARGEST_MB
+    assert f"{LARGEST_MB} MB" in PAGE.read_text("utf-8")
+    assert not list(image.root.glob("opt/esd/lib/python3*/site-packages/torch"))
+
+
+def test_the_packages_in_the_image_are_listed_in_its_bill_of_materials(image: Image) -> None:
+    bill = json.loads(image.run("cat", "/opt/esd/sbom.cdx.json").stdout)
+    assert bill["bomFormat"] == "CycloneDX"
+    listed = {part["name"].lower(): part["version"] for part in bill["components"]}
+    installed = json.loads(image.run("pip", "list", "--format=json").stdout)
+    assert len(installed) > 15
+    assert {part["name"].lower(): part["version"] for part in installed}.items() <= listed.items()
+    assert listed["esd-mpi"] == package.__version__
+
+
+@pytest.mark.parametrize("user", [None, SOMEBODY, (0, 0)], ids=["image", "somebody", "root"])
+def test_two_ranks_train_to_the_same_h_and_the_run_is_evaluated_and_shown(
+    image: Image, user: tuple[int, int] | None, h_here: str, tmp_path: Path
+) -> None:
+    """On a read-only root without HOME, with 64 MB of /dev/shm and no capability."""
+    terms = {"user": user, "work": tmp_path / "work"}
+    words = ("train", *TINY, "--json", "--run", "runs/a")
+    assert h_of(image.run("mpirun", "-n", "2", "--oversubscribe", "esd", *words, **terms)) == h_here
+    launched = ("env", "-u", "HOME", "esd", "launch", "-n", "2", *words[:-1], "runs/b")
+    assert h_of(image.run(*launched, **terms)) == h_here
+    for command in (
+        ("eval", "runs/a", "--episodes=2", "--json"),
+        ("eval", "runs/b", "--episodes=2", "--json"),
+        ("show", "runs/a", "--json"),
+        ("report", "compare", "one=runs/a", "two=runs/b", "--json"),
+    ):
+        shown = image.run("esd", *command, **terms)
+        assert shown.returncode == 0, shown.stderr
+        assert json.loads(shown.stdout)
+
+
+def test_on_the_processor_of_the_build_nothing_is_compiled_and_the_doctor_is_content(
+    image: Image, tmp_path: Path
+) -> None:
+    """Even where no folder is writable but the one for runs."""
+    done = image.run("esd", "doctor", "--json", user=SOMEBODY, work=tmp_path / "work")
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    for name in (
+        "mpirun",
+        "lost ranks",
+        "kernel cache",
+        "shared memory",
+        "HOME",
+        "temporary files",
+    ):
+        assert checks[name]["state"] == "ok", checks[name]
+    kept = "from esd.kernels import COMPILER; print(*COMPILER.folder.readable)"
+    kernels = image.run("python", "-c", kept, user=SOMEBODY).stdout
+    assert "/opt/esd/" in kernels
+
+
+def test_kernels_for_another_processor_are_kept_with_the_runs(
+    image: Image, h_here: str, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    words = ("env", "NUMBA_CPU_NAME=x86-64-v2", "NUMBA_CPU_FEATURES=", "esd", "train", *TINY)
+    assert h_of(image.run(*words, "--json", "--run=a", user=SOMEBODY, work=work)) == h_here
+    kept = {path: path.stat().st_mtime_ns for path in (work / ".cache").rglob("*.kernel")}
+    assert kept
+    assert h_of(image.run(*words, "--json", "--run=b", user=SOMEBODY, work=work)) == h_here
+    assert {path: path.stat().st_mtime_ns for path in (work / ".cache").rglob("*.kernel")} == kept
+
+
+def test_an_h_of_ten_million_coordinates_fits_beside_64_mb_of_shared_memory(
+    image: Image, tmp_path: Path
+) -> None:
+    words = ("mpirun", "-n", "2", "--oversubscribe", "esd", "train", *settings(*LARGE), "--json")
+    h_of(image.run(*words, work=tmp_path / "work"))
+    largest = max(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
+    assert largest > 39_900_000
+
+
+def test_what_does_not_fit_is_said_in_one_line(image: Image, tmp_path: Path) -> None:
+    train = ("mpirun", "-n", "2", "--oversubscribe", "esd", "train", *settings(*LARGE))
+    for terms, told in (
+        ({"shared_memory": "16m"}, "--shm-size=64m"),
+        ({"memory": 300_000_000}, "MB"),
+    ):
+        done = image.run(*train, work=tmp_path / "work", **terms)
+        assert done.returncode == 2, done.stdout + done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("esd: ")]
+        assert told in line
+        assert "Traceback" not in done.stderr
+    launch = ("esd", "launch", "-n", "2", "train", *settings(*LARGE))
+    done = image.run(*launch, temporary=False, user=SOMEBODY)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "--tmpfs /tmp" in done.stderr
+
+
+def of_compose() -> tuple[list[str], list[str], dict[str, str]]:
+    """How launch/compose.yaml starts host and launcher, the latter without the settings and the comparison."""
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML: pip install -e '.[test]'")
+    services = yaml.safe_load((REPOSITORY / "launch" / "compose.yaml").read_text())["services"]
+    (line,) = re.findall(r"(esd launch .*?) train", services["launcher"]["command"][-1])
+    return services["worker"]["command"], line.split(), {}
+
+
+def of_operator() -> tuple[list[str], list[str], dict[str, str]]:
+    """How the MPI operator starts the pods of launch/kubernetes/mpijob.yaml, with the variables that it sets."""
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML: pip install -e '.[test]'")
+    file = REPOSITORY / "launch" / "kubernetes" / "mpijob.yaml"
+    (job,) = (m for m in yaml.safe_load_all(file.read_text()) if m["kind"] == "MPIJob")
+    worker, launcher = (
+        job["spec"]["mpiReplicaSpecs"][name]["template"]["spec"]["containers"][0]["command"]
+        for name in ("Worker", "Launcher")
+    )
+    variables = {
+        "OMPI_MCA_orte_keep_fqdn_hostnames": "true",
+        "OMPI_MCA_orte_default_hostfile": "/etc/mpi/hostfile",
+        "OMPI_MCA_plm_rsh_args": "-o ConnectionAttempts=10",
+        "OMPI_MCA_orte_set_default_slots": "1",
+    }
+    return worker, launcher[: launcher.index("train")], variables
+
+
+@pytest.mark.parametrize("of", [of_compose, of_operator])
+def test_containers_of_two_hosts_are_one_job(
+    image: Image,
+    h_here: str,
+    of: Callable[[], tuple[list[str], list[str], dict[str, str]]],
+    tmp_path: Path,
+) -> None:
+    """As launch/compose.yaml and the MPI operator start them: one runs sshd, the other the launcher and a rank."""
+    host, launch, variables = of()
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    run("ssh-keygen", "-q", "-t", "ecdsa", "-b", "521", "-N", "", "-f", keys / "id_rsa")
+    shutil.copy(keys / "id_rsa.pub", keys / "authorized_keys")
+    for path in keys.iterdir():
+        path.chmod(0o644)  # of root, as a secret is mounted
+    full = "esd-cartpole-worker-0.esd-cartpole.default.svc"
+    names = tmp_path / "names"
+    names.write_text(
+        "127.0.0.1 localhost\n10.78.0.1 esd-cartpole-launcher.esd-cartpole.default.svc launcher\n"
+        f"10.78.0.2 {full} worker\n"
+    )
+    hostfile = tmp_path / "hostfile"
+    hostfile.write_text(f"esd-cartpole-launcher.esd-cartpole.default.svc slots=1\n{full} slots=1\n")
+    mounts = {"/home/esd/.ssh": keys, "/etc/hosts": names, "/etc/mpi/hostfile": hostfile}
+    launcher = image.container(mounts=mounts, work=tmp_path / "launcher", variables=variables)
+    worker = image.container(mounts=mounts, work=tmp_path / "worker")
+    try:
+        first, second = launcher.start("sleep", "600"), worker.start(*host)
+        connect(first, second)
+        done = launcher.execute(*launch, "train", *TINY, "--json", "--run=runs/apart")
+        assert h_of(done) == h_here, worker.log()
+        assert "worker" in done.stderr.splitlines()[0]
+        assert "Accepted publickey" in worker.log()
+    finally:
+        end(launcher, worker)
+
+
+def connect(first: int, second: int) -> None:
+    """Put a cable between the network namespaces of two processes."""
+    peer = ("type", "veth", "peer", "name", "eth0", "netns", str(second))
+    run("ip", "link", "add", "eth0", "netns", str(first), *peer)
+    for number, process in enumerate((first, second), 1):
+        inside = ("nsenter", f"--target={process}", "--net", "ip")
+        run(*inside, "address", "add", f"10.78.0.{number}/24", "dev", "eth0")
+        for device in ("lo", "eth0"):
+            run(*inside, "link", "set", device, "up")
+
+
+def end(*containers: Container) -> None:
+    """End containers that run in the background."""
+    for container in containers:
+        container.kill()
+
+
+def commands_of(page: Path) -> list[str]:
+    """The lines of a page's shell examples, without what only a Docker engine can do."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line]
+
+
+def test_what_the_page_runs_in_a_container_works_here(image: Image, tmp_path: Path) -> None:
+    """The commands after ``docker run … esd``: the engine is not here, but what it would start is."""
+    started = [line for line in commands_of(PAGE) if re.match(r"docker run .* esd \S", line)]
+    assert len(started) >= 4
+    for line in started:
+        command = line.partition(" esd ")[2].partition(">")[0].split()
+        terms = {"read_only": "--read-only" in line, "work": tmp_path / "work"}
+        if "--user" in line:
+            terms |= {"user": (os.getuid(), os.getgid())}
+        done = image.run(*command, **terms)
+        assert done.returncode == 0, line + done.stdout + done.stderr

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import stat
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,52 +10,6 @@ from esd.doctor import machine as doctor
 from esd.doctor.machine import Verdict
 from esd.kernels import COMPILER
 from esd.mpi.memory import memory_limit
-
-
-def mpirun(folder: Path, script: str) -> None:
-    """Put a launcher of one's own at the front of the PATH."""
-    program = folder / "mpirun"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is the whole PATH, on a machine of two cores."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(doctor, "usable_cores", lambda: 2)
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("script", "told"),
-    [
-        ("echo ranks 1; echo ranks 1", "each was alone"),
-        ("echo mpirun has detected an attempt to run as root >&2; exit 1", "ALLOW_RUN_AS_ROOT=1"),
-        ("echo There are not enough slots available >&2; exit 1", "--oversubscribe"),
-        ("echo something else >&2; echo ------ >&2; exit 7", "code 7: something else"),
-    ],
-)
-def test_a_launcher_whose_ranks_dont_meet_has_failed(folder: Path, script: str, told: str) -> None:
-    mpirun(folder, script)
-    check = doctor.launcher()
-    assert check.state is Verdict.FAILED
-    assert told in check.text
-
-
-def test_a_launcher_whose_ranks_meet_is_fine_and_a_missing_one_noted(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "executable", str(folder / "python"))
-    assert doctor.launcher().state is Verdict.NOTE
-    mpirun(folder, "echo ranks 2; echo ranks 2")
-    assert doctor.launcher().state is Verdict.OK
-
-
-def test_a_launcher_that_hangs_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "MPIRUN_SECONDS", 0.2)
-    mpirun(folder, "exec /bin/sleep 60")
-    assert "nothing within" in doctor.launcher().text
 
 
 def control_group(root: Path, line: str, **files: str) -> None:
@@ -145,10 +97,29 @@ def test_a_cache_that_is_cold_or_can_be_kept_nowhere_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(COMPILER.folder, "path", None)
+    monkeypatch.setattr(COMPILER.folder, "readable", [])
     assert "NUMBA_CACHE_DIR" in doctor.kernel_cache().text
     monkeypatch.setattr(COMPILER.folder, "path", tmp_path)
+    monkeypatch.setattr(COMPILER.folder, "readable", [tmp_path])
     assert "empty" in doctor.kernel_cache().text
-    (tmp_path / "kernel.nbc").write_bytes(b"")
+    (tmp_path / "kernel.kernel").write_bytes(b"")
+    assert doctor.kernel_cache().state is Verdict.OK
+
+
+def test_kernels_of_an_image_do_without_a_folder_that_is_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kernel.kernel").write_bytes(b"")
+    monkeypatch.setattr(COMPILER.folder, "path", None)
+    monkeypatch.setattr(COMPILER.folder, "readable", [tmp_path])
+    assert doctor.kernel_cache().state is Verdict.OK
+
+
+def test_a_kernel_that_was_compiled_is_counted() -> None:
+    """What the cache writes, and not only what a test calls so."""
+    from esd.evolution.noise import Purpose, normals
+
+    normals(0, Purpose.HASH, 4)
     assert doctor.kernel_cache().state is Verdict.OK
 
 

@@ -12,9 +12,12 @@ from esd.config.settings import Config
 from esd.episodes.evaluator import OneByOne
 from esd.episodes.rollout import Rollout
 from esd.episodes.side_by_side import MOST_WEIGHTS, PREPARED, SideBySide, can_play
+from esd.errors import RunError
+from esd.evolution.guarded_algorithm import GuardedAlgorithm
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import RETURNS, Records
 from esd.evolution.state import RunState, make_strategy, start
+from esd.policies.perceptron import INITIAL_WEIGHTS
 from esd.problems.episodes import make_player
 from tests.helpers.configs import of_table
 
@@ -32,6 +35,7 @@ POLICIES: list[dict[str, Any]] = [
     {"kind": "hebbian", "hidden": [16]},
     {"kind": "hebbian", "hidden": [17, 5], "normalization": "l2", "initial_weights": "coevolved"},
     {"kind": "hebbian", "hidden": [3], "normalization": "none", "activation": "relu", "freeze_after": 7},
+    {"kind": "hebbian", "hidden": [5], "rule": "ABCD_lr_D_in_and_out", "rate": 0.3, "order": "F"},
 ]  # fmt: skip
 VARIANTS = {
     "id": "esd/HiddenCartPole-v0",
@@ -79,6 +83,52 @@ def test_every_row_is_that_of_the_member_alone(env: dict[str, Any], policy: dict
         together = table(SideBySide(rollout, algorithm, 1), rollout, state, rows)
         assert np.array_equal(alone, together)
         assert len(np.unique(alone[:, RETURNS])) > 3, "the members differ"
+
+
+@pytest.mark.parametrize("scheme", [*INITIAL_WEIGHTS, "coevolved"])
+def test_the_first_weights_of_every_scheme_are_those_of_the_member_alone(scheme: str) -> None:
+    policy = {"kind": "hebbian", "hidden": [4], "initial_weights": scheme}
+    rollout, algorithm, state = prepared(config_of({"id": "CartPole-v1"}, policy))
+    rows = list(range(20))
+    alone = table(OneByOne(rollout, algorithm), rollout, state, rows)
+    together = table(SideBySide(rollout, algorithm, 1), rollout, state, rows)
+    assert np.array_equal(alone, together)
+
+
+@pytest.mark.parametrize(
+    "es",
+    [
+        {"noise": "low_rank"},
+        {"noise": "binomial"},
+        {"algorithm": "pgpe"},
+        {"algorithm": "cr_fm_nes", "noise": "gaussian"},
+    ],
+    ids=lambda es: "-".join(es.values()),
+)
+def test_members_of_any_algorithm_are_those_alone(es: dict[str, Any]) -> None:
+    policy = {"kind": "static", "hidden": [4]}
+    rollout, algorithm, state = prepared(config_of({"id": "CartPole-v1"}, policy, es=es))
+    rows = list(range(45))
+    alone = table(OneByOne(rollout, algorithm), rollout, state, rows)
+    together = table(SideBySide(rollout, algorithm, 1), rollout, state, rows)
+    assert np.array_equal(alone, together)
+    assert len(np.unique(alone[:, RETURNS])) > 3, "the members differ"
+
+
+def test_an_algorithm_of_the_users_own_is_asked_member_by_member() -> None:
+    policy = {"kind": "static", "hidden": [4]}
+    rollout, algorithm, state = prepared(config_of({"id": "CartPole-v1"}, policy))
+
+    class Failing(type(algorithm)):  # type: ignore[misc]
+        def perturb(self, state: Any, member: int, *rest: Any) -> None:
+            if member == 5:
+                raise ValueError("five")
+            super().perturb(state, member, *rest)
+
+    own = Failing(**vars(algorithm))
+    guarded = GuardedAlgorithm(lambda: own, "es.algorithm = 'failing'")
+    with pytest.raises(RunError, match=r"generation 0, member 5: .*five"):
+        table(SideBySide(rollout, guarded, 1), rollout, state, list(range(16)))
 
 
 def test_the_order_and_number_of_the_rows_change_nothing() -> None:

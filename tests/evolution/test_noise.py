@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esd.evolution.noise import NOISE_KINDS, Noise, Purpose, key_words, normals, uniforms, words
+from esd.evolution.noise import (
+    NOISE_KINDS,
+    Noise,
+    Purpose,
+    key_words,
+    normals,
+    normals_of_seeds,
+    uniforms,
+    uniforms_of_seeds,
+    words,
+)
 from tests.helpers.oracles import philox as oracle
 
 Float32s = npt.NDArray[np.float32]
@@ -226,3 +236,28 @@ def test_perturbations_share_no_stream_with_other_purposes(kind: str) -> None:
     for purpose in Purpose:
         expected = oracle.epsilon(kind, SEED, 1, 2, 0, 2_048, purpose)
         assert same_bits(actual, expected) == (purpose is Purpose.PERTURBATION)
+
+
+# ---- many members at once
+
+
+@kinds
+def test_many_members_are_perturbed_as_each_is_alone(kind: str) -> None:
+    noise, h = Noise(kind, SEED), normals(3, Purpose.INITIAL_H, 1500)
+    members = [6, 7, -1, 0, 2**32 - 1]
+    together = np.full((len(members), h.size), np.nan, np.float32)
+    noise.perturb_many(h, 0.3, np.array(members, np.int64), 9, together)
+    for member, own in zip(members, together, strict=True):
+        alone = h.copy()
+        if member >= 0:
+            noise.perturb(h, 0.3, member, 9, alone)
+        assert same_bits(own, alone), member
+    assert not same_bits(together[0], together[1])
+
+
+def test_the_streams_of_many_seeds_are_those_of_each() -> None:
+    seeds = np.array([0, 5, SEED, 2**64 - 1], np.uint64)
+    for draw, draw_many in ((normals, normals_of_seeds), (uniforms, uniforms_of_seeds)):
+        together = draw_many(seeds, Purpose.INITIAL_WEIGHTS, 1100)
+        for seed, own in zip(seeds.tolist(), together, strict=True):
+            assert same_bits(own, draw(seed, Purpose.INITIAL_WEIGHTS, 1100))

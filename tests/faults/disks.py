@@ -23,7 +23,7 @@ from tests.faults.jobs import Ended, Job
 from tests.faults.program import Options, Outcome, chosen, is_root, run
 
 LONG = "--set=generations=100"
-REFUSED = frozenset({1, 2})
+REFUSED = frozenset({1, 2, 75})
 HARMLESS = ("short writes", "some writes of nothing")
 MOVES = (
     "folder moved away", "folder removed", "folder replaced by a file", "checkpoints removed", "journal removed",
@@ -40,10 +40,11 @@ def mount(folder: Path, options: str) -> bool:
     return is_root() and subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
-def start(folder: Path, ranks: int, *module: str) -> Job:
-    """Train in ``folder/disk/run``."""
+def start(folder: Path, ranks: int, dice: random.Random, *module: str) -> Job:
+    """Train in ``folder/disk/run``, with patience or without."""
+    patience = f"--set=run.unsaved_generations={dice.choice((0, 100))}"
     return Job(
-        "train", *runs.EXPERIMENT, LONG, "--run", folder / "disk" / "run", cwd=folder, ranks=ranks,
+        "train", *runs.EXPERIMENT, LONG, patience, "--run", folder / "disk" / "run", cwd=folder, ranks=ranks,
         module=module or ("esd",),
     )  # fmt: skip
 
@@ -54,21 +55,21 @@ def on_a_failing_disk(case: str, folder: Path, ranks: int, dice: random.Random) 
     after = dice.randrange(1, 8) if few else dice.randrange(1, 300)
     run_folder = folder / "disk" / "run"
     return start(
-        folder, ranks, "tests.faults.broken_disk", case, str(after), str(run_folder)
+        folder, ranks, dice, "tests.faults.broken_disk", case, str(after), str(run_folder)
     ).ended()
 
 
 def with_a_limit(folder: Path, ranks: int, dice: random.Random) -> Ended:
     """Files may not grow past a limit (RLIMIT_FSIZE)."""
     return start(
-        folder, ranks, "tests.faults.limited", "FSIZE", str(dice.randrange(200, 40_000))
+        folder, ranks, dice, "tests.faults.limited", "FSIZE", str(dice.randrange(200, 40_000))
     ).ended()
 
 
 def moved(case: str, folder: Path, ranks: int, dice: random.Random) -> tuple[Ended, list[str]]:
     """Something is done to the folder while the run is trained; then it is undone, where it can be."""
     run_folder, away = folder / "disk" / "run", folder / "disk" / "away"
-    job = start(folder, ranks)
+    job = start(folder, ranks, dice)
     wanted = dice.randrange(1, 60)
     job.wait_until(lambda: runs.lines_of(run_folder) >= wanted)
     if not job.running:
@@ -128,7 +129,7 @@ def on_a_small_disk(case: str, folder: Path, ranks: int, dice: random.Random) ->
     }
     if not mount(disk, room.get(case, "size=4m")):
         return None
-    job = start(folder, ranks)
+    job = start(folder, ranks, dice)
     since = time.monotonic()
     if case == "disk made read-only":
         wanted = dice.randrange(1, 60)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esd.errors import RunError, UsageError
+from esd.errors import NotWritableError, RunError, UsageError
 from esd.evolution.records import Records, Status
 from esd.run import journal
 from esd.run.journal import (
@@ -358,9 +358,7 @@ def test_the_writer_notices_that_another_program_was_at_its_file(
     assert left == (file.read_bytes() if file.exists() else None)
 
 
-def test_the_writer_syncs_once_a_second_and_cuts_what_no_sync_has_confirmed(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_writer_syncs_once_a_second(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, synced = [100.0], list[int]()
     monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     file.write_bytes(JOURNAL)
@@ -369,9 +367,12 @@ def test_the_writer_syncs_once_a_second_and_cuts_what_no_sync_has_confirmed(
     ends = [len(JOURNAL) + sum(map(len, more[: n + 1])) for n in range(6)]
     for record in more[:3]:
         writer.append(record)
+        writer.sync_now_and_then()
         now[0] += 0.4
     assert synced == [ends[0]]
+    assert writer.unsynced == more[1:3]
     writer.append(more[3])
+    writer.sync_now_and_then()
     assert synced == [ends[0], ends[3]]
     writer.append(more[4])
     writer.sync()
@@ -379,14 +380,76 @@ def test_the_writer_syncs_once_a_second_and_cuts_what_no_sync_has_confirmed(
     assert synced == [ends[0], ends[3], ends[4]]
     writer.append(more[5])
     assert file.stat().st_size == ends[5]
+    writer.close()
+    assert synced[-1] == ends[5]
 
-    def fail(descriptor: int) -> None:
+
+def test_what_no_sync_has_confirmed_is_written_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a sync that failed, the system may have dropped it, and the next sync would succeed."""
+    real, fails = os.fsync, [False]
+
+    def sync(descriptor: int) -> None:
+        if fails[0]:
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr("os.fsync", sync)
+    file.write_bytes(JOURNAL)
+    writer = JournalWriter(file, len(JOURNAL))
+    more = [encode_entry(4 + g, records(4 + g)) for g in range(4)]
+    writer.append(more[0])
+    writer.sync()
+    fails[0] = True
+    for record in more[1:3]:
+        writer.append(record)
+        with pytest.raises(NotWritableError, match="Input/output error"):
+            writer.sync()
+    assert writer.unsynced == more[1:3]
+    dropped = len(JOURNAL + more[0])
+    with file.open("r+b") as other:  # what the system has done
+        other.seek(dropped)
+        other.write(bytes(file.stat().st_size - dropped))
+    fails[0] = False
+    writer.append(more[3])
+    writer.close()
+    assert file.read_bytes() == JOURNAL + b"".join(more)
+
+
+@pytest.mark.parametrize("left", [0, 1, 100])
+def test_a_record_that_does_not_fit_leaves_nothing_behind(
+    left: int, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if what was written of it can't be cut away at once."""
+    pwrite, truncate, room = os.pwrite, os.ftruncate, [left]
+
+    def small(descriptor: int, data: memoryview, offset: int) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = pwrite(descriptor, data[: room[0]], offset)
+        room[0] -= written
+        return written
+
+    def refuse(descriptor: int, size: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(RunError, match="Input/output error"):
-        writer.close()
-    assert file.stat().st_size == ends[4]
+    file.write_bytes(JOURNAL)
+    writer = JournalWriter(file, len(JOURNAL))
+    more = [encode_entry(4 + g, records(4 + g)) for g in range(2)]
+    monkeypatch.setattr("os.pwrite", small)
+    monkeypatch.setattr("os.ftruncate", refuse)
+    with pytest.raises(NotWritableError, match="No space left on device"):
+        writer.append(more[0])
+    monkeypatch.setattr("os.ftruncate", truncate)
+    with pytest.raises(NotWritableError):
+        writer.append(more[0])
+    assert file.read_bytes() == JOURNAL
+    monkeypatch.setattr("os.pwrite", pwrite)
+    for record in more:
+        writer.append(record)
+    writer.close()
+    assert file.read_bytes() == JOURNAL + b"".join(more)
 
 
 def test_the_writer_follows_no_link(file: Path) -> None:

@@ -449,8 +449,6 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "journal cut": (lambda run: (run / "journal.bin").write_bytes(b""), "was changed"),
     "config removed": (lambda run: (run / "config.toml").unlink(), "config.toml: was removed"),
     "lock removed": (lambda run: (run / "lock").unlink(), "lock: was removed"),
-    "folder moved": (lambda run: run.rename(run.with_name("moved")), "was removed"),
-    "folder removed": (shutil.rmtree, "was removed"),
 }
 
 

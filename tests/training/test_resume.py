@@ -1,4 +1,4 @@
-"""A resume needs the memory of a generation, not of the journal."""
+"""A resume needs the memory of a generation, not of the journal; checkpoints are saved when they are due."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pytest
 
 from esd.config.tables import apply_settings, parse
+from esd.run import checkpoint
+from esd.training import commit
 from esd.training.plan import TrainRequest, make_plan
 from tests.helpers.configs import small
 from tests.helpers.training import from_journal, trained
@@ -80,3 +83,24 @@ def test_the_last_evaluation_of_the_center_stands_in_the_journal_once(tmp_path: 
     # the center of a run that is extended afterwards keeps its place
     trained(dataclasses.replace(config, generations=4), tmp_path / "run")
     assert journal.read_bytes()[: len(whole)] == whole
+
+
+@pytest.mark.parametrize(
+    ("seconds", "every", "kept"),
+    [(0.0, 0, [10, 20, 21]), (3600.0, 0, [10, 21]), (3600.0, 8, [8, 16, 21])],
+)
+def test_checkpoints_are_at_most_one_a_second_unless_their_number_is_set(
+    seconds: float, every: int, kept: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    save = checkpoint.save
+
+    def noted(path: Path, found: checkpoint.Checkpoint) -> None:
+        saved.append(found.state.generation)
+        save(path, found)
+
+    monkeypatch.setattr(checkpoint, "save", noted)
+    monkeypatch.setattr(commit, "CHECKPOINT_SECONDS", seconds)
+    settings = ["generations=21", "run.center_every=0", f"run.checkpoint_every={every}"]
+    trained(small("cartpole-static", *settings, max_steps=3), tmp_path / "run")
+    assert saved == kept

