@@ -48,6 +48,30 @@ class Break:
 
 BREAKS = (
     Break(
+        2,
+        "members that are perturbed together all have the sign of the first of a pair",
+        "esd/kernels/philox.py",
+        "(-sigma if member & 1 else sigma)",
+        "sigma",
+        "tests/evolution/test_noise.py -k many_members",
+    ),
+    Break(
+        1,
+        "lanes begin episodes with the weights of the lane before",
+        "esd/kernels/members.py",
+        "put_weights(drawn[k], bounds, weights[lanes[k], episodes[k]], 1, settings[SIZES:])",
+        "put_weights(drawn[k // 2], bounds, weights[lanes[k], episodes[k]], 1, settings[SIZES:])",
+        "tests/episodes/test_side_by_side.py -k first_weights",
+    ),
+    Break(
+        1,
+        "a network that is asked directly normalizes by the statistics of the first generation",
+        "esd/episodes/one_step.py",
+        "        if scale is self._scale:",
+        "        if self._scale is not None:",
+        "tests/episodes/test_one_step.py -k statistics",
+    ),
+    Break(
         4,
         "a member that was found to end its processes is evaluated again by whoever replays or resumes",
         "esd/training/suspects.py",

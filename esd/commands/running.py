@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from esd.commands import output
+from esd.commands.leaving import adopt_orphans, end_children
 from esd.errors import EXIT_FAILED, EsdError, FinalError, MissingPackageError
 from esd.mpi.launch import launched_local_rank, report_to_supervisor
 
@@ -102,6 +103,7 @@ def on_ranks(
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     watch.start()
+    adopt_orphans()
     try:
         comm = connect()
     except EsdError as error:
@@ -133,9 +135,11 @@ def on_ranks(
         reason = stuck(caught) if isinstance(caught, watch.DeadlineError) else caught
         time.sleep(STAGGER_SECONDS * min(comm.rank, 10))
         report(reason, kept)
+        end_children()
         interrupted = isinstance(reason, KeyboardInterrupt)
         comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(reason))
     code = code or (EXIT_FAILED if output.result_was_lost() else 0)
+    end_children()
     comm.close(code)
     raise typer.Exit(code)
 

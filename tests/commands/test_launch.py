@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -154,6 +155,21 @@ def test_it_gives_up_when_restarts_gain_nothing_or_are_used(folder: Path) -> Non
     assert "exit code 0" in errors
     assert "giving up: all 1 restarts are used" in errors
     assert errors.count("esd launch: restart 1 of 1") == 1
+
+
+def test_the_others_kill_a_stopped_rank_and_go_on_in_the_same_job(folder: Path) -> None:
+    options = ("-n", "3", "--fault-tolerant")
+    launched = Launched(
+        folder, *runs.EXPERIMENT, LONG, "--set=run.silence_seconds=2", options=options
+    )
+    wait_for_generations(launched.run, 2)
+    stopped = launched.ranks()[1]
+    os.kill(stopped, signal.SIGSTOP)
+    code, _, errors = launched.ended()
+    assert code == 0, errors
+    assert errors.count(f"(process {stopped} on {socket.gethostname()}) has not run for 2 s") == 1
+    assert launched.events() == ["started", "done"]
+    assert runs.of_folder(launched.run).journal == runs.reference(LONG).journal
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ class Container:
         memory: limit [bytes].
         work: a folder mounted at /work, which is made the user's.
         mounts: further folders and files, by where they are mounted.
-        without: names of the image's environment variables that are not set.
+        variables: further environment variables.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Container:
         memory: int | None = None,
         work: Path | None = None,
         mounts: dict[str, Path] | None = None,
-        without: Sequence[str] = (),
+        variables: dict[str, str] | None = None,
     ) -> None:
         """Describe it; nothing is started."""
         self.name, self._image = name, image
@@ -168,10 +168,10 @@ class Container:
         file = bundle / "config.json"
         spec = json.loads(file.read_text())
         uid, gid = user or tuple(map(int, image.config["User"].split(":")))
-        variables = [v for v in image.config["Env"] if v.partition("=")[0] not in without]
+        own = [*image.config["Env"], *(f"{k}={v}" for k, v in (variables or {}).items())]
         # no capability at all, as Kubernetes' restricted profile has it
         spec["process"] |= {
-            "terminal": False, "user": {"uid": uid, "gid": gid}, "env": variables,
+            "terminal": False, "user": {"uid": uid, "gid": gid}, "env": own,
             "cwd": image.config["WorkingDir"], "rlimits": [], "noNewPrivileges": True,
             "capabilities": {key: [] for key in spec["process"]["capabilities"]},
         }  # fmt: skip

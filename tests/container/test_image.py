@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -170,27 +170,64 @@ def test_what_does_not_fit_is_said_in_one_line(image: Image, tmp_path: Path) -> 
     assert "--tmpfs /tmp" in done.stderr
 
 
-def test_containers_of_two_hosts_are_one_job(image: Image, h_here: str, tmp_path: Path) -> None:
-    """As launch/compose.yaml and the MPI operator start them: one runs sshd, the other the launcher."""
+def of_compose() -> tuple[list[str], list[str], dict[str, str]]:
+    """How launch/compose.yaml starts host and launcher, the latter without the settings and the comparison."""
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML: pip install -e '.[test]'")
+    services = yaml.safe_load((REPOSITORY / "launch" / "compose.yaml").read_text())["services"]
+    (line,) = re.findall(r"(esd launch .*?) train", services["launcher"]["command"][-1])
+    return services["worker"]["command"], line.split(), {}
+
+
+def of_operator() -> tuple[list[str], list[str], dict[str, str]]:
+    """How the MPI operator starts the pods of launch/kubernetes/mpijob.yaml, with the variables that it sets."""
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML: pip install -e '.[test]'")
+    file = REPOSITORY / "launch" / "kubernetes" / "mpijob.yaml"
+    (job,) = (m for m in yaml.safe_load_all(file.read_text()) if m["kind"] == "MPIJob")
+    worker, launcher = (
+        job["spec"]["mpiReplicaSpecs"][name]["template"]["spec"]["containers"][0]["command"]
+        for name in ("Worker", "Launcher")
+    )
+    variables = {
+        "OMPI_MCA_orte_keep_fqdn_hostnames": "true",
+        "OMPI_MCA_orte_default_hostfile": "/etc/mpi/hostfile",
+        "OMPI_MCA_plm_rsh_args": "-o ConnectionAttempts=10",
+        "OMPI_MCA_orte_set_default_slots": "1",
+    }
+    return worker, launcher[: launcher.index("train")], variables
+
+
+@pytest.mark.parametrize("of", [of_compose, of_operator])
+def test_containers_of_two_hosts_are_one_job(
+    image: Image,
+    h_here: str,
+    of: Callable[[], tuple[list[str], list[str], dict[str, str]]],
+    tmp_path: Path,
+) -> None:
+    """As launch/compose.yaml and the MPI operator start them: one runs sshd, the other the launcher and a rank."""
+    host, launch, variables = of()
     keys = tmp_path / "keys"
     keys.mkdir()
-    run("ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", keys / "id_rsa")
+    run("ssh-keygen", "-q", "-t", "ecdsa", "-b", "521", "-N", "", "-f", keys / "id_rsa")
     shutil.copy(keys / "id_rsa.pub", keys / "authorized_keys")
     for path in keys.iterdir():
         path.chmod(0o644)  # of root, as a secret is mounted
-    names = tmp_path / "hosts"
-    names.write_text("127.0.0.1 localhost\n10.78.0.1 launcher\n10.78.0.2 worker\n")
-    mounts = {"/home/esd/.ssh": keys, "/etc/hosts": names}
-    launcher = image.container(mounts=mounts, work=tmp_path / "launcher")
+    full = "esd-cartpole-worker-0.esd-cartpole.default.svc"
+    names = tmp_path / "names"
+    names.write_text(
+        "127.0.0.1 localhost\n10.78.0.1 esd-cartpole-launcher.esd-cartpole.default.svc launcher\n"
+        f"10.78.0.2 {full} worker\n"
+    )
+    hostfile = tmp_path / "hostfile"
+    hostfile.write_text(f"esd-cartpole-launcher.esd-cartpole.default.svc slots=1\n{full} slots=1\n")
+    mounts = {"/home/esd/.ssh": keys, "/etc/hosts": names, "/etc/mpi/hostfile": hostfile}
+    launcher = image.container(mounts=mounts, work=tmp_path / "launcher", variables=variables)
     worker = image.container(mounts=mounts, work=tmp_path / "worker")
     try:
-        first = launcher.start("sleep", "600")
-        second = worker.start("/usr/sbin/sshd", "-De", "-f", "/etc/esd/sshd_config")
+        first, second = launcher.start("sleep", "600"), worker.start(*host)
         connect(first, second)
-        words = ("--hosts", "launcher:1,worker:1", "--max-restarts=0", "train", *TINY, "--json")
-        done = launcher.execute("esd", "launch", *words, "--run=runs/apart")
+        done = launcher.execute(*launch, "train", *TINY, "--json", "--run=runs/apart")
         assert h_of(done) == h_here, worker.log()
-        assert "launcher, worker" in done.stderr
+        assert "worker" in done.stderr.splitlines()[0]
         assert "Accepted publickey" in worker.log()
     finally:
         end(launcher, worker)

@@ -11,6 +11,7 @@ from esd.doctor import bench
 from esd.doctor.turns import in_turns, quartiles
 from esd.episodes.making import make_environment
 from esd.episodes.rollout import Rollout
+from esd.episodes.side_by_side import SideBySide
 from esd.mpi.comm import Alone
 from tests.helpers.configs import small
 
@@ -47,7 +48,7 @@ def test_environments_are_closed_when_a_measurement_fails(
     def fails(*arguments: object) -> float:
         raise RuntimeError("the simulator has gone")
 
-    monkeypatch.setattr(Rollout, "evaluate", fails)
+    monkeypatch.setattr(SideBySide, "fill", fails)
     config = small()
     measured = {
         "rollout": lambda: bench.rollout(config, 0.01, 1),
@@ -56,3 +57,27 @@ def test_environments_are_closed_when_a_measurement_fails(
     with pytest.raises(RuntimeError, match="the simulator has gone"):
         next(measured)
     assert closed == (["bare", "rollout"] if part == "rollout" else ["rollout"])
+
+
+def test_each_rank_evaluates_its_own_members_by_the_player_of_a_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[int, list[int], int]] = []
+    fill = SideBySide.fill
+
+    def noted(self: SideBySide, state: Any, rows: Any, records: Any) -> None:
+        own = list(rows)
+        fill(self, state, iter(own), records)
+        asked.append((state.generation, own, records.steps))
+
+    monkeypatch.setattr(SideBySide, "fill", noted)
+    episodes = bench._Episodes(small("cartpole", "population=10"), 3, 1)
+    episodes.rate(0.01)  # which loads kernels
+    asked.clear()
+    rate = episodes.rate(0.3)
+    episodes.close()
+    assert rate > 0.0
+    assert len(asked) > 1
+    assert [generation for generation, _, _ in asked] == list(range(1, len(asked) + 1))
+    assert all(own == [1, 4, 7] for _, own, _ in asked[:-1])
+    assert len({steps for _, _, steps in asked}) > 1, "every generation has episodes of its own"

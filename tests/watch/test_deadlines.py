@@ -133,7 +133,7 @@ with watch.within(0.1, "a call that never returns", grace=0.3):
 """
 
 
-@pytest.mark.parametrize(("code", "exit_code"), [(1, 1), (0, -9)])
+@pytest.mark.parametrize(("code", "exit_code"), [(1, 1), (0, 0), (-1, -9)])
 def test_what_can_not_be_woken_is_ended_with_a_line_and_its_stacks(
     code: int, exit_code: int
 ) -> None:
