@@ -98,7 +98,7 @@ class EnvironmentConfig:
 
     episode_seconds: float | None = setting(
         None,
-        "Time limit of an episode in seconds of wall time; env.on_failure says what happens to a member that takes longer",
+        "Time limit of an episode in seconds of wall time; env.on_failure says what happens after it",
         since=SECOND_VERSION,
         **POSITIVE,
     )
