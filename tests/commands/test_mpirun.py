@@ -191,7 +191,7 @@ def test_a_stopped_rank_is_named_and_ends_the_job(no_orphans: Path) -> None:
 
 def test_a_rank_that_works_for_longer_than_every_limit_is_waited_for(no_orphans: Path) -> None:
     """Its compiled code holds the interpreter lock all the while."""
-    limits = ("--set=run.silence_seconds=1", "--set=run.deadline_minutes=0.02")
+    limits = ("--set=run.silence_seconds=3", "--set=run.deadline_minutes=0.1")
     objective = (
         "rosenbrock",
         "--set=objective.function=tests.helpers.user_functions:holds_the_lock",
