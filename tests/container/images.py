@@ -145,6 +145,7 @@ class Container:
         work: a folder mounted at /work, which is made the user's.
         mounts: further folders and files, by where they are mounted.
         variables: further environment variables.
+        hostname: what it calls itself, if not by the name.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class Container:
         work: Path | None = None,
         mounts: dict[str, Path] | None = None,
         variables: dict[str, str] | None = None,
+        hostname: str = "",
     ) -> None:
         """Describe it; nothing is started."""
         self.name, self._image = name, image
@@ -176,7 +178,7 @@ class Container:
             "capabilities": {key: [] for key in spec["process"]["capabilities"]},
         }  # fmt: skip
         spec["root"] = {"path": str(image.root), "readonly": read_only}
-        spec["hostname"] = name
+        spec["hostname"] = hostname or name
         (shm,) = (mount for mount in spec["mounts"] if mount["destination"] == "/dev/shm")
         shm["options"] = ["nosuid", "noexec", "nodev", "mode=1777", f"size={shared_memory}"]
         if temporary:
