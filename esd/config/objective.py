@@ -152,7 +152,7 @@ class ObjectiveConfig:
     on_failure: str = setting(
         WORST,
         "What happens when a call raises an error, takes longer than max_seconds, returns no finite number, or has "
-        "ended its process three times. worst: the member ranks last in its generation; stop: the run ends and names it",
+        "ended its process three times. worst: the member ranks last in its generation; stop: the run ends",
         choices=ON_FAILURE,
         since=SECOND_VERSION,
     )
