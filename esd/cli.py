@@ -24,7 +24,7 @@ from esd.mpi.launch import belongs_to_a_job, die_with_parent, launched_rank, rel
 STOPPABLE = ("train", "launch")  # commands that handle signals themselves
 
 app = typer.Typer(
-    help="Distributed evolution strategies for networks that go on learning after training.",
+    help="Evolution strategies on MPI, for networks that keep learning after training.",
     epilog="mpirun -n 4 esd train trains on 4 ranks; exit codes: 0 done, 2 wrong use, 75 stopped early and can be "
     "resumed, 1 anything else.",
     no_args_is_help=True,

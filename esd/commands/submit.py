@@ -185,11 +185,16 @@ def _with(site: Any, chosen: dict[str, str]) -> Any:
 def _submit(request: SubmitRequest, dry_run: bool, as_json: bool) -> int:
     """Check, write, submit, report."""
     from esd.commands.console import print_error, print_json
-    from esd.errors import EsdError
+    from esd.errors import EsdError, UsageError
     from esd.launching import slurm, submission
     from esd.launching.batch_script import render
     from esd.launching.submit import check_cluster, prepare, record_of
+    from esd.mpi.launch import launched_processes
 
+    if launched_processes() > 1:
+        raise UsageError(
+            "esd submit hands a job to SLURM: call it once, without mpirun or srun in front of it"
+        )
     notes: list[str] = []  # one line says what is wrong; these are for a job that is not
     prepared = prepare(request, str(Path.cwd()), sys.executable, notes.append)
     name = prepared.job.name

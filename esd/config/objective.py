@@ -151,8 +151,8 @@ class ObjectiveConfig:
 
     on_failure: str = setting(
         WORST,
-        "what a member does whose call raises an error, takes longer than max_seconds, returns no finite number or has "
-        "ended its process three times. worst: it ranks last in its generation; stop: the run ends and names it",
+        "What happens when a call raises an error, takes longer than max_seconds, returns no finite number, or has "
+        "ended its process three times. worst: the member ranks last in its generation; stop: the run ends and names it",
         choices=ON_FAILURE,
         since=SECOND_VERSION,
     )

@@ -98,14 +98,14 @@ class EnvironmentConfig:
 
     episode_seconds: float | None = setting(
         None,
-        "time limit of an episode in seconds of wall time; a member that takes longer has failed (env.on_failure)",
+        "Time limit of an episode in seconds of wall time; env.on_failure says what happens after it",
         since=SECOND_VERSION,
         **POSITIVE,
     )
     on_failure: str = setting(
         STOP,
-        "what a member does whose episode raises an error, takes longer than env.episode_seconds or has ended its "
-        "process three times. stop: the run ends and names it; worst: it ranks last in its generation",
+        "What happens when an episode raises an error, takes longer than env.episode_seconds, or has ended its process "
+        "three times. stop: the run ends and names the member; worst: the member ranks last in its generation",
         choices=ON_FAILURE,
         since=SECOND_VERSION,
     )

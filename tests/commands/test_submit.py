@@ -180,6 +180,16 @@ def test_a_dry_run_prints_the_script_and_writes_nothing(here: Path, call: Call) 
     assert [path.name for path in here.iterdir()] == ["bin"]
 
 
+def test_it_is_not_for_several_ranks(
+    cluster: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    code, _, errors = call("submit", "cartpole")
+    assert code == 2
+    assert "without mpirun or srun in front of it" in errors
+    assert not (cluster / "runs").exists()
+
+
 def test_without_sbatch_one_line_says_where_to_go(here: Path, call: Call) -> None:
     code, _, errors = call("submit", "cartpole")
     assert code == 2

@@ -233,7 +233,10 @@ def test_states_are_read_from_squeue_and_sacct() -> None:
         ("sbatch: error: something new", "something new"),
     ],
 )  # fmt: skip
-def test_what_sbatch_says_is_one_line_with_the_fix(stderr: str, says: str) -> None:
+def test_what_sbatch_says_is_one_line_with_the_fix(
+    stderr: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # a sinfo without a cluster takes seconds to say so
     text = slurm.why_refused(stderr)
     assert says in text
     assert "sbatch: error" not in text
