@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -279,8 +278,7 @@ def test_what_the_page_runs_in_a_container_works_here(image: Image, tmp_path: Pa
     assert len(started) >= 4
     for line in started:
         command = line.partition(" esd ")[2].partition(">")[0].split()
-        terms = {"read_only": "--read-only" in line, "work": tmp_path / "work"}
-        if "--user" in line:
-            terms |= {"user": (os.getuid(), os.getgid())}
-        done = image.run(*command, **terms)
+        user, work = (SOMEBODY, "theirs") if "--user" in line else (None, "work")
+        read_only = "--read-only" in line
+        done = image.run(*command, user=user, read_only=read_only, work=tmp_path / work)
         assert done.returncode == 0, line + done.stdout + done.stderr
