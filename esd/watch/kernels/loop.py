@@ -225,8 +225,13 @@ def _judge_peer(control, peer, place):
     descriptor = read(peer, PIDFD)
     survives = read(control, SURVIVES) != 0
     if survives and descriptor >= 0 and _has_ended(control, descriptor):
-        write(place, GONE, LEFT)  # MPI will say so, or has
-        return
+        # MPI says so to whoever waits for it; but not of a process that has left by _exit
+        limit = read(control, SILENCE)
+        if read(read(control, OWN), WAITS) == 0:
+            write(peer, SILENT, limit)
+        if read(peer, SILENT) < 2 * limit:
+            return
+        survives = False
     survives = survives and descriptor >= 0
     line = read(control, TEXT) if survives else read(control, VERDICT_TEXT)
     write(line, 0, 0)
