@@ -5,7 +5,7 @@ on two; its Hebbian network, which learns while it acts, has 8 more units in a s
 100,000 steps of training (or 20 s, for the slow), when episodes have become long: resets cost, too. The peers live in
 processes of their own and are asked in turns; esd is the real ``esd train``, started anew for every figure and read
 from its metrics.jsonl. evosax trains on gymnax, a jax rewrite of the environment that is compiled together with the
-policy; the steps that it computes after an episode's end are not counted. «estool-style» is a plain numpy loop of our
+policy; the steps that it computes after an episode's end are not counted. “estool-style” is a plain numpy loop of our
 own: what a worker of estool or es_pytorch does per step at best.
 """
 

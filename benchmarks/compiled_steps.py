@@ -2,12 +2,12 @@
 
 For every environment, in turns, on one rank:
 
-- «bare loop»: the environment's own ``step`` with random actions, in Python.
-- «esd train»: a whole training, from its metrics, behind the first generation; the Hebbian network of the preset
+- “bare loop”: the environment's own ``step`` with random actions, in Python.
+- “esd train”: a whole training, from its metrics, behind the first generation; the Hebbian network of the preset
   ``cartpole`` for classic control, and of ``halfcheetah`` for MuJoCo.
-- «EnvPool»: its own environment of that name, 64 at once on one thread, with random actions; without a policy. Only if
+- “EnvPool”: its own environment of that name, 64 at once on one thread, with random actions; without a policy. Only if
   it is installed.
-- «limit»: what nobody can leave out: physics of one member's episode (``mj_step`` alone), the network's steps and the
+- “limit”: what nobody can leave out: physics of one member's episode (``mj_step`` alone), the network's steps and the
   reset. Only for MuJoCo.
 """
 

@@ -1,9 +1,9 @@
 """Whole jobs under mpirun on two ranks: from launch to the first generation, memory of a rank, and how ranks scale.
 
-«launch» is the time from starting mpirun until the first generation of a tiny CartPole run is in its metrics, with
-kernels compiled before and with an empty cache. «memory» is what a rank holds of its own (RssAnon) and sees of the
-node's shared memory (RssShmem) while it evaluates, for two sizes of a static network with Adam. «ranks» is what
-``esd bench ranks`` says. «train» is the rate of a whole ``esd train`` on one rank, from its metrics, behind the first
+“launch” is the time from starting mpirun until the first generation of a tiny CartPole run is in its metrics, with
+kernels compiled before and with an empty cache. “memory” is what a rank holds of its own (RssAnon) and sees of the
+node's shared memory (RssShmem) while it evaluates, for two sizes of a static network with Adam. “ranks” is what
+``esd bench ranks`` says. “train” is the rate of a whole ``esd train`` on one rank, from its metrics, behind the first
 generation (which loads kernels) and with all that is written, also without compiled steps
 (``env.compiled = "never"``), beside a bare loop of the same environment.
 """

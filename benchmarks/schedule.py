@@ -1,10 +1,10 @@
 """Who waits for whom: recorded episode lengths, replayed under esd's schedule on up to 1,024 ranks and 16 nodes.
 
-Three parts. «replay» simulates whole recorded runs of 1,024 members (benchmarks/data, made by benchmarks.lengths) with
+Three parts. “replay” simulates whole recorded runs of 1,024 members (benchmarks/data, made by benchmarks.lengths) with
 esd's own dealing of rows: the share of the ideal, Σ steps / ranks, that a fixed split reaches, that esd reaches, and
-that a schedule would reach that knows the lengths beforehand. «live» runs esd's own queue on 64 real processes whose
+that a schedule would reach that knows the lengths beforehand. “live” runs esd's own queue on 64 real processes whose
 rows sleep as long as the recorded ones, to see that the replay tells the truth; nodes are groups of processes.
-«tickets» measures what drawing a row costs while others draw.
+“tickets” measures what drawing a row costs while others draw.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 In every environment, in turns, in one process:
 
-- «esd, by default»: all members at a time.
-- «esd, one by one»: ``batch_members = 1``, the way of a module that torch can't evaluate many members of.
-- «esd, one by one, stepped in Python»: the same with ``env.compiled = "never"``, the only way there was.
-- «limit: environments alone»: steps of 64 environments with outputs that nobody computes.
-- «limit: module alone»: the module's outputs for 64 members, without environments.
+- “esd, by default”: all members at a time.
+- “esd, one by one”: ``batch_members = 1``, the way of a module that torch can't evaluate many members of.
+- “esd, one by one, stepped in Python”: the same with ``env.compiled = "never"``, the only way there was.
+- “limit: environments alone”: steps of 64 environments with outputs that nobody computes.
+- “limit: module alone”: the module's outputs for 64 members, without environments.
 
 Resets, perturbations and records are included, but for the limits. Episodes of members near h_0 last 15 steps in
 CartPole and end one after the other, so that most of a batch idles; those of members that have learned last longer.

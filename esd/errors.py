@@ -138,7 +138,7 @@ class StoppedEarlyError(RunError):
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """A hint naming the nearest known word, or all of them if none is near: « (nearest: …)» or « (known: …)»."""
+    """A hint naming the nearest known word, or all of them if none is near: “ (nearest: …)” or “ (known: …)”."""
     import difflib
 
     close = difflib.get_close_matches(word[:LONGEST_VALUE], known, n=1, cutoff=0.6)

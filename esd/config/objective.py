@@ -23,21 +23,21 @@ class ParameterConfig:
 
     shape: tuple[int, ...] = setting(
         (),
-        "lengths of its axes; [] for a single number",
+        "Shape of the array; [] for a single number",
         expected="lengths of 1 or more",
         check=lambda v: all(length >= 1 for length in v),
     )
     initial: Any = setting(
         0.0,
-        'where the search starts: a number, nested lists of the shape, or "uniform": drawn between low and high from '
-        "the seed",
+        'Where the search starts: a number, nested lists of the shape, or "uniform": drawn between low and '
+        "high from the seed",
     )
-    low: Any = setting(None, "lower bound: a number, or nested lists of the shape")
-    high: Any = setting(None, "upper bound: a number, or nested lists of the shape")
+    low: Any = setting(None, "Lower bound: a number, or nested lists of the shape")
+    high: Any = setting(None, "Upper bound: a number, or nested lists of the shape")
     bounds: str = setting(
         CLIP,
-        "how values stay within low and high: clip them, reflect them at the bound, or transform by tanh, which scales "
-        "es.sigma to the range",
+        "How values are kept within low and high: clip, reflect at the bound, or transform by tanh, which "
+        "scales es.sigma to the range",
         choices=BOUNDS,
     )
 
@@ -121,32 +121,36 @@ class ObjectiveConfig:
     """[objective]: a function whose value is minimized or maximized; without one, policies live in [env]."""
 
     function: str = setting(
-        "", "module:name of a Python function, or a test function (esd list objectives)"
+        "",
+        "Function to optimize: module:name of a Python function, or a test function (esd list objectives)",
     )
     direction: str = setting(
         "",
-        "whether its value is to be small or large; has to be said",
+        "Whether to minimize or maximize the value. Required",
         expected="minimize or maximize",
         check=lambda v: v in ("", MINIMIZE, MAXIMIZE),
     )
-    kwargs: dict[str, Any] = setting({}, "keyword arguments of the function")
+    kwargs: dict[str, Any] = setting({}, "Keyword arguments of the function")
     parameters: dict[str, ParameterConfig] = setting(
         {},
-        "the arrays that evolve, as [objective.parameters.NAME] tables: shape, initial, low, high, bounds",
+        "Arrays to optimize, as [objective.parameters.NAME] tables with shape, initial, low, high, bounds",
     )
     values: tuple[str, ...] = setting(
-        (), "names of the values, if a call returns several; [variants] says how they are reduced"
+        (),
+        "Names of the values if a call returns several. [variants] defines how they are reduced to one",
     )
     evaluations_per_member: int = setting(
-        1, "calls per member, each with its own seed; their mean counts", **POSITIVE
+        1, "Calls per member, each with its own seed. The fitness is their mean", **POSITIVE
     )
     max_seconds: float | None = setting(
-        None, "time limit of a call; a member that takes longer counts as failed", **POSITIVE
+        None,
+        "Time limit of a call in seconds. A member that takes longer counts as failed",
+        **POSITIVE,
     )
     check_at_start: bool = setting(
         True,
-        "evaluate the initial parameters twice, and two members in between, on every rank before training; turn it off "
-        "where a call takes hours",
+        "Before training, evaluate the initial parameters twice and two members in between, on every rank, "
+        "to check that the function is repeatable. Turn it off if a call takes hours",
     )
 
     on_failure: str = setting(

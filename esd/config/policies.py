@@ -26,7 +26,7 @@ class ModuleSettings:
         own: the other keys of [policy], as TOML has them.
     """
 
-    kwargs: dict[str, Any] = setting({}, "keyword arguments of the class")
+    kwargs: dict[str, Any] = setting({}, "Keyword arguments of the class")
     own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

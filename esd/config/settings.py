@@ -30,19 +30,23 @@ NOT_OF_OBJECTIVES = ("device", "batch_members", "env", "policy")
 class Wrapper:
     """A Gymnasium wrapper around the environment, the first listed innermost."""
 
-    id: str = setting("", "module:Class", expected="module:Class", check=lambda v: ":" in v)
-    kwargs: dict[str, Any] = setting({}, "keyword arguments of the wrapper")
+    id: str = setting(
+        "", "Wrapper class, as module:Class", expected="module:Class", check=lambda v: ":" in v
+    )
+    kwargs: dict[str, Any] = setting({}, "Keyword arguments of the wrapper")
 
 
 @dataclass(frozen=True)
 class Variant:
     """One of the bodies (or worlds) that a member is evaluated on: [env] with some of it changed."""
 
-    name: str = setting("", "what it is called in every result", expected="a name", check=bool)
-    id: str = setting("", "another Gymnasium id; empty: env.id")
-    kwargs: dict[str, Any] = setting({}, "over env.kwargs")
-    wrappers: tuple[Wrapper, ...] = setting((), "around those of env.wrappers")
-    unseen: bool = setting(False, "left out of training: only esd eval opens it")
+    name: str = setting("", "Name of the variant in every result", expected="a name", check=bool)
+    id: str = setting("", "Gymnasium id of the variant. Empty: env.id")
+    kwargs: dict[str, Any] = setting(
+        {}, "Keyword arguments that are added to env.kwargs or replace them"
+    )
+    wrappers: tuple[Wrapper, ...] = setting((), "Wrappers around those of env.wrappers")
+    unseen: bool = setting(False, "Exclude the variant from training; only esd eval uses it")
 
 
 @dataclass(frozen=True)
@@ -51,47 +55,49 @@ class EnvironmentConfig:
 
     id: str = setting(
         "CartPole-v1",
-        "a Gymnasium id, module:Env-v0 whose module registers it, or module:Class",
+        "Environment: a Gymnasium id, module:Env-v0 if the module registers it, or module:Class",
         expected="a Gymnasium id",
         check=bool,
     )
-    kwargs: dict[str, Any] = setting({}, "keyword arguments of gymnasium.make")
+    kwargs: dict[str, Any] = setting({}, "Keyword arguments of gymnasium.make")
     reset_options: dict[str, Any] = setting(
-        {}, "passed to every reset of the environment as options", since=SECOND_VERSION
+        {}, "Options passed to every reset of the environment", since=SECOND_VERSION
     )
     wrappers: tuple[Wrapper, ...] = setting(
-        (), 'wrappers, innermost first: "module:Class" or {id = "module:Class", kwargs = {…}}'
+        (), 'Wrappers, innermost first: "module:Class" or {id = "module:Class", kwargs = {…}}'
     )
     variants: tuple[Variant, ...] = setting(
         (),
-        "bodies that each member is evaluated on, as [[env.variants]] tables: name, kwargs, wrappers, id, unseen",
+        "Variants of the environment on which each member is evaluated, as [[env.variants]] tables with "
+        "name, kwargs, wrappers, id, unseen",
     )
     episodes_per_member: int = setting(
         1,
-        "episodes a member is evaluated on, on every variant; its return there is their mean",
+        "Episodes per member on every variant. The return on a variant is their mean",
         **POSITIVE,
     )
     max_steps: int = setting(
         0,
-        "stop an episode after so many steps; 0: only the environment's own limit, which env.kwargs.max_episode_steps "
-        "changes",
+        "Maximum number of steps per episode. 0: only the environment's own limit, which "
+        "env.kwargs.max_episode_steps changes",
         **NOT_NEGATIVE,
     )
     stop_after_negative: int = setting(
-        0, "stop an episode at the n-th consecutive negative reward; 0: never", **NOT_NEGATIVE
+        0, "Stop an episode at this many negative rewards in a row. 0: never", **NOT_NEGATIVE
     )
     normalize_observations: bool = setting(
-        False, "scale observations by the mean and deviation seen so far in the run"
+        False, "Normalize observations by the mean and standard deviation seen so far in the run"
     )
     rebuild: str = setting(
         "auto",
-        "make the environment anew for every episode, because it leaks through reset(); auto: if it keeps a Box2D "
-        "world, as BipedalWalker and CarRacing do",
+        "Create the environment again for every episode, for environments whose reset() does not clear "
+        "everything. auto: only if it keeps a Box2D world, as BipedalWalker and CarRacing do",
         choices=REBUILD,
     )
     compiled: str = setting(
         "auto",
-        "auto: play whole episodes in compiled code where that gives the same bits; never: call the environment's step",
+        "auto: play whole episodes in compiled code where that gives the same bits. never: call the "
+        "environment's step",
         choices=("auto", "never"),
         since=SECOND_VERSION,
     )
@@ -132,8 +138,8 @@ class VariantsConfig:
 
     reduce: str = setting(
         "mean",
-        "mean of its returns, min: the worst of them, or mean_of_ranks: of its centered ranks on each, for bodies "
-        "whose returns are of different sizes",
+        "How a member's returns on the variants become one fitness: their mean, min (the worst), or "
+        "mean_of_ranks (the mean of its centered ranks on each variant, for returns of different scales)",
         choices=REDUCTION_NAMES,
     )
 
@@ -143,32 +149,33 @@ class EvolutionSettings:
     """[es]: the evolution strategy. Every algorithm has these settings; its own stand in its file."""
 
     algorithm: str = setting(
-        "openai_es", "the evolution strategy (esd list algorithms)", since=SECOND_VERSION
+        "openai_es", "Evolution strategy (esd list algorithms)", since=SECOND_VERSION
     )
     sigma: float = setting(
         0.1,
-        "standard deviation of the perturbations, at first if the algorithm learns it",
+        "Standard deviation of the perturbations; the initial one if the algorithm adapts it",
         **POSITIVE,
     )
     fitness_penalty: float = setting(
         0.0,
-        "penalty·mean(h²) of a member is subtracted from its return before ranking",
+        "Weight penalty: penalty · mean(h²) of a member is subtracted from its return before ranking",
         **NOT_NEGATIVE,
     )
     noise: str = setting(
         "gaussian",
-        "distribution of the perturbations; low_rank: products of normal factors (docs/algorithms.md)",
+        "Distribution of the perturbations. low_rank: products of normal factors (docs/algorithms.md)",
         choices=NOISE_NAMES,
     )
     rank: int = setting(
         1,
-        "rank of the perturbations of each matrix, with noise = low_rank",
+        "Rank of the perturbation of each matrix, with es.noise = low_rank",
         since=SECOND_VERSION,
         **POSITIVE,
     )
     common_random_numbers: str = setting(
         "pair",
-        "who shares episode seeds and initial weights: nobody, a mirrored pair, or a whole generation",
+        "Which members share episode seeds and initial weights: none, a mirrored pair, or a whole "
+        "generation",
         choices=COMMON_RANDOM_NUMBERS,
     )
 
@@ -199,40 +206,45 @@ class RunConfig:
     """[run]: cadences and limits; none of these changes h, so all may change on resume."""
 
     checkpoint_every: int = setting(
-        0, "generations between checkpoints; 0: 10, but at most one per second", **NOT_NEGATIVE
+        0,
+        "Generations between checkpoints. 0: every 10 generations, but at most one per second",
+        **NOT_NEGATIVE,
     )
     center_every: int = setting(
         1,
-        "generations between evaluations of the center h, which decide «best»; 0: never",
+        "Generations between evaluations of the center h, which select the best checkpoint. 0: never",
         **NOT_NEGATIVE,
     )
-    center_episodes: int = setting(16, "episodes of such an evaluation", **POSITIVE)
-    target_return: float | None = setting(None, "stop when the center's mean return reaches this")
+    center_episodes: int = setting(16, "Episodes per evaluation of the center", **POSITIVE)
+    target_return: float | None = setting(
+        None, "Stop when the center's mean return reaches this value"
+    )
     max_hours: float | None = setting(
         None,
-        "stop, to be resumed, after so many hours of this call",
+        "Stop after this many hours of wall time; the same command resumes",
         **POSITIVE,
     )
     deadline_minutes: float = setting(
         60.0,
-        "Time limit in minutes of whatever is not an evaluation, such as planning, an update or a checkpoint, and of "
-        "waiting for other ranks while none of them evaluates",
+        "Time limit in minutes for everything that is not an evaluation, such as an update or a checkpoint,"
+        " and for waiting for other ranks while none of them evaluates",
         **POSITIVE,
     )
     silence_seconds: float = setting(
         60.0,
-        "Seconds for which a rank may be stopped, or a host give no sign of life, before it counts as lost",
+        "Time in seconds after which a rank that is stopped, or a host that gives no sign of life, counts "
+        "as lost",
         since=SECOND_VERSION,
         **POSITIVE,
     )
     max_failed_share: float = setting(
         0.5,
-        "stop the run when more than this share of a generation has a NaN or infinite fitness, or no result at all",
+        "Stop the run when more than this share of a generation has a NaN or infinite fitness, or no result at all",
         **SHARE,
     )
     compare_nodes_every: int = setting(
         10,
-        "Generations between two comparisons of the nodes' states by their hashes; 0: never",
+        "Generations between comparisons of the nodes' states by their hashes. 0: never",
         **NOT_NEGATIVE,
     )
     unsaved_generations: int = setting(
@@ -242,7 +254,8 @@ class RunConfig:
         **NOT_NEGATIVE,
     )
     allow_drift: bool = setting(
-        False, "go on although ranks (or a resumed run's machine) compute different bits"
+        False,
+        "Continue even if ranks, or the machine on which a run is resumed, compute different bits",
     )
 
 
@@ -251,32 +264,36 @@ class Config:
     """A whole run."""
 
     seed: int = setting(
-        0, "one seed for everything", expected="0 to 2⁶⁴ − 1", check=lambda v: 0 <= v < 2**64
+        0, "Seed of the whole run", expected="0 to 2⁶⁴ − 1", check=lambda v: 0 <= v < 2**64
     )
     generations: int = setting(
-        100, "updates of h", expected="0 to 2³² − 1", check=lambda v: 0 <= v < 2**32
+        100,
+        "Number of generations, each with one update of h",
+        expected="0 to 2³² − 1",
+        check=lambda v: 0 <= v < 2**32,
     )
     population: int = setting(
         128,
-        "members per generation, in mirrored pairs",
+        "Population size: members per generation, in mirrored pairs",
         expected="an even number above 0",
         check=lambda v: v > 0 and v % 2 == 0,
     )
     device: str = setting(
         "cpu",
-        "where networks run: cpu, cuda (each rank of a node on a GPU of its own), or auto: cuda if there is one; "
-        "stored as found",
+        "Device on which networks run: cpu, cuda (one GPU per rank of a node), or auto: cuda if it is "
+        "available. The device that was found is stored",
         choices=DEVICES,
     )
     batch_members: int = setting(
         0,
-        "members that a rank evaluates in lock-step through torch; 0: on cuda 256, on the cpu those of a torch module "
-        "in compiled environments, all others through compiled kernels; 1: one after the other",
+        "Members that a rank evaluates in lock-step through torch. 0: 256 on cuda; on the CPU, 64 for torch"
+        " modules in compiled environments, and compiled kernels for everything else. 1: one member at a "
+        "time",
         **NOT_NEGATIVE,
     )
     format: int = setting(
         FORMAT,
-        "version of the rules by which a member is evaluated; a run keeps the one that it was started with",
+        "Version of the evaluation rules. A run keeps the version that it was started with",
         expected=f"1 to {FORMAT}; a larger one is of a newer esd",
         check=lambda v: 1 <= v <= FORMAT,
     )

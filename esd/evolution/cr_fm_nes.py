@@ -39,7 +39,7 @@ f32 = np.float32
 class CRFMNESSettings(EvolutionSettings):
     """[es] with ``algorithm = "cr_fm_nes"``."""
 
-    learning_rate: float = setting(1.0, "of h; the paper's is 1", **POSITIVE)
+    learning_rate: float = setting(1.0, "Learning rate of h; 1 in the paper", **POSITIVE)
 
     def problems(self) -> Iterator[str]:
         """See ``EvolutionSettings.problems``."""

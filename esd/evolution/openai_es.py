@@ -34,9 +34,15 @@ from esd.evolution.vectors import Float32s, Float64s
 class OpenAIESSettings(GradientSettings):
     """[es] with ``algorithm = "openai_es"``."""
 
-    sigma_decay: float = setting(1.0, "factor on sigma per generation", **SHARE)
-    sigma_min: float = setting(0.0, "floor of sigma", **NOT_NEGATIVE)
-    shaping: str = setting("centered_rank", "from returns to weights", choices=tuple(SHAPINGS))
+    sigma_decay: float = setting(
+        1.0, "Factor by which sigma is multiplied in each generation", **SHARE
+    )
+    sigma_min: float = setting(0.0, "Lower limit of sigma", **NOT_NEGATIVE)
+    shaping: str = setting(
+        "centered_rank",
+        "Fitness shaping: how returns become the weights of the update",
+        choices=tuple(SHAPINGS),
+    )
 
     def problems(self) -> Iterator[str]:
         """See ``EvolutionSettings.problems``."""

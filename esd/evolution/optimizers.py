@@ -38,17 +38,27 @@ class GradientSettings(EvolutionSettings):
     An optimizer adds what it has beside these (``config.tables.settings_of_algorithm``).
     """
 
-    learning_rate: float = setting(0.2, "α in the update", **POSITIVE)
-    learning_rate_decay: float = setting(1.0, "factor on α per generation", **SHARE)
-    learning_rate_min: float = setting(0.0, "floor of α", **NOT_NEGATIVE)
-    optimizer: str = setting("sgd", "from gradient to step (esd list optimizers)")
-    momentum: float = setting(0.9, "of momentum and clipup", **BELOW_ONE)
-    beta1: float = setting(0.9, "of adam", **BELOW_ONE)
-    beta2: float = setting(0.999, "of adam", **BELOW_ONE)
-    epsilon: float = setting(1e-8, "of adam", **POSITIVE)
-    max_speed: float = setting(0.0, "of clipup; 0: twice the learning rate", **NOT_NEGATIVE)
+    learning_rate: float = setting(0.2, "Learning rate α of the update", **POSITIVE)
+    learning_rate_decay: float = setting(
+        1.0, "Factor by which the learning rate is multiplied in each generation", **SHARE
+    )
+    learning_rate_min: float = setting(0.0, "Lower limit of the learning rate", **NOT_NEGATIVE)
+    optimizer: str = setting(
+        "sgd", "Optimizer that turns the gradient into an update (esd list optimizers)"
+    )
+    momentum: float = setting(0.9, "Momentum of the momentum and clipup optimizers", **BELOW_ONE)
+    beta1: float = setting(0.9, "Decay rate of Adam's first moment", **BELOW_ONE)
+    beta2: float = setting(0.999, "Decay rate of Adam's second moment", **BELOW_ONE)
+    epsilon: float = setting(
+        1e-8, "Term added to Adam's denominator for numerical stability", **POSITIVE
+    )
+    max_speed: float = setting(
+        0.0,
+        "Maximum length of an update of the clipup optimizer. 0: twice the learning rate",
+        **NOT_NEGATIVE,
+    )
     weight_decay: float = setting(
-        0.0, "h shrinks by α·weight_decay·h per generation", **NOT_NEGATIVE
+        0.0, "Weight decay: h shrinks by α · weight_decay · h in each generation", **NOT_NEGATIVE
     )
 
     @property

@@ -31,17 +31,25 @@ class PGPESettings(GradientSettings):
     """[es] with ``algorithm = "pgpe"``."""
 
     learning_rate: float = setting(
-        0.1, "α in the update; of clipup, the length of a first step", **POSITIVE
+        0.1,
+        "Learning rate α of the update; with clipup, the length of the first update",
+        **POSITIVE,
     )
-    optimizer: str = setting("clipup", "from gradient to step (esd list optimizers)")
-    sigma_learning_rate: float = setting(0.1, "α of sigma's own gradient", **NOT_NEGATIVE)
+    optimizer: str = setting(
+        "clipup", "Optimizer that turns the gradient into an update (esd list optimizers)"
+    )
+    sigma_learning_rate: float = setting(0.1, "Learning rate of sigma", **NOT_NEGATIVE)
     sigma_max_change: float = setting(
         0.2,
-        "the largest share of itself by which a coordinate's sigma changes per generation",
+        "Largest relative change of a coordinate's sigma in one generation",
         expected="0 or more and below 1",
         check=lambda value: 0 <= value < 1,
     )
-    shaping: str = setting("centered_rank", "from returns to weights", choices=tuple(SHAPINGS))
+    shaping: str = setting(
+        "centered_rank",
+        "Fitness shaping: how returns become the weights of the update",
+        choices=tuple(SHAPINGS),
+    )
 
     def problems(self) -> Iterator[str]:
         """See ``EvolutionSettings.problems``."""

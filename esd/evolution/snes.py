@@ -35,9 +35,9 @@ from esd.kernels.distribution import exponentials
 class SNESSettings(EvolutionSettings):
     """[es] with ``algorithm = "snes"``."""
 
-    learning_rate: float = setting(1.0, "η_h in the update of h", **POSITIVE)
+    learning_rate: float = setting(1.0, "Learning rate η_h of h", **POSITIVE)
     sigma_learning_rate: float = setting(
-        0.0, "η_σ in the update of sigma; 0: (3 + ln |h|)/(5 √|h|)", **NOT_NEGATIVE
+        0.0, "Learning rate η_σ of sigma. 0: (3 + ln |h|)/(5 √|h|)", **NOT_NEGATIVE
     )
 
     def problems(self) -> Iterator[str]:

@@ -20,18 +20,19 @@ from esd.policies.recurrent import HEADS, PERIODS, RememberingPolicy, clock_face
 class GruSettings:
     """[policy] kind = "gru": a gated recurrent unit and a linear head, as a baseline with a memory of fixed size."""
 
-    units: int = setting(16, "numbers that it remembers", **POSITIVE)
+    units: int = setting(16, "Size of the hidden state", **POSITIVE)
     clock: tuple[int, ...] = setting(
         (),
-        "periods, in steps: sine and cosine of the time since the episode began, beside the observation",
+        "Periods in steps: adds sine and cosine of the time since the start of the episode to the "
+        "observation",
         **PERIODS,
     )
     head: str = setting(
         "linear",
-        "from what it remembers to the outputs: linear, or a learning rule, which rewires a random layer as it acts",
+        "Output layer: linear, or a learning rule that rewires a random layer during the episode",
         choices=HEADS,
     )
-    head_rate: float = setting(0.1, "rate of the head's learning rule", **RATE)
+    head_rate: float = setting(0.1, "Rate of the output layer's learning rule", **RATE)
     order: str = array_order()
 
 

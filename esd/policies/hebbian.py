@@ -67,11 +67,13 @@ RATE: dict[str, Any] = {"expected": "1e-30 to 1e30", "check": lambda v: 1e-30 <=
 class HebbianSettings:
     """[policy] kind = "hebbian": a multilayer perceptron whose weights a learning rule rewires at every step."""
 
-    rule: str = setting("ABCD_lr", "the learning rule", choices=tuple(RULE_COEFFICIENTS))
+    rule: str = setting(
+        "ABCD_lr", "Learning rule (esd list rules)", choices=tuple(RULE_COEFFICIENTS)
+    )
     rate: float = setting(
         1.0,
-        "factor on every change of a weight; with coefficients of N(0, 1) and weights of at most 1, a rate of 1 "
-        "overwrites a network within a few steps, a small one lets it integrate over many",
+        "Factor on every change of a weight. With coefficients from N(0, 1) and weights of at most 1, a "
+        "rate of 1 overwrites a network within a few steps; a small rate lets it integrate over many",
         **RATE,
     )
     convolutions: bool = convolutions()
@@ -79,29 +81,32 @@ class HebbianSettings:
     activation: str = activation()
     output: str = setting(
         "tanh",
-        "what the rule sees of the last layer where actions are bounded: tanh, the action itself, or raw, before its "
-        "tanh (as in the paper's CarRacing); otherwise it is always raw",
+        "Output of the last layer that the learning rule uses if actions are bounded: tanh (the action "
+        "itself), or raw (before tanh, as in the paper's CarRacing). Otherwise it is always raw",
         choices=("tanh", "raw"),
     )
     initial_weights: str = setting(
         "uniform",
-        "of every episode: uniform ±0.1, normal(0, 0.024), uniform_wide ±1, xavier, kaiming, sparse, ones, zeros, "
-        "or coevolved (one evolved set)",
+        "Initial weights of every episode: uniform ±0.1, normal(0, 0.024), uniform_wide ±1, xavier, "
+        "kaiming, sparse, ones, zeros, or coevolved (one evolved set)",
         choices=SCHEMES,
     )
     normalization: str = setting(
         "max",
-        "each layer is divided by its max |w|, its l2 norm, or not at all, after every update",
+        "Normalization after every weight update: divide each layer by its max |w|, by its l2 norm, or not "
+        "at all",
         choices=tuple(NORMALIZATION_KINDS),
     )
     freeze_after: int = setting(
         0,
-        "the updates that follow the first so many steps of an episode are made, later ones not; 0: all are",
+        "Freeze the weights after this many steps of an episode. 0: never",
         expected="0 to 2⁶³ − 1",
         check=lambda v: 0 <= v < 2**63,
     )
     coefficients: str = setting(
-        "normal", "h_0: normal (N(0, 1)) or uniform (±1)", choices=("normal", "uniform")
+        "normal",
+        "Distribution of the initial coefficients h_0: normal (N(0, 1)) or uniform (±1)",
+        choices=("normal", "uniform"),
     )
     order: str = array_order()
 

@@ -35,57 +35,60 @@ CLOCK = (4, 8, 16, 32, 64, 128, 256)
 class ReformerSettings:
     """[policy] kind = "reformer": LSH attention over the whole episode, one step at a time, in reversible blocks."""
 
-    width: int = setting(16, "of both residual streams", **POSITIVE)
-    blocks: int = setting(1, "reversible blocks, one behind the other", **POSITIVE)
-    heads: int = setting(1, "of attention in each block", **POSITIVE)
-    head_size: int = setting(16, "of a head's queries, keys and values", **POSITIVE)
+    width: int = setting(16, "Width of both residual streams", **POSITIVE)
+    blocks: int = setting(1, "Number of reversible blocks", **POSITIVE)
+    heads: int = setting(1, "Attention heads per block", **POSITIVE)
+    head_size: int = setting(16, "Size of a head's queries, keys and values", **POSITIVE)
     units: int = setting(
-        0, "hidden units of a block's feed-forward part; 0: it has none", **NOT_NEGATIVE
+        0, "Hidden units of a block's feed-forward layer. 0: no feed-forward layer", **NOT_NEGATIVE
     )
     clock: tuple[int, ...] = setting(
         CLOCK,
-        "periods, in steps: sine and cosine of the time since the episode began, beside the observation",
+        "Periods in steps: adds sine and cosine of the time since the start of the episode to the "
+        "observation",
         **PERIODS,
     )
     attention: str = setting(
         "lsh",
-        "lsh: to what shares a bucket with the query in any round; full: to everything remembered",
+        "Attention: lsh (to keys that share a bucket with the query in any round) or full (to all keys in "
+        "memory)",
         choices=("lsh", "full"),
     )
     hashes: int = setting(
-        4, "rounds of hashing", expected="1 to 1024", check=lambda v: 1 <= v <= 1024
+        4, "Rounds of hashing", expected="1 to 1024", check=lambda v: 1 <= v <= 1024
     )
     buckets: int = setting(
         64,
-        "of a round; even, and divisible by 4 above 64",
+        "Buckets per round",
         expected="an even number, above 64 a multiple of 4, at most 2²⁰",
         check=lambda v: 2 <= v <= 2**20 and v % (2 if v <= 64 else 4) == 0,
     )
-    cap: int = setting(64, "newest keys of a bucket that a query finds", **POSITIVE)
+    cap: int = setting(64, "Number of newest keys of a bucket that a query attends to", **POSITIVE)
     capacity: int = setting(
         16384,
-        "newest keys that are remembered at all",
+        "Number of newest keys that are kept in memory",
         expected="1 to 2²⁶",
         check=lambda v: 1 <= v <= 2**26,
     )
     keys: str = setting(
         "own",
-        "own: keys have a projection of their own; shared: a key is its query, of length 1 (as in the paper)",
+        "own: keys have their own projection. shared: a key is its query, normalized to length 1 (as in the"
+        " paper)",
         choices=("own", "shared"),
     )
     gate: bool = setting(
-        False, "an evolved gate decides which steps are written into memory; otherwise all are"
+        False, "Let an evolved gate decide which steps are written to memory; otherwise all are"
     )
-    normalize: bool = setting(False, "what a block reads is divided by the root of its mean square")
+    normalize: bool = setting(False, "Divide the input of each block by its root mean square")
     head: str = setting(
         "linear",
-        "from the streams to the outputs: linear, or a learning rule, which rewires a random layer as it acts",
+        "Output layer: linear, or a learning rule that rewires a random layer during the episode",
         choices=HEADS,
     )
-    head_rate: float = setting(0.1, "rate of the head's learning rule", **RATE)
+    head_rate: float = setting(0.1, "Rate of the output layer's learning rule", **RATE)
     hash_seed: int = setting(
         0,
-        "what the rotations are drawn from",
+        "Seed of the random rotations",
         expected="0 to 2⁶³ − 1",
         check=lambda v: 0 <= v < 2**63,
     )

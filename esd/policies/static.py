@@ -39,7 +39,11 @@ class StaticSettings:
     convolutions: bool = convolutions()
     hidden: tuple[int, ...] = hidden_sizes()
     activation: str = activation()
-    initial_weights: str = setting("xavier", "h_0, drawn once per run", choices=INITIAL_WEIGHTS)
+    initial_weights: str = setting(
+        "xavier",
+        "Distribution of the initial weights h_0, drawn once per run",
+        choices=INITIAL_WEIGHTS,
+    )
     order: str = array_order()
 
 

@@ -97,7 +97,7 @@ def install(disk: Disk) -> None:
         def write(self, data: Any) -> int:
             if disk.breaks("write", self.fileno()):
                 data = memoryview(data).cast("B")
-                # a buffered writer takes 0 for «try again for ever», which no file system says of a file
+                # a buffered writer takes 0 for “try again for ever”, which no file system says of a file
                 data = data[: max(1, disk.length(len(data)))]
             return super().write(data)
 

@@ -9,7 +9,7 @@ from esd.config.experiment_files import experiment_names, read_experiment
 from esd.config.settings import Config
 from esd.config.tables import apply_settings, parse
 
-# a quick version is the same world and policy for fewer steps; «medium» and «hard» are «easy» with other keywords, and
+# a quick version is the same world and policy for fewer steps; “medium” and “hard” are “easy” with other keywords, and
 # pay nothing before step 31 and 63
 OBJECTIVES = [name for name in experiment_names() if "objective" in read_experiment(name)[1]]
 PRESETS = [

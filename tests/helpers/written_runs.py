@@ -65,7 +65,7 @@ def written(
 
 
 def group(folder: Path, name: str, means: list[float], offset: float = 0.0, **table: Any) -> str:
-    """Runs with these means on «seen», and ``offset`` more on «u1»; the word that names them."""
+    """Runs with these means on “seen”, and ``offset`` more on “u1”; the word that names them."""
     for seed, mean in enumerate(means):
         written(folder / f"{name}-s{seed}", evaluation({"a": mean, "u1": mean + offset}), **table)
     return f"{name}={folder}/{name}-s[0-9]*"
