@@ -4,7 +4,8 @@
 kernels compiled before and with an empty cache. «memory» is what a rank holds of its own (RssAnon) and sees of the
 node's shared memory (RssShmem) while it evaluates, for two sizes of a static network with Adam. «ranks» is what
 ``esd bench ranks`` says. «train» is the rate of a whole ``esd train`` on one rank, from its metrics, behind the first
-generation (which loads kernels) and with all that is written, beside a bare loop of the same environment.
+generation (which loads kernels) and with all that is written, also without compiled steps
+(``env.compiled = "never"``), beside a bare loop of the same environment.
 """
 
 from __future__ import annotations
@@ -184,6 +185,9 @@ def trainings(quick: bool) -> list[Table]:
         own = actions_of_members(config, 1 if quick else 4)
         contenders: dict[str, Callable[[], float]] = {
             "esd train, 1 rank": lambda name=experiment, w=words: trained(name, w),  # type: ignore[misc]
+            "esd train, 1 rank, stepped in Python": lambda name=experiment, w=words: trained(  # type: ignore[misc]
+                name, (*w, "env.compiled=never")
+            ),
             f"bare {original}, random actions": lambda e=env, a=random: bare_rate(e, a, 2.0),  # type: ignore[misc]
             f"bare {original}, members' actions": lambda e=env, a=own: bare_rate(e, a, 2.0),  # type: ignore[misc]
         }

@@ -16,12 +16,15 @@ from esd.commands import report as report_command
 from esd.commands import show as show_command
 from esd.commands import submit as submit_command
 from esd.commands import train as train_command
+from esd.commands.leaving import leave
 from esd.commands.output import guarded
 from esd.commands.running import EXIT_INTERRUPTED, silence, use_one_thread
-from esd.mpi.launch import belongs_to_a_job, die_with_parent, launched_rank
+from esd.mpi.launch import belongs_to_a_job, die_with_parent, launched_rank, release_signals
+
+STOPPABLE = ("train", "launch")  # commands that handle signals themselves
 
 app = typer.Typer(
-    help="Distributed evolution strategies for networks that go on learning after training.",
+    help="Evolution strategies on MPI, for networks that keep learning after training.",
     epilog="mpirun -n 4 esd train trains on 4 ranks; exit codes: 0 done, 2 wrong use, 75 stopped early and can be "
     "resumed, 1 anything else.",
     no_args_is_help=True,
@@ -48,11 +51,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", help="Print the version.", callback=_print_version, is_eager=True
     ),
 ) -> None:
     use_one_thread()
+    if context.invoked_subcommand not in STOPPABLE:
+        release_signals()
 
 
 def main() -> None:
@@ -62,6 +68,14 @@ def main() -> None:
     """
     if belongs_to_a_job():
         die_with_parent()  # before the imports of a command, which take a second: its launcher may be gone by then
+    try:
+        _run()
+    except SystemExit as ending:
+        leave(ending.code)
+        raise
+
+
+def _run() -> None:
     with guarded():
         try:
             if launched_rank() == 0:

@@ -114,6 +114,10 @@ class RunError(EsdError):
     """A run that can't go on (a rank is missing, too many members failed, a disk is full)."""
 
 
+class FinalError(RunError):
+    """A run that can't go on, and would come to the same end if it were started again."""
+
+
 class NotWritableError(RunError):
     """The file system did not take what was to be written; it may do so later.
 

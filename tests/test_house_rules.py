@@ -59,9 +59,9 @@ def test_only_the_mpi_package_imports_mpi4py_and_never_at_the_top() -> None:
 
 # from the bottom to the top: a room imports from itself and from those before it
 ROOMS = (
-    "errors", "reading", "watch", "config", "kernels", "evolution", "attention", "policies", "episodes", "objectives",
-    "lockstep", "problems", "mpi", "run", "training", "evaluation", "report", "launching", "doctor", "commands",
-    "cli", "__main__",
+    "errors", "reading", "watch", "time_limit", "config", "kernels", "evolution", "attention", "policies",
+    "episodes", "objectives", "lockstep", "problems", "mpi", "run", "training", "evaluation", "report", "launching",
+    "doctor", "commands", "cli", "__main__",
 )  # fmt: skip
 # the public API and what it is made of stand above all that they offer
 ABOVE = ("api", "")
@@ -222,7 +222,13 @@ def test_every_relative_link_leads_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "calls"), [("README.md", 3), ("docs/train.md", 8), ("docs/evaluation.md", 8)]
+    ("page", "calls"),
+    [
+        ("README.md", 3),
+        ("docs/train.md", 8),
+        ("docs/evaluation.md", 8),
+        ("docs/launch/slurm.md", 5),
+    ],
 )
 def test_every_flag_in_the_documentation_exists(page: str, calls: int) -> None:
     from typer.main import get_command
@@ -232,7 +238,9 @@ def test_every_flag_in_the_documentation_exists(page: str, calls: int) -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     commands = {**commands, "report compare": commands["report"].commands["compare"]}
     text = (REPOSITORY / page).read_text("utf-8")
-    used = re.findall(r"esd (train|eval|show|list|bench|doctor|report compare)([^`#\n]*)", text)
+    used = re.findall(
+        r"esd (train|eval|show|list|bench|doctor|submit|report compare)([^`#\n]*)", text
+    )
     assert len(used) > calls
     for command, rest in used:
         known = {flag for parameter in commands[command].params for flag in parameter.opts}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from esd.mpi.launch import launched_processes
+from esd.mpi.launch import launched_by_srun, launched_processes
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,12 @@ from esd.mpi.launch import launched_processes
 )
 def test_the_launchers_own_word_is_taken(environment: dict[str, str], count: int) -> None:
     assert launched_processes(environment) == count
+
+
+def test_srun_is_told_from_an_mpirun_inside_of_its_job() -> None:
+    step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}
+    assert launched_by_srun(step)
+    assert not launched_by_srun({**step, "OMPI_COMM_WORLD_SIZE": "4"})
+    assert not launched_by_srun({**step, "PMI_SIZE": "2"})  # srun --mpi=pmi2 speaks to the library
+    assert not launched_by_srun({"SLURM_NTASKS": "2"})
+    assert not launched_by_srun({})

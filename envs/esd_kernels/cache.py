@@ -39,6 +39,18 @@ _MAGIC = b"ESDK1\n"
 _CHECKSUM_BYTES = 32
 
 
+def processor_features() -> str:
+    """What the processor has that machine code is made for, such as "+avx2,-avx512f"; empty if that is not known."""
+    features: str | None = config.CPU_FEATURES  # type: ignore[attr-defined]  # NUMBA_CPU_FEATURES
+    if features is not None:
+        return features
+    try:
+        found: str = llvmlite.binding.get_host_cpu_features().flatten()
+    except RuntimeError:  # LLVM doesn't know this system's
+        return ""
+    return found
+
+
 @cache
 def kind_of_machine() -> str:
     """What machine code depends on, as the name of a folder: the processor, its features, and who compiles.
@@ -47,16 +59,10 @@ def kind_of_machine() -> str:
     """
     binding: Any = llvmlite.binding
     name = config.CPU_NAME or binding.get_host_cpu_name()  # type: ignore[attr-defined]  # NUMBA_CPU_NAME
-    features = config.CPU_FEATURES  # type: ignore[attr-defined]
-    if features is None:
-        try:
-            features = binding.get_host_cpu_features().flatten()
-        except RuntimeError:  # LLVM doesn't know this system's
-            features = ""
     parts = (
         platform.machine(),
         name,
-        features,
+        processor_features(),
         numba.__version__,
         llvmlite.__version__,
         sys.implementation.cache_tag,

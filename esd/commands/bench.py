@@ -28,17 +28,20 @@ class Part(enum.StrEnum):
 def bench(
     part: Annotated[Part, typer.Argument(help="What to measure.")] = Part.ALL,
     experiment: Annotated[
-        str, typer.Option(help="Whose environment and policy rollout and ranks use.")
+        str,
+        typer.Option(
+            help="Experiment whose environment and policy are used for rollout and ranks."
+        ),
     ] = "cartpole",
     seconds: Annotated[
-        float, typer.Option(help="Length of one measurement of rollout and ranks.", min=0.01)
+        float, typer.Option(help="Duration of one measurement of rollout and ranks.", min=0.01)
     ] = 1.0,
     rounds: Annotated[
-        int, typer.Option(help="How often each pair is measured, in turns.", min=1)
+        int, typer.Option(help="Number of rounds; each round measures every pair once.", min=1)
     ] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure this machine: each figure beside its limit or a rival, in turns, as a ratio with quartiles.
+    """Measure this machine. Each figure is compared with a limit or another library, as a ratio with quartiles.
 
     Start it under mpirun to measure how ranks scale; kernel, noise and rollout are then measured on rank 0 while the
     others wait.

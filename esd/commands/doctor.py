@@ -29,7 +29,7 @@ def doctor(
     ] = None,
     env: Annotated[
         str | None,
-        typer.Option(help="An environment to examine.", metavar="ID", show_default=False),
+        typer.Option(help="Environment to check.", metavar="ID", show_default=False),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -38,13 +38,13 @@ def doctor(
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option(help="Length of the episodes that an environment is examined in.", min=1)
+        int, typer.Option(help="Length of the episodes in which an environment is checked.", min=1)
     ] = 300,
     trust: Trusted = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Examine this machine and, if one is named, an environment: is it a pure function of its seed?
+    """Check this machine and MPI, and whether an environment is a pure function of its seed.
 
     Every check is a line: ok, a note, or FAILED with what to do; exit code 1 if one failed. Start it under mpirun to
     see whether all ranks find the same. Each variant of an environment is examined, the unseen ones too.

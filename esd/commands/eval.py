@@ -35,13 +35,15 @@ def evaluate(
     env: Annotated[
         str | None,
         typer.Option(
-            help="Another environment of the same sizes.", metavar="ID", show_default=False
+            help="Evaluate in another environment with the same observation and action sizes.",
+            metavar="ID",
+            show_default=False,
         ),
     ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this variant, seen or unseen; may be given several times.",
+            help="Evaluate only this variant. Can be repeated.",
             metavar="NAME",
             show_default=False,
         ),
@@ -50,7 +52,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Change a setting of env or policy for these episodes: another body, another end, frozen plasticity.",
+            help="Change a setting of env or policy for these episodes, such as --set env.kwargs.gravity=5.",
             metavar="KEY=VALUE",
             show_default=False,
         ),
@@ -58,33 +60,33 @@ def evaluate(
     rules: Annotated[
         Rules,
         typer.Option(
-            help="The run's, or in each episode new ones that haven't evolved: what evolution adds to."
+            help="Learning rules: those of the run, or in each episode random ones as a baseline."
         ),
     ] = Rules.EVOLVED,
-    episodes: Annotated[int, typer.Option(help="Test episodes on each variant.", min=1)] = 100,
+    episodes: Annotated[
+        int, typer.Option(help="Number of test episodes on each variant.", min=1)
+    ] = 100,
     seed: Annotated[
-        int, typer.Option(help="Seed of the test stream, 0 to 2⁶⁴ − 1.", min=0, max=2**64 - 1)
+        int, typer.Option(help="Seed of the test episodes, 0 to 2⁶⁴ − 1.", min=0, max=2**64 - 1)
     ] = 0,
     checkpoint: Annotated[
         WhichCheckpoint,
-        typer.Option(help="The best center by its selection episodes, or the last one."),
+        typer.Option(help="Evaluate the best checkpoint or the last one."),
     ] = WhichCheckpoint.BEST,
     trace: Annotated[
         Path | None,
         typer.Option(
-            help="Also record the first test episode on the first variant: what the network saw, did and was.",
+            help="Record the first test episode on the first variant: observations, actions, activities and weights.",
             metavar="FILE.safetensors",
             show_default=False,
         ),
     ] = None,
-    trace_every: Annotated[
-        int, typer.Option(help="Record the weights every so many steps.", min=1)
-    ] = 1,
+    trace_every: Annotated[int, typer.Option(help="Record the weights every N steps.", min=1)] = 1,
     trust: Trusted = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Evaluate a run on new episodes, which neither training nor the choice of the best has seen.
+    """Evaluate a run on test episodes that were not used for training or for selecting the best checkpoint.
 
     All variants are played, those of training (seen) and those kept from it (unseen), each on the same test episodes.
     An interval is the 95 % interval of a mean over the episodes of this one run: episode noise, not the spread over

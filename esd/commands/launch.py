@@ -34,7 +34,7 @@ def launch(
             "-n",
             "--ranks",
             min=1,
-            help="The number of ranks. [default: the number of cores, or with hosts of their slots]",
+            help="Number of ranks. By default the number of cores, or with hosts the number of their slots.",
             show_default=False,
         ),
     ] = None,
@@ -49,9 +49,7 @@ def launch(
     ] = None,
     max_restarts: Annotated[
         int,
-        typer.Option(
-            min=0, help="Start the job again at most this often after it has died.", metavar="K"
-        ),
+        typer.Option(min=0, help="Maximum number of restarts after the job has died.", metavar="K"),
     ] = DEFAULT_RESTARTS,
     start_seconds: Annotated[
         float,
@@ -65,7 +63,7 @@ def launch(
         bool,
         typer.Option(
             "--fault-tolerant",
-            help="When ranks are lost, let the others finish the generation, to the same bits. Needs Open MPI 5.",
+            help="When ranks are lost, continue with the others to the same result. Needs Open MPI 5.",
         ),
     ] = False,
 ) -> None:

@@ -29,7 +29,7 @@ def list_names(
     topic: Annotated[Topic, typer.Argument(help="What to list.")] = Topic.EXPERIMENTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List experiments, or the names that a setting may have, or all settings with their defaults."""
+    """List experiments, settings with their defaults, or the available policies, algorithms and so on."""
 
     def body() -> int:
         from esd.commands.console import print_json

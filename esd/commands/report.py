@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from esd.evaluation.comparison import Comparison
     from esd.evaluation.groups import Group
 
-app = typer.Typer(help="Say what several runs say together.", no_args_is_help=True)
+app = typer.Typer(help="Report on several runs.", no_args_is_help=True)
 
 
 @app.callback()
@@ -25,14 +25,14 @@ def compare(
     groups: Annotated[
         list[str],
         typer.Argument(
-            help="Groups of run folders, name=PATTERN or name=FOLDER,FOLDER,…; all are compared with the first.",
+            help="Groups of run folders: name=PATTERN or name=FOLDER,FOLDER,…. Each is compared with the first.",
             metavar="NAME=RUNS…",
         ),
     ],
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this variant; may be given several times.",
+            help="Compare only this variant. Can be repeated.",
             metavar="NAME",
             show_default=False,
         ),
@@ -40,8 +40,7 @@ def compare(
     conditions: Annotated[
         str | None,
         typer.Option(
-            help="Which evaluations to take, where runs were evaluated in several ways; without it an error tells the "
-            "keys.",
+            help="Evaluations to compare, if runs were evaluated in several ways. Without it an error lists the keys.",
             metavar="KEY",
             show_default=False,
         ),

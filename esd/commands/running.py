@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from esd.commands import output
-from esd.errors import EXIT_FAILED, EsdError, MissingPackageError
+from esd.commands.leaving import adopt_orphans, end_children
+from esd.errors import EXIT_FAILED, EsdError, FinalError, MissingPackageError
 from esd.mpi.launch import launched_local_rank, report_to_supervisor
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def on_ranks(
 
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     watch.start()
+    adopt_orphans()
     try:
         comm = connect()
     except EsdError as error:
@@ -120,6 +122,8 @@ def on_ranks(
     except JobFailedError as failure:
         code = failure.exit_code
         if failure.__cause__ is not None:
+            if isinstance(failure.__cause__, FinalError):
+                report_to_supervisor("final")
             report(failure.__cause__)
     except RankLostError as loss:
         if comm.rank == 0:
@@ -131,9 +135,11 @@ def on_ranks(
         reason = stuck(caught) if isinstance(caught, watch.DeadlineError) else caught
         time.sleep(STAGGER_SECONDS * min(comm.rank, 10))
         report(reason, kept)
+        end_children()
         interrupted = isinstance(reason, KeyboardInterrupt)
         comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(reason))
     code = code or (EXIT_FAILED if output.result_was_lost() else 0)
+    end_children()
     comm.close(code)
     raise typer.Exit(code)
 

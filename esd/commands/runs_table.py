@@ -23,7 +23,8 @@ def is_folder_of_runs(path: Path) -> bool:
     from esd.run.folder import RunFolder
     from esd.run.trust import Trust
 
-    if not path.is_dir() or RunFolder(path, Trust.NEVER).is_run:
+    folder = RunFolder(path, Trust.NEVER)  # first: it refuses what can't be a path
+    if not folder.place.is_dir() or folder.is_run:
         return False
     return (path / FOLDER).is_dir() or next(_run_names(path), None) is not None
 

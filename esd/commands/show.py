@@ -26,17 +26,17 @@ def show(
     ] = False,
     follow: Annotated[
         bool,
-        typer.Option("--follow", help="Print generations as they come, until the run is done."),
+        typer.Option("--follow", help="Print new generations until the run is done."),
     ] = False,
     generation: Annotated[
         int | None,
         typer.Option(
-            help="Rebuild the state before this generation from the journal alone.",
+            help="Rebuild the state before this generation from the journal, and show it.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Show a run: where it stands, its best and last returns, and the hash of its h.
+    """Show the progress of a run: generations, best and last returns, and the hash of its parameters h.
 
     Of a folder of runs: a line for each, with the job and its state if it was submitted with esd submit.
     """

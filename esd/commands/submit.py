@@ -59,7 +59,7 @@ def submit(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="The run's folder; with --array or --grid the folder of the runs. [default: as esd train chooses it]",
+            help="The run's folder; with --array or --grid the folder of the runs. Default: as esd train chooses it.",
             show_default=False,
         ),
     ] = None,
@@ -84,7 +84,7 @@ def submit(
     launcher: Annotated[
         str | None,
         typer.Option(
-            help="What starts the ranks: srun, or mpirun through esd launch. [default: srun]",
+            help="What starts the ranks: srun, or mpirun through esd launch. Default: srun.",
             show_default=False,
         ),
     ] = None,
@@ -98,8 +98,8 @@ def submit(
     stop_before: Annotated[
         int | None,
         typer.Option(
-            help="Ask the training to stop so many seconds before the time limit. [default: 120, or what a generation "
-            "needs]",
+            help="Ask the training to stop so many seconds before the time limit. Default: 120, or what a generation "
+            "needs.",
             metavar="SECONDS",
             show_default=False,
         ),
@@ -108,7 +108,7 @@ def submit(
         int,
         typer.Option(
             min=1,
-            help="Do not queue the job again after so many starts in a row without a new generation.",
+            help="Do not queue the job again after so many starts in a row that gained nothing.",
             metavar="K",
         ),
     ] = GIVE_UP_AFTER,
@@ -119,8 +119,8 @@ def submit(
     site: Annotated[
         Path | None,
         typer.Option(
-            help="A TOML file that says what this cluster needs: modules, environment, image, options. "
-            "[default: ~/.config/esd/submit.toml]",
+            help="A TOML file that says what this cluster needs: modules, environment, image, options. Default: "
+            "~/.config/esd/submit.toml, if it is there.",
             show_default=False,
         ),
     ] = None,
@@ -185,14 +185,22 @@ def _with(site: Any, chosen: dict[str, str]) -> Any:
 def _submit(request: SubmitRequest, dry_run: bool, as_json: bool) -> int:
     """Check, write, submit, report."""
     from esd.commands.console import print_error, print_json
-    from esd.errors import EsdError
+    from esd.errors import EsdError, UsageError
     from esd.launching import slurm, submission
     from esd.launching.batch_script import render
     from esd.launching.submit import check_cluster, prepare, record_of
+    from esd.mpi.launch import launched_processes
 
-    prepared = prepare(request, str(Path.cwd()), sys.executable, print_error)
+    if launched_processes() > 1:
+        raise UsageError(
+            "esd submit hands a job to SLURM: call it once, without mpirun or srun in front of it"
+        )
+    notes: list[str] = []  # one line says what is wrong; these are for a job that is not
+    prepared = prepare(request, str(Path.cwd()), sys.executable, notes.append)
     name = prepared.job.name
     if dry_run:
+        for note in notes:
+            print_error(note)
         free = submission.free_name(prepared.parent, name)
         job = prepared.placed(free)
         script = render(job)
@@ -204,6 +212,8 @@ def _submit(request: SubmitRequest, dry_run: bool, as_json: bool) -> int:
         return 0
     slurm.require_sbatch()
     check_cluster(prepared)
+    for note in notes:
+        print_error(note)
     made = submission.make_folder(prepared.parent, name)
     folder = prepared.parent / submission.FOLDER / made
     job = prepared.placed(made)

@@ -28,7 +28,7 @@ def train(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="The run's folder. [default: runs/<experiment>-s<seed>; what --set changes is part of the name]",
+            help="The run's folder. By default runs/<experiment>-s<seed>, with the settings of --set in its name.",
             show_default=False,
         ),
     ] = None,
@@ -39,9 +39,14 @@ def train(
         ),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Delete the run in the folder and start anew.")
+        bool,
+        typer.Option(
+            "--fresh", help="Delete the run in the folder and start a new one. Needs --yes."
+        ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Really delete it.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Confirm that --fresh deletes the run.")
+    ] = False,
     start_from: Annotated[
         Path | None,
         typer.Option(
@@ -56,7 +61,7 @@ def train(
     ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train; a run that is in the folder already is resumed.
+    """Train a policy, or resume the run in the folder.
 
     Without an argument this is the default experiment: a Hebbian network on CartPole. Every generation is kept at
     once, so a run can be stopped at any time and resumed on any number of ranks. Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and

@@ -18,7 +18,11 @@ NOT_OF_H = (
     "device",
     "batch_members",
     "env.compiled",  # both ways have the same bits
-    "objective.max_seconds",  # what the clock decided about a member is in the journal
+    # what the clock or a dead process decided about a member is in the journal
+    "env.episode_seconds",
+    "env.on_failure",
+    "objective.max_seconds",
+    "objective.on_failure",
     "objective.check_at_start",
 )
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from esd.config.fields import POSITIVE, setting
+from esd.config.fields import POSITIVE, SECOND_VERSION, setting
 from esd.errors import shortened
 
 MINIMIZE, MAXIMIZE = "minimize", "maximize"
 UNIFORM = "uniform"
 LARGEST = 1e30  # h is float32, and its squares are summed
+STOP, WORST = ON_FAILURE = ("stop", "worst")
 CLIP, REFLECT, TRANSFORM = BOUNDS = ("clip", "reflect", "transform")
 
 
@@ -146,6 +147,14 @@ class ObjectiveConfig:
         True,
         "evaluate the initial parameters twice, and two members in between, on every rank before training; turn it off "
         "where a call takes hours",
+    )
+
+    on_failure: str = setting(
+        WORST,
+        "What happens when a call raises an error, takes longer than max_seconds, returns no finite number, or has "
+        "ended its process three times. worst: the member ranks last in its generation; stop: the run ends",
+        choices=ON_FAILURE,
+        since=SECOND_VERSION,
     )
 
     @property

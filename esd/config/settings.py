@@ -12,7 +12,7 @@ from typing import Any
 
 from esd.config.fields import NOT_NEGATIVE, POSITIVE, SECOND_VERSION, SHARE, setting
 from esd.config.kinds import ALGORITHMS
-from esd.config.objective import MINIMIZE, ObjectiveConfig
+from esd.config.objective import MINIMIZE, ON_FAILURE, STOP, ObjectiveConfig
 from esd.config.policies import PolicyConfig
 
 LOW_RANK = "low_rank"
@@ -93,6 +93,20 @@ class EnvironmentConfig:
         "auto",
         "auto: play whole episodes in compiled code where that gives the same bits; never: call the environment's step",
         choices=("auto", "never"),
+        since=SECOND_VERSION,
+    )
+
+    episode_seconds: float | None = setting(
+        None,
+        "Time limit of an episode in seconds of wall time; env.on_failure says what happens after it",
+        since=SECOND_VERSION,
+        **POSITIVE,
+    )
+    on_failure: str = setting(
+        STOP,
+        "What happens when an episode raises an error, takes longer than env.episode_seconds, or has ended its process "
+        "three times. stop: the run ends and names the member; worst: the member ranks last in its generation",
+        choices=ON_FAILURE,
         since=SECOND_VERSION,
     )
 
@@ -213,7 +227,7 @@ class RunConfig:
     )
     max_failed_share: float = setting(
         0.5,
-        "stop the run when more than this share of a generation has a NaN or infinite fitness",
+        "stop the run when more than this share of a generation has a NaN or infinite fitness, or no result at all",
         **SHARE,
     )
     compare_nodes_every: int = setting(
@@ -294,6 +308,11 @@ class Config:
         own sign.
         """
         return -1.0 if self.objective.direction == MINIMIZE else 1.0
+
+    @property
+    def on_failure(self) -> str:
+        """What becomes of a member whose evaluation fails."""
+        return self.objective.on_failure if self.objective.named else self.env.on_failure
 
     @property
     def absent(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ over rounds with its quartiles.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -27,14 +28,16 @@ from esd.evolution.openai_es import Strategy
 from esd.evolution.optimizers import make_optimizer
 from esd.evolution.records import Records, Status
 from esd.evolution.schedules import Decay
-from esd.evolution.state import start
+from esd.evolution.state import make_strategy, start
 from esd.kernels import bandwidth
 from esd.kernels.lanes import aligned_zeros
 from esd.mpi.comm import Alone, Communicator
 from esd.mpi.team import Team
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy, HebbianSettings
+from esd.problems.episodes import make_player
 from esd.training.node_state import NodeState
+from esd.training.plan import on_a_device
 
 NETWORKS = {"Ant": (28, (128, 64), 8), "CarRacing": (648, (128, 64), 3)}
 NOISE_COORDINATES = 456_640  # the CarRacing network's coefficients
@@ -190,25 +193,44 @@ def rollout(config: Config, seconds: float, rounds: int) -> Iterator[Measurement
 
 
 class _Episodes:
-    """Members of generation 0, one after the other."""
+    """This rank's members, evaluated by whatever player a training would use."""
 
-    def __init__(self, config: Config) -> None:
-        self._rollout = Rollout(config)
-        self._h = self._rollout.policy.initial_parameters(config.seed)
-        self._member = 0
+    def __init__(self, config: Config, ranks: int = 1, rank: int = 0) -> None:
+        """Prepare.
+
+        Args:
+            config: of the training.
+            ranks: how many share the members.
+            rank: which of them this one is.
+        """
+        config = on_a_device(config)
+        self._rollout = rollout = Rollout(config)
+        algorithm = make_strategy(config, rollout.policy.layout)
+        self._player = make_player(rollout, algorithm, ranks, rank)
+        h = rollout.policy.initial_parameters(config.seed)
+        self._state = start(algorithm, h, rollout.observation_size)
+        self._population, self._own = config.population, range(rank, config.population, ranks)
 
     def rate(self, seconds: float) -> float:
-        """Environment steps per second."""
+        """Environment steps per second, generation by generation; the last one ends when the time is over."""
         steps, began = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - began) < seconds:
-            seeds = self._rollout.member_seeds(0, self._member)
-            steps += self._rollout.evaluate(self._h, seeds).steps
-            self._member += 1
-        return steps / elapsed
+        rollout, state = self._rollout, self._state
+        while time.perf_counter() - began < seconds:
+            records = Records(self._population, 0, rollout.observation_size, len(rollout.variants))
+            in_time = (row for row in self._own if time.perf_counter() - began < seconds)
+            self._player.fill(state, in_time, records)
+            steps += records.steps
+            evolution = state.evolution  # other episodes of the same members
+            evolution = dataclasses.replace(evolution, generation=evolution.generation + 1)
+            state = self._state = dataclasses.replace(state, evolution=evolution)
+        return steps / (time.perf_counter() - began)
 
     def close(self) -> None:
-        """Close the environment."""
-        self._rollout.close()
+        """Close the player and the environment."""
+        try:
+            self._player.close()
+        finally:
+            self._rollout.close()
 
 
 def bare_rate(env: gymnasium.Env[Any, Any], actions: list[Any], seconds: float) -> float:
@@ -226,7 +248,7 @@ def bare_rate(env: gymnasium.Env[Any, Any], actions: list[Any], seconds: float) 
 
 def ranks(comm: Communicator, config: Config, seconds: float, rounds: int) -> Iterator[Measurement]:
     """All ranks at once beside rank 0 with the machine to itself, and what one exchange of records takes."""
-    with contextlib.closing(_Episodes(config)) as episodes:
+    with contextlib.closing(_Episodes(config, comm.size, comm.rank)) as episodes:
         episodes.rate(0.1)
 
         def together() -> float:

@@ -20,8 +20,8 @@ from esd.mpi.launch import launched_processes
 from esd.mpi.library import (
     OPEN_MPI,
     SEGMENT_BYTES,
+    certain_kind,
     free_bytes,
-    kind_of,
     little_shared_memory,
     short,
 )
@@ -90,8 +90,8 @@ def launcher(library: str = "") -> Iterator[Check]:
             yield note(name, f"not on the PATH; it is {beside} (activate the environment)")
         return
     _, out, err = _run([found, "--version"], for_mpirun(found))
-    kind = kind_of(out + err)
-    if library and out + err and kind != kind_of(library):
+    kind, others = certain_kind(out + err), certain_kind(library)
+    if kind and others and kind != others:
         yield failed(
             name,
             f"{found} is of {kind}'s kind, but mpi4py uses {short(library)}: they don't work together. Put the mpirun "
@@ -101,7 +101,7 @@ def launcher(library: str = "") -> Iterator[Check]:
     yield from _started(found, kind)
 
 
-def _started(found: str, kind: str) -> Iterator[Check]:
+def _started(found: str, kind: str | None) -> Iterator[Check]:
     """What comes of two ranks, or of one on a single core."""
     name, ranks = "mpirun", min(2, usable_cores())
     words = [found, "-n", str(ranks), sys.executable, "-c"]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd import errors
+from esd.config.objective import STOP
 from esd.config.plugins import in_one_line, text_of
 from esd.config.settings import EnvironmentConfig
 from esd.errors import EXTRAS, UsageError, missing_module
@@ -82,6 +83,15 @@ def raised(who: str, call: str, error: BaseException) -> BrokenEnvironmentError:
     elif (missing := missing_module(error)) is not None:
         hint = f"; install it with pip install 'esd-mpi[{EXTRAS[missing][1]}]'"
     return BrokenEnvironmentError(f"{who}, {call}: raised {in_one_line(error)}{hint}")
+
+
+def too_long(config: EnvironmentConfig) -> BrokenEnvironmentError:
+    """What is said of an episode that ``env.episode_seconds`` has ended."""
+    way_out = '. Raise it, or let such members rank last: --set env.on_failure="worst"'
+    return BrokenEnvironmentError(
+        f"{named(config)}: an episode took longer than env.episode_seconds = {config.episode_seconds:g}"
+        f"{way_out if config.on_failure == STOP else ''}"
+    )
 
 
 def call(steps: int) -> str:

@@ -82,6 +82,11 @@ def outcome_of(
     return Outcome(returns, steps, len(seeds), status, observations, failure)
 
 
+def no_result(variants: int, failure: str) -> Outcome:
+    """What is said of something whose evaluation was cut off; ``failure``: why, in words."""
+    return Outcome((math.nan,) * variants, 0, 0, Status.NO_RESULT, 0, failure)
+
+
 Episodes = Generator[Float32s, Float32s, Outcome]
 
 
@@ -97,6 +102,7 @@ class Environments:
         interface: the sizes, and whether actions are bounded; the same on all variants.
         variants: their names.
         info: what the environment said with the last step of the last episode.
+        begins: is called when an episode begins; None: nobody is.
         watch: puts something around the environment of every episode that is played step by step; None: nothing.
     """
 
@@ -126,6 +132,7 @@ class Environments:
         self._sound: set[int] = set()  # variants that have had an episode of finite numbers
         self._not_finite: dict[int, str] = {}  # the others, with what was not
         self.info: dict[str, Any] = {}
+        self.begins: Callable[[], None] | None = None
         self.watch: Callable[[Environment], Environment] | None = None
 
     def observation_spaces(self) -> list[tuple[str, gymnasium.Space[Any]]]:
@@ -287,6 +294,8 @@ class Environments:
         steps = observations = 0
         for episode in seeds:
             one = self._all[episode.variant]
+            if self.begins is not None:
+                self.begins()
             sums = self._sums.copy() if self._scale is not None else self._sums
             if stepwise or (one.compiled is None and one.steps is None):
                 begin(episode)
@@ -416,6 +425,11 @@ class Environments:
         if not self._failure:
             self._failure = f"{one.who}, {checked.call(steps)}: {what}"
             self._not_finite.setdefault(seeds.variant, self._failure)
+
+    def make_anew(self) -> None:
+        """Make those that are played step by step anew before their next episodes: the last one was cut off."""
+        for one in self._all:
+            one.make_anew()
 
     def close(self) -> None:
         """Close the environments."""

@@ -12,7 +12,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from esd.episodes.environments import Outcome
+from esd.config.objective import STOP
+from esd.config.settings import EnvironmentConfig
+from esd.episodes.checked import BrokenEnvironmentError
+from esd.episodes.environments import Environments, Outcome, no_result
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import EsdError, RunError, warn
@@ -21,9 +24,14 @@ from esd.evolution.noise import Purpose
 from esd.evolution.records import Records
 from esd.evolution.state import RunState
 from esd.evolution.vectors import mean_square
+from esd.policies.guard import BrokenPolicyError
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
+
+
+# what the evaluation of one member raises and that of another need not
+OF_ONE_MEMBER = (BrokenEnvironmentError, BrokenPolicyError)
 
 
 class Task(NamedTuple):
@@ -90,6 +98,10 @@ class Rows:
         """The member's h + Δh, or h, as first coordinates and pieces in memory that the next piece overwrites."""
         return self.algorithm.ask_pieces(state.evolution, task.member)
 
+    def failed(self, error: EsdError) -> Outcome:
+        """See ``failed``."""
+        return failed(error, self._config.env, self._rollout.environments)
+
     def write(
         self,
         records: Records,
@@ -129,6 +141,23 @@ class Rows:
         )
 
 
+def failed(error: EsdError, config: EnvironmentConfig, environments: Environments) -> Outcome:
+    """What a member, or an episode of the center, gave whose evaluation has raised.
+
+    Args:
+        error: one of ``OF_ONE_MEMBER``.
+        config: [env].
+        environments: in which it was played.
+
+    Raises:
+        EsdError: the error itself, where ``env.on_failure`` is to stop.
+    """
+    if config.on_failure == STOP:
+        raise error
+    environments.make_anew()
+    return no_result(len(environments.variants), str(error))
+
+
 @contextlib.contextmanager
 def blaming(state: RunState, task: Task) -> Iterator[None]:
     """Say in whatever is raised in the block whose evaluation it came from.
@@ -162,9 +191,13 @@ class OneByOne:
         for row in rows:
             task = self._rows.task(state, row, records)
             with blaming(state, task):
-                rollout.load(self._rows.pieces(state, task))
-                outcome = rollout.play(task.seeds)
-            self._rows.write(records, state, task, outcome, rollout.observed(outcome))
+                try:
+                    rollout.load(self._rows.pieces(state, task))
+                    outcome = rollout.play(task.seeds, timed=True)
+                    seen = rollout.observed(outcome)
+                except OF_ONE_MEMBER as error:
+                    outcome, seen = self._rows.failed(error), None
+            self._rows.write(records, state, task, outcome, seen)
 
     def rehearse(
         self, state: RunState, member: int, seeds: list[EpisodeSeeds], limit: int

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
+from esd.episodes.checked import too_long
 from esd.episodes.compiled_episodes import HasNetwork, is_its_network
 from esd.episodes.environments import Environments, Outcome
 from esd.episodes.pictures import check_pictures
@@ -26,6 +27,7 @@ from esd.policies.guard import unguarded
 from esd.policies.hebbian import HebbianPolicy
 from esd.policies.registry import make_policy
 from esd.policies.static import StaticPolicy
+from esd.time_limit import TimeLimitError, time_limit
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -140,6 +142,7 @@ class Rollout:
         limit: int | None = None,
         stepwise: bool = False,
         told: Callable[[bytes], object] | None = None,
+        timed: bool = False,
     ) -> Outcome:
         """Play one episode per seed with the parameters that were loaded.
 
@@ -148,7 +151,33 @@ class Rollout:
             limit: of an episode's steps.
             stepwise: ask ``policy.act`` for every step, also in episodes that could be played compiled.
             told: is called with the bits of everything that ``policy.act`` answers.
+            timed: by ``env.episode_seconds``; not at the start, when kernels may have to be compiled.
+
+        Raises:
+            BrokenEnvironmentError: if the environment raises or misfits, or an episode takes longer than
+                ``env.episode_seconds``.
         """
+        seconds = self.config.env.episode_seconds
+        if seconds is None or not timed:
+            return self._play(seeds, limit, stepwise, told)
+        environments = self.environments
+        try:
+            with time_limit(seconds, "env.episode_seconds") as environments.begins:
+                return self._play(seeds, limit, stepwise, told)
+        except TimeLimitError:
+            environments.make_anew()
+            raise too_long(self.config.env) from None
+        finally:
+            environments.begins = None
+
+    def _play(
+        self,
+        seeds: list[EpisodeSeeds],
+        limit: int | None,
+        stepwise: bool,
+        told: Callable[[bytes], object] | None,
+    ) -> Outcome:
+        """See ``play``."""
         act = self.policy.act if told is None else _overheard(self.policy.act, told)
         asks = told is not None or not self._has_own_act
         episodes = self.environments.play(seeds, self._begin, limit, stepwise, asks)

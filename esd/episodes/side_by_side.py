@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from esd.episodes.compiled_episodes import CompiledEpisodes
 from esd.episodes.environments import REPLAYS, Outcome
-from esd.episodes.evaluator import Rows, Task, blaming
+from esd.episodes.evaluator import OF_ONE_MEMBER, Rows, Task, blaming
 from esd.episodes.lane_loading import Given, make_loader
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
@@ -41,6 +41,10 @@ def can_play(rollout: Rollout) -> bool:
     network = getattr(rollout.policy, "network", None)
     if compiled is None or type(network) is not plastic.Network:
         return False
+    if (
+        rollout.config.env.episode_seconds is not None
+    ):  # of episodes that are played together nobody knows whose it is
+        return False
     sizes = network.settings[plastic.SIZES :]
     if int(np.sum(sizes[:-1] * sizes[1:])) > MOST_WEIGHTS:
         return False
@@ -52,9 +56,11 @@ class _Lane(Tally):
 
     Attributes:
         prepared: episodes that have been prepared so far.
+        failed: what it gave, if its environment could not begin one of them; whatever is played counts for nothing.
     """
 
     prepared = 0
+    failed: Outcome | None = None
 
 
 class SideBySide:
@@ -179,7 +185,11 @@ class SideBySide:
                 if one is not None and not counts[members.PLAYING, lane]
             ]
             self._count(ended)
-            again = [(lane, one) for lane, one in ended if one.prepared < len(one.task.seeds)]
+            again = [
+                (lane, one)
+                for lane, one in ended
+                if one.failed is None and one.prepared < len(one.task.seeds)
+            ]
             if again:
                 self._prepare(state, again)
             for lane, one in ended:
@@ -188,6 +198,9 @@ class SideBySide:
                 self._lanes[lane] = None
                 free.append(lane)
                 playing -= 1
+                if one.failed is not None:
+                    yield one.task, one.failed, None
+                    continue
                 outcome, observed = self._outcome(lane, one)
                 if outcome.status is not Status.DONE and self._replays_left:
                     self._replays_left -= 1  # once more alone, to say why: the same bits
@@ -254,13 +267,18 @@ class SideBySide:
             given.tasks, given.lanes.tolist(), given.seeds, strict=True
         ):
             with blaming(state, task):
-                for episode, seeds in enumerate(following):
-                    compiled = self._compiled[seeds.variant]
-                    if not compiled.addresses[0]:
-                        compiled.begin_episode(seeds.environment)
-                        own = compiled.arrays[1]
-                        first_states[lane, episode, : own.size] = own
-                        first_shown[lane, episode] = compiled.shown
+                try:
+                    for episode, seeds in enumerate(following):
+                        compiled = self._compiled[seeds.variant]
+                        if not compiled.addresses[0]:
+                            compiled.begin_episode(seeds.environment)
+                            own = compiled.arrays[1]
+                            first_states[lane, episode, : own.size] = own
+                            first_shown[lane, episode] = compiled.shown
+                except OF_ONE_MEMBER as error:
+                    one = self._lanes[lane]
+                    assert one is not None
+                    one.failed = self._rows.failed(error)
 
     def _count(self, ended: list[tuple[int, _Lane]]) -> None:
         """Count the episodes of lanes that have been played."""

@@ -84,6 +84,7 @@ class VariantEnvironment:
         self.knows_no_step = False
         self.why_stepwise = ""
         self._looked_at = format == 1
+        self._cut_off = False  # the last episode ended somewhere in the environment's own code
 
     def refuse_useless_limit(self) -> None:
         """See ``making.refuse_useless_limit``."""
@@ -153,13 +154,18 @@ class VariantEnvironment:
 
     def begin(self) -> Environment:
         """The environment, fit for an episode: made anew if the last one may have left something in it."""
-        if self._rebuild:
+        anew, self._cut_off = self._rebuild or self._cut_off, False
+        if anew:
             self.close()
         self._go_back()
-        if self._rebuild:
+        if anew:
             self._environment = make_environment(self._config, self._format)
             self._go_back()
         return self._environment
+
+    def make_anew(self) -> None:
+        """Make the environment anew before its next episode, unless compiled code keeps its addresses."""
+        self._cut_off = self.compiled is None and self.steps is None
 
     def reset(self, environment: Environment, seed: int) -> Any:
         """Begin an episode; what ``reset`` returned.

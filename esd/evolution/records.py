@@ -8,6 +8,7 @@ would turn −0.0 into +0.0 and depend on the order). The writers column of the 
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -26,6 +27,9 @@ class Status(enum.IntEnum):
 
     DONE = 0
     NOT_FINITE = 1  # a NaN or infinite return, action or observation
+    # it raised, took too long, or ended its process again and again: what a clock or a dead process decided is only
+    # here, so it is journaled, replayed, and never evaluated again
+    NO_RESULT = 2
 
 
 class Records:
@@ -82,6 +86,11 @@ class Records:
         if self.written is not None:
             self.written(row, record)
 
+    def write_no_result(self, row: int) -> None:
+        """Fill the row of an evaluation that gave nothing: it ranks last, whatever the shaping."""
+        nothing = [math.nan] * self.variants
+        self.write(row, returns=nothing, steps=0, episodes=0, status=Status.NO_RESULT)
+
     @property
     def all_written_once(self) -> bool:
         """Whether every slot was written by exactly one rank."""
@@ -118,6 +127,11 @@ class Records:
     def episodes(self) -> int:
         """Episodes of all rows."""
         return int(self.table[:, EPISODES].sum())
+
+    @property
+    def failed_members(self) -> int:
+        """How many members have no fitness."""
+        return int(np.count_nonzero(self.table[: self.members, STATUS] != int(Status.DONE)))
 
     def rows_with(self, status: Status) -> npt.NDArray[np.int64]:
         """The rows that ended so."""

@@ -16,15 +16,21 @@ Counter words: 0 = counter within the vector, 1 = mirrored pair, 2 = generation,
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 from numba.extending import intrinsic
 
 from esd.kernels import inlined, kernel
 from esd.kernels.elementary import cosine, minus_two_log, sine
+from esd_kernels.cache import processor_features
 
 BLOCK = 1024  # coordinates rebuilt together; divides the 4,096 of the reductions
 GAUSSIAN, RADEMACHER, BINOMIAL, UNIFORM = 0, 1, 2, 3
 ROUNDS = 7
+# One counter alone leaves the processor waiting for its products; the words of two do not fit AVX2's 16 registers.
+# Measured: 245 against 264 ns per block with AVX-512, 393 against 340 with AVX2.
+AVX2 = platform.machine().lower() in ("x86_64", "amd64") and "+avx512f" not in processor_features()
 
 f32 = np.float32
 i32 = np.int32
@@ -50,10 +56,21 @@ def _round(x0, x1, x2, x3, k0, k1):
 
 @kernel
 def philox_words(first, c1, c2, c3, key0, key1, words):
-    """Fill words[w, k] (uint32 [4, an even count]) with Philox4x32-7 of the counters (first + k, c1, c2, c3).
-
-    Two counters go through the rounds together: one alone leaves the processor waiting for its products.
-    """
+    """Fill words[w, k] (uint32 [4, an even count]) with Philox4x32-7 of the counters (first + k, c1, c2, c3)."""
+    if AVX2:
+        for k in range(words.shape[1]):
+            x0, x1, x2, x3 = u64(first) + u64(k), u64(c1), u64(c2), u64(c3)
+            k0 = u32(key0)
+            k1 = u32(key1)
+            for _ in range(ROUNDS):
+                x0, x1, x2, x3 = _round(x0, x1, x2, x3, k0, k1)
+                k0 = u32(k0 + _W0)
+                k1 = u32(k1 + _W1)
+            words[0, k] = u32(x0)
+            words[1, k] = u32(x1)
+            words[2, k] = u32(x2)
+            words[3, k] = u32(x3)
+        return
     half = words.shape[1] // 2
     for k in range(half):
         x0, x1, x2, x3 = u64(first) + u64(k), u64(c1), u64(c2), u64(c3)
@@ -87,20 +104,41 @@ def words_of_many(second, c2, c3, key0, key1, words):
 
 
 @inlined
-def _add_gaussian(radius_words, angle_words, weight, first, second):
-    """Add weight·ε of two independent standard normals per pair of words (Box–Muller) to first and second.
+def _radius(word):
+    """The radius of Box and Muller's pair.
 
-    The radius' uniform is (w₃₁ + ½)/2³¹ rounded to float32, in [2⁻³², 1], so |ε| ≤ 6.66. The angle's word: 29 bits for
-    an angle in [0, π/4], one that swaps sine and cosine, and the two signs.
+    Its uniform is (w₃₁ + ½)/2³¹ rounded to float32, in [2⁻³², 1], so |ε| ≤ 6.66.
     """
-    for k in range(radius_words.size):
-        uniform = np.float32(f32(i32(radius_words[k] >> u32(1))) + f32(0.5))
-        bits = uniform.view(np.int32)
-        # split u = m·2^e with m in [√½, √2): 0x3F3504F3 are the bits of √½
-        exponent = i32(i32(bits - i32(0x3F3504F3)) >> i32(23))
-        mantissa_bits = np.int32(bits - i32(exponent << i32(23)))
-        mantissa = mantissa_bits.view(np.float32)
-        r = np.sqrt(minus_two_log(mantissa, f32(i32(exponent - i32(31)))))
+    uniform = np.float32(f32(i32(word >> u32(1))) + f32(0.5))
+    bits = uniform.view(np.int32)
+    # split u = m·2^e with m in [√½, √2): 0x3F3504F3 are the bits of √½
+    exponent = i32(i32(bits - i32(0x3F3504F3)) >> i32(23))
+    mantissa_bits = np.int32(bits - i32(exponent << i32(23)))
+    mantissa = mantissa_bits.view(np.float32)
+    return np.sqrt(minus_two_log(mantissa, f32(i32(exponent - i32(31)))))
+
+
+@inlined
+def _radii(words, radii):
+    """Write the radii of words 0 and 2 of each counter into radii[0] and radii[1].
+
+    Each is a long chain of operations, so two go side by side; and in a loop of their own, for AVX2's 16 registers.
+    """
+    for k in range(words.shape[1]):
+        first = _radius(words[0, k])
+        second = _radius(words[2, k])
+        radii[0, k] = first
+        radii[1, k] = second
+
+
+@inlined
+def _add_gaussian(radii, angle_words, weight, first, second):
+    """Add weight·ε of two independent standard normals per radius and word (Box–Muller) to first and second.
+
+    The word: 29 bits for an angle in [0, π/4], one that swaps sine and cosine, and the two signs.
+    """
+    for k in range(radii.size):
+        r = radii[k]
         word = angle_words[k]
         x = f32(i32(word & u32(0x1FFFFFFF))) * f32(np.pi / 4 / 2**29)
         s = sine(x)
@@ -171,6 +209,7 @@ def add(kind, start, weights, first_pair, generation, purpose, key0, key1, base,
         out: float32 [n]; may be base.
     """
     words = np.empty((4, 256), np.uint32)  # of fixed sizes, which makes for faster loops
+    radii = np.empty((2, 256), np.float32)
     half_words = np.empty((4, 128), np.uint32)
     halves = half_words.reshape(512).view(np.uint16)
     bit_words = np.empty((4, 8), np.uint32)
@@ -189,8 +228,9 @@ def add(kind, start, weights, first_pair, generation, purpose, key0, key1, base,
             pair = u32(first_pair + u32(p))
             if kind == GAUSSIAN:
                 philox_words(u64(block * 256), pair, generation, purpose, key0, key1, words)
-                _add_gaussian(words[0], words[1], weight, total[0:256], total[256:512])
-                _add_gaussian(words[2], words[3], weight, total[512:768], total[768:1024])
+                _radii(words, radii)
+                _add_gaussian(radii[0], words[1], weight, total[0:256], total[256:512])
+                _add_gaussian(radii[1], words[3], weight, total[512:768], total[768:1024])
             elif kind == BINOMIAL:
                 philox_words(u64(block * 128), pair, generation, purpose, key0, key1, half_words)
                 _add_binomial(halves, weight, total)

@@ -247,21 +247,61 @@ def place(values, stretches, by_columns, factor, synapses, streams):
         length = inputs if by_columns else outputs
         slow = first // length
         fast = first % length
-        for k in range(low, high):
+        k = low
+        while k < high:  # as many at once as lie side by side, or a fixed distance apart
             i, j = (fast, slow) if by_columns else (slow, fast)
             at = start + ((j // LANES) * inputs + i) * streams * LANES + j % LANES
-            if operation == SET:
-                synapses[at + stream * LANES] = values[k] * factor
-            elif operation == ADD:
-                synapses[at + stream * LANES] += values[k] * factor
+            count = min(length - fast, high - k)
+            if by_columns:
+                step = streams * LANES
             else:
-                for scaled in range(1, streams):
-                    if (stream >> scaled) & 1:
-                        synapses[at + scaled * LANES] *= values[k]
-            fast += 1
+                step = 1
+                count = min(count, LANES - j % LANES)
+            if count == LANES and not by_columns:
+                _place_lanes(operation, stream, values, k, factor, synapses, at, streams)
+            else:
+                _place_some(
+                    operation, stream, values, k, count, factor, synapses, at, step, streams
+                )
+            k += count
+            fast += count
             if fast == length:
                 fast = 0
                 slow += 1
+
+
+@inlined
+def _place_some(operation, stream, values, k, count, factor, synapses, at, step, streams):
+    """Take some values to their places, which are ``step`` apart."""
+    first = at + stream * LANES
+    if operation == SET:
+        for n in range(count):
+            synapses[first + n * step] = values[k + n] * factor
+    elif operation == ADD:
+        for n in range(count):
+            synapses[first + n * step] += values[k + n] * factor
+    else:
+        for scaled in range(1, streams):
+            if (stream >> scaled) & 1:
+                first = at + scaled * LANES
+                for n in range(count):
+                    synapses[first + n * step] *= values[k + n]
+
+
+@inlined
+def _place_lanes(operation, stream, values, k, factor, synapses, at, streams):
+    """The same of sixteen values, for the outputs of one group."""
+    value = load(values, k)
+    if operation == SET:
+        store(synapses, at + stream * LANES, value * splat(factor))
+    elif operation == ADD:
+        before = load(synapses, at + stream * LANES)
+        store(synapses, at + stream * LANES, before + value * splat(factor))
+    else:
+        for scaled in range(1, streams):
+            if (stream >> scaled) & 1:
+                before = load(synapses, at + scaled * LANES)
+                store(synapses, at + scaled * LANES, before * value)
 
 
 @kernel

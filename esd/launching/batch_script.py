@@ -41,7 +41,7 @@ class BatchJob:
         tasks_per_node: ranks on each.
         seconds: the time limit.
         stop_before: so many seconds before it the training is asked to stop.
-        give_up_after: starts in a row without a new generation.
+        give_up_after: starts in a row that gain nothing.
         working_directory: where the training runs, from the root on.
         folder: of the submission, for its logs and notes; relative to the working directory, or from the root on.
         log: where SLURM writes what the job prints, as a ``#SBATCH`` line has it.
@@ -155,6 +155,7 @@ def _options(job: BatchJob) -> Iterator[str]:
 _HEAD = """\
 # Written by esd submit. It trains until the run has its DONE.json: before the time limit it asks the training to stop,
 # which keeps everything, and queues the job again. The same command goes on from the run's folder.
+# shellcheck disable=SC1091,SC2016 # a file on the cluster; words that are meant as they are written
 
 say() { printf 'esd submit: %s\\n' "$*" >&2; }
 """
@@ -169,7 +170,6 @@ def _prologue(job: BatchJob) -> Iterator[str]:
     if site.modules:
         yield f"module load {_words(site.modules)} || exit 1"
     if site.venv:
-        yield "# shellcheck disable=SC1091 # it is on the cluster"
         yield f". {quoted(f'{site.venv}/bin/activate')} || exit 1"
     if site.conda:
         yield 'eval "$(conda shell.bash hook)" || exit 1'
@@ -212,24 +212,33 @@ def _launcher(job: BatchJob) -> Iterator[str]:
 
 _NUMBERS = """\
 stop_seconds={stop} # for the generation under way to end, once the training is asked to stop
-give_up={give_up} # starts in a row that complete no generation
+give_up={give_up} # starts in a row that gain nothing
 notes={notes}"""
 
 _BODY = """\
 mkdir -p -- "$notes" || exit 1
 
-# Whatever ended the starts before, node failures included: the journal grows with every generation.
-journal_bytes() { if [ -f "$run/journal.bin" ]; then wc -c <"$run/journal.bin"; else echo 0; fi; }
-before=$(journal_bytes)
-last=-1 fruitless=0
-[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || [ ! -f "$notes/$task" ] || read -r last fruitless <"$notes/$task"
-if [ "$before" -gt "$last" ]; then fruitless=0; else fruitless=$((fruitless + 1)); fi
+# Whatever ended the starts before, node failures included: the journal grows with every generation, and within one
+# that takes longer than a start does what is kept of its evaluations.
+journal=0
+[ ! -f "$run/journal.bin" ] || journal=$(wc -c <"$run/journal.bin")
+evaluations=$(cat -- "$run/in_progress/"* 2>/dev/null | wc -c)
+last_journal=-1 last_evaluations=0 fruitless=0
+if [ "${SLURM_RESTART_COUNT:-0}" != 0 ] && [ -f "$notes/$task" ]; then
+  read -r last_journal last_evaluations fruitless <"$notes/$task"
+fi
+if [ "$journal" -gt "$last_journal" ] || [ "$evaluations" -gt "$last_evaluations" ]; then
+  fruitless=0
+else
+  fruitless=$((fruitless + 1))
+fi
 if [ "$fruitless" -ge "$give_up" ]; then
-  say "$run: $fruitless starts in a row completed no generation; not queued again. Is the time limit shorter than a" \\
-    "generation? Use a longer --time, more ranks or a smaller population, and submit it again"
+  say "$run: $fruitless starts in a row gained nothing; not queued again, see the messages above. If there are none," \\
+    "use a longer --time or more ranks, and submit it again"
   exit 1
 fi
-printf '%s %s\\n' "$before" "$fruitless" >"$notes/$task.new" && mv -- "$notes/$task.new" "$notes/$task"
+printf '%s %s %s\\n' "$journal" "$evaluations" "$fruitless" >"$notes/$task.new"
+mv -- "$notes/$task.new" "$notes/$task"
 
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}

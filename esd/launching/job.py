@@ -59,12 +59,13 @@ class Job:
     Attributes:
         started: all ranks have joined.
         done: the command says that there was nothing left to do, or that it has done it.
+        final: it says that it would fail again.
     """
 
     def __init__(self, words: Sequence[str], variables: Mapping[str, str]) -> None:
         """Start it."""
         self._token = secrets.token_hex(8)
-        self.started = self.done = False
+        self.started = self.done = self.final = False
         self._lines: collections.deque[str] = collections.deque(maxlen=LINES_KEPT)
         self._rest = b""
         self.began = time.monotonic()
@@ -175,6 +176,9 @@ class Job:
             return
         if word_for_supervisor("done", self._token).encode() in line:
             self.done = True
+            return
+        if word_for_supervisor("final", self._token).encode() in line:
+            self.final = True
             return
         self._lines.append(one_line(line.decode("utf-8", "replace").rstrip()))
         with contextlib.suppress(OSError):  # nobody is left to read it

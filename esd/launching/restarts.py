@@ -23,6 +23,7 @@ class Ended:
         after: where it stands now.
         says_done: it said itself that the run is done.
         asked_to_stop: somebody asked it to.
+        is_final: it said itself that it would fail again.
     """
 
     code: int
@@ -30,6 +31,7 @@ class Ended:
     after: Standing
     says_done: bool
     asked_to_stop: bool
+    is_final: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -42,6 +44,11 @@ class Ended:
     def gained(self) -> int:
         """How many generations it has added."""
         return max(0, self.after.generations - max(0, self.before.generations))
+
+    @property
+    def is_fruitless(self) -> bool:
+        """Whether it has neither added a generation nor found an evaluation that ends its processes."""
+        return not self.gained and self.after.judged <= self.before.judged
 
 
 @dataclass(frozen=True)
@@ -82,17 +89,20 @@ class Restarts:
             return Verdict(EXIT_STOPPED_EARLY, "stopped")
         if ended.code == EXIT_USAGE:
             return Verdict(EXIT_USAGE, "refused")
+        if ended.is_final:
+            code = ended.code or EXIT_FAILED
+            return Verdict(code, "gave-up", "starting again would not help")
         if ended.asked_to_stop:  # it died of the wish: the journal has what was done
             killed = ended.code == 0 or ended.code > KILLED_BY
             return Verdict(EXIT_STOPPED_EARLY if killed else ended.code, "stopped")
-        return self.again(ended.code, ended.gained > 0)
+        return self.again(ended.code, not ended.is_fruitless)
 
     def again(self, code: int, gained: bool) -> Verdict:
         """One more restart, if there may be one.
 
         Args:
             code: of the job that has died.
-            gained: it has added a generation.
+            gained: it has added a generation, or found out why there is none.
         """
         code = code or EXIT_FAILED  # 0 for a run that isn't done
         self._fruitless = 0 if gained else self._fruitless

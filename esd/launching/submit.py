@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,13 @@ from esd.evolution.state import make_strategy
 from esd.launching import slurm, submission, sweep
 from esd.launching.batch_script import BatchJob, Task
 from esd.launching.site import Site, check_option, check_word
+from esd.launching.stop_before import when_to_stop
 from esd.launching.time_limit import seconds_of, text_of
-from esd.run import metrics
 from esd.run.folder import RunFolder
 from esd.run.trust import Trust
 from esd.training.plan import Plan, TrainRequest, folder_of_request, make_plan
 from esd.training.room import made
 
-STOP_BEFORE_SECONDS = 120
-LEAST_STOP_SECONDS = 5
-SAFETY = 1.5  # generations differ in length
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9._/=+,@-]+")
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._+=-]+")
 GPUS = re.compile(r"(?:[A-Za-z0-9_.-]+:)?[1-9]\d{0,3}")
@@ -53,7 +50,7 @@ class SubmitRequest:
         tasks_per_node: ranks on each.
         time: the time limit, as SLURM writes it.
         stop_before: seconds before it at which the training is asked to stop; None for what fits.
-        give_up_after: starts in a row without a new generation.
+        give_up_after: starts in a row that gain nothing.
         gpus_per_node: a number, or a kind and a number; None without.
         fault_tolerant: survivors of a lost rank go on.
         trust: import what a run that was not created here names.
@@ -140,7 +137,8 @@ def prepare(request: SubmitRequest, working_directory: str, python: str, warn: W
     if finished:
         warn(f"{len(finished)} of {len(plans)} runs are finished already; their tasks end at once")
     _warn_of_devices(request, [plan.config for plan in plans], warn)
-    stop_before = _stop_before(request, plans, seconds)
+    ranks = request.nodes * request.tasks_per_node
+    stop_before = when_to_stop(request.stop_before, seconds, plans, ranks)
     parent = Path(tasks[0].run).parent
     job = BatchJob(
         _NOT_PLAIN.sub("_", name)[:60],
@@ -180,9 +178,9 @@ def check_cluster(prepared: Prepared) -> None:
     )
     if job.array:
         most = slurm.largest_array()
-        if most is not None and len(job.tasks) > most - 1:
+        if most is not None and len(job.tasks) > most:
             raise UsageError(
-                f"--array and --grid: {len(job.tasks):,} tasks, and this cluster takes {most - 1:,} in an array. "
+                f"--array and --grid: {len(job.tasks):,} tasks, and this cluster takes {most:,} in an array. "
                 "Submit parts of it"
             )
     names = {Path(task.run).name for task in job.tasks}
@@ -348,50 +346,6 @@ def _warn_of_devices(request: SubmitRequest, configs: Sequence[Config], warn: Wa
             warn("device = cuda, but the job asks for no GPU; add --gpus-per-node N")
 
 
-def _stop_before(request: SubmitRequest, plans: Sequence[Plan], seconds: int) -> int:
-    """When the training is asked to stop.
-
-    Raises:
-        UsageError: if the time limit is too short for that, or for a generation of a run that is resumed.
-    """
-    ranks = request.nodes * request.tasks_per_node
-    slowest = max(_generation_seconds(plan, ranks) for plan in plans)
-    asked = request.stop_before
-    stop = asked
-    if stop is None:
-        stop = min(STOP_BEFORE_SECONDS, max(LEAST_STOP_SECONDS, seconds // 4))
-        stop = max(stop, round(SAFETY * slowest))
-    if stop < LEAST_STOP_SECONDS:
-        raise UsageError(
-            f"--stop-before {stop}: expected at least {LEAST_STOP_SECONDS} seconds; the generation under way has to end"
-        )
-    if slowest and asked is not None and asked < slowest:
-        raise UsageError(
-            f"--stop-before {asked}: too short for a generation, which took about {slowest:.0f} s per {ranks} ranks so "
-            f"far. Use --stop-before {round(SAFETY * slowest)} or more, or leave it out"
-        )
-    if seconds < stop + max(slowest, LEAST_STOP_SECONDS):
-        why = f"a generation takes about {slowest:.0f} s on {ranks} ranks, and " if slowest else ""
-        raise UsageError(
-            f"--time {text_of(seconds)}: too short, because {why}the training is asked to stop {stop} s before the "
-            f"limit (--stop-before). Use --time {text_of(2 * stop + round(2 * slowest))} or more"
-        )
-    return stop
-
-
-def _generation_seconds(plan: Plan, ranks: int) -> float:
-    """How long a generation of a run that is resumed will take on so many ranks; 0 if nobody knows yet."""
-    if not plan.resumes or plan.erase:
-        return 0.0
-    with contextlib.suppress(UsageError, OSError):
-        last = metrics.read(RunFolder(plan.folder, Trust.NEVER).metrics_file)[-1:]
-        for line in last:
-            took, on = line.get("generation_seconds"), line.get("ranks")
-            if isinstance(took, float) and isinstance(on, int) and on > 0:
-                return took * on / ranks
-    return 0.0
-
-
 def _once(warn: Warn) -> Warn:
     """Say the same only once for all tasks."""
     said: set[str] = set()
@@ -402,9 +356,3 @@ def _once(warn: Warn) -> Warn:
             warn(text)
 
     return say
-
-
-def lines_of(job: BatchJob) -> Iterator[str]:
-    """The runs of a job for people, one a line."""
-    for number, task in enumerate(job.tasks):
-        yield f"{number}  {task.run}"

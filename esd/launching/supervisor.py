@@ -105,7 +105,9 @@ class Supervisor:
         except BaseException:  # a second Ctrl-C
             job.kill()
             raise
-        ended = Ended(death.code, before, Standing.of(self._folder), job.done, self._stop.requested)
+        ended = Ended(
+            death.code, before, Standing.of(self._folder), job.done, self._stop.requested, job.final
+        )
         return self._judged(self._restarts.judge(ended), death, ended)
 
     def _watch(self, job: Job, hosts: Hosts | None) -> Death:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esd.errors import UsageError
-from esd.run import journal
+from esd.run import journal, losses
 from esd.run.folder import RunFolder
 
 # What asks for the folder runs in a process of its own: a config may name modules of the user's. They are looked for in
@@ -97,11 +97,13 @@ class Standing:
         generations: in its journal; −1 if there is none that can be read.
         journal: which file that is; None without one.
         done: which DONE.json there is; None without one.
+        judged: evaluations of the generation under way that were found to end their processes.
     """
 
     generations: int
     journal: tuple[int, int] | None
     done: tuple[int, int] | None
+    judged: int = 0
 
     @classmethod
     def of(cls, folder: RunFolder) -> Standing:
@@ -112,7 +114,8 @@ class Standing:
                 generations = journal.scan(folder.journal_file, verify=False).next_generation
         except (UsageError, OSError):
             pass
-        return cls(generations, _which(folder.journal_file), _which(folder.done_file))
+        judged = losses.judged(folder.in_progress)
+        return cls(generations, _which(folder.journal_file), _which(folder.done_file), judged)
 
 
 def _which(path: Path) -> tuple[int, int] | None:

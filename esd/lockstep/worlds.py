@@ -9,21 +9,25 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from esd.episodes.checked import too_long
 from esd.episodes.compiled_episodes import CompiledSteps
 from esd.episodes.environments import Environments, Episodes, Outcome
-from esd.episodes.evaluator import Task, blaming
+from esd.episodes.evaluator import OF_ONE_MEMBER, Task, blaming, failed
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.slots import UNSCALED
 from esd.episodes.under_way import UnderWay, are_alike
+from esd.errors import EsdError
 from esd.evolution.state import RunState
+from esd.time_limit import TimeLimitError, ended_after, time_limit
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -148,17 +152,28 @@ class CompiledWorlds:
         """Begin the next of a slot's episodes that a network sees anything of; yields the row if there is none."""
         task, more = self._under_way.members[slot].task, True
         while more:
+            outcome: Outcome | None = None
             with blaming(state, task):
-                seeds = self._under_way.begin(slot, self._limit)
-                self._reset(slot, seeds.policy)
-                if self._slots.look(slot, self._scale):
-                    return
+                try:
+                    seeds = self._under_way.begin(slot, self._limit)
+                    self._reset(slot, seeds.policy)
+                except OF_ONE_MEMBER as error:
+                    outcome = failed(error, self._rollout.config.env, self._environments[0])
+                else:
+                    if self._slots.look(slot, self._scale):
+                        return
+            if outcome is not None:
+                del self._under_way.members[slot]
+                yield task, outcome, None
+                return
             more = self._under_way.end_episode(slot)
         yield self._under_way.remove(slot)
 
     def step(self, state: RunState, outputs: Float32s) -> Iterator[Ended]:
         """See ``Worlds.step``."""
-        if not self._slots.step(self._first, self._scale, outputs):
+        with ended_after(None if self._limit else self._rollout.config.env.episode_seconds):
+            ended = self._slots.step(self._first, self._scale, outputs)
+        if not ended:
             return
         for slot in self._under_way.ended():
             if self._under_way.end_episode(slot):
@@ -176,12 +191,21 @@ class CompiledWorlds:
             environments.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Running:
-    """What a slot is playing."""
+    """What a slot is playing.
+
+    Attributes:
+        task: the row.
+        episodes: its episodes.
+        seconds: that an episode may take; None: it is not timed.
+        took: those that the episode under way has taken so far.
+    """
 
     task: Task
     episodes: Episodes
+    seconds: float | None
+    took: float = 0.0
 
 
 class PythonWorlds:
@@ -221,23 +245,31 @@ class PythonWorlds:
             self._reset(slot, seeds.policy)
 
         episodes = self._environments[slot].play(task.seeds, begin, limit)
-        self._running[slot] = _Running(task, episodes)
+        seconds = self._rollout.config.env.episode_seconds
+        # not at the start, when kernels may have to be compiled
+        self._running[slot] = now = _Running(task, episodes, seconds if limit is None else None)
         with blaming(state, task):
             try:
-                self.observations[slot] = next(episodes)
+                self.observations[slot] = self._go_on(slot, now, None)
             except StopIteration as end:  # its first observation was none that a network could see
-                outcome: Outcome = end.value
+                over = self._ended(slot, end.value)
+            except OF_ONE_MEMBER as error:
+                over = self._failed(slot, error)
             else:
                 return
-        yield self._ended(slot, outcome)
+        yield over
 
     def step(self, state: RunState, outputs: Float32s) -> Iterator[Ended]:
         """See ``Worlds.step``."""
         for slot, now in list(self._running.items()):
             try:
-                self.observations[slot] = now.episodes.send(outputs[slot])
+                self.observations[slot] = self._go_on(slot, now, outputs[slot])
             except StopIteration as end:
                 yield self._ended(slot, end.value)
+            except OF_ONE_MEMBER as error:
+                with blaming(state, now.task):
+                    over = self._failed(slot, error)
+                yield over
             except Exception as error:
                 with blaming(state, now.task):
                     raise error from error.__cause__
@@ -246,6 +278,38 @@ class PythonWorlds:
         """A slot's row is over."""
         task = self._running.pop(slot).task
         return task, outcome, self._environments[slot].observed(outcome)
+
+    def _go_on(self, slot: int, now: _Running, outputs: Float32s | None) -> Float32s:
+        """The next observation of a slot; None begins its episodes.
+
+        Raises:
+            StopIteration: if they are over.
+            BrokenEnvironmentError: if the environment is, or an episode has taken longer than ``env.episode_seconds``.
+        """
+        answer = cast(Callable[[Float32s | None], Float32s], now.episodes.send)
+        if now.seconds is None:
+            return answer(outputs)
+        config, environments = self._rollout.config.env, self._environments[slot]
+        seconds, began = now.seconds, time.monotonic()
+        try:
+            with time_limit(max(0.001, seconds - now.took), "env.episode_seconds") as restart:
+
+                def another() -> None:
+                    nonlocal began
+                    began, now.took = time.monotonic(), 0.0
+                    restart(seconds)
+
+                environments.begins = another
+                return answer(outputs)
+        except TimeLimitError:
+            raise too_long(config) from None
+        finally:
+            now.took += time.monotonic() - began
+
+    def _failed(self, slot: int, error: EsdError) -> Ended:
+        """A slot's row has raised: it gave nothing, or ends the run."""
+        outcome = failed(error, self._rollout.config.env, self._environments[slot])
+        return self._running.pop(slot).task, outcome, None
 
     def close(self) -> None:
         """See ``Worlds.close``."""

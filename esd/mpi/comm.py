@@ -49,6 +49,7 @@ DEADLINE_SECONDS = 3600.0  # until a run's own are known
 SILENCE_SECONDS = 60.0
 START_SECONDS = 900.0  # for MPI to be initialized on all ranks
 SHRINKS = 100  # attempts to leave out ranks while more are lost
+FINALIZE_SECONDS = 60.0
 ABORT_SECONDS = 10.0  # MPI_Abort can itself hang
 
 
@@ -443,14 +444,16 @@ class Ranks:
             self.agree(True)
             os._exit(exit_code)
         if not MPI.Is_finalized():
+            _watch_the_end(FINALIZE_SECONDS, exit_code)
             MPI.Finalize()
+            watch.clear_deadline()
 
 
 def stuck(error: watch.DeadlineError) -> RunError:
     """What the watch found out about another rank or host."""
     return RunError(
-        f"{error}: it is stopped, or cut off (run.silence_seconds is how long to wait). Start the same command again "
-        "to resume"
+        f"{error}. It is stopped, or cut off (run.silence_seconds is how long to wait for it). Start the same command "
+        "again to resume"
     )
 
 
@@ -465,9 +468,12 @@ def _end_after(seconds: float, exit_code: int) -> None:
     timer = threading.Timer(seconds, os._exit, (exit_code,))
     timer.daemon = True
     timer.start()
-    # should MPI hold the interpreter's lock
-    watch.WATCH.exit_with(exit_code or EXIT_FAILED)
-    watch.set_deadline(seconds + 1.0, "leaving MPI", grace=0.0)
+    _watch_the_end(seconds + 1.0, exit_code)  # should MPI hold the interpreter's lock
+
+
+def _watch_the_end(seconds: float, exit_code: int) -> None:
+    watch.WATCH.exit_with(exit_code)
+    watch.set_deadline(seconds, "leaving MPI", grace=0.0)
 
 
 def connect() -> Communicator:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import sys
 from collections.abc import Mapping
@@ -101,10 +102,47 @@ def word_for_supervisor(word: str, token: str) -> str:
 
 
 def report_to_supervisor(word: str) -> None:
-    """Tell ``esd launch``, if it has started this process: "started" or "done"; by rank 0."""
+    """Tell ``esd launch``, if it has started this process: "started", "done", or "final" if it would fail again."""
     token = os.environ.get(SUPERVISED)
     if token:
         os.write(2, f"{word_for_supervisor(word, token)}\n".encode())
+
+
+# what asks a training to stop; without a handler it would kill a process that is still importing
+_HELD = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
+
+
+def begin_process() -> None:
+    """What a process of the command line does first, before imports that take a second.
+
+    If it belongs to a job it dies with its launcher, also when that is dead already. Signals that ask to stop are held
+    back until somebody handles them (``release_signals``, or ``StopRequest``).
+    """
+    if belongs_to_a_job():
+        die_with_parent()
+        if _nobody_listens():  # it died before that
+            os._exit(1)
+    if hasattr(signal, "pthread_sigmask"):
+        held = {getattr(signal, name) for name in _HELD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, held)
+
+
+def release_signals() -> None:
+    """Let them through: nobody here handles them."""
+    if hasattr(signal, "pthread_sigmask"):
+        held = {getattr(signal, name) for name in _HELD}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+
+
+def _nobody_listens() -> bool:
+    """Whether stdout and stderr are pipes that nobody reads any more, as those are that a dead launcher has made."""
+    if not hasattr(select, "poll"):
+        return False
+    listening = select.poll()
+    for descriptor in (1, 2):
+        listening.register(descriptor, 0)  # errors are reported in any case
+    broken = select.POLLERR | select.POLLHUP
+    return sum(bool(events & broken) for _, events in listening.poll(0)) == 2
 
 
 def die_with_parent(parent: int | None = None) -> None:

@@ -28,6 +28,14 @@ def kind_of(version: str) -> str:
     return OPEN_MPI if "open mpi" in version.lower() or "open-mpi" in version.lower() else HYDRA
 
 
+def certain_kind(version: str) -> str | None:
+    """The same, None if it says neither: vendors sell both under names of their own."""
+    if kind_of(version) == OPEN_MPI:
+        return OPEN_MPI
+    known = any(name in version.lower() for name in ("hydra", "intel", "mpich", "mvapich"))
+    return HYDRA if known else None
+
+
 def launcher_kind(environment: Mapping[str, str] = os.environ) -> str | None:
     """Of which kind the launcher is that started this process, by what it has set; None if that doesn't say."""
     if "OMPI_COMM_WORLD_SIZE" in environment:
@@ -72,7 +80,7 @@ def why_not(launcher: str | None, library: str, environment: Mapping[str, str]) 
         library: what the library says of itself.
         environment: the process's.
     """
-    if launcher is not None and launcher != kind_of(library):
+    if launcher is not None and certain_kind(library) not in (launcher, None):
         return mismatch(launcher, library)
     here = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")
     chosen = ("OMPI_MCA_btl", "OMPI_MCA_btl_sm_segment_size", "OMPI_MCA_pml")

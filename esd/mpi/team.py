@@ -10,6 +10,7 @@ import mmap
 from collections.abc import Iterator
 from types import TracebackType
 
+from esd.mpi import segments
 from esd.mpi.comm import Communicator, RankLostError
 from esd.mpi.places import Places
 from esd.mpi.schedule import Schedule
@@ -37,6 +38,8 @@ class Team:
     def __enter__(self) -> Team:
         """Find the ranks of this node, and set up their queue."""
         self.join()
+        if self.node.rank == 0:
+            segments.sweep()
         return self
 
     def join(self) -> None:

@@ -22,7 +22,7 @@ from esd.config.objective import ObjectiveConfig
 from esd.config.plugins import directory_after, in_one_line, is_of_the_users_code
 from esd.errors import UsageError, shortened
 from esd.evolution.global_generators import seed_global_generators
-from esd.objectives.time_limit import TimeLimitError, time_limit
+from esd.time_limit import TimeLimitError, time_limit
 
 Float64s = npt.NDArray[np.float64]
 
@@ -96,7 +96,7 @@ class Function:
         seed_global_generators(seed)
         limit = self._config.max_seconds
         try:
-            with contextlib.chdir(self._directory), time_limit(limit):
+            with contextlib.chdir(self._directory), time_limit(limit, "objective.max_seconds"):
                 returned = self._function(argument, **keywords)
         except TimeLimitError:
             raise EvaluationError(f"took longer than objective.max_seconds = {limit:g}") from None

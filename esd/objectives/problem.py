@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.identity import identity
+from esd.config.objective import STOP
 from esd.config.settings import Config
-from esd.errors import UsageError
+from esd.errors import RunError, UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.canary import Canary
 from esd.evolution.layout import Layout
@@ -144,6 +145,12 @@ class ObjectiveEvaluator:
             for first, piece in self._algorithm.ask_pieces(state.evolution, member):
                 h[first : first + piece.size] = piece
             measured = self._problem.measure(h, self._seeds(state.generation, row, records))
+            if measured.failure and self._config.objective.on_failure == STOP:
+                who = "the center" if member is None else f"member {member}"
+                raise RunError(
+                    f"objective.function = {self._config.objective.function!r}, generation {state.generation}, {who}: "
+                    f'{measured.failure}. With objective.on_failure = "worst" such members rank last'
+                )
             penalty = self._config.es.fitness_penalty if member is not None else 0.0
             records.write(
                 row,

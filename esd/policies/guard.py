@@ -25,6 +25,10 @@ PARTS = ("layout", "squashed", "initial_parameters", "load", "reset", "act")
 FLOAT32 = np.dtype(np.float32)
 
 
+class BrokenPolicyError(RunError):
+    """A user's policy raised, or returned what an environment can't take."""
+
+
 def unguarded(policy: Policy) -> Any:
     """The policy as the user has written it."""
     return policy.unguarded if isinstance(policy, GuardedPolicy) else policy
@@ -207,22 +211,22 @@ class GuardedPolicy:
         """Outputs that are no plain float32 [action_size], if they can be taken.
 
         Raises:
-            RunError: if they can't.
+            BrokenPolicyError: if they can't.
         """
         expected = f"expected float32 [{self._shape[0]}]"
         if not isinstance(outputs, np.ndarray) or isinstance(outputs, np.ma.MaskedArray):
-            raise RunError(
+            raise BrokenPolicyError(
                 f"{self._who}: {self._call} returned {described(outputs)}, {expected} as a numpy array"
             )
         if outputs.shape != self._shape:
             if outputs.size == self._shape[0]:
-                raise RunError(
+                raise BrokenPolicyError(
                     f"{self._who}: {self._call} returned {described(outputs)}, {expected}; end it with .reshape(-1)"
                 )
-            raise RunError(self._wrong_size(outputs.size, self._call))
+            raise BrokenPolicyError(self._wrong_size(outputs.size, self._call))
         if outputs.dtype != FLOAT32 and (self._strict or outputs.dtype.kind not in "fiub"):
             hint = "" if outputs.dtype.kind == "c" else "; end it with .astype(np.float32)"
-            raise RunError(
+            raise BrokenPolicyError(
                 f"{self._who}: {self._call} returned {described(outputs)}, {expected}{hint}"
             )
         return np.asarray(outputs)
@@ -275,7 +279,7 @@ class GuardedPolicy:
         return recorded
 
     def _failed(
-        self, call: str, error: BaseException, failure: type[EsdError] = RunError
+        self, call: str, error: BaseException, failure: type[EsdError] = BrokenPolicyError
     ) -> NoReturn:
         """Raise what an error of the user's code becomes, or the error itself if it is none of theirs."""
         if not is_of_the_users_code(error):

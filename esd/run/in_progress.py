@@ -97,10 +97,10 @@ class KeptRows:
             if self._clock() >= self._next:
                 self.write()
 
-    def write(self) -> None:
-        """Write what was added."""
+    def write(self, now: bool = False) -> None:
+        """Write what was added, if that has taken long enough to be worth it, or ``now``."""
         began = self._clock()
-        if not self._rows or self._broken or began < self._next:
+        if not self._rows or self._broken or (began < self._next and not now):
             return
         try:
             if self._found is None:
@@ -117,8 +117,8 @@ class KeptRows:
                 f"{self._path}: can't be written ({error.strerror}); records of a generation are kept only once it "
                 "is complete"
             )
-        now = self._clock()
-        self._next = now + max(EVERY_SECONDS, (now - began) / SHARE_OF_TIME)
+        ended = self._clock()
+        self._next = ended + max(EVERY_SECONDS, (ended - began) / SHARE_OF_TIME)
 
     def close(self) -> None:
         """Close the file; what is in it stays."""
@@ -179,10 +179,12 @@ def read(folder: Path, key: bytes, table: Uint64s) -> int:
 
 def remove(folder: Path, from_rank: int = 0) -> None:
     """Remove what ranks from ``from_rank`` on have kept, and the folder if it is empty then."""
-    for path in folder.glob("rank-*.bin"):
+    for path in (*folder.glob("rank-*.bin"), *folder.glob("flight-*.bin")):
         number = path.stem.partition("-")[2]
         if number.isdigit() and int(number) >= from_rank:
             with contextlib.suppress(OSError):
                 path.unlink()
+    with contextlib.suppress(OSError):
+        (folder / "losses.bin").unlink()  # of rows that have their records now
     with contextlib.suppress(OSError):
         folder.rmdir()

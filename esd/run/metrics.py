@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from esd.config.settings import Config
 from esd.errors import NotWritableError, RunError, UsageError
-from esd.evolution.records import Records, Status
+from esd.evolution.records import Records
 from esd.evolution.reduction import center_return, reduced_return
 from esd.reading import open_regular
 from esd.run.files import open_for_writing, write_atomically
@@ -59,7 +59,7 @@ def of_records(config: Config, records: Records) -> Line:
         "return_min": float(returns.min()) if returns.size else None,
         "return_max": float(returns.max()) if returns.size else None,
         "center_return": None if center is None else sign * center,
-        "failed_members": int(np.sum(records.rows_with(Status.NOT_FINITE) < records.members)),
+        "failed_members": records.failed_members,
         "tied_share": _tied_share(sign * returns, records.members),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from esd.training.process_state import kept_process_state
 from esd.training.reports import GenerationReport, Timing
 from esd.training.same_state import SameState
 from esd.training.stop import StopRequest
+from esd.training.suspects import ToDo
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Work:
     Attributes:
         generation: t.
         own: the rows that it has evaluated itself.
-        rows: those that are drawn from; all, unless ranks that were lost have left some.
+        to_do: those that nobody has; all, unless ranks that were lost have left some.
         begun: its rows are kept on disk as they are finished.
         whole: all rows, once they were exchanged.
         kept: keeps them on rank 0, once the update is made.
@@ -78,7 +80,7 @@ class Work:
 
     generation: int
     own: Records
-    rows: Sequence[int]
+    to_do: ToDo
     begun: bool = False
     whole: Records | None = None
     kept: Callable[[Commit], GenerationReport | None] | None = None
@@ -199,25 +201,38 @@ class Generations:
             self._problem.observation_size,
             len(self._problem.variants),
         )
-        return Work(generation, records, range(len(records.table)))
+        return Work(generation, records, ToDo(list(range(len(records.table)))))
 
     def _evaluate_share(self, state: RunState, work: Work) -> None:
         """Fill this rank's rows. Whatever goes wrong is kept for the exchange, so that no rank waits in vain."""
         if self.halted:
             return
         if not work.begun:
-            done = self.finished_rows.begin(state, work.own)
+            work.to_do = self.finished_rows.begin(state, work.own)
             work.begun = True
-            if done.any():
-                work.rows = [row for row in work.rows if not done[row]]
+            self._stop.keep_in(self.finished_rows.in_flight.signals)
         if self.error is None:
             try:
-                rows = map(work.rows.__getitem__, self.team.rows(work.generation, len(work.rows)))
                 with kept_process_state():
-                    self._evaluator.fill(state, rows, work.own)
+                    self._fill(state, work)
                 self.finished_rows.flush()
             except Exception as error:
                 self.error = error
+
+    def _fill(self, state: RunState, work: Work) -> None:
+        """Evaluate rows as they are drawn, suspects one at a time."""
+        rows, to_do, in_flight = work.to_do.rows, work.to_do, self.finished_rows.in_flight
+        drawn: Iterator[int] = map(rows.__getitem__, self.team.rows(work.generation, len(rows)))
+        if to_do.suspects or to_do.alone:
+            for row in itertools.chain(to_do.alone if self._comm.rank == 0 else (), drawn):
+                if row not in to_do.suspects and row not in to_do.alone:
+                    drawn = itertools.chain((row,), drawn)
+                    break
+                with in_flight.watching():
+                    self._evaluator.fill(state, in_flight.noted((row,)), work.own)
+                self.finished_rows.flush(now=True)
+        with in_flight.watching():
+            self._evaluator.fill(state, in_flight.noted(drawn), work.own)
 
     def _exchange(self, work: Work, began: float) -> Votes:
         """One allreduce: everybody's records, exit codes and votes."""
@@ -243,7 +258,7 @@ class Generations:
 
     def _check_failures(self, generation: int, records: Records) -> None:
         """End on all ranks if the records are not right, or too many members had no fitness."""
-        failed = np.sum(records.rows_with(Status.NOT_FINITE) < records.members)
+        failed = records.failed_members
         error: RunError | None = None
         if not records.all_written_once:
             error = RunError(
@@ -256,7 +271,13 @@ class Generations:
                 "What was not finite in the first of them is reported above. If the policy's outputs overflow, look "
                 "at policy.normalization, es.sigma and es.learning_rate"
             )
-            if self._config.objective.named:
+            if records.rows_with(Status.NO_RESULT).size:
+                fitness = "no finite fitness, or no result"
+                advice = (
+                    "Why the first of them failed is reported above: fix it, give them more time "
+                    "(env.episode_seconds), or raise run.max_failed_share"
+                )
+            elif self._config.objective.named:
                 fitness = "no fitness"
                 advice = (
                     f"Calls of {self._config.objective.function} failed, the first one as reported above: fix it, "

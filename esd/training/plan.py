@@ -188,9 +188,12 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         config = dataclasses.replace(config, format=stored.format)
     differences = differences_that_matter(stored, config)
     if differences:
-        may_change = "generations, device, batch_members, env.compiled, [run] and unseen variants"
+        may_change = (
+            "generations, device, batch_members, env.compiled, env.episode_seconds, env.on_failure, [run] and unseen "
+            "variants"
+        )
         if config.objective.named:
-            may_change = "generations, [run], objective.max_seconds and check_at_start"
+            may_change = "generations, [run], objective.max_seconds, on_failure and check_at_start"
         raise UsageError(
             f"{folder.path}: holds a run of experiment {name!r} with other settings: {'; '.join(differences)}. Only "
             f"{may_change} may change on resume; name another folder with --run, or overwrite with --fresh"
@@ -271,7 +274,7 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
         folder.refuse_lost_journal()
         if folder.is_run:
             table = apply_settings(to_table(folder.config()), request.settings)
-            config = _on_a_device(parse(table, str(folder.config_file)))
+            config = on_a_device(parse(table, str(folder.config_file)))
             return request.run.name, config, folder
     if request.start_from is not None and request.experiment is None:
         parent = request.folder(request.start_from)
@@ -283,10 +286,10 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
             )
         settings = {**to_table(parent.config()), "format": FORMAT}
         table = apply_settings(settings, request.settings)
-        config = _on_a_device(parse(table, str(parent.config_file)))
+        config = on_a_device(parse(table, str(parent.config_file)))
         return request.run.name, config, request.folder(request.run)
     name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
-    config = _on_a_device(parse(apply_settings(table, request.settings), name))
+    config = on_a_device(parse(apply_settings(table, request.settings), name))
     if request.run is not None:
         return name, config, request.folder(request.run, config)
     try:
@@ -326,7 +329,7 @@ def _named(request: TrainRequest) -> dict[str, Any]:
     return flatten(apply_settings(table, request.settings))
 
 
-def _on_a_device(config: Config) -> Config:
+def on_a_device(config: Config) -> Config:
     """The config with ``device`` and ``batch_members`` as they will be stored; torch is imported only for lock-step."""
     if not config.lockstep:
         return config

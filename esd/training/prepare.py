@@ -106,8 +106,9 @@ def prepared(
                 closing.callback(commit.close)
         every = config.run.compare_nodes_every
         same_state = SameState(team, folder, header.identity, every)
-        finished_rows = FinishedRows(team, folder, header.identity, plan.resumes)
+        finished_rows = FinishedRows(team, folder, header.identity, config, plan.resumes)
         closing.callback(finished_rows.close)
+        closing.callback(stop.keep_in, None)
 
         def take_over() -> Commit:
             closing.callback(folder.unlock)

@@ -11,21 +11,36 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 import numpy as np
 
 
 @contextlib.contextmanager
 def kept_process_state() -> Iterator[None]:
-    """Put back the working directory, umask, numpy's error handling, and stdout and stderr at the end of the block."""
+    """Put back the working directory, umask, numpy's error handling, and stdout and stderr at the end of the block.
+
+    Inside of it ``os._exit`` raises in this thread of this process, as ``sys.exit`` does: with exit code 0 a launcher
+    would take the run for done, and MPI doesn't tell the other ranks of a process that leaves so.
+    """
+    leave, own = os._exit, (os.getpid(), threading.get_ident())
+
+    def refused(status: int) -> NoReturn:
+        if (os.getpid(), threading.get_ident()) == own:
+            raise SystemExit(f"os._exit({status})")
+        leave(status)
+
     directory = working_directory()
     umask = os.umask(0o077)
     os.umask(umask)
     errors, stdout, stderr = np.geterr(), sys.stdout, sys.stderr
+    os._exit = refused
     try:
         yield
     finally:
+        os._exit = leave
         if directory is not None:
             with contextlib.suppress(OSError):  # removed meanwhile: paths of ours are absolute
                 os.chdir(directory)  # without a look where we are: that costs as much

@@ -35,6 +35,7 @@ class StopRequest:
         self.number: signal.Signals | None = None
         self._heard: tuple[signal.Signals, ...] = ()  # those that are ours inside of the block
         self._pipe: tuple[int, int] | None = None
+        self._file: tuple[int, int] | None = None  # in its place
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -63,6 +64,7 @@ class StopRequest:
             _listening.remove(self)
             self._heard = ()
             signal.set_wakeup_fd(wakeup_before)
+            self._file = None
             for descriptor in self._pipe:
                 os.close(descriptor)
             self._pipe = None
@@ -70,13 +72,29 @@ class StopRequest:
                 # None: a handler that was not installed from Python, and can't be put back from it
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
+    def keep_in(self, descriptors: tuple[int, int] | None) -> None:
+        """Note signals in a file from now on, which outlives this process, in place of a pipe.
+
+        Args:
+            descriptors: of its end, to read and to append to; None for the pipe again.
+        """
+        if self._heard and descriptors != self._file:
+            self.renew()
+            self._file = descriptors
+            self.renew()
+
     def renew(self) -> None:
         """Put our handlers back, whoever has replaced them; does nothing outside of a ``listening`` block."""
         if not self._heard or self._pipe is None:
             return
-        for taken in self._signals_taken(self._pipe[0]):
+        reads, writes = self._file or self._pipe
+        for taken in self._signals_taken(reads):
             self._note(taken, None)
-        signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        try:
+            signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+        except (OSError, ValueError):  # an environment has closed it
+            self._file = None
+            signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         for number in self._heard:
             again = number == signal.SIGINT and self.number == signal.SIGINT
             signal.signal(number, signal.default_int_handler if again else self._note)

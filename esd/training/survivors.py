@@ -101,7 +101,7 @@ def when_a_rank_is_lost(
         lost = size - team.ranks.size
         reporter.note(
             f"lost {lost} of {size} ranks; {team.ranks.size} go on with generation {work.generation}, of which "
-            f"{len(work.rows)} of {len(work.own.table)} evaluations are left"
+            f"{work.to_do.count} of {len(work.own.table)} evaluations are left"
         )
 
     return recover
@@ -180,10 +180,8 @@ def _count_what_is_done(run: Generations) -> None:
     comm, state, work = run.team.ranks, run.memory.state, run.work
     if work is None or work.generation != state.generation:
         work = run.empty_work(state.generation)
-    if not work.begun:
-        run.finished_rows.keep(state, work.own)
     writers = work.own.table[:, WRITERS].copy()
     comm.sum(writers, WHAT)
     missing = writers == 0
-    missing &= ~run.finished_rows.use_kept(state, work.own, missing)
-    run.work = Work(state.generation, work.own, np.flatnonzero(missing).tolist(), begun=True)
+    to_do = run.finished_rows.go_on(state, work.own, missing, work.begun)
+    run.work = Work(state.generation, work.own, to_do, begun=True)

@@ -36,7 +36,8 @@ from esd.watch.kernels import words
 TICK_SECONDS = 0.1
 GRACE_SECONDS = 5.0
 LONGEST_SECONDS = 1e9  # what follows is no limit
-_FROM_THE_LAST_SIGNAL = 4  # real-time signals that nobody else uses, one to wake and one for stacks
+# real-time signals that nobody else uses, one to wake and one for stacks
+WAKE_SIGNAL = signal.SIGRTMAX - 4 if hasattr(signal, "SIGRTMAX") else 0
 _MEMORY_BYTES = 8192
 _PLACE_AT = 900  # in words; texts lie before it
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221}
@@ -124,7 +125,7 @@ class Watch:
         control[words.STOP] = 0
         self.name(f"process {os.getpid()}")
         self._owner = threading.get_ident()
-        wake = signal.SIGRTMAX - _FROM_THE_LAST_SIGNAL
+        wake = WAKE_SIGNAL
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
             signal.signal(wake, self._woken)
@@ -172,7 +173,7 @@ class Watch:
         self._set_text(words.WHO, who)
 
     def exit_with(self, code: int) -> None:
-        """How the process ends when it can't be interrupted: an exit code, or 0 for SIGKILL."""
+        """How the process ends when it can't be interrupted: an exit code, or -1 for SIGKILL."""
         self._words[words.EXIT_CODE] = code
 
     def set_deadline(self, seconds: float, what: str = "", grace: float = GRACE_SECONDS) -> None:
@@ -259,21 +260,23 @@ class Watch:
             survives: the others go on when one is killed.
         """
         control = self._words
-        self._place[words.GONE] = 1
+        self._place[words.GONE] = words.LEFT
         self._place = place
         control[words.PEERS] = control[words.HOSTS] = 0
         control[words.SILENCE] = int(min(silence, LONGEST_SECONDS) * 1e9)
         control[words.SURVIVES] = survives
-        control[words.EXIT_CODE] = 0 if survives else EXIT_FAILED
+        control[words.EXIT_CODE] = -1 if survives else EXIT_FAILED
         control[words.HEARTBEAT] = control[words.OWN] = address
         control[words.PEERS], control[words.HOSTS] = peers, hosts
         self.settle()
 
     def leave(self) -> None:
-        """Work alone again: nobody judges this rank any more, and it judges nobody."""
+        """Work alone again: nobody judges this rank any more, and it judges nobody; unless it has given up."""
         control = self._words
+        if control[words.VERDICT]:
+            return
         control[words.PEERS] = control[words.HOSTS] = control[words.SURVIVES] = 0
-        self._place[words.GONE] = 1
+        self._place[words.GONE] = words.LEFT
         self._use_own_place()
         self.settle()
 

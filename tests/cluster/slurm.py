@@ -64,7 +64,7 @@ ReturnToService=2
 # a job that a node no longer knows when it is back is queued again, however young it is; not within 10 s by default
 BatchStartTimeout=1
 KillWait=5
-SlurmdTimeout=10
+SlurmdTimeout=5
 SchedulerParameters=sched_interval=2,batch_sched_delay=0
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=1000
@@ -119,7 +119,10 @@ class Slurm:
         self._started: list[subprocess.Popen[bytes]] = []
         self._node: subprocess.Popen[bytes] | None = None
         self._host = socket.gethostname().partition(".")[0]
-        self.variables = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": SEARCH}
+        self.variables = {
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{SEARCH}",
+        }
 
     def __enter__(self) -> Slurm:
         """Start it."""

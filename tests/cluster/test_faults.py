@@ -67,15 +67,40 @@ def test_a_rank_killed_on_the_other_host_ends_the_job_on_both(
 
 
 @pytest.mark.timeout(120)
-def test_the_ranks_of_both_hosts_end_at_the_deadline_when_the_cable_is_cut(tmp_path: Path) -> None:
+def test_the_ranks_of_both_hosts_end_when_the_cable_is_cut_and_name_the_other_host(
+    tmp_path: Path,
+) -> None:
     """The ranks do; mpirun itself goes on waiting for its daemon at the other end."""
     (tmp_path / "hosts").mkdir()
     with (
         Cluster(tmp_path / "hosts") as cluster,
-        training(cluster, tmp_path, "--set=run.deadline_minutes=0.05") as process,
+        training(cluster, tmp_path, "--set=run.silence_seconds=4") as process,
     ):
         cluster.hosts[1].cut()
         wait_until_gone(cluster, tmp_path)
         assert process.stderr is not None
-        message = next(line for line in process.stderr if "waited" in line)
-        assert "a rank or a link is stuck (run.deadline_minutes" in message
+        message = next(line for line in process.stderr if line.startswith("esd: "))
+        assert "no rank on node2 has given a sign of life for 4 s" in message
+        assert "run.silence_seconds" in message
+
+
+def test_a_stopped_host_ends_the_job_and_is_named(two_hosts: Cluster, tmp_path: Path) -> None:
+    with training(two_hosts, tmp_path, "--set=run.silence_seconds=4") as process:
+        for rank in ranks_of(two_hosts.hosts[1], tmp_path):
+            os.kill(rank, signal.SIGSTOP)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "no rank on node2 has given a sign of life for 4 s" in errors
+        wait_until_gone(two_hosts, tmp_path)
+
+
+def test_a_host_whose_ranks_work_for_longer_than_every_limit_is_waited_for(
+    two_hosts: Cluster, tmp_path: Path
+) -> None:
+    """All ranks of the other one wait meanwhile."""
+    limits = ("--set=run.silence_seconds=3", "--set=run.deadline_minutes=0.1")
+    objective = "--set=objective.function=tests.helpers.user_functions:holds_the_lock"
+    sizes = ("--set=population=4", "--set=generations=1", "--set=objective.check_at_start=false")
+    words = command("train", "rosenbrock", objective, *sizes, *limits, "--run", tmp_path / "run")
+    done = two_hosts.run(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import runs
+from tests.faults import poisons, runs
+from tests.faults.poison_members import DEED, SEED
 from tests.helpers.shell import (
     MPIRUN,
     TINY,
@@ -140,10 +142,10 @@ def test_a_killed_supervisor_leaves_nothing_running(folder: Path) -> None:
 def test_it_gives_up_when_restarts_gain_nothing_or_are_used(folder: Path) -> None:
     """An environment that ends its process: exit code 0 without a finished run."""
     (folder / "rude.py").write_text(
-        "import os\nfrom gymnasium.envs.classic_control import CartPoleEnv\n"
+        "import ctypes\nfrom gymnasium.envs.classic_control import CartPoleEnv\n"
         "class Env(CartPoleEnv):\n"
         "    def step(self, action):\n"
-        "        os._exit(0)\n"
+        "        ctypes.CDLL(None)._exit(0)\n"  # os._exit is refused
     )
     launched = Launched(
         folder, *TINY, "--set", "env.id=rude:Env", options=("-n", "1", "--max-restarts", "1")
@@ -153,6 +155,55 @@ def test_it_gives_up_when_restarts_gain_nothing_or_are_used(folder: Path) -> Non
     assert "exit code 0" in errors
     assert "giving up: all 1 restarts are used" in errors
     assert errors.count("esd launch: restart 1 of 1") == 1
+
+
+def test_the_others_kill_a_stopped_rank_and_go_on_in_the_same_job(folder: Path) -> None:
+    options = ("-n", "3", "--fault-tolerant")
+    launched = Launched(
+        folder, *runs.EXPERIMENT, LONG, "--set=run.silence_seconds=2", options=options
+    )
+    wait_for_generations(launched.run, 2)
+    stopped = launched.ranks()[1]
+    os.kill(stopped, signal.SIGSTOP)
+    code, _, errors = launched.ended()
+    assert code == 0, errors
+    assert errors.count(f"(process {stopped} on {socket.gethostname()}) has not run for 2 s") == 1
+    assert launched.events() == ["started", "done"]
+    assert runs.of_folder(launched.run).journal == runs.reference(LONG).journal
+
+
+@pytest.mark.parametrize(
+    ("options", "stops"), [(("-n", "4", "--fault-tolerant"), True), (("-n", "2"), False)]
+)
+def test_a_member_that_crashes_is_named_or_ranks_last(
+    options: tuple[str, ...], stops: bool, folder: Path
+) -> None:
+    """Whether others survive it or not; the h is the one of a run in which the member's return is not finite."""
+    kind, generation, member = "environment", 1, 5
+    seed = str(poisons.seed_of(kind, generation, member))
+    words = [*poisons.KINDS[kind], "--run", "oracle"]
+    oracle = esd("train", *words, cwd=folder, **{DEED: "NaN", SEED: seed})
+    assert oracle.returncode == 0, oracle.stderr
+    wanted = json.loads((folder / "oracle" / "DONE.json").read_text())["h_sha256"]
+    run = folder / "run"
+    own = environment(TMPDIR=str(folder / "files"), **{DEED: "segmentation fault", SEED: seed})
+    setting = f'--set=env.on_failure="{"stop" if stops else "worst"}"'
+    launched = subprocess.run(
+        [
+            sys.executable, "-m", "esd", "launch", *options, "train", "--run", run, *poisons.KINDS[kind], setting,
+        ],
+        cwd=folder, env=own, capture_output=True, text=True, timeout=250, check=False,
+    )  # fmt: skip
+    assert launched.returncode == (1 if stops else 0), launched.stderr
+    said = "esd: generation 1, member 5: its evaluation has ended the process 3 times"
+    assert said in launched.stderr
+    if stops:
+        assert "giving up: starting again would not help" in launched.stderr
+        again = esd(
+            "train", *poisons.KINDS[kind], "--run", run, '--set=env.on_failure="worst"', cwd=folder
+        )
+        assert again.returncode == 0, again.stderr
+    assert json.loads((run / "DONE.json").read_text())["h_sha256"] == wanted
 
 
 def test_a_job_that_does_not_start_is_killed_at_its_deadline(folder: Path) -> None:

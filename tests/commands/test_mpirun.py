@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -173,14 +174,31 @@ def test_a_killed_rank_ends_the_job_and_the_run_resumes_on_fewer(no_orphans: Pat
     assert json.loads(resumed.stdout)["h_sha256"] == json.loads(whole.stdout)["h_sha256"]
 
 
-def test_a_stopped_rank_is_noticed_at_the_deadline(no_orphans: Path) -> None:
-    process = start(no_orphans, "--set", "run.deadline_minutes=0.05")
+def test_a_stopped_rank_is_named_and_ends_the_job(no_orphans: Path) -> None:
+    process = start(no_orphans, "--set", "run.silence_seconds=2")
     stopped = ranks_of(process)[-1]
     os.kill(stopped, signal.SIGSTOP)
-    _, errors = process.communicate(timeout=90)
-    assert process.returncode != 0
-    assert "waited" in errors
-    assert "run.deadline_minutes" in errors
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    said = [line for line in errors.splitlines() if line.startswith("esd: ")]
+    assert (
+        f"(process {stopped} on {socket.gethostname()}) has not run for 2 s, in generation"
+        in said[0]
+    )
+    assert "run.silence_seconds" in said[0]
+    assert "Traceback" not in errors
+
+
+def test_a_rank_that_works_for_longer_than_every_limit_is_waited_for(no_orphans: Path) -> None:
+    """Its compiled code holds the interpreter lock all the while."""
+    limits = ("--set=run.silence_seconds=3", "--set=run.deadline_minutes=0.1")
+    objective = (
+        "rosenbrock",
+        "--set=objective.function=tests.helpers.user_functions:holds_the_lock",
+    )
+    sizes = ("--set=population=4", "--set=generations=1", "--set=objective.check_at_start=false")
+    trained = esd("train", *objective, *sizes, *limits, "--run", "run", cwd=no_orphans, ranks=2)
+    assert trained.returncode == 0, trained.stderr
 
 
 @pytest.mark.parametrize(
@@ -243,3 +261,27 @@ def test_a_single_launched_rank_writes_plain_lines_too(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert "generation 0/3" in result.stdout
     assert "\x1b" not in result.stdout
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.5])
+def test_ranks_that_still_start_end_with_mpirun(seconds: float, tmp_path: Path) -> None:
+    """Before they have asked the kernel for that, too."""
+    assert MPIRUN is not None
+    words = command("train", "--run", tmp_path / "run", "--set=generations=100000")
+    with subprocess.Popen(
+        [MPIRUN, "--oversubscribe", "-n", "3", *map(str, words)],
+        env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        end = time.monotonic() + 20
+        while len(own_processes(str(tmp_path))) < 4 and time.monotonic() < end:
+            time.sleep(0.005)
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+        end = time.monotonic() + 4
+        while own_processes(str(tmp_path)) and time.monotonic() < end:
+            time.sleep(0.02)
+        left = own_processes(str(tmp_path))
+        for rank in left:
+            os.kill(rank, signal.SIGKILL)
+        assert left == []

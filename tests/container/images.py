@@ -144,7 +144,8 @@ class Container:
         memory: limit [bytes].
         work: a folder mounted at /work, which is made the user's.
         mounts: further folders and files, by where they are mounted.
-        without: names of the image's environment variables that are not set.
+        variables: further environment variables.
+        hostname: what it calls itself, if not by the name.
     """
 
     def __init__(
@@ -158,7 +159,8 @@ class Container:
         memory: int | None = None,
         work: Path | None = None,
         mounts: dict[str, Path] | None = None,
-        without: Sequence[str] = (),
+        variables: dict[str, str] | None = None,
+        hostname: str = "",
     ) -> None:
         """Describe it; nothing is started."""
         self.name, self._image = name, image
@@ -168,15 +170,15 @@ class Container:
         file = bundle / "config.json"
         spec = json.loads(file.read_text())
         uid, gid = user or tuple(map(int, image.config["User"].split(":")))
-        variables = [v for v in image.config["Env"] if v.partition("=")[0] not in without]
+        own = [*image.config["Env"], *(f"{k}={v}" for k, v in (variables or {}).items())]
         # no capability at all, as Kubernetes' restricted profile has it
         spec["process"] |= {
-            "terminal": False, "user": {"uid": uid, "gid": gid}, "env": variables,
+            "terminal": False, "user": {"uid": uid, "gid": gid}, "env": own,
             "cwd": image.config["WorkingDir"], "rlimits": [], "noNewPrivileges": True,
             "capabilities": {key: [] for key in spec["process"]["capabilities"]},
         }  # fmt: skip
         spec["root"] = {"path": str(image.root), "readonly": read_only}
-        spec["hostname"] = name
+        spec["hostname"] = hostname or name
         (shm,) = (mount for mount in spec["mounts"] if mount["destination"] == "/dev/shm")
         shm["options"] = ["nosuid", "noexec", "nodev", "mode=1777", f"size={shared_memory}"]
         if temporary:

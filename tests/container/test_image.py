@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,12 +100,7 @@ def test_two_ranks_train_to_the_same_h_and_the_run_is_evaluated_and_shown(
     assert h_of(image.run("mpirun", "-n", "2", "--oversubscribe", "esd", *words, **terms)) == h_here
     launched = ("env", "-u", "HOME", "esd", "launch", "-n", "2", *words[:-1], "runs/b")
     assert h_of(image.run(*launched, **terms)) == h_here
-    for command in (
-        ("eval", "runs/a", "--episodes=2", "--json"),
-        ("eval", "runs/b", "--episodes=2", "--json"),
-        ("show", "runs/a", "--json"),
-        ("report", "compare", "one=runs/a", "two=runs/b", "--json"),
-    ):
+    for command in (("eval", "runs/a", "--episodes=2", "--json"), ("show", "runs/a", "--json")):
         shown = image.run("esd", *command, **terms)
         assert shown.returncode == 0, shown.stderr
         assert json.loads(shown.stdout)
@@ -153,44 +148,102 @@ def test_an_h_of_ten_million_coordinates_fits_beside_64_mb_of_shared_memory(
     assert largest > 39_900_000
 
 
-def test_what_does_not_fit_is_said_in_one_line(image: Image, tmp_path: Path) -> None:
-    train = ("mpirun", "-n", "2", "--oversubscribe", "esd", "train", *settings(*LARGE))
-    for terms, told in (
-        ({"shared_memory": "16m"}, "--shm-size=64m"),
-        ({"memory": 300_000_000}, "MB"),
-    ):
-        done = image.run(*train, work=tmp_path / "work", **terms)
-        assert done.returncode == 2, done.stdout + done.stderr
-        (line,) = [line for line in done.stderr.splitlines() if line.startswith("esd: ")]
-        assert told in line
-        assert "Traceback" not in done.stderr
-    launch = ("esd", "launch", "-n", "2", "train", *settings(*LARGE))
-    done = image.run(*launch, temporary=False, user=SOMEBODY)
+@pytest.mark.parametrize(
+    ("terms", "hidden", "told"),
+    [
+        ({"shared_memory": "16m"}, 8, "--shm-size=64m"),
+        ({"memory": 300_000_000}, 8000, "memory"),
+    ],
+    ids=["shm", "memory"],
+)
+def test_what_does_not_fit_is_said_in_one_line(
+    image: Image, terms: dict[str, Any], hidden: int, told: str, tmp_path: Path
+) -> None:
+    train = settings(*LARGE, f"policy.hidden=[{hidden},{hidden}]")
+    start = ("mpirun", "-n", "2", "--oversubscribe", "esd", "train")
+    done = image.run(*start, *train, work=tmp_path / "work", **terms)
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("esd: ")]
+    assert told in line
+    assert "Traceback" not in done.stderr
+
+
+def test_a_launch_without_a_folder_for_temporary_files_is_refused_in_one_line(
+    image: Image,
+) -> None:
+    done = image.run("esd", "launch", "-n", "2", "train", temporary=False, user=SOMEBODY)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "--tmpfs /tmp" in done.stderr
 
 
-def test_containers_of_two_hosts_are_one_job(image: Image, h_here: str, tmp_path: Path) -> None:
-    """As launch/compose.yaml and the MPI operator start them: one runs sshd, the other the launcher."""
+def of_compose() -> tuple[list[str], list[str], dict[str, str]]:
+    """How launch/compose.yaml starts host and launcher, the latter without the settings and the comparison."""
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML: pip install -e '.[test]'")
+    services = yaml.safe_load((REPOSITORY / "launch" / "compose.yaml").read_text())["services"]
+    (line,) = re.findall(r"(esd launch .*?) train", services["launcher"]["command"][-1])
+    return services["worker"]["command"], line.split(), {}
+
+
+def of_operator() -> tuple[list[str], list[str], dict[str, str]]:
+    """How the MPI operator starts the pods of launch/kubernetes/mpijob.yaml, with the variables that it sets."""
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML: pip install -e '.[test]'")
+    file = REPOSITORY / "launch" / "kubernetes" / "mpijob.yaml"
+    (job,) = (m for m in yaml.safe_load_all(file.read_text()) if m["kind"] == "MPIJob")
+    worker, launcher = (
+        job["spec"]["mpiReplicaSpecs"][name]["template"]["spec"]["containers"][0]["command"]
+        for name in ("Worker", "Launcher")
+    )
+    variables = {
+        "OMPI_MCA_orte_keep_fqdn_hostnames": "true",
+        "OMPI_MCA_orte_default_hostfile": "/etc/mpi/hostfile",
+        "OMPI_MCA_plm_rsh_args": "-o ConnectionAttempts=10",
+        "OMPI_MCA_orte_set_default_slots": "1",
+    }
+    return worker, launcher[: launcher.index("train")], variables
+
+
+@pytest.mark.parametrize(
+    ("of", "names"),
+    [
+        (of_compose, ["launcher", "worker"]),
+        (of_operator, ["esd-cartpole-launcher", "esd-cartpole-worker-0"]),
+    ],
+    ids=["compose", "operator"],
+)
+def test_containers_of_two_hosts_are_one_job(
+    image: Image,
+    h_here: str,
+    of: Callable[[], tuple[list[str], list[str], dict[str, str]]],
+    names: list[str],
+    tmp_path: Path,
+) -> None:
+    """As launch/compose.yaml and the MPI operator start them: one runs sshd, the other the launcher and a rank."""
+    host, launch, variables = of()
     keys = tmp_path / "keys"
     keys.mkdir()
-    run("ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", keys / "id_rsa")
+    run("ssh-keygen", "-q", "-t", "ecdsa", "-b", "521", "-N", "", "-f", keys / "id_rsa")
     shutil.copy(keys / "id_rsa.pub", keys / "authorized_keys")
     for path in keys.iterdir():
         path.chmod(0o644)  # of root, as a secret is mounted
-    names = tmp_path / "hosts"
-    names.write_text("127.0.0.1 localhost\n10.78.0.1 launcher\n10.78.0.2 worker\n")
-    mounts = {"/home/esd/.ssh": keys, "/etc/hosts": names}
-    launcher = image.container(mounts=mounts, work=tmp_path / "launcher")
-    worker = image.container(mounts=mounts, work=tmp_path / "worker")
+    full = [f"{name}.esd-cartpole.default.svc" for name in names]
+    known = tmp_path / "known"
+    known.write_text(
+        "127.0.0.1 localhost\n"
+        + "".join(f"10.78.0.{i} {full[i - 1]} {names[i - 1]}\n" for i in (1, 2))
+    )
+    hostfile = tmp_path / "hostfile"
+    hostfile.write_text("".join(f"{name} slots=1\n" for name in full))
+    mounts = {"/home/esd/.ssh": keys, "/etc/hosts": known, "/etc/mpi/hostfile": hostfile}
+    launcher, worker = (
+        image.container(mounts=mounts, work=tmp_path / name, hostname=name, variables=variables)
+        for name in names
+    )
     try:
-        first = launcher.start("sleep", "600")
-        second = worker.start("/usr/sbin/sshd", "-De", "-f", "/etc/esd/sshd_config")
+        first, second = launcher.start("sleep", "600"), worker.start(*host)
         connect(first, second)
-        words = ("--hosts", "launcher:1,worker:1", "--max-restarts=0", "train", *TINY, "--json")
-        done = launcher.execute("esd", "launch", *words, "--run=runs/apart")
+        done = launcher.execute(*launch, "train", *TINY, "--json", "--run=runs/apart")
         assert h_of(done) == h_here, worker.log()
-        assert "launcher, worker" in done.stderr
+        assert "worker" in done.stderr.splitlines()[0]
         assert "Accepted publickey" in worker.log()
     finally:
         end(launcher, worker)
@@ -225,8 +278,7 @@ def test_what_the_page_runs_in_a_container_works_here(image: Image, tmp_path: Pa
     assert len(started) >= 4
     for line in started:
         command = line.partition(" esd ")[2].partition(">")[0].split()
-        terms = {"read_only": "--read-only" in line, "work": tmp_path / "work"}
-        if "--user" in line:
-            terms |= {"user": (os.getuid(), os.getgid())}
-        done = image.run(*command, **terms)
+        user, work = (SOMEBODY, "theirs") if "--user" in line else (None, "work")
+        read_only = "--read-only" in line
+        done = image.run(*command, user=user, read_only=read_only, work=tmp_path / work)
         assert done.returncode == 0, line + done.stdout + done.stderr

@@ -137,3 +137,16 @@ def test_an_observation_that_does_not_fit_is_refused_in_the_same_words() -> None
             played(rollout, h, stepwise)
         texts.append(str(caught.value))
     assert texts[0] == texts[1]
+
+
+def test_every_generation_is_normalized_by_its_own_statistics() -> None:
+    rollout = rollout_of({"id": "Pendulum-v1"}, {"kind": "static"}, normalize=True)
+    h, found = rollout.policy.initial_parameters(0), []
+    for generation in range(3):
+        size = rollout.interface.observation_size
+        learned = ObservationStatistics(10.0, np.full(size, 1.0 + generation), np.full(size, 30.0))
+        rollout.use_statistics(learned)
+        asked = played(rollout, h, True)
+        assert played(rollout, h, False) == asked
+        found.append(asked[0].returns)
+    assert len(set(found)) == 3, "the statistics matter"

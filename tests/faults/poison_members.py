@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import ctypes
+import itertools
 import os
 import signal
 import subprocess
@@ -82,6 +84,11 @@ def _loop_in_c() -> None:
     ctypes.CDLL(None).pause()
 
 
+def _loop_with_the_lock() -> None:
+    """In C, which neither looks at signals nor lets go of the interpreter's lock."""
+    collections.deque(itertools.repeat(None), maxlen=0)
+
+
 # by name: what is done then; what it returns, if anything, is in the place of the reward, outputs or value
 DEEDS: dict[str, Callable[[], Any]] = {
     "raise RuntimeError": lambda: _raise(RuntimeError("the physics broke")),
@@ -113,6 +120,7 @@ DEEDS: dict[str, Callable[[], Any]] = {
     "sleep for an hour": lambda: time.sleep(3600.0),
     "loop for ever": _loop,
     "wait in C for ever": _loop_in_c,
+    "loop in C with the interpreter's lock": _loop_with_the_lock,
     "stop itself": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "exhaust memory": _exhaust,
     "leave a thread": _leave_a_thread,

@@ -30,6 +30,7 @@ needs_mpirun = pytest.mark.skipif(
         (disks, "--only=moved --ranks 0"),
         (poisons, "--only=environment:.change --ranks 0"),
         (poisons, "--only=objective:.os._exit(1) --ranks 0"),
+        (poisons, "--only=environment:.segmentation --ranks 0"),
     ],
 )
 def test_a_trial_of_each_program_is_as_it_should_be(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import random
@@ -220,3 +221,10 @@ def signals_once(x: Any, number: int) -> float:
 
 
 signalled: list[int] = []
+
+
+def holds_the_lock(x: np.ndarray) -> float:
+    """Waits in C with the interpreter lock, once, on the last of two ranks."""
+    if os.environ.get("OMPI_COMM_WORLD_RANK") == "1" and next(CALLS) == 0:
+        ctypes.PyDLL(None).usleep(9_000_000)
+    return norm(x)

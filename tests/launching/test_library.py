@@ -31,6 +31,9 @@ BY_HYDRA = {"PMI_SIZE": "2"}
         # a batch system that speaks PMI itself, which an older Open MPI understands
         ({**BY_HYDRA, "SLURM_PROCID": "0"}, OPEN_MPI, True),
         ({"SLURM_STEP_NUM_TASKS": "2"}, MPICH, True),
+        # Open MPI, or MPICH, under a vendor's own name
+        (BY_OPEN_MPI, "Vendor's MPI 10.4", True),
+        (BY_HYDRA, "Vendor's MPI 10.4", True),
     ],
 )
 def test_a_library_of_another_kind_is_refused_before_it_starts(

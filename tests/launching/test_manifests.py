@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from tests.helpers.shell import REPOSITORY
 
 INSTALL = "pip install -e '.[test]'"
 yaml = pytest.importorskip("yaml", reason=f"needs PyYAML: {INSTALL}")
+CliRunner = pytest.importorskip("click.testing", reason=f"needs click: {INSTALL}").CliRunner
 jsonschema = pytest.importorskip("jsonschema", reason=f"needs jsonschema: {INSTALL}")
 kubernetes_validate = pytest.importorskip(
     "kubernetes_validate", reason=f"needs kubernetes-validate: {INSTALL}"

@@ -71,6 +71,24 @@ def test_it_gives_up_when_restarts_are_used_with_the_jobs_code_but_never_0() -> 
     assert Restarts(0).judge(ended(137)).why == "no restarts are allowed"
 
 
+def test_what_would_fail_again_is_not_started_again() -> None:
+    job = Ended(1, Standing(5, OLD, None), Standing(5, OLD, None), False, False, is_final=True)
+    verdict = Restarts(5).judge(job)
+    assert (verdict.exit_code, verdict.event) == (1, "gave-up")
+    assert verdict.why == "starting again would not help"
+
+
+def test_to_find_a_member_that_ends_its_processes_is_a_gain() -> None:
+    """Two of one generation take six deaths."""
+    restarts = Restarts(100)
+    judged = [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, 1)]
+    for before, after in judged:
+        job = Ended(
+            139, Standing(5, OLD, None, before), Standing(5, OLD, None, after), False, False
+        )
+        assert restarts.judge(job).event == "restart"
+
+
 def test_the_first_generations_of_a_new_folder_are_a_gain() -> None:
     assert ended(137, -1, 3).gained == 3
     assert ended(137, -1, 0).gained == 0

@@ -52,6 +52,20 @@ def test_what_code_changes_of_the_process_is_put_back(elsewhere: Path) -> None:
     assert snapshot() == before
 
 
+def test_an_exit_in_the_users_code_is_one_of_theirs_and_not_ours() -> None:
+    with pytest.raises(SystemExit, match=r"os\._exit\(0\)"), kept_process_state():
+        os._exit(0)
+    with kept_process_state():
+        child = os.fork()
+        if child == 0:
+            os._exit(7)  # a child's exit is its own
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    child = os.fork()
+    if child == 0:
+        os._exit(5)  # as before
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+
+
 def test_a_relative_run_is_found_again_although_its_environment_changes_the_directory(
     elsewhere: Path,
 ) -> None:

@@ -13,6 +13,7 @@ import numba
 import pytest
 
 from esd import watch
+from esd.mpi.comm import Alone, JobFailedError, agreement
 from esd.watch.kernels import words
 from tests.helpers.shell import environment
 
@@ -119,6 +120,17 @@ def test_it_stops_and_starts_again() -> None:
     assert beat() > before
 
 
+def test_a_lone_process_gives_up_what_hangs_outside_of_evaluations() -> None:
+    alone = Alone()
+    alone.deadline_seconds = 0.1
+    failed = pytest.raises(JobFailedError)
+    with failed as raised, agreement(alone, "opening the run's folder"):
+        time.sleep(30)
+    assert "opening the run's folder took longer than 0.1 s" in str(raised.value.__cause__)
+    with agreement(alone, "evaluating", evaluates=True):
+        time.sleep(0.4)
+
+
 STUCK = """
 import ctypes, sys
 from esd import watch
@@ -133,7 +145,7 @@ with watch.within(0.1, "a call that never returns", grace=0.3):
 """
 
 
-@pytest.mark.parametrize(("code", "exit_code"), [(1, 1), (0, -9)])
+@pytest.mark.parametrize(("code", "exit_code"), [(1, 1), (0, 0), (-1, -9)])
 def test_what_can_not_be_woken_is_ended_with_a_line_and_its_stacks(
     code: int, exit_code: int
 ) -> None:

@@ -23,6 +23,7 @@ from esd.watch.kernels.words import (
     EXIT,
     EXIT_CODE,
     FUTEX,
+    GAVE_UP,
     GENERATION,
     GONE,
     GRACE,
@@ -39,6 +40,7 @@ from esd.watch.kernels.words import (
     JUDGES,
     KILL,
     LAST_WAKE,
+    LEFT,
     MILLISECONDS,
     NAME,
     NANOSLEEP,
@@ -148,6 +150,7 @@ _SILENT = tuple(b" has not run for ")
 _SHORT_SECONDS = tuple(b" s")
 _GENERATION = tuple(b", in generation ")
 _ROW = tuple(b", row ")
+_GAVE_UP = tuple(b" has given up, because a rank or a host gave no sign of life")
 _HOST = tuple(b"no rank on ")
 _QUIET = tuple(b" has given a sign of life for ")
 _END = tuple(b"; it is killed, and the other ranks go on")
@@ -195,9 +198,16 @@ def _end(control):
     if read(control, DUMP_SIGNAL) != 0:
         own = call(read(control, PTHREAD_SELF), 0, 0, 0, 0, 0, 0)
         call(read(control, PTHREAD_KILL), own, read(control, DUMP_SIGNAL), 0, 0, 0, 0)
-    if read(control, EXIT_CODE) == 0:
+    if read(control, EXIT_CODE) < 0:
         call(read(control, KILL), read(control, PROCESS), _SIGKILL, 0, 0, 0, 0)
     call(read(control, EXIT), read(control, EXIT_CODE), 0, 0, 0, 0, 0)
+
+
+@_inlined
+def _give_up(control):
+    """End this process, by an exception if possible; the other ranks of the node do the same."""
+    write(control, VERDICT, 1)
+    write(read(control, OWN), GONE, GAVE_UP)
 
 
 @_inlined
@@ -213,10 +223,11 @@ def _has_ended(control, descriptor):
 def _judge_peer(control, peer, place):
     """Kill a rank that has not run for too long, if the others can go on without it; otherwise this one ends, too."""
     descriptor = read(peer, PIDFD)
-    if descriptor >= 0 and _has_ended(control, descriptor):
-        write(place, GONE, 1)  # its loss is known, or will be
+    survives = read(control, SURVIVES) != 0
+    if survives and descriptor >= 0 and _has_ended(control, descriptor):
+        write(place, GONE, LEFT)  # MPI will say so, or has
         return
-    survives = read(control, SURVIVES) != 0 and descriptor >= 0
+    survives = survives and descriptor >= 0
     line = read(control, TEXT) if survives else read(control, VERDICT_TEXT)
     write(line, 0, 0)
     if survives:
@@ -227,8 +238,8 @@ def _judge_peer(control, peer, place):
     _add_bytes(line, _SHORT_SECONDS)
     _add_place(line, place)
     if not survives:
-        write(control, VERDICT, 1)
-    elif replace(place, GONE, 0, 1) == 0:  # one of the others may have done it
+        _give_up(control)
+    elif replace(place, GONE, 0, LEFT) == 0:  # one of the others may have done it
         _add_bytes(line, _END)
         _print(control, line)
         call(read(control, SYSCALL), _PIDFD_SEND_SIGNAL, descriptor, _SIGKILL, 0, 0, 0)
@@ -253,7 +264,14 @@ def _look_at_peers(control, now, step):
             write(peer, SILENT, read(peer, SILENT) + step)
         if now - read(place, HOSTS_WORK) < limit:
             works = 1
-        if read(place, GONE) != 0:
+        gone = read(place, GONE)
+        if gone == GAVE_UP and read(control, VERDICT) == 0:
+            line = read(control, VERDICT_TEXT)
+            write(line, 0, 0)
+            _add_text(line, read(peer, NAME))
+            _add_bytes(line, _GAVE_UP)
+            _give_up(control)
+        if gone != 0:
             continue
         if read(peer, SILENT) >= limit:
             if read(control, VERDICT) == 0:
@@ -312,7 +330,7 @@ def _look_at_hosts(control, now, step):
                 _add_bytes(line, _QUIET)
                 _add_number(line, read(host, QUIET) // _SECOND)
                 _add_bytes(line, _SHORT_SECONDS)
-                write(control, VERDICT, 1)
+                _give_up(control)
 
 
 @_inlined

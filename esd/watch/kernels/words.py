@@ -20,7 +20,7 @@ from __future__ import annotations
     THREAD,  # the main thread, as pthread_kill knows it
     WAKE_SIGNAL,  # 0: none
     DUMP_SIGNAL,  # prints the stacks of all threads; 0: none
-    EXIT_CODE,  # 0: SIGKILL
+    EXIT_CODE,  # -1: SIGKILL
     PROCESS,  # id of this process
     WHO,  # address of a text: which process this is
     WHAT,  # address of a text: what is under way
@@ -65,10 +65,11 @@ TEXT_BYTES = 1200  # a text is its length, a word, and its bytes, in so much mem
     RANK,
     PID,
     BORN,  # when its process was started, as /proc has it
-    GONE,  # not 0: it has left, or is dead
+    GONE,  # LEFT: or it is dead. GAVE_UP: it knows that the job can't go on
     HOSTS_WORK,  # when another host said last that it works
 ) = range(10)
 PLACE_WORDS = 16
+LEFT, GAVE_UP = 1, 2
 
 # A table of the other ranks of a node: how many, and for each
 (

@@ -1,0 +1,85 @@
+"""The end of a process: what a user's code has left behind must not keep a finished job alive."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from esd import watch
+
+LEAVE_SECONDS = 30.0  # for the interpreter's end, the user's exit handlers included
+_END_SECONDS = 2.0  # for processes that were killed to be gone
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes whose own has died: whoever forks twice is found, too (Linux)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_children() -> None:
+    """Kill the processes that this one has started, and those that they have."""
+    end, told = time.monotonic() + _END_SECONDS, False
+    while (left := descendants(os.getpid())) and time.monotonic() < end:
+        if not told:
+            told = True
+            count = f"{len(left)} process" + ("es that were" if len(left) > 1 else " that was")
+            _say(f"killed {count} left behind by the environment, the policy or a function")
+        for process in left:
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def descendants(of: int) -> list[int]:
+    """Processes that one has started, and those that they have; not those that are dead and only not waited for."""
+    children: dict[int, list[int]] = {}
+    dead = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            state, parent = (folder / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+            children.setdefault(int(parent), []).append(int(folder.name))
+            if state in (b"Z", b"X"):
+                dead.add(int(folder.name))
+    found, last = [], [of]
+    while last:
+        last = [child for process in last for child in children.get(process, [])]
+        found += last
+    return [process for process in found if process not in dead]
+
+
+def leave(code: object) -> None:
+    """End this process with an exit code if threads would keep it alive; otherwise see to it that it ends soon.
+
+    Args:
+        code: of ``SystemExit``.
+    """
+    number = 0 if code is None else code if isinstance(code, int) else 1
+    watch.WATCH.exit_with(number)
+    watch.set_deadline(LEAVE_SECONDS, "leaving", grace=0.0)
+    main = threading.main_thread()
+    left = [thread for thread in threading.enumerate() if thread is not main and not thread.daemon]
+    if not left or threading.current_thread() is not main:
+        return
+    count = f"{len(left)} thread" + ("s that were" if len(left) > 1 else " that was")
+    _say(f"ended {count} left behind by the environment, the policy or a function")
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(number)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"esd: {text}\n".encode())

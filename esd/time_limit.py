@@ -1,0 +1,117 @@
+"""A limit of wall time around a call of the user's code, which runs in this process: nothing is pickled.
+
+First a signal lets Python raise at the next instruction of its own; what waits in a system call (a subprocess, a
+socket, sleep) is woken by it. Compiled code that never returns to Python can't be interrupted, only ended with its
+process: GRACE_SECONDS later a thread that needs no interpreter lock prints where every thread stands and ends the
+process. It is the watch's; where there is none, as in a Python program that calls ``esd.train``, it is faulthandler's.
+Whoever finds the row that was under way then knows by the last signal that the time was over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import functools
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from esd import watch
+from esd.errors import UsageError
+
+GRACE_SECONDS = 5.0  # from the signal to the end of a process that does not answer
+REMINDER_SECONDS = 1.0  # code that swallows every exception is interrupted again
+LONGEST_SECONDS = 1e9  # of what a timer can wait for
+STDERR = 2
+WHAT = "an evaluation"
+interruptions = 0  # of this process
+
+
+class TimeLimitError(BaseException):
+    """The time is over. No ``Exception``: ``except Exception`` in the code that is called must not swallow it."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None, setting: str) -> Iterator[Callable[..., None]]:
+    """Raise in the block once it has taken so long; None sets no limit.
+
+    Args:
+        seconds: of wall time.
+        setting: that the limit comes from, for messages.
+
+    Yields:
+        What lets the time begin again, with as many seconds or with others.
+
+    Raises:
+        TimeLimitError: in the block.
+        UsageError: in a thread that is not the main one, which gets no signals.
+    """
+    if seconds is None:
+        yield _nothing
+        return
+    if threading.current_thread() is not threading.main_thread():
+        raise UsageError(f"{setting}: works in the main thread of a process only; leave it out")
+    if watch.WATCH.is_mine:
+        try:
+            with watch.within(seconds, WHAT, grace=GRACE_SECONDS):
+                yield functools.partial(_again, seconds)
+        except watch.DeadlineError as error:
+            if not error.seconds:  # of another rank
+                raise
+            global interruptions
+            interruptions += 1
+            raise TimeLimitError from None
+        return
+
+    def begin(limit: float = seconds) -> None:
+        timer = min(limit, LONGEST_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, timer, max(timer, REMINDER_SECONDS))
+        _end_later(limit + GRACE_SECONDS)
+
+    before = signal.signal(signal.SIGALRM, _raise)
+    try:
+        try:
+            begin()
+            yield begin
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            faulthandler.cancel_dump_traceback_later()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def ended_after(seconds: float | None) -> Iterator[None]:
+    """End this process if the block takes longer by GRACE_SECONDS; None sets no limit."""
+    if seconds is None:
+        yield
+        return
+    if watch.WATCH.is_mine:
+        with watch.within(seconds + GRACE_SECONDS, WHAT, grace=0.0):
+            yield
+        return
+    _end_later(seconds + GRACE_SECONDS)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _end_later(seconds: float) -> None:
+    with contextlib.suppress(OSError, RuntimeError):  # no thread can be started
+        faulthandler.dump_traceback_later(min(seconds, LONGEST_SECONDS), exit=True, file=STDERR)
+
+
+def _again(limit: float, seconds: float | None = None) -> None:
+    watch.set_deadline(limit if seconds is None else seconds, WHAT, GRACE_SECONDS)
+
+
+def _nothing(seconds: float = 0.0) -> None:
+    """There is no limit."""
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    global interruptions
+    interruptions += 1
+    raise TimeLimitError
