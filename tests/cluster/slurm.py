@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +85,13 @@ def missing() -> str:
     absent = [tool for tool in TOOLS if shutil.which(tool, path=SEARCH) is None]
     if absent:
         return f"needs {', '.join(absent)}: {INSTALL}"
-    if "pmix" not in _output(["srun", "--mpi=list"]):
+    with tempfile.NamedTemporaryFile(
+        "w", suffix=".conf"
+    ) as settings:  # without any srun says nothing
+        settings.write("ClusterName=asked\nSlurmctldHost=localhost\n")
+        settings.flush()
+        kinds = _output(["srun", "--mpi=list"], SLURM_CONF=settings.name)
+    if "pmix" not in kinds:
         return f"needs PMIx for srun: {INSTALL}"
     tried = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True, text=True, check=False
