@@ -92,7 +92,7 @@ def test_follow_shows_generations_while_they_are_trained(tmp_path: Path) -> None
     ("arguments", "words"),
     [
         (["nowhere"], "does not exist"),
-        (["."], "not the folder of a run"),
+        (["run/checkpoints"], "not the folder of a run"),
         (["run", "--json", "--csv"], "exclude each other"),
         (["run", "--generation", "-1"], "generation -1"),
         (["run", "--generation", "1", "--csv"], "--csv and --follow show all of them"),
