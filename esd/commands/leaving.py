@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from esd import watch
@@ -26,10 +27,14 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def end_children() -> None:
-    """Kill the processes that this one has started, and those that they have."""
+def end_children(others: Collection[int] = ()) -> None:
+    """Kill the processes that this one has started, and those that they have.
+
+    Args:
+        others: but for these.
+    """
     end, told = time.monotonic() + _END_SECONDS, False
-    while (left := descendants(os.getpid())) and time.monotonic() < end:
+    while (left := {*descendants(os.getpid())}.difference(others)) and time.monotonic() < end:
         if not told:
             told = True
             count = f"{len(left)} process" + ("es that were" if len(left) > 1 else " that was")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from esd.commands import output
-from esd.commands.leaving import adopt_orphans, end_children
+from esd.commands.leaving import adopt_orphans, descendants, end_children
 from esd.errors import EXIT_FAILED, EsdError, FinalError, MissingPackageError
 from esd.mpi.launch import launched_local_rank, report_to_supervisor
 
@@ -112,6 +112,7 @@ def on_ranks(
         else:
             print_error(str(error))
         raise typer.Exit(error.exit_code) from None
+    others = frozenset(descendants(os.getpid()))  # of MPI, or of a program that calls this one
     if comm.rank == 0:
         report_to_supervisor("started")
     try:
@@ -135,11 +136,11 @@ def on_ranks(
         reason = stuck(caught) if isinstance(caught, watch.DeadlineError) else caught
         time.sleep(STAGGER_SECONDS * min(comm.rank, 10))
         report(reason, kept)
-        end_children()
+        end_children(others)
         interrupted = isinstance(reason, KeyboardInterrupt)
         comm.abort(EXIT_INTERRUPTED if interrupted else exit_code_of(reason))
     code = code or (EXIT_FAILED if output.result_was_lost() else 0)
-    end_children()
+    end_children(others)
     comm.close(code)
     raise typer.Exit(code)
 
