@@ -134,8 +134,10 @@ def on_ranks(
         comm.abort(EXIT_FAILED)
     except BaseException as caught:
         reason = stuck(caught) if isinstance(caught, watch.DeadlineError) else caught
-        heard = " has given up, because" in str(reason)  # who found out knows which rank it was
-        time.sleep(STAGGER_SECONDS * (min(comm.rank, 10) + 11 * heard))
+        heard = isinstance(caught, watch.DeadlineError) and caught.heard
+        time.sleep(
+            STAGGER_SECONDS * (min(comm.rank, 10) + 11 * heard)
+        )  # who found out speaks first
         report(reason, kept)
         end_children(others)
         interrupted = isinstance(reason, KeyboardInterrupt)

@@ -5,6 +5,7 @@ The launcher is really started, with the fault tolerance that ``esd launch --fau
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -25,11 +26,11 @@ from esd.mpi.library import (
     little_shared_memory,
     short,
 )
+from esd.mpi.segments import left_behind
 from esd.run.provenance import mpi_library, version
 
 MPIRUN_SECONDS = 60.0
 SHARED_MEMORY = Path("/dev/shm")
-PROCESSES = Path("/proc")
 ROOT_VARIABLES = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
 # two lines, of which the second is the standard that the library follows; nothing is initialized
 ASK_LIBRARY = (
@@ -207,24 +208,11 @@ def shared_memory() -> Iterator[Check]:
 
 def stale_segments() -> list[tuple[Path, int]]:
     """Segments of this user that no process has mapped, with the bytes that they take."""
-    mine = []
-    for path in sorted(SHARED_MEMORY.glob("sm_segment.*")):
-        try:
-            found = path.lstat()
-        except OSError:
-            continue
-        if found.st_uid == os.geteuid():
-            mine.append((path, found.st_blocks * 512))
-    if not mine:
-        return []
-    mapped = set()
-    for maps in PROCESSES.glob("[0-9]*/maps"):
-        try:
-            lines = maps.read_text("utf-8", "replace").splitlines()
-        except OSError:  # another user's, or gone
-            continue
-        mapped |= {line.rpartition("/")[2] for line in lines if "/sm_segment." in line}
-    return [(path, size) for path, size in mine if path.name not in mapped]
+    found = []
+    for path in left_behind(SHARED_MEMORY):
+        with contextlib.suppress(OSError):  # it is gone
+            found.append((path, path.lstat().st_blocks * 512))
+    return found
 
 
 def slurm() -> Check:

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from esd.errors import EXIT_USAGE
 from esd.launching.site import Site
-from esd.launching.time_limit import text_of
+from esd.launching.slurm_time import text_of
 
 MARGIN_SECONDS = 30  # before the time limit, for SLURM to take the job back
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esd.errors import RunError, UsageError, shortened, shown
-from esd.launching.time_limit import seconds_of, text_of
+from esd.launching.slurm_time import seconds_of, text_of
 
 SECONDS = 60.0  # for an answer
 MOST_IDS = 500  # asked for in one call

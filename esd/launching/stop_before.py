@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 
 from esd.errors import UsageError
-from esd.launching.time_limit import text_of
+from esd.launching.slurm_time import text_of
 from esd.run import metrics
 from esd.run.folder import RunFolder
 from esd.run.trust import Trust

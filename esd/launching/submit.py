@@ -22,8 +22,8 @@ from esd.evolution.state import make_strategy
 from esd.launching import slurm, submission, sweep
 from esd.launching.batch_script import BatchJob, Task
 from esd.launching.site import Site, check_option, check_word
+from esd.launching.slurm_time import seconds_of, text_of
 from esd.launching.stop_before import when_to_stop
-from esd.launching.time_limit import seconds_of, text_of
 from esd.run.folder import RunFolder
 from esd.run.trust import Trust
 from esd.training.plan import Plan, TrainRequest, folder_of_request, make_plan

@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 # Who sets what: Open MPI and its PRRTE; MPICH, Intel MPI and other Hydra launchers; MVAPICH; Cray PALS; Flux; and
 # SLURM's srun. mpirun inside of a SLURM job starts its daemons by srun, so SLURM's own count comes last.
@@ -22,8 +22,6 @@ _SIZE_VARIABLES = (
     "FLUX_JOB_SIZE",
     "SLURM_STEP_NUM_TASKS",
 )
-
-
 _RANK_VARIABLES = (
     "OMPI_COMM_WORLD_RANK",
     "PMI_RANK",
@@ -32,16 +30,6 @@ _RANK_VARIABLES = (
     "FLUX_TASK_RANK",
     "SLURM_PROCID",
 )
-
-
-def launched_rank(environment: Mapping[str, str] = os.environ) -> int:
-    """Which of them this process is; 0 without a launcher."""
-    for name in _RANK_VARIABLES:
-        if environment.get(name, "").isdigit():
-            return int(environment[name])
-    return 0
-
-
 _LOCAL_RANK_VARIABLES = (
     "OMPI_COMM_WORLD_LOCAL_RANK",
     "MPI_LOCALRANKID",
@@ -52,31 +40,37 @@ _LOCAL_RANK_VARIABLES = (
 )
 
 
+def _set_one(names: Sequence[str], environment: Mapping[str, str]) -> str:
+    """The first of the variables that holds a number; empty if none does."""
+    return next((name for name in names if environment.get(name, "").isdigit()), "")
+
+
+def launched_rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Which of them this process is; 0 without a launcher."""
+    name = _set_one(_RANK_VARIABLES, environment)
+    return int(environment[name]) if name else 0
+
+
 def launched_local_rank(environment: Mapping[str, str] = os.environ) -> int:
     """Which of the processes on this machine this one is; its rank if the launcher doesn't say."""
-    for name in _LOCAL_RANK_VARIABLES:
-        if environment.get(name, "").isdigit():
-            return int(environment[name])
-    return launched_rank(environment)
+    name = _set_one(_LOCAL_RANK_VARIABLES, environment)
+    return int(environment[name]) if name else launched_rank(environment)
 
 
 def launched_processes(environment: Mapping[str, str] = os.environ) -> int:
     """How many processes the launcher says it started; 1 without a launcher."""
-    for name in _SIZE_VARIABLES:
-        if environment.get(name, "").isdigit():
-            return int(environment[name])
-    return 1
+    name = _set_one(_SIZE_VARIABLES, environment)
+    return int(environment[name]) if name else 1
 
 
 def launched_by_srun(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether it was SLURM's srun that started this process, and no mpirun."""
-    found = next((name for name in _SIZE_VARIABLES if environment.get(name, "").isdigit()), "")
-    return found.startswith("SLURM_")
+    return _set_one(_SIZE_VARIABLES, environment).startswith("SLURM_")
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether a launcher started this process, be it the only one."""
-    return any(environment.get(name, "").isdigit() for name in _SIZE_VARIABLES)
+    return bool(_set_one(_SIZE_VARIABLES, environment))
 
 
 def survives_losses(environment: Mapping[str, str] = os.environ) -> bool:

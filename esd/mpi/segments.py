@@ -27,17 +27,24 @@ def sweep(place: Path = SHARED_MEMORY, young: float = YOUNG_SECONDS) -> list[str
     Returns:
         The names of those that were removed.
     """
-    old = [path for path in _segments(place) if _age(path) > young]
-    if not old:
-        return []
-    used = _mapped(place)
     removed = []
-    for path in old:
-        if path.name not in used:
-            with contextlib.suppress(OSError):
-                path.unlink()
-                removed.append(path.name)
+    for path in left_behind(place, young):
+        with contextlib.suppress(OSError):
+            path.unlink()
+            removed.append(path.name)
     return removed
+
+
+def left_behind(place: Path = SHARED_MEMORY, young: float = -1.0) -> list[Path]:
+    """Segments of this user that no process has mapped, as far as he may see.
+
+    Args:
+        place: where segments are.
+        young: only those that are older [s].
+    """
+    old = sorted(path for path in _segments(place) if _age(path) > young)
+    used = _mapped(place) if old else set()
+    return [path for path in old if path.name not in used]
 
 
 def _segments(place: Path) -> list[Path]:

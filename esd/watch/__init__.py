@@ -51,12 +51,13 @@ class DeadlineError(BaseException):
     Attributes:
         what: was under way.
         seconds: it was given; 0 where the reason is another one.
+        heard: it is another rank that has found out what is wrong, and knows more.
     """
 
-    def __init__(self, what: str, seconds: float = 0.0) -> None:
+    def __init__(self, what: str, seconds: float = 0.0, heard: bool = False) -> None:
         """Remember what took too long."""
         super().__init__(f"{what} took longer than {seconds:g} s" if seconds else what)
-        self.what, self.seconds = what, seconds
+        self.what, self.seconds, self.heard = what, seconds, heard
 
 
 class Watch:
@@ -333,7 +334,8 @@ class Watch:
         if self._words[words.VERDICT]:
             if not self._judged:
                 self._judged = True
-                raise DeadlineError(self._text(words.VERDICT_TEXT))
+                heard = self._words[words.VERDICT] == words.HEARD_OF
+                raise DeadlineError(self._text(words.VERDICT_TEXT), heard=heard)
         elif 0 < self._words[words.DEADLINE] <= time.monotonic_ns():
             raise DeadlineError(self._what, self._words[words.MILLISECONDS] / 1e3)
 

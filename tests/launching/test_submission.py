@@ -10,8 +10,8 @@ from esd.errors import UsageError
 from esd.launching import slurm, submission
 from esd.launching.site import Site, read_site, site_of
 from esd.launching.slurm import Partition, State
+from esd.launching.slurm_time import seconds_of, text_of
 from esd.launching.sweep import MOST_TASKS, array_axis, combinations, grid_axis
-from esd.launching.time_limit import seconds_of, text_of
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from esd.watch.kernels.words import (
     GONE,
     GRACE,
     HEARD,
+    HEARD_OF,
     HEARTBEAT,
     HOST,
     HOST_COUNT,
@@ -276,6 +277,7 @@ def _look_at_peers(control, now, step):
             _add_text(line, read(peer, NAME))
             _add_bytes(line, _GAVE_UP)
             _give_up(control)
+            write(control, VERDICT, HEARD_OF)
         if gone != 0:
             continue
         if read(peer, SILENT) >= limit:

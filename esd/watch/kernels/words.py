@@ -29,7 +29,7 @@ from __future__ import annotations
     HOSTS,  # address of a table (below); 0: none
     SILENCE,  # so long may a rank be silent
     SURVIVES,  # not 0: the others go on when a rank is killed
-    VERDICT,  # not 0: a rank or a host is lost, and the job can't go on
+    VERDICT,  # not 0: a rank or a host is lost, and the job cannot go on; HEARD_OF: as another rank has found out
     SCRATCH,  # two words for the clock
     _,
     RECEIVED,  # a packet of another host
@@ -70,6 +70,7 @@ TEXT_BYTES = 1200  # a text is its length, a word, and its bytes, in so much mem
 ) = range(10)
 PLACE_WORDS = 16
 LEFT, GAVE_UP = 1, 2
+HEARD_OF = 2
 
 # A table of the other ranks of a node: how many, and for each
 (
