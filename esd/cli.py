@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 
@@ -12,6 +13,7 @@ from esd.commands import bench as bench_command
 from esd.commands import completion
 from esd.commands import doctor as doctor_command
 from esd.commands import eval as eval_command
+from esd.commands import init as init_command
 from esd.commands import launch as launch_command
 from esd.commands import list as list_command
 from esd.commands import report as report_command
@@ -39,9 +41,24 @@ app.command("submit")(submit_command.submit)
 app.command("eval")(eval_command.evaluate)
 app.command("show")(show_command.show)
 app.command("list")(list_command.list_names)
+app.command("init")(init_command.init)
 app.command("bench")(bench_command.bench)
 app.add_typer(report_command.app, name="report")
 app.command("doctor")(doctor_command.doctor)
+
+
+def _one_line_per_paragraph(registered: typer.Typer) -> None:
+    """Let help texts wrap at the terminal's width: typer keeps the line breaks of docstrings as they are."""
+    for command in registered.registered_commands:
+        text = inspect.cleandoc(command.help or getattr(command.callback, "__doc__", None) or "")
+        paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+        command.help = "\n\n".join(paragraphs)
+    for group in registered.registered_groups:
+        if group.typer_instance is not None:
+            _one_line_per_paragraph(group.typer_instance)
+
+
+_one_line_per_paragraph(app)
 
 
 def _print_version(wanted: bool) -> None:

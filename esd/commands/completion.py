@@ -69,7 +69,7 @@ def _settings(incomplete: str, sections: tuple[str, ...]) -> list[Candidate]:
     flat: dict[str, Described] = {}
     for name, described in described_settings().items():
         key = re.sub(r"<[^.]*>\.", "", name)  # es.<pgpe>.learning_rate is written es.learning_rate
-        if "<" not in key and described.default and not key.startswith("objective.parameters."):
+        if "<" not in key and not key.startswith("objective.parameters."):
             flat.setdefault(key, described)
     flat = {k: d for k, d in flat.items() if not sections or k.startswith(sections)}
     keys = [key for key in flat if f"{key}=".startswith(incomplete)]

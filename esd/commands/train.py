@@ -11,6 +11,7 @@ import typer
 
 from esd.commands import completion
 from esd.commands.output import be_patient
+from esd.commands.quiet import QuietOption, WarningsOnly
 from esd.commands.running import Trusted, Verbose, on_ranks
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def train(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end.")
     ] = False,
+    quiet: QuietOption = False,
     verbose: Verbose = False,
 ) -> None:
     """Train a policy, or resume the run in the folder.
@@ -81,13 +83,14 @@ def train(
     stop = StopRequest()
     with stop.listening():  # before the imports and MPI, which take a second, and planning
         asked = (experiment, run, settings or (), fresh, yes, start_from, trust)
-        _carry_out(asked, stop, as_json)
+        _carry_out(asked, stop, as_json, quiet)
 
 
 def _carry_out(
     asked: tuple[str | None, Path | None, Sequence[str], bool, bool, Path | None, bool],
     stop: StopRequest,
     as_json: bool,
+    quiet: bool,
 ) -> NoReturn:
     """Plan and train on all ranks, and exit."""
     from esd.commands.console import print_json, reporter_for
@@ -103,7 +106,9 @@ def _carry_out(
 
     def body(comm: Communicator) -> int:
         be_patient(results=False)
-        reporter = reporter_for(comm, as_json, launched())
+        reporter = reporter_for(comm, as_json or quiet, launched())
+        if quiet:
+            reporter = WarningsOnly(reporter)
         encoded = b""
         with agreement(comm, "planning"), kept_process_state():
             if comm.rank == 0:
@@ -111,7 +116,8 @@ def _carry_out(
         with kept_process_state():
             plan = Plan.decode(comm.broadcast(encoded, "planning"))
         if plan.finished:
-            reporter.note(plan.finished)
+            if not quiet:
+                reporter.note(plan.finished)
             if comm.rank == 0 and as_json:
                 print_json(
                     {
@@ -125,12 +131,12 @@ def _carry_out(
             ending = train_plan(comm, plan, stop, reporter)
         except StoppedAtStartError:
             if comm.rank == 0:
-                _stopped_at_start(plan, reporter, as_json)
+                _stopped_at_start(plan, reporter, as_json, quiet)
             return EXIT_STOPPED_EARLY
         finally:
             reporter.close()
         if comm.rank == 0:
-            _summary(plan, ending, reporter, as_json)
+            _summary(plan, ending, reporter, as_json, quiet)
         return 0 if ending.finished else EXIT_STOPPED_EARLY
 
     on_ranks(
@@ -140,7 +146,7 @@ def _carry_out(
     )
 
 
-def _stopped_at_start(plan: Plan, reporter: Reporter, as_json: bool) -> None:
+def _stopped_at_start(plan: Plan, reporter: Reporter, as_json: bool, quiet: bool) -> None:
     """Say that a signal came before the first generation."""
     from esd.commands.console import print_json
 
@@ -149,10 +155,13 @@ def _stopped_at_start(plan: Plan, reporter: Reporter, as_json: bool) -> None:
     go_on = "start the same command again"
     if plan.resumes:
         go_on = f"to go on: esd train --run {shlex.quote(str(plan.folder))}"
-    reporter.note(f"{plan.folder}: stopped by a signal before training, nothing changed; {go_on}")
+    if not quiet:
+        reporter.note(
+            f"{plan.folder}: stopped by a signal before training, nothing changed; {go_on}"
+        )
 
 
-def _summary(plan: Plan, ending: Ending, reporter: Reporter, as_json: bool) -> None:
+def _summary(plan: Plan, ending: Ending, reporter: Reporter, as_json: bool, quiet: bool) -> None:
     """Say how it ended and what to do next."""
     from esd.commands.console import print_json
 
@@ -168,12 +177,12 @@ def _summary(plan: Plan, ending: Ending, reporter: Reporter, as_json: bool) -> N
                 "findings": [finding.as_json() for finding in ending.findings],
             }
         )
-    reporter.note(
-        f"{plan.folder}: generation {state.generation}, ended by {ending.reason}, h {state.h_sha256()[:16]}"
-    )
-    for finding in ending.findings:
-        reporter.note(f"warning: {finding.text}")
+    warnings = [f"warning: {finding.text}" for finding in ending.findings]
+    end = f"{plan.folder}: generation {state.generation}, ended by {ending.reason}"
+    lines = [f"{end}, h {state.h_sha256()[:16]}", *warnings]
     if ending.finished and not ending.findings:
-        reporter.note(f"evaluate it: esd eval {folder}")
+        lines.append(f"evaluate it: esd eval {folder}")
     if not ending.finished:
-        reporter.note(f"not finished; to go on: esd train --run {folder}")
+        lines.append(f"not finished; to go on: esd train --run {folder}")
+    for line in warnings if quiet else lines:
+        reporter.note(line)

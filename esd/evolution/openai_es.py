@@ -1,4 +1,4 @@
-"""The evolution strategy: ask and tell on flat float32 vectors.
+"""OpenAI-ES: a gradient estimated from mirrored pairs of perturbations, which an optimizer follows.
 
 Salimans et al. 2017, "Evolution Strategies as a Scalable Alternative to Reinforcement Learning" (arXiv 1703.03864),
 with mirrored pairs. The update is

@@ -1,4 +1,4 @@
-"""Policy gradients with parameter-based exploration: a normal distribution that learns a σ for every coordinate.
+"""Policy gradients with parameter-based exploration (PGPE): a normal distribution with a learned σ per coordinate.
 
 Sehnke et al. 2010, "Parameter-exploring policy gradients" (Neural Networks 23), with symmetric sampling; Toklu,
 Liskowski & Srivastava 2020 (arXiv 2008.02387), who follow its gradient by ClipUp. With e_p = σ∘ε_p, and F shaped,

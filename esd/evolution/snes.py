@@ -1,4 +1,4 @@
-"""Separable natural evolution strategies: a normal distribution with one σ per coordinate, by its natural gradient.
+"""Separable natural evolution strategies (SNES): one σ per coordinate, learned by the natural gradient.
 
 Schaul, Glasmachers & Schmidhuber 2011, "High dimensions and heavy tails for natural evolution strategies" (GECCO),
 algorithm 1. Members ranked k = 1…n (best first) have the utilities

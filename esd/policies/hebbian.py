@@ -1,4 +1,4 @@
-"""Networks that learn while they act: every synapse has its own evolved Hebbian rule.
+"""A network that learns while it acts: every connection has its own evolved Hebbian rule.
 
 Najarro & Risi 2020, "Meta-Learning through Hebbian Plasticity in Random Networks" (arXiv 2007.02686). With x the
 activity before a synapse and y the one behind it, after each step

@@ -24,7 +24,7 @@ from esd.run.training_folder import TrainingFolder
 from esd.training.diagnosis import Course, Finding, diagnose
 from esd.training.node_state import Step
 from esd.training.patience import Patience
-from esd.training.reports import GenerationReport, Reporter, Timing
+from esd.training.reports import GenerationReport, News, Reporter, Timing
 from esd.training.trusted import remember_run
 
 CHECKPOINTS_KEPT = 2
@@ -91,7 +91,7 @@ class Commit:
     ) -> Commit:
         """Go on behind the last whole record; metrics beyond it are dropped, and the run is not done any more."""
         generation = contents.next_generation
-        reporter.note(f"resuming {folder.path} at generation {generation}")
+        reporter.note(News(f"resuming {folder.path} at generation {generation}"))
         if contents.torn_bytes:
             reporter.note(f"dropped a record of {contents.torn_bytes} bytes that was cut short")
         with changing(folder.place):

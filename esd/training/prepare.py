@@ -36,7 +36,7 @@ from esd.training.perturbations import check_perturbations
 from esd.training.plan import Plan
 from esd.training.process_state import kept_process_state
 from esd.training.replay import catch_up
-from esd.training.reports import Reporter
+from esd.training.reports import News, Reporter
 from esd.training.same_state import SameState
 from esd.training.stop import StoppedAtStartError, StopRequest
 from esd.training.survivors import when_a_rank_is_lost
@@ -81,7 +81,7 @@ def prepared(
             evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)
             closing.callback(evaluator.close)
             for note in (*problem.notes, *notes_of(algorithm.noise)):
-                reporter.note(note)
+                reporter.note(News(note))
         _go_on_unless_stopped(comm, stop)
         with kept_process_state():
             state, header, contents = _prepare_state(

@@ -94,6 +94,12 @@ class Reporter(Protocol):
         """A generation is complete and kept."""
 
 
+class News(str):
+    """A note that says only how a training proceeds: ``--quiet`` leaves it out."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Timing:
     """How long a generation took.
