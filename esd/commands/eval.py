@@ -118,7 +118,7 @@ def evaluate(
             config, state, which = load(folder, str(checkpoint), warn)
             if config.objective.named and (trace is not None or rules is Rules.RANDOM):
                 option = f"--rules {rules}" if trace is None else f"--trace {trace}"
-                raise UsageError(f"{option}: {run} is the run of an objective, which has no policy")
+                raise UsageError(f"{option}: {run} is a run of an objective, which has no policy")
             subject = choose(config, env, settings or [], variant or [])
         with agreement(comm, "recording an episode"):
             if comm.rank == 0 and trace_file is not None:
@@ -217,7 +217,7 @@ def _report(found: dict[str, Any], conditions: str, trace: Path | None, as_json:
         rows.append(["mean of these", "", *own, *("" for _ in names)])
     print_table(rows, right=range(2, len(rows[0])))
     if found["episodes"] == 1:
-        print("from 1 episode: no deviation and no interval; use more --episodes")
+        print("1 episode gives no standard deviation and no interval; use more --episodes")
     else:
         print("deviations and intervals: episode noise of this one run, not the spread over runs")
     failed = [variant["name"] for variant in found["variants"] if variant["mean"] is None]

@@ -57,7 +57,7 @@ def show(
             raise UsageError("--json, --csv and --follow exclude each other; give one of them")
         if generation is not None and (as_csv or follow):
             raise UsageError(
-                f"--generation {generation}: --csv and --follow show all of them; take it alone or with --json"
+                f"--generation {generation}: --csv and --follow show all generations; use it alone or with --json"
             )
         if is_folder_of_runs(run):
             if as_csv or follow or generation is not None:

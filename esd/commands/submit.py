@@ -141,7 +141,7 @@ def submit(
     """Submit a training, or an array of them, to SLURM.
 
     Everything is checked before the job is queued. The script asks the training to stop before the time limit, and
-    queues itself again until the run has its DONE.json. esd show FOLDER tells where the runs of a folder stand.
+    queues itself again until the run has its DONE.json. esd show FOLDER lists the state of every run in a folder.
 
     Example: esd submit cartpole --nodes 2 --ntasks-per-node 8 --time 2:00:00 --array seed=0-4
     """  # fmt: skip

@@ -142,7 +142,7 @@ def _carry_out(
     on_ranks(
         lambda comm: surviving(comm, lambda: body(comm)),
         as_json,
-        "everything up to the generation before is kept",
+        "all completed generations are kept",
     )
 
 
@@ -154,7 +154,7 @@ def _stopped_at_start(plan: Plan, reporter: Reporter, as_json: bool, quiet: bool
         print_json({"run": str(plan.folder), "reason": "signal", "finished": False})
     go_on = "start the same command again"
     if plan.resumes:
-        go_on = f"to go on: esd train --run {shlex.quote(str(plan.folder))}"
+        go_on = f"to continue: esd train --run {shlex.quote(str(plan.folder))}"
     if not quiet:
         reporter.note(
             f"{plan.folder}: stopped by a signal before training, nothing changed; {go_on}"
@@ -183,6 +183,6 @@ def _summary(plan: Plan, ending: Ending, reporter: Reporter, as_json: bool, quie
     if ending.finished and not ending.findings:
         lines.append(f"evaluate it: esd eval {folder}")
     if not ending.finished:
-        lines.append(f"not finished; to go on: esd train --run {folder}")
+        lines.append(f"not finished; to continue: esd train --run {folder}")
     for line in warnings if quiet else lines:
         reporter.note(line)

@@ -294,7 +294,7 @@ class Config:
     format: int = setting(
         FORMAT,
         "Version of the evaluation rules. A run keeps the version that it was started with",
-        expected=f"1 to {FORMAT}; a larger one is of a newer esd",
+        expected=f"1 to {FORMAT}; a larger one comes from a newer esd",
         check=lambda v: 1 <= v <= FORMAT,
     )
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)

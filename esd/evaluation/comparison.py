@@ -74,7 +74,7 @@ def compare(
         words: ``name=pattern,pattern…`` each, of run folders.
         variants: names; none for all that the runs were evaluated on.
         key: of the conditions to compare under, where runs were evaluated in several ways; see ``Conditions.key``.
-        warn: is called with a line about every damaged file that is passed over.
+        warn: is called with a line about every damaged file that is ignored.
 
     Raises:
         UsageError: if there is nothing to compare, or what there is can't be compared fairly.
@@ -118,7 +118,7 @@ def _shared_conditions(groups: list[Group], key: str | None) -> Conditions:
         by_key = {conditions.key: conditions for conditions in known}
         if key not in by_key:
             raise UsageError(
-                f"--conditions {key}: no run was evaluated so; there are {_ways(known)}"
+                f"--conditions {key}: no run was evaluated in this way; there are {_ways(known)}"
             )
         chosen = by_key[key]
         if chosen not in shared:
@@ -140,7 +140,7 @@ def _lacking(runs: list[TrainedRun], conditions: Conditions) -> UsageError:
     """That some runs were not evaluated under conditions."""
     lacking = [run for run in runs if conditions not in run.found]
     return UsageError(
-        f"not all runs were evaluated alike: {_paths(lacking)} not with {conditions.described()}; "
+        f"not all runs were evaluated in the same way: {_paths(lacking)} not with {conditions.described()}; "
         f"run {_command(lacking[0], conditions)}"
     )
 
@@ -220,7 +220,7 @@ def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
         test = rows[0].tests[group.name]
         pair = f"{group.name} against {first.name}, {len(group.runs)} and {len(first.runs)} runs"
         if test.smallest_p >= LEVEL:
-            yield f"{pair}: p can't be below {test.smallest_p:.3g} with so few, whatever they do"
+            yield f"{pair}: p can't be below {test.smallest_p:.3g} with so few runs"
         elif test.smallest_p * tests >= LEVEL:
             yield (
                 f"{pair}: after Holm over {tests} tests p may not get below {LEVEL}, even if all of them are as clear "

@@ -80,7 +80,7 @@ class Group:
 
 
 def read_groups(words: Sequence[str], warn: Warn = lambda text: None) -> list[Group]:
-    """The groups of a comparison, ``name=pattern,pattern…`` each; ``warn`` is called with what is passed over.
+    """The groups of a comparison, ``name=pattern,pattern…`` each; ``warn`` is called with what is ignored.
 
     Raises:
         UsageError: if one of them is not to be found, or could not be tested, or would be tested wrongly.
@@ -156,7 +156,7 @@ def _check_groups(groups: list[Group]) -> None:
         raise UsageError("one group: give another one to compare it with, as name=folders")
     for name, count in Counter(group.name for group in groups).items():
         if count > 1:
-            raise UsageError(f"{count} groups are called {name!r}; every one needs its own name")
+            raise UsageError(f"{count} groups are called {name!r}; give each a different name")
     owners: dict[Path, str] = {}
     for group in groups:
         for run in group.runs:

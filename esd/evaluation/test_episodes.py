@@ -145,7 +145,7 @@ def choose(
         named = [*([env] if env is not None else []), *settings, *variants]
         if named:
             raise UsageError(
-                f"{', '.join(named)}: the run of an objective is evaluated as it is; --env, --set and --variant are "
+                f"{', '.join(named)}: a run of an objective is evaluated as it is; --env, --set and --variant are "
                 "for policies in environments"
             )
         return Subject(trained, trained, {})

@@ -38,7 +38,7 @@ def adapting_noise(kind: str) -> Iterator[str]:
     """What is wrong with a kind of noise for an algorithm that learns σ from ε²; nothing but for Rademacher noise."""
     if kind == "rademacher":
         yield (
-            'es.noise = "rademacher": every ε² is 1, so sigma can\'t be learned from it; take gaussian or binomial'
+            'es.noise = "rademacher": every ε² is 1, so sigma can\'t be learned from it; use gaussian or binomial'
         )
 
 

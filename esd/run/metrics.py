@@ -117,10 +117,10 @@ class _Found:
 
 
 def read(path: Path, warn: Warn = lambda text: None) -> list[Line]:
-    """All good lines in the order of their generations; ``warn`` is told of those that are passed over."""
+    """All good lines in the order of their generations; ``warn`` is told of those that are ignored."""
     found = _read(path)
     if found.problems:
-        warn(f"{path}: {'; '.join(found.problems)}: passed over")
+        warn(f"{path}: {'; '.join(found.problems)}: ignored")
     return [found.lines[generation] for generation in sorted(found.lines)]
 
 
@@ -215,7 +215,7 @@ def append(path: Path, line: Line, size: int) -> tuple[int, bool]:
     except OSError as error:
         raise NotWritableError(
             f"{path}: can't be written ({error.strerror})",
-            "make room and start the same command again",
+            "free disk space and start the same command again",
         ) from error
     return before.st_size + len(data), before.st_size == size
 

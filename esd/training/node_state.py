@@ -176,7 +176,7 @@ class NodeState:
         """Go on from the state by the records of the generations that follow it, without an episode.
 
         Args:
-            entries: generations and their records, in order; those before the state are passed over.
+            entries: generations and their records, in order; those before the state are ignored.
 
         Raises:
             UpdateFailedError: see ``advance``.

@@ -197,7 +197,7 @@ def _prepare_state(
             unlike = found.unlike(state)
             if unlike:
                 reporter.note(
-                    f"{plan.checkpoint}: {unlike}; passed over, its state is rebuilt from the journal"
+                    f"{plan.checkpoint}: {unlike}; ignored, its state is rebuilt from the journal"
                 )
                 found = None
             elif state.h_sha256() != header.h0_sha256 and not folder.initial_file.exists():

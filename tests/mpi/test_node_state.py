@@ -249,7 +249,7 @@ def test_memory_that_one_rank_cannot_map_is_an_error_on_all(
     state = first_state(strategy, 10_000)
     if node.rank == node.size - 1:
         monkeypatch.setattr(mmap, "mmap", full)
-    with pytest.raises(RunError, match=r"need 0\.2 MB of memory .*and it can't be had"):
+    with pytest.raises(RunError, match=r"need 0\.2 MB of memory .*but it could not be allocated"):
         NodeState(Team(node), strategy, state)
 
 
