@@ -17,6 +17,7 @@ from pathlib import Path
 
 from esd.doctor.machine import GIGA, Check, failed, note, ok, usable_cores
 from esd.launching.mpirun import for_mpirun
+from esd.launching.slurm import not_configured
 from esd.mpi.launch import launched_processes
 from esd.mpi.library import (
     OPEN_MPI,
@@ -222,6 +223,8 @@ def slurm() -> Check:
     offered = sorted(set(re.findall(r"\bpmix\w*|\bpmi2\b", out + err)))
     if any(kind.startswith("pmix") for kind in offered):
         return ok(name, "starts ranks with srun --mpi=pmix")
+    if nowhere := not_configured(out + err):
+        return note(name, nowhere)
     if code != 0:
         return note(name, f"srun --mpi=list ended with {_last_line(err) or code}: use mpirun")
     with_pmi2 = " (Intel MPI and MPICH: srun --mpi=pmi2)" if offered else ""
