@@ -108,7 +108,7 @@ def _born(process: int) -> int | None:
 def _here() -> str | None:
     """What tells this machine, and the numbers that its processes have for us, from others: a container's differ."""
     try:
-        return f"{_BOOT.read_text('ascii').strip()}-{os.stat('/proc/self/ns/pid').st_ino}"
+        return f"{_BOOT.read_text('ascii').strip()}-{Path('/proc/self/ns/pid').stat().st_ino}"
     except (OSError, ValueError):
         return None
 
