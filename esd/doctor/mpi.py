@@ -31,6 +31,7 @@ from esd.mpi.segments import left_behind
 from esd.run.provenance import mpi_library, version
 
 MPIRUN_SECONDS = 60.0
+END_SECONDS = 3.0  # for a launcher to end its ranks
 SHARED_MEMORY = Path("/dev/shm")
 ROOT_VARIABLES = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
 # two lines, of which the second is the standard that the library follows; nothing is initialized
@@ -261,20 +262,33 @@ def _run(
 ) -> tuple[int | None, str, str]:
     """Exit code (None if it took too long), stdout and stderr."""
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             words,
             env=environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=MPIRUN_SECONDS,
-            check=False,
         )
-    except subprocess.TimeoutExpired:
-        return None, "", ""
     except OSError as error:
         return 1, "", str(error)
-    return done.returncode, done.stdout, done.stderr
+    with process:
+        try:
+            out, err = process.communicate(timeout=MPIRUN_SECONDS)
+        except BaseException as reason:
+            _end(process)
+            if isinstance(reason, subprocess.TimeoutExpired):
+                return None, "", ""
+            raise
+    return process.returncode, out, err
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ask first: a launcher that is killed leaves its ranks behind."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(END_SECONDS)
+    process.kill()
 
 
 def _last_line(text: str) -> str:

@@ -10,7 +10,7 @@ import mmap
 from collections.abc import Iterator
 from types import TracebackType
 
-from esd.mpi import leftovers, segments
+from esd.mpi import leftovers, segments, session_folders
 from esd.mpi.comm import Communicator, RankLostError
 from esd.mpi.places import Places
 from esd.mpi.schedule import Schedule
@@ -40,6 +40,7 @@ class Team:
         self.join()
         if self.node.rank == 0:
             segments.sweep()
+            session_folders.sweep()
         return self
 
     def join(self) -> None:
