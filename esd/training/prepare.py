@@ -15,6 +15,7 @@ from esd.evolution.guard import GuardedOptimizer
 from esd.evolution.low_rank import notes_of
 from esd.evolution.optimizers import Ascent
 from esd.evolution.state import RunState, make_strategy, start
+from esd.mpi import placement
 from esd.mpi.comm import Communicator, agreement, gather
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
@@ -82,6 +83,9 @@ def prepared(
             closing.callback(evaluator.close)
             for note in (*problem.notes, *notes_of(algorithm.noise)):
                 reporter.note(note)
+            place = placement.own_place(config.device == "cuda", team.node.rank)
+        for note in placement.notes(comm, placement.nodes_of(comm, team.node, place)):
+            reporter.note(note)
         _go_on_unless_stopped(comm, stop)
         with kept_process_state():
             state, header, contents = _prepare_state(
