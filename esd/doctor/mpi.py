@@ -245,8 +245,8 @@ def session_folders() -> Check:
         return ok(name, "none")
     return note(
         name,
-        f"{len(stale)} in {stale[0].parent}, of launchers that were killed, such as {stale[0].name}: an mpirun that gets "
-        "the same process number would not start. The next training removes them, or "
+        f"{len(stale)} in {stale[0].parent}, of launchers that were killed, such as {stale[0].name}: an mpirun "
+        "that gets the same process number would not start. The next training removes them, or "
         f"rm -r {stale[0].parent}/{stale[0].name if len(stale) == 1 else 'ompi.*'} while no mpirun of yours runs here",
     )
 

@@ -107,7 +107,9 @@ def _written(probe: Path) -> Check:
     figures = {"sync_milliseconds": 1000 * seconds}
     text = f"files can be created, renamed and synced ({1000 * seconds:.3g} ms)"
     if seconds > SLOW_SYNC_SECONDS:
-        text += ": slow. Short generations wait for it (run.checkpoint_every); name a folder on a faster disk with --run"
+        text += (
+            ": slow, and short generations wait for it; name a folder on a faster disk with --run"
+        )
         return Check("write test", Verdict.NOTE, text, figures)
     return Check("write test", Verdict.OK, text, figures)
 
