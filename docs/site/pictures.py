@@ -165,8 +165,7 @@ def exchange() -> Any:
     note(axes, 61, 31, "3  update a slice of h", INK, weight="bold")
     box(axes, 32, 3.5, 12, 24, "one record\nper member:\n\n48 bytes", BLUE)
     for rank, y in enumerate((20.5, 12, 3.5)):
-        members = ("members 0, 3, 6, …", "members 1, 4, 7, …", "members 2, 5, 8, …")[rank]
-        box(axes, 2, y, 24, 7, f"rank {rank}:  seed → ε → h ± σε\n{members}")
+        box(axes, 2, y, 24, 7, f"rank {rank}:  seed → ε → h ± σε,\nplays members of the queue")
         arrow(axes, (26, y + 3.5), (32, y + 3.5), color=BLUE)
         arrow(axes, (44, y + 3.5), (50, y + 3.5), color=BLUE)
         box(
@@ -175,7 +174,7 @@ def exchange() -> Any:
             y,
             24,
             7,
-            f"rank {rank}:  all fitnesses, and ε\nof all members → slice {rank} of h",
+            f"rank {rank}:  all returns, seed → all ε\n→ slice {rank} of the new h",
         )
     return figure
 
