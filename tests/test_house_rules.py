@@ -205,22 +205,6 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         assert compiled or not [m for m, _ in imports(path) if m.split(".")[0] == "numba"]
 
 
-PAGES = [
-    str(path.relative_to(REPOSITORY))
-    for path in sorted(REPOSITORY.rglob("*.md"))
-    if not {part for part in path.relative_to(REPOSITORY).parts[:-1] if part[0] == "."}
-    and path.relative_to(REPOSITORY).parts[0] not in ("runs", "build")
-]
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_every_relative_link_leads_somewhere(name: str) -> None:
-    page = REPOSITORY / name
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
-        if "://" not in target:
-            assert (page.parent / target).exists(), f"{name}: {target}"
-
-
 @pytest.mark.parametrize(
     ("page", "calls"),
     [
