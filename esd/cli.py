@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
 from esd import __version__
 from esd.commands import bench as bench_command
+from esd.commands import completion
 from esd.commands import doctor as doctor_command
 from esd.commands import eval as eval_command
 from esd.commands import launch as launch_command
@@ -28,7 +30,6 @@ app = typer.Typer(
     epilog="mpirun -n 4 esd train trains on 4 ranks; exit codes: 0 done, 2 wrong use, 75 stopped early and can be "
     "resumed, 1 anything else.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -78,7 +79,9 @@ def main() -> None:
 def _run() -> None:
     with guarded():
         try:
-            if launched_rank() == 0:
+            if completion.COMPLETE in os.environ:
+                completion.complete(app)
+            elif launched_rank() == 0:
                 app()
             else:
                 with silence():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from esd.commands import completion
 from esd.commands.output import be_patient
 from esd.commands.running import Trusted, Verbose, on_ranks
 
@@ -31,13 +32,14 @@ class Rules(enum.StrEnum):
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    run: Annotated[Path, typer.Argument(help="The run's folder.", autocompletion=completion.runs)],
     env: Annotated[
         str | None,
         typer.Option(
             help="Evaluate in another environment with the same observation and action sizes.",
             metavar="ID",
             show_default=False,
+            autocompletion=completion.environments,
         ),
     ] = None,
     variant: Annotated[
@@ -55,6 +57,7 @@ def evaluate(
             help="Change a setting of env or policy for these episodes, such as --set env.kwargs.gravity=5.",
             metavar="KEY=VALUE",
             show_default=False,
+            autocompletion=completion.settings_of_episodes,
         ),
     ] = None,
     rules: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from esd.commands import completion
 from esd.commands.running import alone
 
 if TYPE_CHECKING:
@@ -19,7 +20,12 @@ FOLLOW_SECONDS = 0.5
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="The run's folder, or a folder of runs.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="The run's folder, or a folder of runs.", autocompletion=completion.runs
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print the metrics of all generations as CSV.")
