@@ -31,7 +31,9 @@ class Rules(enum.StrEnum):
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    run: Annotated[
+        Path, typer.Argument(help="The run's folder, or the file that esd export has made of it.")
+    ],
     env: Annotated[
         str | None,
         typer.Option(
