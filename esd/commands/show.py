@@ -23,7 +23,8 @@ def show(
     run: Annotated[
         Path,
         typer.Argument(
-            help="The run's folder, or a folder of runs.", autocompletion=completion.runs
+            help="The run's folder or exported file, or a folder of runs.",
+            autocompletion=completion.runs,
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -50,7 +51,7 @@ def show(
     def body() -> int:
         from esd.commands.runs_table import is_folder_of_runs
         from esd.errors import UsageError
-        from esd.run.folder import RunFolder
+        from esd.run.run_file import is_file, open_run
         from esd.run.trust import Trust
 
         if sum((as_json, as_csv, follow)) > 1:
@@ -66,8 +67,10 @@ def show(
                 )
             _print_runs(run, as_json)
             return 0
-        folder = RunFolder(run, Trust.NEVER)
+        folder = open_run(run, Trust.NEVER)
         folder.require_run()
+        if follow and is_file(folder):
+            raise UsageError(f"--follow: {run} is a run in one file, which does not change")
         if as_csv:
             _print_csv(folder)
         elif follow:
@@ -142,7 +145,7 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
 
 def _generation(folder: RunFolder, config: Config) -> int:
     """How many updates of h are in the journal."""
-    return folder.journal(config, verify=False).next_generation
+    return folder.generation(config)
 
 
 def _of_state(state: RunState | None, last: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
 from esd.run.recovery import Source
+from esd.run.run_file import open_run
 from esd.run.training_folder import TrainingFolder
 from esd.run.trust import Trust
 from esd.training import canary, room
@@ -71,7 +72,7 @@ def prepared(
     comm.silence_seconds = config.run.silence_seconds
     with agreement(comm, "naming the run's folder"):  # before anything of the user's runs
         folder = TrainingFolder(plan.folder, Trust.YES)  # or there would be no plan
-        parent = None if plan.start_from is None else RunFolder(plan.start_from, Trust.YES)
+        parent = None if plan.start_from is None else open_run(plan.start_from, Trust.YES)
     with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
         with agreement(comm, "building the problem"), kept_process_state():
             problem = closing.enter_context(contextlib.closing(room.made(config)))
