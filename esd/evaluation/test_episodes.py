@@ -317,7 +317,7 @@ def evaluate(
             episode, variant = divmod(row, count)
             outcome = rollout.evaluate(
                 rules_of(rollout, state.h, rules, seed, episode),
-                [episode_seeds(seed, episode, variant)],
+                rollout.weights.put([episode_seeds(seed, episode, variant)], episode),
             )
             if outcome.failure and not reported:
                 reported = True

@@ -57,7 +57,7 @@ RULE_COEFFICIENTS = {
     "ABCD_lr_D_in_and_out": ("A", "B", "C", "D", "eta", "D_out"),
 }
 
-DRAW_WEIGHTS = ("episode", "member", "run")  # see ``episodes.weight_seeds``
+DRAW_WEIGHTS = ("episode", "member", "run")  # see ``esd.episodes.weight_seeds``
 SCHEMES = (*INITIAL_WEIGHTS, "coevolved")  # of an episode's first weights
 
 # float32 makes 0 or infinity of others
