@@ -22,6 +22,7 @@ from esd.kernels.actions import all_finite, argmax_segments, observe, observe_do
 from esd.kernels.episode import begin_in_c, step_in_c
 from esd.kernels.lanes import (
     LANES,
+    divide,
     lanes_type,
     larger_magnitude,
     load,
@@ -157,7 +158,7 @@ def _forward(networks):
     if settings[AVERAGE] and learns:
         for unit in range(units):
             total = load(memory, sums_of + unit * LANES)
-            mean = total / splat(f32(settings[EVERY]))
+            mean = divide(total, splat(f32(settings[EVERY])))
             store(
                 memory,
                 before + unit * LANES,
