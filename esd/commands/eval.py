@@ -51,7 +51,7 @@ def evaluate(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Evaluate only this variant. Can be repeated.",
+            help="Evaluate only this variant, or those that match a pattern. Can be repeated.",
             metavar="NAME",
             show_default=False,
         ),
