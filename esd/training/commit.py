@@ -236,6 +236,7 @@ class Commit:
             learning_rate=state.evolution.scalars["learning_rate"],
             h_norm=step.h_norm,
             update_norm=step.update_norm,
+            gradient_agreement=step.gradient_agreement,
             steps_per_second=records.steps / elapsed,
             idle_share=timing.idle_share,
             generation_seconds=elapsed,
