@@ -74,6 +74,9 @@ EXTRAS = {
     "pygame": ("pygame", "box2d"),
     "torch": ("PyTorch", "torch"),
     "popgym": ("popgym", "popgym"),
+    "tensorboard": ("TensorBoard", "tensorboard"),
+    "wandb": ("Weights & Biases", "wandb"),
+    "mlflow": ("MLflow", "mlflow"),
 }
 
 

@@ -140,7 +140,7 @@ def improved(course: Course) -> bool:
         return True  # too short to say that it has not
     quarter = max(1, len(values) // 4)
     first, last = values[:quarter], values[-quarter:]
-    gain = course.config.sign * (sum(last) / len(last) - sum(first) / len(first))
+    gain: float = course.config.sign * (sum(last) / len(last) - sum(first) / len(first))
     return gain > _by_luck(course)
 
 
