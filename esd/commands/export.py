@@ -74,7 +74,13 @@ def export(
             words = subject.words()
             generation = subject.state.generation
             print_json(
-                {**words, "generation": generation, "format": name, "file": str(path), "bytes": size}
+                {
+                    **words,
+                    "generation": generation,
+                    "format": name,
+                    "file": str(path),
+                    "bytes": size,
+                }
             )
         else:
             print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from esd.config.settings import Config
     from esd.evolution.state import RunState
     from esd.run.folder import RunFolder
-
-FOLLOW_SECONDS = 0.5
 
 
 def show(
@@ -33,7 +30,10 @@ def show(
     ] = False,
     follow: Annotated[
         bool,
-        typer.Option("--follow", help="Print new generations until the run is done."),
+        typer.Option(
+            "--follow",
+            help="Show the live view of esd train until the run is done. Without a terminal: a line per generation.",
+        ),
     ] = False,
     generation: Annotated[
         int | None,
@@ -49,6 +49,7 @@ def show(
     """
 
     def body() -> int:
+        from esd.commands.follow import follow as follow_run
         from esd.commands.runs_table import is_folder_of_runs
         from esd.errors import UsageError
         from esd.run.run_file import is_file, open_run
@@ -74,7 +75,7 @@ def show(
         if as_csv:
             _print_csv(folder)
         elif follow:
-            _follow(folder)
+            follow_run(folder)
         else:
             _print_state(folder, generation, as_json)
         return 0
@@ -206,28 +207,3 @@ def _print_csv(folder: RunFolder) -> None:
     writer = csv.DictWriter(sys.stdout, fieldnames=list(names) or ["generation"])
     writer.writeheader()
     writer.writerows(lines)
-
-
-def _follow(folder: RunFolder) -> None:
-    """Print each new line of the metrics until DONE.json is there or the user has seen enough."""
-    from esd.run import metrics
-
-    shown = 0
-    counted = "evaluations" if folder.config().objective.named else "steps"
-    while True:
-        done = folder.done() is not None
-        lines = metrics.read(folder.metrics_file)
-        shown = min(shown, len(lines))
-        for line in lines[shown:]:
-            center = (
-                "" if line["center_return"] is None else f"  center {line['center_return']:.2f}"
-            )
-            mean = "" if line["return_mean"] is None else f"  mean {line['return_mean']:.2f}"
-            print(
-                f"generation {line['generation']}{center}{mean}  {counted} {line['env_steps']:,}",
-                flush=True,
-            )
-        shown = len(lines)
-        if done:
-            return
-        time.sleep(FOLLOW_SECONDS)

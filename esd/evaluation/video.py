@@ -32,9 +32,7 @@ USUAL_RATE = 30  # frames per second where an environment doesn't say
 FASTEST = 1000.0
 # what draws without a screen: the library, and what MUJOCO_GL calls it
 MUJOCO_LIBRARIES = (("libEGL.so.1", "egl"), ("libOSMesa.so.8", "osmesa"))
-HOW_TO_RENDER = (
-    "MuJoCo needs EGL or OSMesa (Debian: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa)"
-)
+HOW_TO_RENDER = "MuJoCo needs EGL or OSMesa (Debian: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa)"
 
 
 @dataclass(frozen=True)

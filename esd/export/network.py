@@ -168,7 +168,9 @@ def network_of(subject: Subject, format: str) -> Network:
     require_policy(subject, format)
     config = subject.config
     if config.policy.kind not in SUPPORTED:
-        others = "safetensors or mat" if format == "torch" else "safetensors, mat or (a module) torch"
+        others = (
+            "safetensors or mat" if format == "torch" else "safetensors, mat or (a module) torch"
+        )
         raise UsageError(
             f"--format {format}: policy.kind = {config.policy.kind!r} can't be written so; {', '.join(SUPPORTED)} can. "
             f"Use --format {others}"

@@ -120,9 +120,7 @@ def step(
         y = _activated(ops, layer.activation, total)
         if layer.coefficients:
             new = _rewired(ops, layer, network.normalization, weights, x, y)
-            after[layer.state_name] = (
-                new if learning is None else ops.where(learning, new, weights)
-            )
+            after[layer.state_name] = new if learning is None else ops.where(learning, new, weights)
         x = y
     if STEP in state:
         after[STEP] = state[STEP] + 1
@@ -141,9 +139,7 @@ def _rewired(
     """Δw = (A·x + C)·y + (B·x + D), and the normalization that follows it."""
     inputs, outputs = layer.weights.shape
     x, y = ops.reshape(x, (inputs, 1)), ops.reshape(y, (1, outputs))
-    a, b, c, d = (
-        ops.constant(f"{layer.name}.{name}", layer.coefficients[name]) for name in "ABCD"
-    )
+    a, b, c, d = (ops.constant(f"{layer.name}.{name}", layer.coefficients[name]) for name in "ABCD")
     weights = weights + ((a * x + c) * y + (b * x + d))
     if normalization == "none":
         return weights

@@ -2,7 +2,8 @@
 
 ``config.toml``, ``provenance.json``, ``journal.bin``, ``metrics.jsonl``, ``checkpoints/`` (the last two and the best),
 ``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``in_progress/`` and ``disagreement/``
-(see ``docs/runs.md``), ``launches.jsonl`` (by ``esd launch``), ``DONE.json`` (written last, on success).
+(see ``docs/runs.md``), ``launches.jsonl`` (by ``esd launch``), ``logs/`` (of ``run.loggers``), ``DONE.json`` (written
+last, on success).
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ OWN_NAMES = (
     "launches.jsonl",
     "disagreement",
     "in_progress",
+    "logs",
 )
-OWN_FOLDERS = ("checkpoints", "evaluations", "disagreement", "in_progress")
+OWN_FOLDERS = ("checkpoints", "evaluations", "disagreement", "in_progress", "logs")
 LONGEST_REASON = 40  # characters of why a run ended, in DONE.json
 Warn = Callable[[str], None]
 
@@ -81,6 +83,7 @@ class RunFolder:
         self.initial_file = place / "initial.safetensors"
         self.evaluations = place / "evaluations"
         self.done_file = place / "DONE.json"
+        self.logs = place / "logs"  # of run.loggers
         self.launches_file = place / "launches.jsonl"  # what esd launch had to do
 
     @property

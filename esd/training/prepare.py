@@ -15,6 +15,7 @@ from esd.evolution.guard import GuardedOptimizer
 from esd.evolution.low_rank import notes_of
 from esd.evolution.optimizers import Ascent
 from esd.evolution.state import RunState, make_strategy, start
+from esd.loggers.all import require
 from esd.mpi import placement
 from esd.mpi.comm import Communicator, agreement, gather
 from esd.mpi.team import Team
@@ -79,6 +80,7 @@ def prepared(
             algorithm = make_strategy(config, problem.layout)
             _check_optimizer(config, algorithm)
             if comm.rank == 0:
+                require(config.run.loggers)
                 room.check(config, problem, algorithm, comm.size, team.node.size, folder, reporter)
             evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)
             closing.callback(evaluator.close)

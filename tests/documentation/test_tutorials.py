@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.documentation.pages import REPOSITORY, SHELL, blocks, commands, of_esd
+from tests.documentation.pages import REPOSITORY, blocks, commands, of_esd
 from tests.helpers.shell import environment
 
 # the pages, and how many generations are enough to see that a training of theirs works; 0 for all

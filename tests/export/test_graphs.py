@@ -10,9 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from esd.errors import UsageError
 from esd.export import onnx_graph, torch_program
-from esd.export.network import network_of
 from esd.export.subject import Subject
 from tests.helpers.exported import subject_of, ten_steps
 
@@ -107,8 +105,7 @@ def test_pytorch_takes_the_same_ten_steps_from_the_file_alone(
     described = json.loads(extra[torch_program.DESCRIPTION])
     assert described["h_sha256"] == subject.state.h_sha256()
     state = {
-        name: program.state_dict[f"initial_{name.replace('.', '_')}"]
-        for name in described["state"]
+        name: program.state_dict[f"initial_{name.replace('.', '_')}"] for name in described["state"]
     }
     observations, actions, outputs, _ = ten_steps(subject, scale_of(subject))
     policy = program.module()
