@@ -13,6 +13,7 @@ from esd.commands import bench as bench_command
 from esd.commands import completion
 from esd.commands import doctor as doctor_command
 from esd.commands import eval as eval_command
+from esd.commands import export as export_command
 from esd.commands import init as init_command
 from esd.commands import launch as launch_command
 from esd.commands import list as list_command
@@ -44,6 +45,7 @@ app.command("list")(list_command.list_names)
 app.command("init")(init_command.init)
 app.command("bench")(bench_command.bench)
 app.add_typer(report_command.app, name="report")
+app.command("export")(export_command.export)
 app.command("doctor")(doctor_command.doctor)
 
 

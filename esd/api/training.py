@@ -218,7 +218,9 @@ def _plan(
                 trust=trust,
             )
             encoded = make_plan(request, reporter.note).encode()
-    return Plan.decode(comm.broadcast(encoded, "planning")), reporter
+    plan = Plan.decode(comm.broadcast(encoded, "planning"))
+    reporter.begin(plan.folder)
+    return plan, reporter
 
 
 def _path(name: str, value: str | PathLike[str] | None) -> Path | None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from esd.commands.console import Reporter
     from esd.training.reports import GenerationReport
 
@@ -26,6 +28,9 @@ class WarningsOnly:
     def __init__(self, reporter: Reporter) -> None:
         """Speak through ``reporter``."""
         self._reporter = reporter
+
+    def begin(self, run: Path) -> None:
+        """Nothing: the folder is for the view of the progress."""
 
     def note(self, text: str) -> None:
         """Pass it on, unless it says only how the training proceeds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,14 +15,13 @@ if TYPE_CHECKING:
     from esd.evolution.state import RunState
     from esd.run.folder import RunFolder
 
-FOLLOW_SECONDS = 0.5
-
 
 def show(
     run: Annotated[
         Path,
         typer.Argument(
-            help="The run's folder, or a folder of runs.", autocompletion=completion.runs
+            help="The run's folder or exported file, or a folder of runs.",
+            autocompletion=completion.runs,
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -32,7 +30,10 @@ def show(
     ] = False,
     follow: Annotated[
         bool,
-        typer.Option("--follow", help="Print new generations until the run is done."),
+        typer.Option(
+            "--follow",
+            help="Show the live view of esd train until the run is done. Without a terminal: a line per generation.",
+        ),
     ] = False,
     generation: Annotated[
         int | None,
@@ -48,9 +49,10 @@ def show(
     """
 
     def body() -> int:
+        from esd.commands.follow import follow as follow_run
         from esd.commands.runs_table import is_folder_of_runs
         from esd.errors import UsageError
-        from esd.run.folder import RunFolder
+        from esd.run.run_file import is_file, open_run
         from esd.run.trust import Trust
 
         if sum((as_json, as_csv, follow)) > 1:
@@ -66,12 +68,14 @@ def show(
                 )
             _print_runs(run, as_json)
             return 0
-        folder = RunFolder(run, Trust.NEVER)
+        folder = open_run(run, Trust.NEVER)
         folder.require_run()
+        if follow and is_file(folder):
+            raise UsageError(f"--follow: {run} is a run in one file, which does not change")
         if as_csv:
             _print_csv(folder)
         elif follow:
-            _follow(folder)
+            follow_run(folder)
         else:
             _print_state(folder, generation, as_json)
         return 0
@@ -142,7 +146,7 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
 
 def _generation(folder: RunFolder, config: Config) -> int:
     """How many updates of h are in the journal."""
-    return folder.journal(config, verify=False).next_generation
+    return folder.generation(config)
 
 
 def _of_state(state: RunState | None, last: dict[str, Any]) -> dict[str, Any]:
@@ -203,28 +207,3 @@ def _print_csv(folder: RunFolder) -> None:
     writer = csv.DictWriter(sys.stdout, fieldnames=list(names) or ["generation"])
     writer.writeheader()
     writer.writerows(lines)
-
-
-def _follow(folder: RunFolder) -> None:
-    """Print each new line of the metrics until DONE.json is there or the user has seen enough."""
-    from esd.run import metrics
-
-    shown = 0
-    counted = "evaluations" if folder.config().objective.named else "steps"
-    while True:
-        done = folder.done() is not None
-        lines = metrics.read(folder.metrics_file)
-        shown = min(shown, len(lines))
-        for line in lines[shown:]:
-            center = (
-                "" if line["center_return"] is None else f"  center {line['center_return']:.2f}"
-            )
-            mean = "" if line["return_mean"] is None else f"  mean {line['return_mean']:.2f}"
-            print(
-                f"generation {line['generation']}{center}{mean}  {counted} {line['env_steps']:,}",
-                flush=True,
-            )
-        shown = len(lines)
-        if done:
-            return
-        time.sleep(FOLLOW_SECONDS)

@@ -219,20 +219,21 @@ def _submit(request: SubmitRequest, dry_run: bool, as_json: bool) -> int:
         return 0
     slurm.require_sbatch()
     check_cluster(prepared)
-    for note in notes:
-        print_error(note)
+    above = submission.missing_folders(prepared.parent / submission.FOLDER)
     made = submission.make_folder(prepared.parent, name)
     folder = prepared.parent / submission.FOLDER / made
     job = prepared.placed(made)
-    if prepared.experiment is not None:
-        submission.write(folder, submission.EXPERIMENT, prepared.experiment)
-    path = submission.write(folder, submission.SCRIPT, render(job))
-    submission.write_record(folder, record_of(job, "", made))
     try:
+        if prepared.experiment is not None:
+            submission.write(folder, submission.EXPERIMENT, prepared.experiment)
+        path = submission.write(folder, submission.SCRIPT, render(job))
+        submission.write_record(folder, record_of(job, "", made))
         job_id = slurm.submit(path)
     except EsdError:
-        submission.remove(folder)
+        submission.remove(folder, above)
         raise
+    for note in notes:
+        print_error(note)
     record = record_of(job, job_id, made)
     submission.write_record(folder, record)
     if as_json:

@@ -127,6 +127,7 @@ def _carry_out(
                     }
                 )
             return 0
+        reporter.begin(plan.folder)
         try:
             ending = train_plan(comm, plan, stop, reporter)
         except StoppedAtStartError:

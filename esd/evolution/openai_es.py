@@ -122,7 +122,8 @@ class Strategy(Algorithm):
         sigma, alpha = update.scalars["sigma"], update.scalars["learning_rate"]
         weights = self.pair_weights(update.fitness, sigma)
         # what follows h holds the gradient first
-        self.noise.accumulate(weights, update.generation, update.after["h"], update.start)
+        gradient = update.after["h"]
+        self.noise.accumulate(weights, update.generation, gradient, update.start, update.halves)
         return {
             **update.follow(self.optimizer, alpha, self.weight_decay),
             "sigma": self.sigma.next(sigma),

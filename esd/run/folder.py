@@ -2,7 +2,8 @@
 
 ``config.toml``, ``provenance.json``, ``journal.bin``, ``metrics.jsonl``, ``checkpoints/`` (the last two and the best),
 ``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``in_progress/`` and ``disagreement/``
-(see ``docs/runs.md``), ``launches.jsonl`` (by ``esd launch``), ``DONE.json`` (written last, on success).
+(see ``docs/runs.md``), ``launches.jsonl`` (by ``esd launch``), ``logs/`` (of ``run.loggers``), ``DONE.json`` (written
+last, on success).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from esd.config.tables import parse, to_table
 from esd.errors import UntrustedError, UsageError, shown
 from esd.evolution.layout import Layout
 from esd.evolution.state import RunState, advance, make_strategy, start
+from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
 from esd.reading import MB, read_json, read_toml
 from esd.run import checkpoint, journal, metrics
@@ -45,8 +47,9 @@ OWN_NAMES = (
     "launches.jsonl",
     "disagreement",
     "in_progress",
+    "logs",
 )
-OWN_FOLDERS = ("checkpoints", "evaluations", "disagreement", "in_progress")
+OWN_FOLDERS = ("checkpoints", "evaluations", "disagreement", "in_progress", "logs")
 LONGEST_REASON = 40  # characters of why a run ended, in DONE.json
 Warn = Callable[[str], None]
 
@@ -80,6 +83,7 @@ class RunFolder:
         self.initial_file = place / "initial.safetensors"
         self.evaluations = place / "evaluations"
         self.done_file = place / "DONE.json"
+        self.logs = place / "logs"  # of run.loggers
         self.launches_file = place / "launches.jsonl"  # what esd launch had to do
 
     @property
@@ -412,6 +416,18 @@ class RunFolder:
             return None
         found: dict[str, Any] = done
         return found
+
+    def generation(self, config: Config) -> int:
+        """How many updates of h are in the journal."""
+        return self.journal(config, verify=False).next_generation
+
+    def generation_of_best(self) -> int | None:
+        """The generation of the best checkpoint; None without one."""
+        return checkpoint.generation_of(self.best_file)
+
+    def interface(self, config: Config) -> Interface:
+        """What the run's policy was built for."""
+        return self.journal(config, verify=False).header.interface
 
     def metrics_lines(self, config: Config, warn: Warn) -> list[metrics.Line]:
         """One line per generation, whatever has become of metrics.jsonl; what is missing is rebuilt from the journal.

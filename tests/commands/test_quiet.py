@@ -17,6 +17,9 @@ class Heard:
         self.notes: list[str] = []
         self.closed = False
 
+    def begin(self, run: Path) -> None:
+        self.notes.append("begin")
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 
@@ -30,6 +33,7 @@ class Heard:
 def test_news_and_generations_are_left_out_and_warnings_pass() -> None:
     heard = Heard()
     reporter = WarningsOnly(heard)
+    reporter.begin(Path("run"))
     reporter.note(News("resuming at generation 3"))
     reporter.note("dropped a record of 7 bytes that was cut short")
     reporter.generation(None, 3)  # type: ignore[arg-type]
