@@ -1,7 +1,7 @@
 """What a logger is: it is given lines of metrics.jsonl, which stays the truth, and keeps a copy of them.
 
-At every start a logger makes its copy anew from all lines so far, or goes on where its copy ends: no generation is there
-twice after a resume, and none is missing after a crash.
+At every start a logger makes its copy anew from all lines so far, or goes on where its copy ends: no generation is
+there twice after a resume, and none is missing after a crash.
 """
 
 from __future__ import annotations
