@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
 from esd import __version__
 from esd.commands import bench as bench_command
+from esd.commands import completion
 from esd.commands import doctor as doctor_command
 from esd.commands import eval as eval_command
+from esd.commands import export as export_command
 from esd.commands import launch as launch_command
 from esd.commands import list as list_command
 from esd.commands import report as report_command
@@ -28,7 +31,6 @@ app = typer.Typer(
     epilog="mpirun -n 4 esd train trains on 4 ranks; exit codes: 0 done, 2 wrong use, 75 stopped early and can be "
     "resumed, 1 anything else.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -40,6 +42,7 @@ app.command("show")(show_command.show)
 app.command("list")(list_command.list_names)
 app.command("bench")(bench_command.bench)
 app.add_typer(report_command.app, name="report")
+app.command("export")(export_command.export)
 app.command("doctor")(doctor_command.doctor)
 
 
@@ -78,7 +81,9 @@ def main() -> None:
 def _run() -> None:
     with guarded():
         try:
-            if launched_rank() == 0:
+            if completion.COMPLETE in os.environ:
+                completion.complete(app)
+            elif launched_rank() == 0:
                 app()
             else:
                 with silence():

@@ -61,7 +61,7 @@ def test_only_the_mpi_package_imports_mpi4py_and_never_at_the_top() -> None:
 ROOMS = (
     "errors", "reading", "watch", "time_limit", "config", "kernels", "evolution", "attention", "policies",
     "episodes", "objectives", "lockstep", "problems", "mpi", "run", "loggers", "training", "evaluation",
-    "report", "launching", "doctor", "commands", "cli", "__main__",
+    "export", "report", "launching", "doctor", "commands", "cli", "__main__",
 )  # fmt: skip
 # the public API and what it is made of stand above all that they offer
 ABOVE = ("api", "")
@@ -203,22 +203,6 @@ def test_nothing_is_pickled_and_no_kernel_is_compiled_with_fastmath() -> None:
         assert "fastmath=True" not in text.replace("``fastmath=True``", "")
         compiled = path.parent.name in ("kernels", "esd_kernels")
         assert compiled or not [m for m, _ in imports(path) if m.split(".")[0] == "numba"]
-
-
-PAGES = [
-    str(path.relative_to(REPOSITORY))
-    for path in sorted(REPOSITORY.rglob("*.md"))
-    if not {part for part in path.relative_to(REPOSITORY).parts[:-1] if part[0] == "."}
-    and path.relative_to(REPOSITORY).parts[0] not in ("runs", "build")
-]
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_every_relative_link_leads_somewhere(name: str) -> None:
-    page = REPOSITORY / name
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
-        if "://" not in target:
-            assert (page.parent / target).exists(), f"{name}: {target}"
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,8 @@ from esd.evaluation.stored import summary
 from esd.evaluation.test_episodes import choose
 from esd.evolution.state import RunState
 from esd.mpi.comm import agreement
-from esd.policies.base import Interface
 from esd.problems.make import parameters_of
-from esd.run.folder import RunFolder
+from esd.run.run_file import open_run
 from esd.run.trust import Trust, trust_of
 from esd.training.diagnosis import Course, diagnose
 from esd.training.trusted import trusted_run
@@ -35,7 +34,7 @@ class Run:
     """A run that was trained, or is being trained.
 
     Args:
-        path: the run's folder.
+        path: the run's folder, or the file that ``esd export`` has made of it.
         trust: import the code that the run names although it was not created here, as a copy (docs/security.md).
             Settings and metrics can be read without it.
 
@@ -49,10 +48,10 @@ class Run:
     def __init__(self, path: str | PathLike[str], *, trust: bool = False) -> None:
         """Open a folder; nothing in it is changed."""
         if not isinstance(path, str | PathLike):
-            raise UsageError(f"run = {path!r}: expected the path of a folder")
+            raise UsageError(f"run = {path!r}: expected the path of a folder or a file")
         self.path = Path(path)
         self._trust = trust
-        self._folder = RunFolder(self.path, trust_of(trust))
+        self._folder = open_run(self.path, trust_of(trust))
         self._folder.require_run()
 
     def __repr__(self) -> str:
@@ -64,7 +63,7 @@ class Run:
         try:
             return self._folder.config()
         except UntrustedError:  # they can be looked at
-            return RunFolder(self.path, Trust.NEVER).config()
+            return open_run(self.path, Trust.NEVER).config()
 
     @property
     def finished(self) -> bool:
@@ -74,7 +73,7 @@ class Run:
     @property
     def generation(self) -> int:
         """How many updates of h are in the journal."""
-        return self._folder.journal(self.config, verify=False).next_generation
+        return self._folder.generation(self.config)
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per generation, as in ``metrics.jsonl``: ready for ``pandas.DataFrame(run.metrics())``.
@@ -86,7 +85,7 @@ class Run:
     def findings(self) -> list[dict[str, str]]:
         """What went wrong in training although it ended: "name" and "text" of each; empty if nothing did."""
         config = self._folder.config()
-        size = self._state("last").h.size
+        size = self._last().h.size
         lines = self._folder.metrics_lines(config, lambda text: None)
         return [finding.as_json() for finding in diagnose(Course.of_lines(lines, config, size))]
 
@@ -103,7 +102,7 @@ class Run:
             UsageError: if the journal has no such generation.
         """
         if generation is None:
-            return self._state("last").h
+            return self._last().h
         generation = whole_number("generation", generation, 0)
         config = self._folder.config()
         return self._folder.state_at(generation, config, self._folder.journal(config)).h
@@ -116,9 +115,7 @@ class Run:
         Of the run of an objective they are what its function gets: float64, within their bounds.
         """
         config = self._folder.config()
-        header = self._folder.journal(config, verify=False).header
-        interface = Interface(header.observation_size, header.action_size, header.bounded)
-        return parameters_of(config, interface, self.h(generation))
+        return parameters_of(config, self._folder.interface(config), self.h(generation))
 
     def evaluate(
         self,
@@ -188,6 +185,11 @@ class Run:
                 f"{self.path}: the run of an objective, which has no policy; Run.parameters() gives what it evolved"
             )
         return Policy(config, self._state(checkpoint), variant)
+
+    def _last(self) -> RunState:
+        """The state after the last generation; of a file the one that it holds."""
+        self._folder.require_run()
+        return self._folder.last_state(self._folder.config(), lambda text: None)
 
     def _state(self, checkpoint: str) -> RunState:
         return load(self._folder, checkpoint, lambda text: None)[1]

@@ -93,6 +93,7 @@ def on_ranks(
     """
     from esd import watch
     from esd.commands.console import print_error
+    from esd.mpi import leftovers
     from esd.mpi.comm import (
         JobFailedError,
         RankLostError,
@@ -104,6 +105,7 @@ def on_ranks(
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     watch.start()
     adopt_orphans()
+    leftovers.mark()
     try:
         comm = connect()
     except EsdError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from esd.commands import completion
 from esd.commands.running import Trusted, alone
 
 if TYPE_CHECKING:
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="The run's folder, or a folder of runs.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="The run's folder or exported file, or a folder of runs.",
+            autocompletion=completion.runs,
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print the metrics of all generations as CSV.")
@@ -54,7 +61,7 @@ def show(
         from esd.commands.follow import follow as follow_run
         from esd.commands.runs_table import is_folder_of_runs
         from esd.errors import UsageError
-        from esd.run.folder import RunFolder
+        from esd.run.run_file import is_file, open_run
         from esd.run.trust import Trust
 
         if sum((as_json, as_csv, follow)) > 1:
@@ -76,8 +83,10 @@ def show(
             _print_runs(run, as_json)
             return 0
         asked = Trust.YES if trust else Trust.ASK
-        folder = RunFolder(run, asked if episode else Trust.NEVER)  # only an episode takes its code
+        folder = open_run(run, asked if episode else Trust.NEVER)  # only an episode takes its code
         folder.require_run()
+        if follow and is_file(folder):
+            raise UsageError(f"--follow: {run} is a run in one file, which does not change")
         if as_csv:
             _print_csv(folder)
         elif follow:
@@ -152,7 +161,7 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
 
 def _generation(folder: RunFolder, config: Config) -> int:
     """How many updates of h are in the journal."""
-    return folder.journal(config, verify=False).next_generation
+    return folder.generation(config)
 
 
 def _of_state(state: RunState | None, last: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from esd.commands import completion
 from esd.commands.output import be_patient
 from esd.commands.running import Trusted, Verbose, on_ranks
 
@@ -23,19 +24,26 @@ if TYPE_CHECKING:
 def train(
     experiment: Annotated[
         str | None,
-        typer.Argument(help="A shipped experiment (see: esd list experiments) or a TOML file."),
+        typer.Argument(
+            help="A shipped experiment (see: esd list experiments) or a TOML file.",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     run: Annotated[
         Path | None,
         typer.Option(
             help="The run's folder. By default runs/<experiment>-s<seed>, with the settings of --set in its name.",
             show_default=False,
+            autocompletion=completion.runs,
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Change a setting, such as --set es.sigma=0.05.", metavar="KEY=VALUE"
+            "--set",
+            help="Change a setting, such as --set es.sigma=0.05.",
+            metavar="KEY=VALUE",
+            autocompletion=completion.settings,
         ),
     ] = None,
     fresh: Annotated[
@@ -53,6 +61,7 @@ def train(
             "--from",
             help="Start a new run from the last h of this run; without an experiment also with its settings. "
             "Everything else, such as sigma and the moments of the optimizer, starts from scratch.",
+            autocompletion=completion.runs,
         ),
     ] = None,
     trust: Trusted = False,

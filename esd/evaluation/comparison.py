@@ -12,17 +12,20 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from esd.errors import UsageError, nearest
+from esd.errors import UsageError
 from esd.evaluation.groups import Group, TrainedRun, read_groups
 from esd.evaluation.significance import PermutationTest, holm, permutation_test
 from esd.evaluation.stored import Conditions
+from esd.evaluation.variant_names import named
 from esd.run.folder import Warn
 
 LEVEL = 0.05
+SHOWS_MORE = "esd_envs:LastActionAndReward"
 UNLIKE = 0.1  # groups whose environment steps differ by a larger share get a note
 
 
@@ -72,7 +75,7 @@ def compare(
 
     Args:
         words: ``name=pattern,pattern…`` each, of run folders.
-        variants: names; none for all that the runs were evaluated on.
+        variants: names or patterns; none for all that the runs were evaluated on.
         key: of the conditions to compare under, where runs were evaluated in several ways; see ``Conditions.key``.
         warn: is called with a line about every damaged file that is passed over.
 
@@ -181,12 +184,7 @@ def _shared_variants(
     """The variants of the table, each the same world in all runs."""
     runs = [run for group in groups for run in group.runs]
     known = dict.fromkeys(name for run in runs for name in run.found[conditions])
-    for name in wanted:
-        if name not in known:
-            raise UsageError(
-                f"--variant {name}: no run was evaluated on it, {nearest(name, list(known))}"
-            )
-    names = list(dict.fromkeys(wanted)) or list(known)
+    names = named(wanted, known, "no run was evaluated on it") or list(known)
     for name in names:
         lacking = [run for run in runs if name not in run.found[conditions]]
         if lacking:
@@ -194,7 +192,7 @@ def _shared_variants(
                 f"{_paths(lacking)}: not evaluated on variant {name!r}; run "
                 f"{_command(lacking[0], conditions, name)}, or name others with --variant"
             )
-        worlds = [run.found[conditions][name]["world"] for run in runs]
+        worlds = [_world(run.found[conditions][name]["world"]) for run in runs]
         for run, world in zip(runs, worlds, strict=True):
             for key in world:
                 if world[key] != worlds[0][key]:
@@ -203,6 +201,14 @@ def _shared_variants(
                         f"{run.path}: returns in different worlds can't be compared"
                     )
     return names
+
+
+def _world(described: dict[str, Any]) -> dict[str, Any]:
+    """A world without what only shows more of it to a policy: whoever sees more is in the same one."""
+    if "wrappers" not in described:
+        return described
+    wrappers = [w for w in described["wrappers"] if w["id"] != SHOWS_MORE]
+    return {**described, "wrappers": wrappers}
 
 
 def _mean(run: TrainedRun, variant: str, conditions: Conditions) -> float:

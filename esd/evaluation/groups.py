@@ -16,8 +16,8 @@ from esd.config.tables import flatten, to_table
 from esd.errors import UsageError
 from esd.evaluation import stored as evaluations
 from esd.evaluation.stored import Conditions
-from esd.run import checkpoint
-from esd.run.folder import RunFolder, Warn
+from esd.run.folder import Warn
+from esd.run.run_file import open_run
 from esd.run.trust import Trust
 
 # what decides, beside the settings that h depends on, which h a run ends with and which is its best
@@ -105,10 +105,10 @@ def runs_of(word: str) -> tuple[str, list[Path]]:
     for pattern in patterns.split(","):
         found = sorted(Path(path) for path in glob.glob(pattern))  # noqa: PTH207  # it may be absolute
         for path in found:
-            RunFolder(path).refuse_lost_journal()  # or the group would be smaller without a word
-        runs = [path for path in found if RunFolder(path).is_run]
+            open_run(path).refuse_lost_journal()  # or the group would be smaller without a word
+        runs = [path for path in found if open_run(path).is_run]
         if not runs:  # a folder's name may have brackets in it
-            RunFolder(Path(pattern)).require_run()
+            open_run(Path(pattern)).require_run()
             runs = [Path(pattern)]
         paths += runs
     return name, paths
@@ -121,7 +121,7 @@ def _group(word: str, warn: Warn) -> Group:
 
 
 def _read(path: Path, warn: Warn) -> TrainedRun:
-    folder = RunFolder(path, Trust.NEVER)
+    folder = open_run(path, Trust.NEVER)
     config = folder.config()
     flat = flatten(to_table(config))
     settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}
@@ -144,7 +144,7 @@ def _read(path: Path, warn: Warn) -> TrainedRun:
         sum(line["return_mean"] is not None for line in lines),
         int(last.get("env_steps", 0)),
         float(last.get("seconds", 0.0)) / 3600.0,
-        checkpoint.generation_of(folder.best_file),
+        folder.generation_of_best(),
         found,
         newest,
     )

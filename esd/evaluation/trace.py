@@ -118,9 +118,8 @@ def record(
         )
         rollout.load([(0, rules_of(rollout, state.h, rules, seed, 0))])
         rollout.policy = watched = Watched(policy, policy, every)
-        outcome = rollout.play(
-            [episode_seeds(seed, 0, 0)], stepwise=True
-        )  # each step asks the policy
+        seeds = rollout.weights.put([episode_seeds(seed, 0, 0)], 0)
+        outcome = rollout.play(seeds, stepwise=True)  # each step asks the policy
     arrays = {
         "observations": np.array(watched.observations),
         "actions": np.array([action for action, _ in kept], np.float32),

@@ -57,6 +57,7 @@ class Purpose(enum.IntEnum):
     CANARY = 7
     RANDOM_RULES = 8
     LOW_RANK = 9  # factors of perturbations
+    WEIGHT_SEEDS = 10  # of initial weights that several episodes share
     ALGORITHM = 16  # what an algorithm starts from, such as a first direction
 
 

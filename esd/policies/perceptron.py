@@ -101,8 +101,15 @@ class Perceptron:
         normalization: str,
         streams: int,
         freeze_after: int = 0,
+        every: int = 1,
+        average: bool = False,
     ) -> None:
-        """Allocate for the sizes input → hidden… → output; 0 is no last update."""
+        """Allocate for the sizes input → hidden… → output; 0 is no last update.
+
+        Weights are updated after every ``every``-th step, by the means of the activities since the last update if
+        ``average``.
+        """
+        average = average and every > 1  # of one step's activities they are the mean
         sizes = (interface.observation_size, *hidden, interface.action_size)
         self.shapes = list(itertools.pairwise(sizes))
         widths = [padded(size) for size in sizes]
@@ -110,7 +117,7 @@ class Perceptron:
         layer_floats = [inputs * streams * padded(outputs) for inputs, outputs in self.shapes]
         self.synapses = aligned_zeros(sum(layer_floats))
         self._layer_starts = np.cumsum([0, *layer_floats])
-        self.memory = aligned_zeros(plastic.memory_size(sizes))
+        self.memory = aligned_zeros(plastic.memory_size(sizes, average))
         output = plastic.TANH if interface.bounded else plastic.IDENTITY
         self.settings = np.array(
             [
@@ -120,6 +127,8 @@ class Perceptron:
                 ACTIVATION_KINDS[activation],
                 output,
                 freeze_after or np.iinfo(np.int64).max,
+                every,
+                average,
                 *sizes,
             ],
             np.int64,

@@ -22,6 +22,7 @@ from esd.config.tables import parse, to_table
 from esd.errors import UntrustedError, UsageError, shown
 from esd.evolution.layout import Layout
 from esd.evolution.state import RunState, advance, make_strategy, start
+from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
 from esd.reading import MB, read_json, read_toml
 from esd.run import checkpoint, journal, metrics
@@ -417,6 +418,18 @@ class RunFolder:
             return None
         found: dict[str, Any] = done
         return found
+
+    def generation(self, config: Config) -> int:
+        """How many updates of h are in the journal."""
+        return self.journal(config, verify=False).next_generation
+
+    def generation_of_best(self) -> int | None:
+        """The generation of the best checkpoint; None without one."""
+        return checkpoint.generation_of(self.best_file)
+
+    def interface(self, config: Config) -> Interface:
+        """What the run's policy was built for."""
+        return self.journal(config, verify=False).header.interface
 
     def metrics_lines(self, config: Config, warn: Warn) -> list[metrics.Line]:
         """One line per generation, whatever has become of metrics.jsonl; what is missing is rebuilt from the journal.

@@ -306,11 +306,16 @@ def line_of(text: bytes) -> Line | None:
         line = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    return line if is_line(line) else None
+
+
+def is_line(line: Any) -> bool:
+    """Whether something is a line of metrics: it has all its names, and every value is a finite number or null."""
     if not isinstance(line, dict) or not {*_COUNTS, *_TOTALS, *_RETURNS} <= line.keys():
-        return None
+        return False
     whole = all(type(line[name]) is int and 0 <= line[name] < 1 << 63 for name in _COUNTS)
     timed = all(_is_number(line[name]) and line[name] >= 0 for name in _TOTALS)
-    return line if whole and timed and all(map(_is_number_or_null, line.values())) else None
+    return whole and timed and all(map(_is_number_or_null, line.values()))
 
 
 def _is_number(value: Any) -> bool:

@@ -16,6 +16,7 @@ from esd.evolution.low_rank import notes_of
 from esd.evolution.optimizers import Ascent
 from esd.evolution.state import RunState, make_strategy, start
 from esd.loggers.all import require
+from esd.mpi import placement
 from esd.mpi.comm import Communicator, agreement, gather
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
@@ -26,6 +27,7 @@ from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
 from esd.run.recovery import Source
+from esd.run.run_file import open_run
 from esd.run.training_folder import TrainingFolder
 from esd.run.trust import Trust
 from esd.training import canary, room
@@ -71,7 +73,7 @@ def prepared(
     comm.silence_seconds = config.run.silence_seconds
     with agreement(comm, "naming the run's folder"):  # before anything of the user's runs
         folder = TrainingFolder(plan.folder, Trust.YES)  # or there would be no plan
-        parent = None if plan.start_from is None else RunFolder(plan.start_from, Trust.YES)
+        parent = None if plan.start_from is None else open_run(plan.start_from, Trust.YES)
     with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
         with agreement(comm, "building the problem"), kept_process_state():
             problem = closing.enter_context(contextlib.closing(room.made(config)))
@@ -84,6 +86,9 @@ def prepared(
             closing.callback(evaluator.close)
             for note in (*problem.notes, *notes_of(algorithm.noise)):
                 reporter.note(note)
+            place = placement.own_place(config.device == "cuda", team.node.rank)
+        for note in placement.notes(comm, placement.nodes_of(comm, team.node, place)):
+            reporter.note(note)
         _go_on_unless_stopped(comm, stop)
         with kept_process_state():
             state, header, contents = _prepare_state(

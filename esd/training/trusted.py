@@ -10,6 +10,7 @@ from esd.config.settings import Config
 from esd.config.tables import apply_settings, to_table
 from esd.mpi.comm import Communicator, agreement
 from esd.run.folder import RunFolder, Warn
+from esd.run.run_file import open_run
 from esd.run.trust import Trust, remember, trust_of
 
 
@@ -22,7 +23,7 @@ def trusted_run(
 
     Args:
         comm: the ranks.
-        path: the run's folder.
+        path: the run's folder, or the file that it was exported to.
         trust: the user says that its code may be imported.
         settings: ``key=value`` texts of this call: what they name is the user's own choice.
 
@@ -30,7 +31,7 @@ def trusted_run(
         JobFailedError: on all ranks, if there is no such run, or it is not to be trusted.
     """
     with agreement(comm, "reading the run"):
-        folder = RunFolder(path, trust_of(trust), given_by(settings))
+        folder = open_run(path, trust_of(trust), given_by(settings))
         if comm.rank == 0:
             folder.require_run()
             folder.config()
