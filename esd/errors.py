@@ -74,6 +74,7 @@ EXTRAS = {
     "pygame": ("pygame", "box2d"),
     "torch": ("PyTorch", "torch"),
     "popgym": ("popgym", "popgym"),
+    "plotly": ("Plotly", "report"),
 }
 
 
