@@ -44,7 +44,8 @@ def section(traces: list[Trace], recalls: dict[int, str], hint: str) -> str:
         }
         content = html.definitions(cards)
         if trace.layers:
-            content += html.figure(_weights(trace, i)) + html.figure(_course(trace, i))
+            content += html.figure(_weights(trace, i))
+        content += html.figure(_course(trace, i))
         content += html.figure(_activities(trace, i)) + recalls.get(i, "")
         parts.append(content if i == 0 else html.details(f"Episode of {trace.title}", content))
     return html.section("episode", "Inside an episode", "".join(parts), intro)
@@ -66,9 +67,10 @@ def _weights(trace: Trace, index: int) -> Figure:
     data: list[dict[str, Any]] = []
     layout: dict[str, Any] = {"hovermode": "closest", "meta": {"panels": len(trace.layers)}}
     layers: list[dict[str, Any]] = []
+    moves = _moves(trace)
     scale = 0.0
     for i, layer in enumerate(trace.layers):
-        text, largest = packed(layer.frames)
+        text, largest = packed(layer.frames if moves else layer.frames[:1])
         suffix = "" if i == 0 else str(i + 1)
         shape = layer.frames.shape
         layers.append({"bytes": text, "largest": largest, "rows": shape[1], "columns": shape[2]})
@@ -88,7 +90,7 @@ def _weights(trace: Trace, index: int) -> Figure:
     for each in data:  # one for all layers: there is one bar of colors
         each |= {"zmin": -scale, "zmax": scale}
     moments = [f"{step} of {trace.steps - 1}" for step in trace.moments.tolist()]
-    frames = {"layers": layers, "steps": moments}
+    frames = {"layers": layers, "steps": moments if moves else moments[:1]}
     rows: list[list[Cell]] = [
         [
             f"layer {i} to {i + 1}", layer.inputs, layer.outputs, float(layer.size[0]), float(layer.size[-1]),
@@ -105,7 +107,9 @@ def _weights(trace: Trace, index: int) -> Figure:
         "mean change",
     ]
     caption = "Each cell is the weight from the unit of its row to the unit of its column."
-    if len(moments) == MOST_FRAMES:
+    if not moves:
+        caption += " These weights do not change during an episode."
+    elif len(moments) == MOST_FRAMES:
         caption += f" {MOST_FRAMES} moments of the episode are shown."
     if any(_is_part(layer) for layer in trace.layers):
         caption += " Of large layers some units are drawn, evenly spaced."
@@ -116,7 +120,7 @@ def _weights(trace: Trace, index: int) -> Figure:
     )
     return Figure(
         f"weights-{index}",
-        "The weights through the episode",
+        "The weights through the episode" if moves else "The weights",
         f"Heat maps of the weights, one for each layer, at a step that the slider chooses. {described}.",
         {"": View(data, layout)},
         Table(head, rows, "Weights at the start and at the end of the episode"),
@@ -131,6 +135,11 @@ def _weights(trace: Trace, index: int) -> Figure:
 def _ticks(units: int) -> dict[str, int]:
     """Whole numbers on an axis."""
     return {"dtick": 1} if units <= 6 else {"nticks": 5}
+
+
+def _moves(trace: Trace) -> bool:
+    """Whether weights change during the episode."""
+    return any(layer.change.any() for layer in trace.layers)
 
 
 def _is_part(layer: Layer) -> bool:
@@ -158,11 +167,14 @@ def _course(trace: Trace, index: int) -> Figure:
     def view(data: list[dict[str, Any]], title: str) -> View:
         return View(data, {"xaxis": x, "yaxis": axis(title), "hovermode": "x unified"})
 
-    views = {
-        "0": view(moved, "mean |w − w at the start|"),
-        "1": view(size, "mean |w|"),
-        "2": view(of_return, "return so far"),
-    }
+    of_episode = {"return so far": view(of_return, "return so far")}
+    if _moves(trace):
+        of_weights = {
+            "how far weights have moved": view(moved, "mean |w − w at the start|"),
+            "size of the weights": view(size, "mean |w|"),
+        }
+        of_episode = of_weights | of_episode
+    views = {str(i): own for i, own in enumerate(of_episode.values())}
     names = [f"layer {i} to {i + 1}" for i in range(len(trace.layers))]
     every = max(1, len(trace.moments) // ROWS)
     rows: list[list[Cell]] = [
@@ -175,17 +187,22 @@ def _course(trace: Trace, index: int) -> Figure:
     ]
     head = ["step", "return so far", *(f"change of {name}" for name in names)]
     keys = [Key(f"layer {i}", name, i + 1, dash_of(i)) for i, name in enumerate(names)]
-    ends = zip(names, trace.layers, strict=True)
-    words = "; ".join(f"{name}: {number(float(layer.change[-1]))}" for name, layer in ends)
+    words = f"Line chart. The return grows to {number(float(total[-1]))} in {trace.steps:,} steps."
+    if _moves(trace):
+        ends = zip(names, trace.layers, strict=True)
+        words += " Mean distance of the weights from the start, at the end: "
+        words += (
+            "; ".join(f"{name} {number(float(layer.change[-1]))}" for name, layer in ends) + "."
+        )
     return Figure(
         f"course-{index}",
         "The course of the episode",
-        f"Line chart of how far the weights moved from their values at the start. At the end, {words}.",
+        words,
         views,
         Table(head, rows, "The course of the episode at some steps", ()),
         "",
-        (("Show", ["how far weights have moved", "size of the weights", "return so far"]),),
-        keys,
+        (("Show", list(of_episode)),),
+        keys if _moves(trace) else (),
         260,
     )  # fmt: skip
 

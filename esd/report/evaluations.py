@@ -61,8 +61,9 @@ def section(arms: Sequence[Arm]) -> str:
     """The part of the page about evaluations."""
     by_conditions = _by_conditions(arms)
     if not by_conditions:
-        example = arms[0].runs[0].folder.path
-        text = f"No run has been evaluated yet. esd eval {example} plays test episodes and stores their results."
+        run = arms[0].runs[0]
+        what = "evaluates the best center on new seeds" if run.objective else "plays test episodes"
+        text = f"No run has been evaluated yet. esd eval {run.folder.path} {what} and stores the results."
         return html.section("evaluation", "Evaluation", html.notes([text]))
     parts = []
     for i, (conditions, results) in enumerate(by_conditions.items()):
@@ -245,16 +246,21 @@ def _tests(found: Comparison) -> Table:
     for name in others:
         head += [f"{name} (mean ± std)", f"{name} − {first}", "p", "p (Holm)"]
     rows: list[list[Cell]] = []
+    decimals = html.alike(
+        [float(value) for row in found.rows for m in row.means.values() for value in m]
+    )
     for row in found.rows:
         seen = {True: "seen", False: "unseen", None: "mixed"}[row.seen]
         shown = {
-            n: f"{number(float(m.mean()))} ± {number(deviation(m))}" for n, m in row.means.items()
+            name: f"{html.fixed(float(m.mean()), decimals)} ± {html.fixed(deviation(m), decimals)}"
+            for name, m in row.means.items()
         }
         cells: list[Cell] = [row.name, seen, shown[first]]
         for name in others:
             test = row.tests[name]
-            difference = f"{'+' if test.difference >= 0 else ''}{number(test.difference)}"
-            cells += [shown[name], difference, f"{test.p:.2g}", f"{row.corrected[name]:.2g}"]
+            sign = "+" if test.difference >= 0 else ""
+            cells += [shown[name], f"{sign}{html.fixed(test.difference, decimals)}"]
+            cells += [f"{test.p:.2g}", f"{row.corrected[name]:.2g}"]
         rows.append(cells)
     described = found.conditions.described(found.groups[0].objective)
     return Table(head, rows, f"Compared: {described}", (0, 1))

@@ -123,10 +123,12 @@ def figure(found: Figure) -> str:
     """A figure, its choices, its legend's place, and the table behind it."""
     name = escaped(found.name)
     selects = "".join(
-        f'<label>{escaped(label)} <select data-choice="{i}">'
+        f'<label for="{name}-choice-{i}">{escaped(label)}</label> '
+        f'<select id="{name}-choice-{i}" data-choice="{i}">'
         + "".join(f'<option value="{j}">{escaped(o)}</option>' for j, o in enumerate(options))
-        + "</select></label>"
+        + "</select>"
         for i, (label, options) in enumerate(found.choices)
+        if len(options) > 1
     )
     controls = f'<div class="controls">{selects}</div>' if selects else ""
     player = _player(found) if found.frames else ""
@@ -137,7 +139,7 @@ def figure(found: Figure) -> str:
     return (
         f'<figure id="{name}" aria-labelledby="{name}-title">\n'
         f'<h3 id="{name}-title">{escaped(found.title)}</h3>\n{controls}'
-        f'<div class="keys" role="group" aria-label="Show or hide"></div>\n{player}'
+        f'<div class="keys" role="group" aria-label="Legend: show or hide"></div>\n{player}'
         f'<div class="plot" role="img" aria-label="{escaped(found.description)}" '
         f'style="min-height:{found.height}px"></div>\n'
         f"<figcaption>{caption}</figcaption>\n"
@@ -148,7 +150,10 @@ def figure(found: Figure) -> str:
 
 def _player(found: Figure) -> str:
     """Buttons and a slider that go through the steps of an episode."""
-    last = len(found.frames["steps"]) - 1  # shown first: what the episode has made of the weights
+    last = len(found.frames["steps"]) - 1
+    if not last:
+        return ""
+    # the last step is shown first: what the episode has made of the weights
     name = escaped(found.name)
     return (
         '<div class="player"><button type="button" class="play" aria-pressed="false">Play</button>'

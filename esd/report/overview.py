@@ -32,6 +32,7 @@ def section(arms: Sequence[Arm], warnings: Sequence[str]) -> str:
         "objective" if objective else "environment": ", ".join(titles) or what,
         "evolved": ", ".join(kinds),
         "algorithm": ", ".join(dict.fromkeys(r.config.es.algorithm for r in runs)),
+        "population": ", ".join(dict.fromkeys(f"{r.config.population:,}" for r in runs)),
         "runs": f"{len(runs)} in {len(arms)} group{'s' * (len(arms) != 1)}",
         "evaluations" if objective else "environment steps": number(
             sum(_last(r, "env_steps") for r in runs)
@@ -64,13 +65,13 @@ def _table(arms: Sequence[Arm], objective: bool) -> Table:
             rows.append(
                 [
                     run.name, arm.name, run.config.seed, run.status, f"{len(members):,} of {run.config.generations:,}",
-                    run.config.population, run.best_center, centers[-1]["center_return"] if centers else None,
+                    run.best_center, centers[-1]["center_return"] if centers else None,
                     members[-1]["return_mean"] if members else None, int(_last(run, "env_steps")),
                     duration(_last(run, "seconds")),
                 ]
             )  # fmt: skip
     head = [
-        "run", "group", "seed", "status", "generations", "population", f"center's best {what}", f"center's last {what}",
+        "run", "group", "seed", "status", "generations", f"center's best {what}", f"center's last {what}",
         f"members' last mean {what}", "evaluations" if objective else "env. steps", "wall time",
     ]  # fmt: skip
     return Table(head, rows, "The runs", (0, 1, 3))

@@ -55,7 +55,8 @@
 
   function view(figure) {
     const selects = [...figure.element.querySelectorAll("select[data-choice]")];
-    return figure.data.views[selects.map((select) => select.value).join("|")];
+    const chosen = selects.map((select) => select.value).join("|");
+    return figure.data.views[chosen] || Object.values(figure.data.views)[0]; // of one option there is no select
   }
 
   function traces(figure) {
@@ -285,7 +286,7 @@
     }
     figures.forEach(keys);
     colorSwatches();
-    figures.filter((figure) => figure.data.frames).forEach(player);
+    figures.filter((figure) => figure.element.querySelector(".player")).forEach(player);
     for (const figure of figures) {
       for (const select of figure.element.querySelectorAll("select[data-choice]")) {
         select.addEventListener("change", () => {

@@ -124,11 +124,13 @@ def measured(
             heads.append(
                 Head(f"block {block}, head {head}", measure(hashed, query, key, limits, writes))
             )
-        x1 = x1 + found @ own["mix"]
+        recalled: Float32s = found @ own["mix"]
+        x1 = x1 + recalled
         if settings.units:
             read = _with_one(_normalized(x1) if settings.normalize else x1)
             hidden: Float32s = np.tanh(read @ own["feed1"])
-            x2 = x2 + _with_one(hidden) @ own["feed2"]
+            fed: Float32s = _with_one(hidden) @ own["feed2"]
+            x2 = x2 + fed
     _check_same(np.concatenate([x1, x2], axis=1), trace)
     return heads
 

@@ -105,9 +105,8 @@ class ReportedRun:
         """Whether it is finished, in words."""
         if self.done is None:
             return "not finished"
-        return {"generations": "finished", "target": "reached the target return"}.get(
-            str(self.done["reason"]), f"finished ({self.done['reason']})"
-        )
+        reasons = {"generations": "finished", "target_return": "reached its target return"}
+        return reasons.get(str(self.done["reason"]), f"finished ({self.done['reason']})")
 
 
 @dataclass(frozen=True)
