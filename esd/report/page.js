@@ -14,6 +14,7 @@
       diverging: [[0, "#ffb38a"], [0.25, "#c25a24"], [0.5, "#161b21"], [0.75, "#2f7dbd"], [1, "#a5d4ff"]],
     },
   };
+  const BUTTONS = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"];
   const NARROW = 600; // pixels, below which panels stand below each other
   const FRAME_MS = 140;
   const PRINTED_WIDTH = 680;
@@ -89,6 +90,8 @@
       plot_bgcolor: "rgba(0,0,0,0)",
       margin: { l: 56, r: 14, t: 8, b: 46 },
       hoverlabel: { bgcolor: colors.paper, bordercolor: colors.grid, font: { color: colors.text } },
+      hoverdistance: wanted.hovermode === "x unified" ? -1 : 20, // the nearest point, however far it is
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colors.gray, activecolor: colors.text },
       height: figure.data.height,
       width,
       autosize: false,
@@ -126,8 +129,12 @@
     const width = printing
       ? PRINTED_WIDTH
       : inside - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-    const config = { displaylogo: false, responsive: false, displayModeBar: width < NARROW ? false : "hover",
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+    const config = {
+      displaylogo: false,
+      displayModeBar: width < NARROW ? false : "hover",
+      modeBarButtons: [BUTTONS], // named one by one: Plotly's own choice has one that sends the data elsewhere
+      plotlyServerURL: "",
+    };
     const shown = layout(figure, width);
     figure.plot.style.minHeight = `${shown.height}px`;
     Plotly.react(figure.plot, traces(figure), shown, config);

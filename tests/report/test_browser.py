@@ -224,11 +224,27 @@ def test_quantity_and_axis_can_be_chosen_and_hovering_tells_values(groups: Any) 
     figure.get_by_label("over", exact=True).select_option(label="generations")
     assert figure.locator("h3").text_content() == "Mean return of the members by generations"
     assert figure.locator(".xtitle").text_content() == "generations"
-    figure.locator(".nsewdrag").hover(force=True)
-    figure.locator(".hoverlayer text").first.wait_for(timeout=10_000)
+    figure.locator(".nsewdrag").hover(force=True)  # scrolls there
+    box = figure.locator(".nsewdrag").bounding_box()
+    for x in (0.4, 0.45, 0.5):
+        groups.mouse.move(box["x"] + x * box["width"], box["y"] + box["height"] / 2)
+        groups.wait_for_timeout(100)  # Plotly passes over moves that follow each other closely
+    figure.locator(".hoverlayer text").first.wait_for()
     texts = figure.locator(".hoverlayer").text_content()
     assert "hebbian" in texts
     assert "static" in texts
+
+
+def test_no_button_of_a_figure_sends_data_elsewhere(groups: Any) -> None:
+    titles = groups.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
+    assert set(titles) == {
+        "Download plot as a PNG",
+        "Zoom",
+        "Pan",
+        "Zoom in",
+        "Zoom out",
+        "Reset axes",
+    }
 
 
 def test_a_slider_takes_the_weights_through_the_episode(groups: Any) -> None:
