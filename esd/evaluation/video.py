@@ -40,7 +40,8 @@ CAMERAS = {"camera_id", "camera_name", "default_camera_config"}
 # what draws without a screen: the library, and what MUJOCO_GL calls it
 MUJOCO_LIBRARIES = (("libEGL.so.1", "egl"), ("libOSMesa.so.8", "osmesa"))
 HOW_TO_RENDER = (
-    "MuJoCo needs EGL or OSMesa (Debian: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa)"
+    "MuJoCo needs EGL or OSMesa (Debian: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6 and "
+    "MUJOCO_GL=osmesa)"
 )
 
 

@@ -8,7 +8,6 @@ The file is of MATLAB's version 5, whose variables hold at most 2 GB each.
 from __future__ import annotations
 
 import io
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,9 @@ from esd.run.files import json_text, write_atomically
 from esd.run.folder import Warn
 
 EXAMPLE_STEPS = 10
-LONGEST_NAME = 31  # of a variable, which scipy and old versions of MATLAB keep to; newer ones take 63
+LONGEST_NAME = (
+    31  # of a variable, which scipy and old versions of MATLAB keep to; newer ones take 63
+)
 MOST_BYTES = 2**31 - 1  # of a variable
 RESERVED = ("h", "layout", "policy", "normalizer", "config", "source", "example")
 

@@ -73,7 +73,10 @@ def graph_of(network: Network) -> Any:
     inputs = [declared(observation, (network.observation_size,))]
     inputs += [declared(state[name], array.shape) for name, array in first.items()]
     shapes = {f"{NEXT}{name}": array.shape for name, array in first.items()}
-    shapes |= {**action_shapes(network.action_space), "outputs": (outputs_of(network.action_space),)}
+    shapes |= {
+        **action_shapes(network.action_space),
+        "outputs": (outputs_of(network.action_space),),
+    }
     graph = helper.make_graph(
         ops.nodes,
         "policy",

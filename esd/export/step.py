@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -120,9 +121,7 @@ def step(
         y = _activated(ops, layer.activation, total)
         if layer.coefficients:
             new = _rewired(ops, layer, network.normalization, weights, x, y)
-            after[layer.state_name] = (
-                new if learning is None else ops.where(learning, new, weights)
-            )
+            after[layer.state_name] = new if learning is None else ops.where(learning, new, weights)
         x = y
     if STEP in state:
         after[STEP] = state[STEP] + 1
@@ -141,9 +140,7 @@ def _rewired(
     """Δw = (A·x + C)·y + (B·x + D), and the normalization that follows it."""
     inputs, outputs = layer.weights.shape
     x, y = ops.reshape(x, (inputs, 1)), ops.reshape(y, (1, outputs))
-    a, b, c, d = (
-        ops.constant(f"{layer.name}.{name}", layer.coefficients[name]) for name in "ABCD"
-    )
+    a, b, c, d = (ops.constant(f"{layer.name}.{name}", layer.coefficients[name]) for name in "ABCD")
     weights = weights + ((a * x + c) * y + (b * x + d))
     if normalization == "none":
         return weights
@@ -210,10 +207,10 @@ def _decode(
         ends = np.cumsum([0, *space.nvec.reshape(-1).tolist()]).tolist()
         chosen = [
             ops.reshape(ops.argmax(ops.part(outputs, a, b)), (1,))
-            for a, b in zip(ends, ends[1:], strict=False)
+            for a, b in itertools.pairwise(ends)
         ]
-        start = np.asarray(space.start, np.int64).reshape(-1)
-        joined = ops.concatenate(chosen) + ops.constant(f"{name}.start", start)
+        first = np.asarray(space.start, np.int64).reshape(-1)
+        joined = ops.concatenate(chosen) + ops.constant(f"{name}.start", first)
         actions[name] = ops.reshape(joined, space.nvec.shape)
     elif isinstance(space, spaces.MultiBinary):
         actions[name] = ops.reshape(ops.cast(ops.greater(outputs, 0.0), "int64"), space.shape)

@@ -63,9 +63,7 @@ class Contents:
     arrays: Arrays
 
 
-def open_run(
-    path: Path, trust: Trust = Trust.ASK, given: Collection[Reference] = ()
-) -> RunFolder:
+def open_run(path: Path, trust: Trust = Trust.ASK, given: Collection[Reference] = ()) -> RunFolder:
     """A run, given as its folder or as the file that ``esd export`` has made of it; see ``RunFolder``."""
     try:
         is_file = S_ISREG(path.stat().st_mode)
@@ -375,5 +373,3 @@ def _value(name: str, value: float) -> float | int | None:
     if not math.isfinite(value):
         return None
     return int(value) if name in WHOLE_NUMBERS else value
-
-
