@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,11 +112,14 @@ def test_the_sweep_with_optuna_finds_something(tmp_path: Path) -> None:
         '"generations": 8', '"generations": 2'
     )
     (tmp_path / "sweep.py").write_text(text.replace("(100, 101, 102)", "(100,)"))
-    paths = environment()["PYTHONPATH"]
+    paths = [
+        environment()["PYTHONPATH"],
+        *filter(None, sys.path),
+    ]  # also what is installed elsewhere
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "sweep.py"],
         cwd=tmp_path,
-        env=environment(PYTHONPATH=":".join([paths, *sys.path])),
+        env=environment(PYTHONPATH=os.pathsep.join(paths)),
         capture_output=True,
         text=True,
         timeout=120,
