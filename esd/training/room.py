@@ -147,8 +147,8 @@ def check_memory(
     what = (
         f"{key} = {rows:,}: a generation's records take {_gb(records)}"
         if records > states
-        else f"{_what_makes_h(config)}: h has {sizes.coordinates:,} coordinates, and {STATES} states of {sizes.vectors} "
-        f"such vector{'s' * (sizes.vectors > 1)} and what ranks need take {_gb(states)}"
+        else f"{_what_makes_h(config)}: h has {sizes.coordinates:,} coordinates, and {STATES} states of "
+        f"{sizes.vectors} such vector{'s' * (sizes.vectors > 1)} and what ranks need take {_gb(states)}"
     )
     shared = f" with {node_ranks} ranks on a machine" if node_ranks > 1 else ""
     where = f" on {socket.gethostname()}" if ranks > node_ranks else ""

@@ -111,7 +111,8 @@ def test_a_cloud_s_notice_is_understood(cloud: str, service: str) -> None:
 def test_what_is_wrong_is_said_in_a_line() -> None:
     for words, given in ((["runs/x"], {}), (["a", "-", "true"], {"ESD_CLOUD": "other"})):
         done = subprocess.run(
-            ["bash", str(SCRIPT), *words], env=environment(**given), capture_output=True, text=True, check=False, timeout=60,
+            ["bash", str(SCRIPT), *words], env=environment(**given), capture_output=True, text=True, check=False,
+            timeout=60,
         )  # fmt: skip
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
         assert "expected" in done.stderr

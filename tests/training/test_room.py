@@ -1,4 +1,4 @@
-"""The memory that a run is said to take, beside what it really takes: measured by Linux, and in a real control group."""
+"""The memory that a run is said to take, and what it takes: measured by Linux, and in a real control group."""
 
 from __future__ import annotations
 
@@ -89,23 +89,25 @@ def group() -> Iterator[Path]:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("size", "code"), [(10_000_000, 2), (1_000_000, 0)])
+@pytest.mark.parametrize(("hidden", "code"), [(1410, 2), (700, 0)])
 def test_what_does_not_fit_into_a_container_is_refused_and_not_killed(
-    size: int, code: int, group: Path, tmp_path: Path
+    hidden: int, code: int, group: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "mine.toml").write_text(
-        f'population = 4\ngenerations = 2\n[objective]\nfunction = "sphere"\ndirection = "minimize"\n'
-        f"parameters.x = {{ shape = [{size}], initial = 0.5 }}\n"
-    )
     start = f'echo $$ > {group}/cgroup.procs; exec "$@"'
-    words = [sys.executable, "-m", "esd", "train", "mine.toml", "--run", "run"]
+    settings = (
+        "population=4",
+        "generations=2",
+        "env.max_steps=5",
+        f"policy.hidden=[{hidden},{hidden}]",
+    )
+    words = [sys.executable, "-m", "esd", "train", "cartpole", "--run", "run"]
     done = subprocess.run(
-        ["sh", "-c", start, "sh", *words], cwd=tmp_path, env=environment(), capture_output=True, text=True,
-        check=False, timeout=120,
+        ["sh", "-c", start, "sh", *words, *(f"--set={setting}" for setting in settings)],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     if code:
         assert len(done.stderr.splitlines()) == 1
-        assert "h has 10,000,000 coordinates" in done.stderr
+        assert "h has 9,982,800 coordinates" in done.stderr
         assert "a control group allows 0.3 GB" in done.stderr
         assert not (tmp_path / "run").exists()
