@@ -42,8 +42,9 @@ def assignment_of(text: str, connections: int, rules: int) -> Int64s:
         UsageError: if the text is no assignment of this network.
     """
     if not text:
-        drawn = consecutive_words(0, Purpose.SHARED_RULES, connections)[0]
-        return (drawn % np.uint32(rules)).astype(np.int64)
+        words = consecutive_words(0, Purpose.SHARED_RULES, connections)[0]
+        drawn: Int64s = (words % np.uint32(rules)).astype(np.int64)
+        return drawn
     try:
         found = np.frombuffer(base64.b64decode(text, validate=True), "<u2").astype(np.int64)
     except (binascii.Error, ValueError):
