@@ -74,25 +74,34 @@ def merged(vectors: Float32s, rules: int, seed: int) -> Int64s:
     points = vectors.astype(np.float64)
     rng = np.random.default_rng(seed)
     centers = points[rng.integers(len(points), size=1)]
-    nearest = _squared(points, centers)[:, 0]
+    nearest = _squared(points, centers[0])
     while len(centers) < rules and nearest.sum() > 0.0:
-        next_one = points[[rng.choice(len(points), p=nearest / nearest.sum())]]
-        centers = np.concatenate([centers, next_one])
-        nearest = np.minimum(nearest, _squared(points, next_one)[:, 0])
-    assignment = np.zeros(len(points), np.int64)
+        drawn = points[rng.choice(len(points), p=nearest / nearest.sum())]
+        centers = np.concatenate([centers, drawn[None]])
+        nearest = np.minimum(nearest, _squared(points, drawn))
+    assignment = _nearest(points, centers)
     for _ in range(ROUNDS):
-        found = _squared(points, centers).argmin(axis=1)
-        if (found == assignment).all():
-            break
-        assignment = found
         present = np.unique(assignment)  # a rule that nobody follows stays where it is
         centers[present] = means(points, assignment, len(centers))[present]
+        before, assignment = assignment, _nearest(points, centers)
+        if (before == assignment).all():
+            break
     return assignment
 
 
-def _squared(points: Float64s, centers: Float64s) -> Float64s:
-    """Squared distances, float64 [points, centers]; one center at a time, or memory would not do."""
-    found: Float64s = np.stack([((points - center) ** 2).sum(axis=1) for center in centers], axis=1)
+def _squared(points: Float64s, center: Float64s) -> Float64s:
+    """Squared distances from a center, float64 [points]."""
+    found: Float64s = ((points - center) ** 2).sum(axis=1)
+    return found
+
+
+def _nearest(points: Float64s, centers: Float64s) -> Int64s:
+    """The first of the nearest centers, int64 [points]; one center at a time: all distances would not fit memory."""
+    least, found = np.full(len(points), np.inf), np.zeros(len(points), np.int64)
+    for number, center in enumerate(centers):
+        distances = _squared(points, center)
+        closer = distances < least
+        found[closer], least[closer] = number, distances[closer]
     return found
 
 

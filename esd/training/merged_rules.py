@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from esd.run.folder import RunFolder
 def merges(child: Config, parent: Config) -> bool:
     """Whether a run that starts from another one is to share that one's rules."""
     ours, theirs = child.policy.settings, parent.policy.settings
-    return (
+    return bool(
         isinstance(ours, HebbianSettings)
         and isinstance(theirs, HebbianSettings)
         and ours.rules not in (0, theirs.rules)
@@ -26,24 +27,38 @@ def merges(child: Config, parent: Config) -> bool:
     )
 
 
-def with_assignment(child: Config, parent: RunFolder, state: RunState) -> Config:
-    """The new run's settings, with the rule of each synapse found by K-means.
+def with_assignment(child: Config, parent: RunFolder, load: Callable[[], RunState]) -> Config:
+    """The new run's settings, with the rule of each synapse: found by K-means, or the other run's.
 
     Args:
         child: the settings without it.
         parent: the run to start from.
-        state: of it.
+        load: gives its state.
     """
     config = parent.config()
+    ours, theirs = child.policy.settings, config.policy.settings
     if not merges(child, config):
+        both = isinstance(ours, HebbianSettings) and isinstance(theirs, HebbianSettings)
+        if both and ours.rules == theirs.rules and not ours.assignment:
+            return _assigned(child, theirs.assignment)
         return child
     header = parent.journal(config, verify=False).header
     interface = Interface(header.observation_size, header.action_size, header.bounded)
-    policy = HebbianPolicy(interface, config.policy.settings)
-    settings = child.policy.settings
-    assignment = shared_rules.merged(policy.coefficients(state.h), settings.rules, child.seed)
-    settings = dataclasses.replace(settings, assignment=shared_rules.encoded(assignment))
+    coefficients = HebbianPolicy(interface, theirs).coefficients(load().h)
+    found = shared_rules.merged(coefficients, ours.rules, child.seed)
+    return _assigned(child, shared_rules.encoded(found))
+
+
+def _assigned(child: Config, assignment: str) -> Config:
+    settings = dataclasses.replace(child.policy.settings, assignment=assignment)
     return dataclasses.replace(child, policy=dataclasses.replace(child.policy, settings=settings))
+
+
+def assignment(config: Config) -> str:
+    """``policy.assignment`` of a run whose synapses share rules; empty for any other."""
+    settings = config.policy.settings
+    shares = isinstance(settings, HebbianSettings) and settings.rules > 0
+    return str(settings.assignment) if shares else ""
 
 
 def merged_h(

@@ -25,7 +25,7 @@ from esd.run.recovery import Source, load, newest_state
 from esd.run.training_folder import check_writable
 from esd.run.trust import Trust, trust_of
 from esd.training.default_folder import default_folder
-from esd.training.merged_rules import merges, with_assignment
+from esd.training.merged_rules import with_assignment
 from esd.training.trusted import given_by
 
 
@@ -165,8 +165,8 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         own = config if request.experiment is not None else None
         parent = request.folder(request.start_from, own)
         source = newest_state(parent, warn)
-        if merges(config, parent.config()):
-            config = with_assignment(config, parent, load(parent, parent.config(), source))
+        found = source
+        config = with_assignment(config, parent, lambda: load(parent, parent.config(), found))
         if folder.is_run and not request.fresh and not unbegun:
             raise UsageError(
                 f"{folder.path}: holds a run already; --from starts a new one, name its folder with --run"

@@ -31,7 +31,7 @@ from esd.training import canary, room
 from esd.training.commit import Commit
 from esd.training.finished_rows import FinishedRows
 from esd.training.loop import Ending, Generations
-from esd.training.merged_rules import merged_h, merges
+from esd.training.merged_rules import assignment, merged_h, merges
 from esd.training.node_state import NodeState
 from esd.training.perturbations import check_perturbations
 from esd.training.plan import Plan
@@ -242,6 +242,10 @@ def _start_from(
     what, keys = "policy", "policy.kind, rule, hidden and order"
     if child.objective.named:
         what, keys = "objective", "objective.parameters"
+    if not merging and assignment(child) != assignment(config):
+        raise UsageError(
+            f"--from {path}: the synapses of its network follow its rules in another way; remove policy.assignment"
+        )
     if h.shape != state.h.shape:
         raise UsageError(
             f"--from {path}: its h has {h.size} coordinates, this {what} has {state.h.size}; without an experiment "

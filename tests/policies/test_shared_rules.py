@@ -123,6 +123,11 @@ def test_a_run_begins_with_merged_rules_and_goes_on_without_its_parent(tmp_path:
         h, shared_rules.means(vectors, followed, 8).astype(np.float32).T.ravel()
     )
     assert policy.layout.size == h.size == 8 * 5
+    # the same number of rules: the same synapses follow them
+    child_of(tmp_path / "whole", tmp_path / "same", "policy.rules=8", "generations=0")
+    same = RunFolder(tmp_path / "same").config().policy.settings
+    assert same.assignment == config.policy.settings.assignment
+    assert same.assignment == shared_rules.encoded(followed)
     # once more, from eight rules to three
     child_of(tmp_path / "whole", tmp_path / "third", "policy.rules=3")
     assert from_journal(tmp_path / "third").h.size == 3 * 5
