@@ -92,7 +92,9 @@ def _follow_live(folder: RunFolder, console: Console) -> None:
     counts = "evaluations" if config.objective.named else "steps"
     view = View(str(folder.path), config.generations, config.sign < 0, counts)
     tail, heard = Tail(folder.metrics_file), time.monotonic()
-    with Live(view, console=console, auto_refresh=False) as live:
+    live = Live(view, console=console, auto_refresh=False)
+    try:  # Ctrl-C may come while the first frame is drawn, before a with block would begin
+        live.start()
         while True:
             done = folder.done(lambda text: None)
             for line in tail.lines():
@@ -106,6 +108,9 @@ def _follow_live(folder: RunFolder, console: Console) -> None:
             if done is not None:
                 break
             time.sleep(SECONDS)
+    finally:
+        live.stop()
+        console.show_cursor()
     for finding in done.get("findings") or ():
         if isinstance(finding, dict) and isinstance(finding.get("text"), str):
             console.print(f"warning: {one_line(finding['text'])}", markup=False)

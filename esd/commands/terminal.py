@@ -51,7 +51,7 @@ class Screen:
 
 def can_draw(console: Console, variables: Mapping[str, str]) -> bool:
     """Whether a console is a terminal with colors and Unicode, and nobody asks for plain text."""
-    plain = variables.get("NO_COLOR") or variables.get("CI") or variables.get("ESD_PLAIN")
+    plain = variables.get("NO_COLOR") or variables.get("CI")
     unicode = console.encoding.lower().replace("-", "").startswith("utf8")
     return console.is_terminal and not console.is_dumb_terminal and unicode and not plain
 
