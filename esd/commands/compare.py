@@ -24,7 +24,7 @@ def compare(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Compare only this variant. Can be repeated.",
+            help="Compare only this variant, or those that match a pattern. Can be repeated.",
             metavar="NAME",
             show_default=False,
         ),
