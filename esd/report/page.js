@@ -117,6 +117,7 @@
         fixedrange: width < NARROW,
         automargin: true,
       };
+      if (panels > 1) own[name].tickangle = 0;
       if (own[name].title) own[name].title = { ...own[name].title, font: { color: colors.soft }, standoff: 8 };
     }
     return own;

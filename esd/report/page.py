@@ -53,6 +53,17 @@ def page(
         UsageError: if a file that the user names can't be embedded; a ``MissingPackageError`` without Plotly.
     """
     plotly = plotly_script()
+    return _document(overview.title_of(arms), content(arms, videos, traced, warnings), plotly)
+
+
+def content(
+    arms: Sequence[Arm], videos: Sequence[Path], traced: Sequence[Path], warnings: list[str]
+) -> str:
+    """All parts of the page, as HTML; see ``page``.
+
+    Raises:
+        UsageError: if a file that the user names can't be embedded.
+    """
     runs = [run for arm in arms for run in arm.runs]
     curves = learning.learning_curves(arms)
     parts = [
@@ -66,8 +77,7 @@ def page(
         settings.config_section(arms),
         settings.provenance_section(runs),
     ]
-    body = overview.section(arms, warnings) + "".join(parts)  # last: it shows the warnings
-    return _document(overview.title_of(arms), body, plotly)
+    return overview.section(arms, warnings) + "".join(parts)  # last: it shows the warnings
 
 
 def _episodes(runs: Sequence[ReportedRun], named: Sequence[Path], warn: Warn) -> str:

@@ -246,6 +246,7 @@ def readers(
     from esd.config.identity import identity
     from esd.evaluation import groups, of_run
     from esd.evaluation.test_episodes import choose
+    from esd.report import page, runs
     from esd.run.folder import RunFolder
     from esd.training.plan import TrainRequest, make_plan
 
@@ -283,13 +284,20 @@ def readers(
         if run.done(quiet) is not None:  # else it waits for the end
             follow.follow(run)
 
+    def reported() -> None:
+        warnings: list[str] = []
+        page.content(runs.read_arms([str(folder)], warnings.append), [], [], warnings)
+        for warning in warnings:
+            check_line(warning)
+
     yield "show", lambda: shown(None)
     yield "show --generation 2", lambda: shown(2)
     yield "show --csv", csv
     yield "show --follow", followed
     yield "eval", lambda: loaded("best")
     yield "eval --checkpoint last", lambda: loaded("last")
-    yield "report", lambda: groups._read(folder, quiet) and None
+    yield "compare", lambda: groups._read(folder, quiet) and None
+    yield "report", reported
     yield "doctor", lambda: doctor._config(str(folder), None, []) and None
     yield "plan", planned
     if resume:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import safetensors.numpy
 
+from esd.api.run import Run
 from esd.cli import app
 from esd.errors import MissingPackageError
 from esd.report import page as pages
@@ -295,3 +296,20 @@ def test_the_old_words_name_the_new_command(report: Report) -> None:
         assert (
             result.stderr == "esd: esd report compare is now esd compare, with the same arguments\n"
         )
+
+
+def test_an_exported_file_is_reported_in_place_of_its_folder(
+    report: Report, tmp_path: Path
+) -> None:
+    table = {
+        "env": {"id": "CartPole-v1", "max_steps": 20},
+        "policy": {"hidden": [3]},
+        "population": 4,
+    }
+    trained(parse({**table, "generations": 2}, "test"), tmp_path / "run")
+    Run(tmp_path / "run").export(tmp_path / "run.safetensors")
+    result = report(tmp_path / "run.safetensors", "--out", tmp_path / "k.html")
+    assert result.exit_code == 0, result.stderr
+    text = (tmp_path / "k.html").read_text("utf-8")
+    assert "2 of 2" in text
+    assert "layer0" in text
