@@ -78,6 +78,10 @@ EXTRAS = {
     "scipy": ("SciPy", "mat"),
     "PIL": ("Pillow", "video"),
     "imageio_ffmpeg": ("imageio-ffmpeg", "video"),
+    "tensorboard": ("TensorBoard", "tensorboard"),
+    "wandb": ("Weights & Biases", "wandb"),
+    "mlflow": ("MLflow", "mlflow"),
+    "plotly": ("Plotly", "report"),
 }
 
 

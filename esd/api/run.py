@@ -159,7 +159,7 @@ class Run:
                 _check(rules, ("evolved", "random"), "rules")
                 config, state, which = load(folder, checkpoint, lambda text: None)
                 if config.objective.named and rules == "random":
-                    raise UsageError(f"rules = {rules!r}: {self.path} is the run of an objective")
+                    raise UsageError(f"rules = {rules!r}: {self.path} is a run of an objective")
                 subject = choose(config, None, own, variants)
             found = evaluate_and_store(
                 comm, folder, subject, state, which, episodes, seed, rules, lambda *_: None
@@ -183,7 +183,7 @@ class Run:
         config = self._folder.config()
         if config.objective.named:
             raise UsageError(
-                f"{self.path}: the run of an objective, which has no policy; Run.parameters() gives what it evolved"
+                f"{self.path}: a run of an objective, which has no policy; Run.parameters() gives what it evolved"
             )
         return Policy(config, self._state(checkpoint), variant)
 

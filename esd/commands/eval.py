@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from esd.commands import completion
 from esd.commands.output import be_patient
 from esd.commands.running import Trusted, Verbose, on_ranks
 
@@ -32,7 +33,11 @@ class Rules(enum.StrEnum):
 
 def evaluate(
     run: Annotated[
-        Path, typer.Argument(help="The run's folder, or the file that esd export has made of it.")
+        Path,
+        typer.Argument(
+            help="The run's folder, or the file that esd export has made of it.",
+            autocompletion=completion.runs,
+        ),
     ],
     env: Annotated[
         str | None,
@@ -40,12 +45,13 @@ def evaluate(
             help="Evaluate in another environment with the same observation and action sizes.",
             metavar="ID",
             show_default=False,
+            autocompletion=completion.environments,
         ),
     ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Evaluate only this variant. Can be repeated.",
+            help="Evaluate only this variant, or those that match a pattern. Can be repeated.",
             metavar="NAME",
             show_default=False,
         ),
@@ -57,6 +63,7 @@ def evaluate(
             help="Change a setting of env or policy for these episodes, such as --set env.kwargs.gravity=5.",
             metavar="KEY=VALUE",
             show_default=False,
+            autocompletion=completion.settings_of_episodes,
         ),
     ] = None,
     rules: Annotated[
@@ -103,7 +110,7 @@ def evaluate(
 
     All variants are played, those of training (seen) and those kept from it (unseen), each on the same test episodes.
     An interval is the 95 % interval of a mean over the episodes of this one run: episode noise, not the spread over
-    training runs, which is what esd report compare is for. The result is also written to the run's folder, under
+    training runs, which is what esd compare is for. The result is also written to the run's folder, under
     evaluations/.
     """
     from esd.commands.console import print_error
@@ -133,7 +140,7 @@ def evaluate(
             if config.objective.named and (trace or video or rules is Rules.RANDOM):
                 option = f"--trace {trace}" if trace else f"--video {video}"
                 option = option if trace or video else f"--rules {rules}"
-                raise UsageError(f"{option}: {run} is the run of an objective, which has no policy")
+                raise UsageError(f"{option}: {run} is a run of an objective, which has no policy")
             subject = choose(config, env, settings or [], variant or [])
         with agreement(comm, "recording an episode"):
             if comm.rank == 0 and trace_file is not None:
@@ -241,7 +248,7 @@ def _report(found: dict[str, Any], conditions: str, trace: Path | None, as_json:
         rows.append(["mean of these", "", *own, *("" for _ in names)])
     print_table(rows, right=range(2, len(rows[0])))
     if found["episodes"] == 1:
-        print("from 1 episode: no deviation and no interval; use more --episodes")
+        print("1 episode gives no standard deviation and no interval; use more --episodes")
     else:
         print("deviations and intervals: episode noise of this one run, not the spread over runs")
     failed = [variant["name"] for variant in found["variants"] if variant["mean"] is None]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from esd.config.identity import settings_of_h
+from esd.config.settings import Config
 from esd.config.tables import flatten, to_table
 from esd.errors import UsageError
 from esd.evaluation import stored as evaluations
@@ -80,13 +81,13 @@ class Group:
 
 
 def read_groups(words: Sequence[str], warn: Warn = lambda text: None) -> list[Group]:
-    """The groups of a comparison, ``name=pattern,pattern…`` each; ``warn`` is called with what is passed over.
+    """The groups of a comparison, ``name=pattern,pattern…`` each; ``warn`` is called with what is ignored.
 
     Raises:
         UsageError: if one of them is not to be found, or could not be tested, or would be tested wrongly.
     """
     groups = [_group(word, warn) for word in words]
-    _check_groups(groups)
+    check_groups(groups)
     return groups
 
 
@@ -123,10 +124,26 @@ def _group(word: str, warn: Warn) -> Group:
 def _read(path: Path, warn: Warn) -> TrainedRun:
     folder = open_run(path, Trust.NEVER)
     config = folder.config()
+    return trained_run(folder, config, folder.metrics_lines(config, warn), warn)
+
+
+def trained_run(
+    folder: RunFolder, config: Config, lines: Sequence[Table], warn: Warn
+) -> TrainedRun:
+    """A run of a comparison.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        lines: its metrics, one per generation.
+        warn: is called with a line about what is passed over.
+
+    Raises:
+        UsageError: if its folder of evaluations is a symbolic link.
+    """
     flat = flatten(to_table(config))
     settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}
     del settings["seed"]
-    lines = folder.metrics_lines(config, warn)
     last = lines[-1] if lines else {}
     found: dict[Conditions, dict[str, Table]] = {}
     newest: dict[Conditions, int] = {}
@@ -137,7 +154,7 @@ def _read(path: Path, warn: Warn) -> TrainedRun:
         newest[conditions] = generation
         found.setdefault(conditions, {}).update({v["name"]: v for v in stored["variants"]})
     return TrainedRun(
-        path,
+        folder.path,
         config.seed,
         config.population,
         settings,
@@ -150,13 +167,17 @@ def _read(path: Path, warn: Warn) -> TrainedRun:
     )
 
 
-def _check_groups(groups: list[Group]) -> None:
-    """Refuse what could not be tested, or would be tested wrongly."""
+def check_groups(groups: list[Group]) -> None:
+    """Refuse what could not be tested, or would be tested wrongly.
+
+    Raises:
+        UsageError: saying why.
+    """
     if len(groups) < 2:
         raise UsageError("one group: give another one to compare it with, as name=folders")
     for name, count in Counter(group.name for group in groups).items():
         if count > 1:
-            raise UsageError(f"{count} groups are called {name!r}; every one needs its own name")
+            raise UsageError(f"{count} groups are called {name!r}; give each a different name")
     owners: dict[Path, str] = {}
     for group in groups:
         for run in group.runs:

@@ -19,7 +19,8 @@ from esd.episodes.check_at_start import is_checked
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.stateful_wrappers import refuse_in, refuse_named
-from esd.errors import RunError, UsageError, nearest, warn
+from esd.errors import RunError, UsageError, warn
+from esd.evaluation.variant_names import named
 from esd.evolution.noise import Purpose
 from esd.evolution.state import RunState
 from esd.mpi.comm import Communicator, agreement, gather, raise_if_any_failed
@@ -145,7 +146,7 @@ def choose(
         named = [*([env] if env is not None else []), *settings, *variants]
         if named:
             raise UsageError(
-                f"{', '.join(named)}: the run of an objective is evaluated as it is; --env, --set and --variant are "
+                f"{', '.join(named)}: a run of an objective is evaluated as it is; --env, --set and --variant are "
                 "for policies in environments"
             )
         return Subject(trained, trained, {})
@@ -174,15 +175,11 @@ def choose(
 
 
 def _named(env: EnvironmentConfig, names: Sequence[str]) -> tuple[Variant, ...]:
-    """The variants with these names, each once, in the order in which they are asked for."""
+    """The variants with these names or patterns, each once, in the order in which they are asked for."""
     if not names or (not env.variants and {*names} == {env.id}):
         return env.variants
     by_name = {variant.name: variant for variant in env.variants}
-    for name in names:
-        if name not in by_name:
-            known = nearest(name, list(by_name)) if by_name else "the run has no variants"
-            raise UsageError(f"--variant {name}: no such variant, {known}")
-    return tuple(by_name[name] for name in dict.fromkeys(names))
+    return tuple(by_name[name] for name in named(names, by_name, "no such variant"))
 
 
 def _check_effect(setting: str, variants: Sequence[Variant]) -> None:
@@ -317,7 +314,7 @@ def evaluate(
             episode, variant = divmod(row, count)
             outcome = rollout.evaluate(
                 rules_of(rollout, state.h, rules, seed, episode),
-                [episode_seeds(seed, episode, variant)],
+                rollout.weights.put([episode_seeds(seed, episode, variant)], episode),
             )
             if outcome.failure and not reported:
                 reported = True

@@ -120,6 +120,6 @@ def best_state(folder: RunFolder, config: Config, warn: Warn) -> RunState:
         if center is not None and center >= best:  # the later one, as in training
             best, best_generation = center, generation
     if best_generation < 0:
-        raise UsageError(f"{folder.path}: has no best checkpoint (yet); take --checkpoint last")
+        raise UsageError(f"{folder.path}: has no best checkpoint yet; use --checkpoint last")
     warn(f"{problem}; h_{best_generation}, the best one, is rebuilt from the journal")
     return folder.state_at(best_generation, config, contents)

@@ -214,7 +214,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     finished = _why_finished(folder, config, contents.next_generation, warn)
     if finished and stored.env.variants != config.env.variants:
         warn(
-            "unseen variants are kept only when the run goes on; to play others on a finished one: esd eval "
+            "unseen variants are kept only when the run goes on; to evaluate a finished run on others: esd eval "
             f"{shlex.quote(str(folder.path))} --set 'env.variants=[…]'"
         )
     return Plan(config, folder.path, contents.head, checkpoint, finished=finished)
@@ -257,7 +257,7 @@ def _why_finished(folder: RunFolder, config: Config, generations: int, warn: War
     done = folder.done(warn)
     if done is None:
         return ""
-    extend = f"to go on: esd train --run {shlex.quote(str(folder.path))} --set generations={2 * generations or 1}"
+    extend = f"to continue: esd train --run {shlex.quote(str(folder.path))} --set generations={2 * generations or 1}"
     if generations >= config.generations:
         return f"{folder.path} is finished: all {generations} generations are done; {extend}"
     target, best = config.run.target_return, done.get("best_center_return")
