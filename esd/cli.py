@@ -10,8 +10,8 @@ import typer
 
 from esd import __version__
 from esd.commands import bench as bench_command
-from esd.commands import completion
 from esd.commands import compare as compare_command
+from esd.commands import completion
 from esd.commands import doctor as doctor_command
 from esd.commands import eval as eval_command
 from esd.commands import export as export_command

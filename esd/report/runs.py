@@ -19,10 +19,12 @@ from esd.errors import UntrustedError, UsageError
 from esd.evaluation import stored
 from esd.evaluation.groups import Group, TrainedRun, runs_of, trained_run
 from esd.evolution.layout import Layout
+from esd.evolution.state import RunState
 from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
 from esd.run import checkpoint, provenance
 from esd.run.folder import RunFolder
+from esd.run.run_file import RunFile, is_file, open_run
 from esd.run.trust import Trust, names_foreign_code
 from esd.training.diagnosis import Course, Finding, diagnose
 
@@ -177,12 +179,12 @@ def read_run(path: Path, warn: Warn) -> ReportedRun:
     Raises:
         UsageError: if there is none, or it can't be read.
     """
-    folder = RunFolder(path, Trust.NEVER)
+    folder = open_run(path, Trust.NEVER)
     folder.require_run()
     config = folder.config()
-    interface = folder.journal(
-        config
-    ).header.interface  # checks all of it: its error says what to do
+    if not is_file(folder):
+        folder.journal(config)  # checks all of it: its error says what to do
+    interface = folder.interface(config)
     lines = folder.metrics_lines(config, warn)
     try:
         parameters = _parameters(folder, config, interface)
@@ -190,7 +192,7 @@ def read_run(path: Path, warn: Warn) -> ReportedRun:
         warn(f"{error}; parameters are not shown")
         parameters = None
     try:
-        calls = provenance.read(folder.provenance_file)
+        calls = [] if is_file(folder) else provenance.read(folder.provenance_file)
     except UsageError as error:
         warn(f"{error}; passed over")
         calls = []
@@ -218,7 +220,7 @@ def _parameters(folder: RunFolder, config: Config, interface: Interface) -> Para
         UsageError: if it is damaged, or its arrays are known to code alone that is not imported here.
     """
     found = [path for path in (folder.best_file, *folder.checkpoint_files()) if path.is_file()]
-    if not found:
+    if not found and not is_file(folder):
         return None
     foreign = names_foreign_code(to_table(config), "policy")
     if foreign:
@@ -226,20 +228,33 @@ def _parameters(folder: RunFolder, config: Config, interface: Interface) -> Para
             f"{folder.path}: the names of its arrays are known to {foreign[0].setting} = {foreign[0].text!r} alone, "
             "which this command never imports"
         )
-    state = folder.load_checkpoint(found[0], config).state
+    state, best = _state_in(folder, config, found)
     layout, initial = layout_and_h0(config, interface)
     if layout.size != state.h.size:
         raise UsageError(
-            f"{found[0]}: h has {state.h.size} coordinates, its settings ask for {layout.size}"
+            f"{folder.path}: h has {state.h.size} coordinates, its settings ask for {layout.size}"
         )
-    best = "best" if found[0] == folder.best_file else "newest"
     which = f"the {best} checkpoint, generation {state.generation}"
     of_another = folder.initial_file.exists()
     return Parameters(which, layout, state.h, None if of_another else initial)
 
 
+def _state_in(
+    folder: RunFolder, config: Config, checkpoints: Sequence[Path]
+) -> tuple[RunState, str]:
+    """The state of the first checkpoint, or of a run in one file; and which one it is, in a word."""
+    if isinstance(folder, RunFile):
+        best = folder.checkpoint == "best"
+        return folder.last_state(config, lambda text: None), "best" if best else "newest"
+    best = checkpoints[0] == folder.best_file
+    return folder.load_checkpoint(checkpoints[0], config).state, "best" if best else "newest"
+
+
 def state_of(run: ReportedRun, h_sha256: str) -> Float32s | None:
     """The h of a run's checkpoint with this hash; None if no checkpoint has it."""
+    if is_file(run.folder):
+        state = run.folder.last_state(run.config, lambda text: None)
+        return state.h if state.h_sha256() == h_sha256 else None
     for path in (run.folder.best_file, *run.folder.checkpoint_files()):
         try:
             state = checkpoint.load(path).state
@@ -258,7 +273,7 @@ def _paths(words: Sequence[str]) -> Iterator[tuple[str, Path, bool]]:
             name, paths = runs_of(word)
             yield from ((name, path, True) for path in paths)
             continue
-        folder = RunFolder(path, Trust.NEVER)
+        folder = open_run(path, Trust.NEVER)
         if folder.place.is_dir() and not folder.is_run and not folder.remains:
             inside = _runs_in(path)
             if inside:
