@@ -65,9 +65,9 @@ def section(runs: Sequence[ReportedRun], named: Sequence[Path], warn: Warn) -> s
 
 def _lying_in(run: ReportedRun) -> list[Path]:
     """The videos in a run's folder, links left out."""
-    if not run.folder.place.is_dir():  # a run in one file
-        return []
-    found = (path for path in run.folder.place.iterdir() if path.suffix.lower() in ENDINGS)
+    place = run.folder.place
+    inside = place.iterdir() if place.is_dir() else ()  # it may be one file
+    found = (path for path in inside if path.suffix.lower() in ENDINGS)
     return sorted(path for path in found if is_regular(path) and not path.name.startswith("."))
 
 

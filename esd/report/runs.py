@@ -19,11 +19,12 @@ from esd.errors import UntrustedError, UsageError
 from esd.evaluation import stored
 from esd.evaluation.groups import Group, TrainedRun, runs_of, trained_run
 from esd.evolution.layout import Layout
+from esd.evolution.state import RunState
 from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
 from esd.run import checkpoint, provenance
 from esd.run.folder import RunFolder
-from esd.run.run_file import is_file, open_run
+from esd.run.run_file import RunFile, is_file, open_run
 from esd.run.trust import Trust, names_foreign_code
 from esd.training.diagnosis import Course, Finding, diagnose
 
@@ -230,11 +231,7 @@ def _parameters(folder: RunFolder, config: Config, interface: Interface) -> Para
             f"{folder.path}: the names of its arrays are known to {foreign[0].setting} = {foreign[0].text!r} alone, "
             "which this command never imports"
         )
-    if is_file(folder):
-        state, best = folder.last_state(config, lambda text: None), "exported"
-    else:
-        state = folder.load_checkpoint(found[0], config).state
-        best = "best" if found[0] == folder.best_file else "newest"
+    state, best = _state_in(folder, config, found)
     layout, initial = layout_and_h0(config, interface)
     if layout.size != state.h.size:
         raise UsageError(
@@ -243,6 +240,17 @@ def _parameters(folder: RunFolder, config: Config, interface: Interface) -> Para
     which = f"the {best} checkpoint, generation {state.generation}"
     of_another = folder.initial_file.exists()
     return Parameters(which, layout, state.h, None if of_another else initial)
+
+
+def _state_in(
+    folder: RunFolder, config: Config, checkpoints: Sequence[Path]
+) -> tuple[RunState, str]:
+    """The state of the first checkpoint, or of a run in one file; and which one it is, in a word."""
+    if isinstance(folder, RunFile):
+        best = folder.checkpoint == "best"
+        return folder.last_state(config, lambda text: None), "best" if best else "newest"
+    best = checkpoints[0] == folder.best_file
+    return folder.load_checkpoint(checkpoints[0], config).state, "best" if best else "newest"
 
 
 def state_of(run: ReportedRun, h_sha256: str) -> Float32s | None:

@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from esd.errors import UsageError
 from esd.export import onnx_graph, torch_program
+from esd.export.network import network_of
 from esd.export.subject import Subject
 from tests.helpers.exported import subject_of, ten_steps
 

@@ -72,3 +72,18 @@ def test_a_video_is_made_by_the_command_from_a_file(run: Path, tmp_path: Path) -
         r"^a\.gif: .* s of the first test episode on CartPole-v1 \(return", done.stdout, re.M
     )
     assert (tmp_path / "a.gif").read_bytes()[:3] == b"GIF"
+
+
+def test_a_report_and_a_comparison_take_files_in_place_of_folders(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, ["export", str(run), "--out", "a.safetensors"]).exit_code == 0
+    alone = CliRunner().invoke(app, ["compare", "a=a.safetensors", f"b={run}"])
+    assert alone.exit_code == 2  # it has read both, and one run has no spread
+    pytest.importorskip("plotly", reason="plotly is not installed: pip install 'esd-mpi[report]'")
+    done = CliRunner().invoke(app, ["report", "a.safetensors", "--out", "a.html"])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "a.html").read_text("utf-8")
+    assert "a.safetensors" in page
+    assert "parameters are not shown" not in done.output
