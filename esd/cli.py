@@ -30,8 +30,8 @@ STOPPABLE = ("train", "launch")  # commands that handle signals themselves
 
 app = typer.Typer(
     help="Evolution strategies on MPI, for networks that keep learning after training.",
-    epilog="mpirun -n 4 esd train trains on 4 ranks; exit codes: 0 done, 2 wrong use, 75 stopped early and can be "
-    "resumed, 1 anything else.",
+    epilog="Train on 4 ranks: mpirun -n 4 esd train. Exit codes: 0 done, 2 wrong use, 75 stopped early (the same "
+    "command resumes), 130 interrupted, 1 any other failure.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
