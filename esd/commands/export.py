@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from esd.commands.eval import WhichCheckpoint
 from esd.commands import completion
+from esd.commands.eval import WhichCheckpoint
 from esd.commands.running import Trusted, Verbose, alone
 
 
