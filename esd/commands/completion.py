@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 
+INSTALL = "--install-completion"
 COMPLETE = "_ESD_COMPLETE"  # set by the shells' scripts: what typer has to do
 _BASH_WORDS, _BASH_INDEX = "COMP_WORDS", "COMP_CWORD"
 _LINE = "_TYPER_COMPLETE_ARGS"  # of zsh and fish
