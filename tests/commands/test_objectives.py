@@ -135,7 +135,7 @@ def test_the_target_is_a_value_to_get_below(place: Path, target: float, reached:
     again = esd(*arguments, "--set", "generations=60", cwd=place)
     assert again.returncode == 0
     assert "is finished" in again.stderr
-    assert ("to go on, lower run.target_return with --set" in again.stderr) == reached
+    assert ("to continue, lower run.target_return with --set" in again.stderr) == reached
 
 
 def h_of(run: Path, cwd: Path) -> str:
