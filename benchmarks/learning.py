@@ -22,7 +22,7 @@ from benchmarks import memory
 from benchmarks.measuring import RESULTS, ROOT
 from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
 from benchmarks.report import Parts, filled, table
-from esd.commands.report import as_json_table
+from esd.commands.compare import as_json_table
 from esd.evaluation import stored as evaluations
 from esd.evaluation.comparison import compare
 from esd.evaluation.groups import runs_of
@@ -87,8 +87,8 @@ def _counted(words: list[str]) -> dict[str, dict[str, float]]:
     """By arm, how many runs were made before its settings were chosen, and their environment steps."""
     counted = {}
     for name, paths in map(runs_of, words):
-        last = [(metrics.read(RunFolder(path).metrics_file)[0] or [{}])[-1] for path in paths]
-        steps = sum(line.get("env_steps", 0) for line in last)
+        lines = [metrics.read(RunFolder(path).metrics_file) for path in paths]
+        steps = sum(own[-1]["env_steps"] for own in lines if own)
         counted[name] = {"runs": len(paths), "env_steps": steps}
     return counted
 

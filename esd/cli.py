@@ -11,6 +11,7 @@ import typer
 from esd import __version__
 from esd.commands import bench as bench_command
 from esd.commands import completion
+from esd.commands import compare as compare_command
 from esd.commands import doctor as doctor_command
 from esd.commands import eval as eval_command
 from esd.commands import export as export_command
@@ -45,8 +46,9 @@ app.command("show")(show_command.show)
 app.command("list")(list_command.list_names)
 app.command("init")(init_command.init)
 app.command("bench")(bench_command.bench)
-app.add_typer(report_command.app, name="report")
 app.command("export")(export_command.export)
+app.command("compare")(compare_command.compare)
+app.command("report", cls=report_command.ReportCommand)(report_command.report)
 app.command("doctor")(doctor_command.doctor)
 
 

@@ -81,6 +81,7 @@ EXTRAS = {
     "tensorboard": ("TensorBoard", "tensorboard"),
     "wandb": ("Weights & Biases", "wandb"),
     "mlflow": ("MLflow", "mlflow"),
+    "plotly": ("Plotly", "report"),
 }
 
 

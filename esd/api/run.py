@@ -14,11 +14,12 @@ from esd.api.policy import Policy
 from esd.api.ranks import failures_raised, ranks
 from esd.api.settings import LARGEST_SEED, as_texts, by_dotted_name, whole_number
 from esd.config.settings import Config
-from esd.errors import UntrustedError, UsageError
+from esd.errors import UntrustedError, UsageError, warn
 from esd.evaluation.of_run import CHECKPOINTS, evaluate_and_store, load
 from esd.evaluation.stored import summary
 from esd.evaluation.test_episodes import choose
 from esd.evolution.state import RunState
+from esd.export.exporting import export_run
 from esd.mpi.comm import agreement
 from esd.problems.make import parameters_of
 from esd.run.run_file import open_run
@@ -185,6 +186,23 @@ class Run:
                 f"{self.path}: a run of an objective, which has no policy; Run.parameters() gives what it evolved"
             )
         return Policy(config, self._state(checkpoint), variant)
+
+    def export(
+        self, path: str | PathLike[str], format: str | None = None, *, checkpoint: str = "best"
+    ) -> None:
+        """Write the run to one file. The same as ``esd export``.
+
+        Args:
+            path: the file, such as "policy.onnx".
+            format: "safetensors", "seed", "mat", "onnx" or "torch"; None: by the file's suffix.
+            checkpoint: "best" or "last".
+
+        Raises:
+            UsageError: if the run can't be written so.
+            RunError: if the file can't be written.
+        """
+        _check(checkpoint, CHECKPOINTS, "checkpoint")
+        export_run(self._folder, Path(path), format, checkpoint, warn)
 
     def _last(self) -> RunState:
         """The state after the last generation; of a file the one that it holds."""

@@ -57,9 +57,6 @@ def print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Non
 class Quiet:
     """A reporter that says nothing."""
 
-    def begin(self, run: Path) -> None:
-        """Nothing."""
-
     def note(self, text: str) -> None:
         """Nothing."""
 
@@ -111,9 +108,6 @@ def reporter_for(comm: Communicator, to_stderr: bool, launched: bool) -> Reporte
 
 class Reporter(training.Reporter, Protocol):
     """What tells a user of a training, until it is closed."""
-
-    def begin(self, run: Path) -> None:
-        """Name the folder of the run."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -203,6 +197,12 @@ class ConsoleReporter:
         if live is not None:
             self._say(live.refresh)
             self._say(live.stop)
+
+
+def show_run(reporter: Reporter, run: Path) -> None:
+    """Name the run's folder to a reporter that shows it."""
+    if isinstance(reporter, ConsoleReporter | OnFirstRank):
+        reporter.begin(run)
 
 
 def _numbers(report: GenerationReport) -> str:

@@ -29,7 +29,6 @@ class Curve:
     def __init__(self) -> None:
         """Begin without points."""
         self.points: list[tuple[float, float]] = []
-        self.last: float | None = None
         self._together = 1  # generations in each point
         self._waiting: list[tuple[float, float]] = []
 
@@ -37,7 +36,6 @@ class Curve:
         """Add the next point."""
         if not math.isfinite(y):
             return
-        self.last = y
         self._waiting.append((x, y))
         if len(self._waiting) < self._together:
             return

@@ -120,7 +120,7 @@ def evaluate(
 
     All variants are played, those of training (seen) and those kept from it (unseen), each on the same test episodes.
     An interval is the 95 % interval of a mean over the episodes of this one run: episode noise, not the spread over
-    training runs, which is what esd report compare is for. The result is also written to the run's folder, under
+    training runs, which is what esd compare is for. The result is also written to the run's folder, under
     evaluations/.
     """
     from esd.commands.console import print_error

@@ -53,44 +53,20 @@ def export(
 
     def body() -> int:
         from esd.commands.console import print_error, print_json
-        from esd.errors import UsageError
-        from esd.export.formats import choose
-        from esd.export.subject import load_subject
-        from esd.run.files import absolute
+        from esd.export.exporting import export_run
         from esd.run.run_file import open_run
         from esd.run.trust import trust_of
 
-        chosen, name = choose(format, out)
         folder = open_run(run, trust_of(trust))
-        folder.require_run()
-        path = out
-        if path is None:
-            stem = folder.place.stem if folder.place.is_file() else folder.place.name
-            path = Path(f"{stem}{chosen.suffix}")
-        place = absolute(path)
-        if place == folder.place:
-            raise UsageError(f"{path}: is the file that is exported; name another one with --out")
-        if place.is_dir() or not place.parent.is_dir():
-            raise UsageError(f"--out {path}: expected a file in a folder that exists")
-        subject = load_subject(folder, str(checkpoint), print_error)
-        chosen.writer()(place, subject, print_error)
-        size = place.stat().st_size
+        done = export_run(folder, out, format, str(checkpoint), print_error)
+        state = done.subject.state
         if as_json:
-            words = subject.words()
-            generation = subject.state.generation
-            print_json(
-                {
-                    **words,
-                    "generation": generation,
-                    "format": name,
-                    "file": str(path),
-                    "bytes": size,
-                }
-            )
+            written = {"format": done.name, "file": str(done.path), "bytes": done.bytes}
+            print_json({**done.subject.words(), "generation": state.generation, **written})
         else:
             print(
-                f"{path}: {subject.checkpoint} checkpoint of {run}, generation {subject.state.generation}, "
-                f"{subject.state.h.size:,} parameters, {size:,} bytes, for {chosen.text}"
+                f"{done.path}: {done.subject.checkpoint} checkpoint of {run}, generation {state.generation}, "
+                f"{state.h.size:,} parameters, {done.bytes:,} bytes, for {done.format.text}"
             )
         return 0
 

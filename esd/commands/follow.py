@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esd.errors import UsageError
+from esd.errors import UsageError, one_line
 from esd.reading import open_regular
 from esd.run import metrics
 
@@ -108,7 +108,7 @@ def _follow_live(folder: RunFolder, console: Console) -> None:
             time.sleep(SECONDS)
     for finding in done.get("findings") or ():
         if isinstance(finding, dict) and isinstance(finding.get("text"), str):
-            console.print(f"warning: {finding['text']}", markup=False)
+            console.print(f"warning: {one_line(finding['text'])}", markup=False)
 
 
 def _follow_lines(folder: RunFolder) -> None:

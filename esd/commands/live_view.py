@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from esd.commands.curve import Curve, plotted
+from esd.errors import one_line
 
 Line = Mapping[str, Any]
 
@@ -27,6 +28,7 @@ OTHER_ROWS = 9  # of a frame without the plot, and one for the cursor
 LEAST_ROWS = 3  # of a plot
 MOST_COLUMNS = 120
 NARROW = 76  # columns, below which some numbers are left out
+LONGEST_NAME = 40  # characters of a variant's name
 VARIANTS_SHOWN = 4  # of more only the worst
 RECENT = 20  # generations that say how long the next ones take
 COLORS = {"best": "yellow", "mean": "blue", "center": "green"}  # the last one is drawn on top
@@ -48,6 +50,7 @@ class View:
         self._minimizes, self._counts = minimizes, counts
         self._curves = {name: Curve() for name in COLORS}
         self._last: Line = {}
+        self._center: Line = {}  # the last line with a center
         self._members: Line = {}  # the last line of a generation with members
         self._seconds: deque[float] = deque(maxlen=RECENT)
         self._failed = 0
@@ -65,6 +68,8 @@ class View:
             self._seconds.append(line["generation_seconds"])
         self._failed += line.get("failed_members") or 0
         self._last = line
+        if line.get("center_return") is not None:
+            self._center = line
         if line.get("return_mean") is not None:
             self._members = line
 
@@ -93,18 +98,22 @@ class View:
     def _returns(self, width: int) -> Text:
         """Center, mean and best, in the colors of their curves."""
         best = "return_min" if self._minimizes else "return_max"
-        last_center = self._curves["center"].last
         values = {
-            "center": last_center if self._last.get("center_return") is None else self._last["center_return"],
+            "center": self._center.get("center_return"),
             "mean": self._members.get("return_mean"),
             "best": self._members.get(best),
-        }  # fmt: skip
+        }
         text = Text(no_wrap=True, overflow="ellipsis")
         for name in ("center", "mean", "best"):
             text.append(f"{name} ", style=COLORS[name])
             text.append(f"{number(values[name])}   ", style="bold")
-        of_variants = of_center({k.removeprefix("center_return."): v for k, v in self._last.items()
-                                 if k.startswith("center_return.")}, self._minimizes)  # fmt: skip
+        prefix = "center_return."
+        centers = {
+            one_line(key.removeprefix(prefix), LONGEST_NAME): value
+            for key, value in self._center.items()
+            if key.startswith(prefix)
+        }
+        of_variants = of_center(centers, self._minimizes)
         if of_variants and width >= NARROW - 4:
             text.append(of_variants.strip(" ()"), style="dim")
         return text
@@ -135,7 +144,12 @@ class View:
         table = Table.grid(padding=(0, 2, 0, 0), expand=True)
         table.add_column(ratio=1)
         table.add_column(no_wrap=True)
-        bar = ProgressBar(total=max(1, self.generations), completed=self.done, width=None)
+        bar = ProgressBar(
+            total=max(1, self.generations),
+            completed=self.done,
+            complete_style="green",
+            finished_style="green",
+        )
         table.add_row(bar, Text(_shortened(words, max(10, width - 12)), no_wrap=True))
         return table
 

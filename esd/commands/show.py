@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from esd.commands import completion
-from esd.commands.running import alone
+from esd.commands.running import Trusted, alone
 
 if TYPE_CHECKING:
     from esd.config.settings import Config
@@ -35,6 +35,14 @@ def show(
             help="Show the live view of esd train until the run is done. Without a terminal: a line per generation.",
         ),
     ] = False,
+    episode: Annotated[
+        bool,
+        typer.Option(
+            "--episode",
+            help="Also play one test episode of the last parameters: do units saturate, do weights grow?",
+        ),
+    ] = False,
+    trust: Trusted = False,
     generation: Annotated[
         int | None,
         typer.Option(
@@ -45,7 +53,8 @@ def show(
 ) -> None:
     """Show the progress of a run: generations, best and last returns, and the hash of its parameters h.
 
-    Of a folder of runs: a line for each, with the job and its state if it was submitted with esd submit.
+    Where something looks wrong, a sentence says what, and what to try. Code that the run names is imported only with
+    --episode. Of a folder of runs: a line for each, with the job and its state if it was submitted with esd submit.
     """
 
     def body() -> int:
@@ -61,14 +70,20 @@ def show(
             raise UsageError(
                 f"--generation {generation}: --csv and --follow show all generations; use it alone or with --json"
             )
+        if episode and (as_csv or follow or generation is not None):
+            raise UsageError(
+                "--episode: plays the last parameters; leave out --csv, --follow and --generation"
+            )
         if is_folder_of_runs(run):
-            if as_csv or follow or generation is not None:
+            if as_csv or follow or episode or generation is not None:
                 raise UsageError(
-                    f"{run}: is a folder of runs; --csv, --follow and --generation need the folder of one of them"
+                    f"{run}: is a folder of runs; --csv, --follow, --episode and --generation need the folder of one "
+                    "of them"
                 )
             _print_runs(run, as_json)
             return 0
-        folder = open_run(run, Trust.NEVER)
+        asked = Trust.YES if trust else Trust.ASK
+        folder = open_run(run, asked if episode else Trust.NEVER)  # only an episode takes its code
         folder.require_run()
         if follow and is_file(folder):
             raise UsageError(f"--follow: {run} is a run in one file, which does not change")
@@ -77,7 +92,7 @@ def show(
         elif follow:
             follow_run(folder)
         else:
-            _print_state(folder, generation, as_json)
+            _print_state(folder, generation, as_json, episode)
         return 0
 
     alone(body, as_json)
@@ -170,11 +185,20 @@ def _by_variant(line: dict[str, Any]) -> dict[str, float | None]:
     return {key.removeprefix(prefix): mean for key, mean in line.items() if key.startswith(prefix)}
 
 
-def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> None:
+def _print_state(
+    folder: RunFolder, generation: int | None, as_json: bool, episode: bool = False
+) -> None:
     from esd.commands.console import print_json
     from esd.config.tables import flatten
 
     description = _describe(folder, generation)
+    if episode:
+        from esd.evaluation.inside import look_inside
+
+        inside = look_inside(folder)
+        found = description.pop("findings") + [finding.as_json() for finding in inside.findings()]
+        settings = description.pop("config")
+        description |= {**inside.as_json(), "findings": found, "config": settings}
     if as_json:
         print_json(description)
         return

@@ -93,7 +93,7 @@ def _carry_out(
     quiet: bool,
 ) -> NoReturn:
     """Plan and train on all ranks, and exit."""
-    from esd.commands.console import print_json, reporter_for
+    from esd.commands.console import print_json, reporter_for, show_run
     from esd.errors import EXIT_STOPPED_EARLY
     from esd.mpi.comm import agreement
     from esd.mpi.launch import launched
@@ -127,7 +127,7 @@ def _carry_out(
                     }
                 )
             return 0
-        reporter.begin(plan.folder)
+        show_run(reporter, plan.folder)
         try:
             ending = train_plan(comm, plan, stop, reporter)
         except StoppedAtStartError:

@@ -82,7 +82,17 @@ def compare(
     Raises:
         UsageError: if there is nothing to compare, or what there is can't be compared fairly.
     """
-    groups = read_groups(words, warn)
+    return compare_groups(read_groups(words, warn), variants, key)
+
+
+def compare_groups(
+    groups: list[Group], variants: Sequence[str] = (), key: str | None = None
+) -> Comparison:
+    """Compare groups that were read and found to be comparable (``groups.check_groups``); see ``compare``.
+
+    Raises:
+        UsageError: if they can't be compared fairly.
+    """
     conditions = _shared_conditions(groups, key)
     _check_newest(groups, conditions)
     names = _shared_variants(groups, conditions, variants)
@@ -237,7 +247,7 @@ def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
             steps = "evaluations" if first.objective else "environment steps"
             yield (
                 f"{group.name} was trained with {here / there:.2f} × the {steps} of {first.name}: "
-                "arms are fair with the same"
+                "a fair comparison gives every group the same"
             )
         mine, its = group.runs[0].settings, first.runs[0].settings
         differing = sorted(k for k in {*mine, *its} if mine.get(k) != its.get(k))

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from esd.config.identity import settings_of_h
+from esd.config.settings import Config
 from esd.config.tables import flatten, to_table
 from esd.errors import UsageError
 from esd.evaluation import stored as evaluations
 from esd.evaluation.stored import Conditions
-from esd.run.folder import Warn
+from esd.run.folder import RunFolder, Warn
 from esd.run.run_file import open_run
 from esd.run.trust import Trust
 
@@ -86,7 +87,7 @@ def read_groups(words: Sequence[str], warn: Warn = lambda text: None) -> list[Gr
         UsageError: if one of them is not to be found, or could not be tested, or would be tested wrongly.
     """
     groups = [_group(word, warn) for word in words]
-    _check_groups(groups)
+    check_groups(groups)
     return groups
 
 
@@ -123,10 +124,26 @@ def _group(word: str, warn: Warn) -> Group:
 def _read(path: Path, warn: Warn) -> TrainedRun:
     folder = open_run(path, Trust.NEVER)
     config = folder.config()
+    return trained_run(folder, config, folder.metrics_lines(config, warn), warn)
+
+
+def trained_run(
+    folder: RunFolder, config: Config, lines: Sequence[Table], warn: Warn
+) -> TrainedRun:
+    """A run of a comparison.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        lines: its metrics, one per generation.
+        warn: is called with a line about what is passed over.
+
+    Raises:
+        UsageError: if its folder of evaluations is a symbolic link.
+    """
     flat = flatten(to_table(config))
     settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}
     del settings["seed"]
-    lines = folder.metrics_lines(config, warn)
     last = lines[-1] if lines else {}
     found: dict[Conditions, dict[str, Table]] = {}
     newest: dict[Conditions, int] = {}
@@ -137,7 +154,7 @@ def _read(path: Path, warn: Warn) -> TrainedRun:
         newest[conditions] = generation
         found.setdefault(conditions, {}).update({v["name"]: v for v in stored["variants"]})
     return TrainedRun(
-        path,
+        folder.path,
         config.seed,
         config.population,
         settings,
@@ -150,8 +167,12 @@ def _read(path: Path, warn: Warn) -> TrainedRun:
     )
 
 
-def _check_groups(groups: list[Group]) -> None:
-    """Refuse what could not be tested, or would be tested wrongly."""
+def check_groups(groups: list[Group]) -> None:
+    """Refuse what could not be tested, or would be tested wrongly.
+
+    Raises:
+        UsageError: saying why.
+    """
     if len(groups) < 2:
         raise UsageError("one group: give another one to compare it with, as name=folders")
     for name, count in Counter(group.name for group in groups).items():

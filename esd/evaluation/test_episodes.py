@@ -42,6 +42,7 @@ NOT_FOR_EVALUATION = {
     "env.episodes_per_member": "esd eval has --episodes",
     "env.normalize_observations": "h was evolved with observations as they are in the run",
     "policy.kind": "h was evolved for another policy",
+    "policy.assignment": "h was evolved with the rules assigned as they are in the run",
 }
 
 
@@ -106,7 +107,7 @@ def _without_its_end(world: dict[str, Any]) -> dict[str, Any]:
     """A world without what ends an episode, whoever acts in it, and how it is drawn or recorded."""
     acting = "esd_envs:ZeroAction"
     wrappers = [w for w in world["wrappers"] if w["id"] != acting and not _only_watches(w["id"])]
-    drawing = {*DRAWING, *(SIZES_OF_PICTURES if _is_drawn_by_mujoco(world["id"]) else ())}
+    drawing = {*DRAWING, *(SIZES_OF_PICTURES if is_drawn_by_mujoco(world["id"]) else ())}
     kwargs = {key: value for key, value in world["kwargs"].items() if key not in drawing}
     return {
         "id": world["id"],
@@ -122,7 +123,7 @@ def _only_watches(wrapper: str) -> bool:
     return (module.partition(".")[0] == "gymnasium" and name in WATCHING) or wrapper == RECORDED
 
 
-def _is_drawn_by_mujoco(env_id: str) -> bool:
+def is_drawn_by_mujoco(env_id: str) -> bool:
     """Whether width and height are those of a picture: elsewhere they may be those of the world itself."""
     spec = gymnasium.registry.get(env_id.rpartition(":")[2])
     return spec is not None and str(spec.entry_point).startswith(MUJOCO)

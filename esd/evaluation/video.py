@@ -22,7 +22,13 @@ from esd.episodes.checked import reward
 from esd.episodes.making import close, make_environment, metadata_of
 from esd.errors import EsdError, UsageError, shortened
 from esd.evaluation.film import Film, Format, writer_for
-from esd.evaluation.test_episodes import Subject, episode_seeds, make_rollout, rules_of
+from esd.evaluation.test_episodes import (
+    Subject,
+    episode_seeds,
+    is_drawn_by_mujoco,
+    make_rollout,
+    rules_of,
+)
 from esd.evolution.state import RunState
 
 Picture = npt.NDArray[np.uint8]
@@ -30,9 +36,13 @@ Picture = npt.NDArray[np.uint8]
 RENDER_MODE = "rgb_array"
 USUAL_RATE = 30  # frames per second where an environment doesn't say
 FASTEST = 1000.0
+CAMERAS = {"camera_id", "camera_name", "default_camera_config"}
 # what draws without a screen: the library, and what MUJOCO_GL calls it
 MUJOCO_LIBRARIES = (("libEGL.so.1", "egl"), ("libOSMesa.so.8", "osmesa"))
-HOW_TO_RENDER = "MuJoCo needs EGL or OSMesa (Debian: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa)"
+HOW_TO_RENDER = (
+    "MuJoCo needs EGL or OSMesa (Debian: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6 and "
+    "MUJOCO_GL=osmesa)"
+)
 
 
 @dataclass(frozen=True)
@@ -133,7 +143,7 @@ def record(
     format = check(path)
     variant = subject.variants[0]
     env = subject.config.env.of_variant(variant)
-    env = dataclasses.replace(env, kwargs={**env.kwargs, "render_mode": RENDER_MODE})
+    env = dataclasses.replace(env, kwargs={**_followed(env), "render_mode": RENDER_MODE})
     name = subject.name(variant)
     with _without_a_screen():
         rate = _try_one_picture(env, subject.config.format)
@@ -156,6 +166,17 @@ def record(
         film.frames, film.rate, film.size, path.stat().st_size, outcome.steps, outcome.returns[0],
         film.whole, name,
     )  # fmt: skip
+
+
+def _followed(env: EnvironmentConfig) -> dict[str, Any]:
+    """Keyword arguments with MuJoCo's camera that follows the body, unless they name one.
+
+    Where nothing is named, Gymnasium 1.4 takes a camera that stays where it is, and the body runs out of the picture.
+    A model without such a camera is shown as before.
+    """
+    if not is_drawn_by_mujoco(env.id) or CAMERAS & {*env.kwargs}:
+        return env.kwargs
+    return {**env.kwargs, "camera_name": "track"}
 
 
 @contextlib.contextmanager
@@ -186,7 +207,7 @@ def _try_one_picture(env: EnvironmentConfig, format: int) -> float:
     """
     who = f"--video: env.id = {env.id!r}"
     plain = {key: value for key, value in env.kwargs.items() if key != "render_mode"}
-    made = make_environment(dataclasses.replace(env, kwargs=plain), format)
+    made = make_environment(dataclasses.replace(env, kwargs=plain), format)  # has it such a mode?
     modes = metadata_of(made.unwrapped).get("render_modes") or []
     close(made, f"env.id = {env.id!r}")
     if RENDER_MODE not in modes:

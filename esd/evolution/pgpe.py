@@ -136,7 +136,7 @@ class PGPE(Algorithm):
             self.noise.moments(rows, square_weights, update.generation, sums, s, start)
             g[...] = sums[0]
             if update.halves is not None:
-                update.halves.see(piece.start, sums[1], g)
+                update.halves.see(piece.start, sums[1], sums[0])
             g *= before[piece]
             s *= np.float32(self.sigma_learning_rate)
             np.clip(s, -limit, limit, out=s)

@@ -112,7 +112,7 @@ class SNES(Algorithm):
             self.noise.moments(rows, square_weights, update.generation, sums, s, start)
             x[...] = sums[0]
             if update.halves is not None:
-                update.halves.see(piece.start, sums[1], x)
+                update.halves.see(piece.start, sums[1], sums[0])
             x *= np.float32(alpha) * before[piece]
             x += update.before["h"][piece]
             s *= np.float32(0.5 * eta)

@@ -6,6 +6,7 @@ which gives the same outputs: all that is left of a step is then the weights, an
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -245,5 +246,5 @@ def _gru(arrays: Mapping[str, Float32s], periods: tuple[int, ...]) -> Gru:
     clock.draw_face(np.array(periods, np.int64), face)
     ends = np.cumsum([0, *periods])
     table = np.stack([face["sine"], face["cosine"]], axis=1)
-    faces = tuple(table[a:b] for a, b in zip(ends, ends[1:], strict=False))
+    faces = tuple(table[a:b] for a, b in itertools.pairwise(ends))
     return Gru(np.array(arrays["input"]), np.array(arrays["recurrent"]), faces)

@@ -1,4 +1,4 @@
-"""``--format safetensors``: h, settings, spaces, normalizer and metrics in one file, which esd reads as it reads a run."""
+"""``--format safetensors``: h, settings, spaces, normalizer and metrics in one file, which esd reads like a run."""
 
 from __future__ import annotations
 

@@ -43,7 +43,11 @@ def write(path: Path, subject: Subject, warn: Warn) -> None:
     packed: dict[str, Any] = packed_fitness.pack(kind, fitness)
     again = packed_fitness.unpack(kind, packed, len(fitness), config.population)
     rebuilt = run_file.replayed(config, subject.interface, again)
-    assert rebuilt.h_sha256() == state.h_sha256(), "the packed fitnesses give another h"
+    if rebuilt.h_sha256() != state.h_sha256():
+        raise UsageError(
+            f"--format seed: {folder.path}: the seed and the fitnesses give another h, so the code of its policy or "
+            "its algorithm has changed, or depends on something else; use --format safetensors"
+        )
     statistics = {k: v for k, v in state.arrays().items() if k.startswith("observations.")}
     words = run_file.words_of(config, state, subject.checkpoint, subject.interface)
     run_file.save(path, run_file.SEED, {**words, "fitness": kind}, {**packed, **statistics})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -206,10 +207,10 @@ def _decode(
         ends = np.cumsum([0, *space.nvec.reshape(-1).tolist()]).tolist()
         chosen = [
             ops.reshape(ops.argmax(ops.part(outputs, a, b)), (1,))
-            for a, b in zip(ends, ends[1:], strict=False)
+            for a, b in itertools.pairwise(ends)
         ]
-        start = np.asarray(space.start, np.int64).reshape(-1)
-        joined = ops.concatenate(chosen) + ops.constant(f"{name}.start", start)
+        first = np.asarray(space.start, np.int64).reshape(-1)
+        joined = ops.concatenate(chosen) + ops.constant(f"{name}.start", first)
         actions[name] = ops.reshape(joined, space.nvec.shape)
     elif isinstance(space, spaces.MultiBinary):
         actions[name] = ops.reshape(ops.cast(ops.greater(outputs, 0.0), "int64"), space.shape)

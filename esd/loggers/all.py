@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import time
 import warnings
@@ -112,7 +113,10 @@ class Loggers:
                 warnings.simplefilter("ignore")
                 call()
         except Exception as error:
-            self._loggers.pop(name, None)
+            failed = self._loggers.pop(name, None)
+            with contextlib.suppress(Exception):
+                if failed is not None:
+                    failed.close()
             reason = one_line(f"{type(error).__name__}: {error}", LONGEST_REASON)
             self._note(
                 f'warning: run.loggers = ["{name}"] failed ({reason}); the run goes on without it, and the next resume '

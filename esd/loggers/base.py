@@ -1,6 +1,6 @@
 """What a logger is: it is given lines of metrics.jsonl, which stays the truth, and keeps a copy of them.
 
-At every start a logger that writes into the run's folder makes its copy anew, from all lines so far: no generation is
+At every start a logger makes its copy anew from all lines so far, or goes on where its copy ends: no generation is
 there twice after a resume, and none is missing after a crash.
 """
 

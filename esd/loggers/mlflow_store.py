@@ -31,16 +31,15 @@ class MLflowStore:
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
         self._context = context
-        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-        if not uri:
-            path = context.own("mlflow.db", folder=False)
-            path.unlink(missing_ok=True)
-            uri = f"sqlite:///{path}"
+        uri, own = os.environ.get("MLFLOW_TRACKING_URI", ""), "local"
+        if uri:  # which has other runs, too
+            own = hashlib.sha256(str(context.folder).encode()).hexdigest()
+        else:
+            uri = f"sqlite:///{context.own('mlflow.db', folder=False)}"
         self._client = MlflowClient(tracking_uri=uri)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "esd")
         found = self._client.get_experiment_by_name(name)
         experiment = found.experiment_id if found else self._client.create_experiment(name)
-        own = hashlib.sha256(str(context.folder).encode()).hexdigest()
         runs = self._client.search_runs([experiment], f"tags.`{TAG}` = '{own}'", max_results=1)
         self._next = 0
         if runs:

@@ -37,7 +37,7 @@ class WeightsAndBiases:
         # the same for the same folder: so an upload of a resumed run goes on with the same one
         of_folder = hashlib.sha256(str(context.folder).encode()).hexdigest()[:16]
         self._run = wandb.init(
-            dir=str(folder),
+            dir=str(context.folder),  # of which it takes the folder wandb
             id=os.environ.get("WANDB_RUN_ID", of_folder),
             name=os.environ.get("WANDB_NAME", context.run),
             project=os.environ.get("WANDB_PROJECT", "esd"),
@@ -60,5 +60,7 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         """See ``Logger.close``; its process ends, too."""
-        self._run.finish(quiet=True)
-        self._wandb.teardown()
+        try:
+            self._run.finish()
+        finally:
+            self._wandb.teardown()

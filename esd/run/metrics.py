@@ -174,8 +174,8 @@ def completed(
         known |= names_of_variants(*of_variants(config, records))
         line = found.lines.get(generation)
         if line is None:
-            lost = dict.fromkeys(_LOST)
-            line = {"schema": SCHEMA, "generation": generation, **known, **lost, **clock}
+            unknown = dict.fromkeys(_LOST)
+            line = {"schema": SCHEMA, "generation": generation, **known, **unknown, **clock}
             if number < last:  # a crash may come between the journal's last record and its line
                 rebuilt.append(generation)
         elif not _agrees(line, known) or any(line[name] < clock[name] for name in clock):

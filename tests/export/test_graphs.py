@@ -16,7 +16,6 @@ from tests.helpers.exported import subject_of, ten_steps
 
 CARTPOLE = {"id": "CartPole-v1"}
 PENDULUM = {"id": "Pendulum-v1", "normalize_observations": True}
-BOTH_BOUNDS = {"id": "tests.helpers.odd:Spaces", "max_steps": 9}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "hebbian": ({"hidden": [7, 5]}, CARTPOLE),
     "hebbian, bounded actions": ({"hidden": [7], "rate": 0.1, "order": "F"}, PENDULUM),
@@ -113,3 +112,46 @@ def test_pytorch_takes_the_same_ten_steps_from_the_file_alone(
         found, given, state = policy(torch.from_numpy(observation), state)
         np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
         assert same_action(found, action)
+
+
+def test_a_module_is_exported_with_its_own_forward_and_one_with_a_memory_is_refused(
+    tmp_path: Path,
+) -> None:
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'esd-mpi[torch]'")
+    env = {"id": "Pendulum-v1", "normalize_observations": True}
+    subject = subject_of({"kind": "tests.helpers.exported_modules:TwoLayers"}, env)
+    path = tmp_path / "policy.pt2"
+    torch_program.write(path, subject, print)
+    policy = torch.export.load(path).module()
+    observations, actions, outputs, _ = ten_steps(subject)
+    for observation, action, expected in zip(observations, actions, outputs, strict=True):
+        found, given, _ = policy(torch.from_numpy(observation), {})
+        np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
+        assert same_action({k: v.numpy() for k, v in found.items()}, action)
+    remembering = subject_of({"kind": "tests.helpers.exported_modules:Remembering"}, env)
+    with pytest.raises(UsageError, match=r"has a reset\(\)"):
+        torch_program.write(path, remembering, print)
+
+
+@pytest.mark.parametrize("write", [onnx_graph.write, torch_program.write])
+def test_a_policy_without_a_graph_is_refused_in_one_line(write: Any, tmp_path: Path) -> None:
+    policy = {"kind": "reformer", "width": 4, "head_size": 2}
+    with pytest.raises(UsageError, match="'reformer' can't be written so") as refused:
+        write(tmp_path / "policy", subject_of(policy, CARTPOLE), print)
+    assert len(str(refused.value)) < 300
+    assert not (tmp_path / "policy").exists()
+
+
+def test_the_network_of_a_run_knows_its_first_state() -> None:
+    subject = subject_of({"kind": "gru", "units": 4, "clock": [3], "head": "AD"}, PENDULUM)
+    state = network_of(subject, "onnx").initial_state()
+    assert [*state] == ["gru.h", "layer0.w", "step"]
+    assert not network_of(subject_of({"kind": "static"}, CARTPOLE), "onnx").initial_state()
+
+
+def test_without_onnx_the_command_that_installs_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(UsageError, match=r"pip install 'esd-mpi\[onnx\]'"):
+        onnx_graph.write(tmp_path / "p.onnx", subject_of({"kind": "static"}, CARTPOLE), print)

@@ -49,3 +49,36 @@ class Several(Pictures):
 
     def _picture(self) -> Any:
         return self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
+
+
+class Drawn(Several):
+    """Draws a white bar that moves to the right with each step."""
+
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self._steps = 0
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        return super().step(action)
+
+    def render(self) -> Any:
+        picture = np.full((120, 160, 3), 40, np.uint8)
+        picture[40:, 20 * self._steps : 20 * self._steps + 20] = 255
+        return picture
+
+
+class Blind(Drawn):
+    """Can't draw."""
+
+    def render(self) -> Any:
+        raise RuntimeError("no display")
+
+
+class Scribble(Drawn):
+    """Draws something else."""
+
+    def render(self) -> Any:
+        return [1, 2, 3]
