@@ -39,6 +39,19 @@ def runs(incomplete: str) -> list[Candidate]:
     return [(path, "run") for path in _below(incomplete)]
 
 
+def groups(incomplete: str) -> list[Candidate]:
+    """Runs behind NAME= and commas, as in ``hebbian=runs/a,runs/b``."""
+    begun = max(incomplete.rfind("="), incomplete.rfind(",")) + 1
+    if "=" not in incomplete:
+        return []
+    return [(incomplete[:begun] + path, "run") for path in _below(incomplete[begun:])]
+
+
+def runs_or_groups(incomplete: str) -> list[Candidate]:
+    """Runs, with or without NAME= in front; the name of a run's folder may have an equals sign itself."""
+    return runs(incomplete) or groups(incomplete)
+
+
 def experiments_and_runs(incomplete: str) -> list[Candidate]:
     """Both."""
     return [*experiments(incomplete), *runs(incomplete)]

@@ -53,6 +53,8 @@ def test_runs_are_found_below_the_folder_that_is_typed(here: Path) -> None:
     assert values(completion.runs("./runs/cartpole-s")) == ["./runs/cartpole-s1"]
     assert values(completion.runs("")) == ["alone", *both]
     assert values(completion.runs("runs/notes")) == []
+    assert values(completion.groups("a=runs/cartpole-s")) == ["a=runs/cartpole-s1"]
+    assert values(completion.groups("a=alone,runs/cartpole-s")) == ["a=alone,runs/cartpole-s1"]
 
 
 def test_settings_are_completed_by_key_and_then_by_value() -> None:
