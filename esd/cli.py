@@ -25,14 +25,15 @@ from esd.commands import train as train_command
 from esd.commands.leaving import leave
 from esd.commands.output import guarded
 from esd.commands.running import EXIT_INTERRUPTED, silence, use_one_thread
+from esd.errors import EXIT_FAILED
 from esd.mpi.launch import belongs_to_a_job, die_with_parent, launched_rank, release_signals
 
 STOPPABLE = ("train", "launch")  # commands that handle signals themselves
 
 app = typer.Typer(
     help="Evolution strategies on MPI, for networks that keep learning after training.",
-    epilog="mpirun -n 4 esd train trains on 4 ranks; exit codes: 0 done, 2 wrong use, 75 stopped early and can be "
-    "resumed, 1 anything else.",
+    epilog="Train on 4 ranks: mpirun -n 4 esd train. Exit codes: 0 done, 2 wrong use, 75 stopped early (the same "
+    "command resumes), 130 interrupted, 1 any other failure.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -101,16 +102,29 @@ def _run() -> None:
     with guarded():
         try:
             if completion.COMPLETE in os.environ:
-                completion.complete(app)
+                completion.complete(_call)
             elif launched_rank() == 0:
-                app()
+                _call()
             else:
                 with silence():
-                    app()
+                    _call()
         except SystemExit as ending:
             if _interrupted(ending.__context__):  # before or after a command's body
                 raise SystemExit(EXIT_INTERRUPTED) from None
             raise
+
+
+def _call() -> None:
+    """Call the command; also as ``python -m esd`` it is named esd, for the scripts of shells."""
+    try:
+        app(prog_name="esd")
+    except OSError as error:  # a home folder without a ~/.bashrc that could be written
+        if completion.INSTALL not in sys.argv[1:]:
+            raise
+        what = f"{error.filename or 'the home folder'} can't be written ({error.strerror})"
+        advice = "use --show-completion and save what it prints"
+        print(f"esd: {completion.INSTALL}: {what}; {advice}", file=sys.stderr)
+        raise SystemExit(EXIT_FAILED) from None
 
 
 def _interrupted(error: BaseException | None) -> bool:

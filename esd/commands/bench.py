@@ -27,7 +27,14 @@ class Part(enum.StrEnum):
 
 
 def bench(
-    part: Annotated[Part, typer.Argument(help="What to measure.")] = Part.ALL,
+    part: Annotated[
+        str,
+        typer.Argument(
+            help=f"What to measure: {', '.join(Part)}.",
+            metavar="PART",
+            autocompletion=lambda incomplete: [p for p in Part if p.startswith(incomplete)],
+        ),
+    ] = Part.ALL,
     experiment: Annotated[
         str,
         typer.Option(
@@ -52,11 +59,13 @@ def bench(
     from esd.config.experiment_files import read_experiment
     from esd.config.tables import parse
     from esd.doctor import bench as benches
-    from esd.errors import UsageError
+    from esd.errors import UsageError, shown
     from esd.mpi.comm import agreement
 
     def body(comm: Communicator) -> int:
         with agreement(comm, "reading the experiment"):
+            if part not in list(Part):
+                raise UsageError(f"{shown(part)}: expected one of {', '.join(Part)}")
             config = parse(read_experiment(experiment)[1], experiment)
             if config.objective.named:
                 raise UsageError(

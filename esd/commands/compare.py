@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from esd.commands import completion
 from esd.commands.running import alone
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def compare(
         typer.Argument(
             help="Groups of run folders: name=PATTERN or name=FOLDER,FOLDER,…. Each is compared with the first.",
             metavar="NAME=RUNS…",
+            autocompletion=completion.groups,
         ),
     ],
     variant: Annotated[

@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 
+INSTALL = "--install-completion"
 COMPLETE = "_ESD_COMPLETE"  # set by the shells' scripts: what typer has to do
 _BASH_WORDS, _BASH_INDEX = "COMP_WORDS", "COMP_CWORD"
 _LINE = "_TYPER_COMPLETE_ARGS"  # of zsh and fish
@@ -36,6 +37,19 @@ def experiments(incomplete: str) -> list[Candidate]:
 def runs(incomplete: str) -> list[Candidate]:
     """Folders of runs, at most one level below the folder that has been typed."""
     return [(path, "run") for path in _below(incomplete)]
+
+
+def groups(incomplete: str) -> list[Candidate]:
+    """Runs behind NAME= and commas, as in ``hebbian=runs/a,runs/b``."""
+    begun = max(incomplete.rfind("="), incomplete.rfind(",")) + 1
+    if "=" not in incomplete:
+        return []
+    return [(incomplete[:begun] + path, "run") for path in _below(incomplete[begun:])]
+
+
+def runs_or_groups(incomplete: str) -> list[Candidate]:
+    """Runs, with or without NAME= in front; the name of a run's folder may have an equals sign itself."""
+    return runs(incomplete) or groups(incomplete)
 
 
 def experiments_and_runs(incomplete: str) -> list[Candidate]:

@@ -52,6 +52,9 @@ def doctor(
     ] = 300,
     trust: Trusted = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only the checks that failed.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Check this machine and MPI, and whether an environment is a pure function of its seed.
@@ -78,7 +81,7 @@ def doctor(
             folder = trusted_run(comm, Path(subject), trust, own)
         with agreement(comm, "reading the settings"):
             config = _config(subject, folder, own)
-        report = _Report(quiet=as_json or comm.rank > 0)
+        report = _Report(silent=as_json or comm.rank > 0, only_failures=quiet)
         failures = examine(comm, config, subject, steps, report)
         if comm.rank == 0:
             report.end(comm.size, as_json)
@@ -103,19 +106,22 @@ def _config(
 
 
 class _Report:
-    """What has been found so far, each line told as it comes."""
+    """What has been found so far, each line printed as it comes."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, silent: bool, only_failures: bool = False) -> None:
+        self._silent, self._only_failures = silent, only_failures
         self.found: list[tuple[str, Check]] = []
 
     def take(self, section: str, checks: Iterable[Check]) -> None:
-        """Tell and keep checks of the machine, or of a section."""
+        """Print and keep checks of the machine, or of a section."""
+        from esd.doctor.machine import Verdict
+
         for check in checks:
             first = section and all(section != before for before, _ in self.found)
             self.found.append((section, check))
-            if not self._quiet:
-                if first:
+            shown = check.state is Verdict.FAILED or not self._only_failures
+            if shown and not self._silent:
+                if first and not self._only_failures:
                     print(f"\n{section}", flush=True)
                 print(f"{check.state:<6}  {check.name:<27} {check.text}".rstrip(), flush=True)
 
@@ -144,5 +150,6 @@ class _Report:
             print_json({"ranks": ranks, "failed": self.failures, "checks": checks})
         else:
             count = self.failures
-            told = f"{count} check{'s' * (count != 1)} FAILED" if count else "all is fine"
-            print(f"\n{told}", flush=True)
+            if count or not self._only_failures:
+                end = f"{count} check{'s' * (count != 1)} FAILED" if count else "all is fine"
+                print(f"\n{end}", flush=True)

@@ -31,6 +31,13 @@ class Rules(enum.StrEnum):
     RANDOM = "random"
 
 
+def _check_seed(seed: int) -> int:
+    """As a range of typer, which would print all 20 digits in the help text."""
+    if not 0 <= seed < 2**64:
+        raise typer.BadParameter(f"{seed} is not in the range 0 to 2⁶⁴ − 1.")
+    return seed
+
+
 def evaluate(
     run: Annotated[
         Path,
@@ -76,7 +83,10 @@ def evaluate(
         int, typer.Option(help="Number of test episodes on each variant.", min=1)
     ] = 100,
     seed: Annotated[
-        int, typer.Option(help="Seed of the test episodes, 0 to 2⁶⁴ − 1.", min=0, max=2**64 - 1)
+        int,
+        typer.Option(
+            help="Seed of the test episodes, 0 to 2⁶⁴ − 1.", metavar="SEED", callback=_check_seed
+        ),
     ] = 0,
     checkpoint: Annotated[
         WhichCheckpoint,

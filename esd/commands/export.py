@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
+from esd.commands import completion
 from esd.commands.eval import WhichCheckpoint
 from esd.commands.running import Trusted, Verbose, alone
 
 
 def export(
     run: Annotated[
-        Path, typer.Argument(help="The run's folder, or the file that esd export has made of it.")
+        Path,
+        typer.Argument(
+            help="The run's folder, or the file that esd export has made of it.",
+            autocompletion=completion.runs,
+        ),
     ],
     format: Annotated[
         str | None,

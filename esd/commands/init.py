@@ -21,11 +21,12 @@ class Kind(enum.StrEnum):
 
 def init(
     kind: Annotated[
-        Kind,
+        str,
         typer.Argument(
-            help="What you bring: an environment, an objective (a function to optimize) or a policy.",
-            metavar="environment|objective|policy",
+            help="What you bring: environment, objective (a function to optimize) or policy.",
+            metavar="KIND",
             show_default=False,
+            autocompletion=lambda incomplete: [k for k in Kind if k.startswith(incomplete)],
         ),
     ],
     name: Annotated[
@@ -59,8 +60,11 @@ def init(
     def body() -> int:
         from esd.commands.console import print_json
         from esd.commands.starting_files import write
+        from esd.errors import UsageError, shown
 
-        written = write(str(kind), name, env)
+        if kind not in list(Kind):
+            raise UsageError(f"{shown(kind)}: expected environment, objective or policy")
+        written = write(kind, name, env)
         train = f"esd train {written[-1]}"
         if as_json:
             print_json({"kind": str(kind), "files": written, "command": train})

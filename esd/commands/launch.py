@@ -23,7 +23,7 @@ def launch(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="[-- MPIRUN OPTIONS] train …",
+            metavar="train",
             help="The command to start, with its options; before it, after --, further options of mpirun.",
             show_default=False,
         ),

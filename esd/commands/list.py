@@ -15,12 +15,13 @@ _OTHERS = "Environments: others"
 
 def list_names(
     topic: Annotated[
-        Topic | None,
+        str | None,
         typer.Argument(
             help=f"What to list: {_TOPICS}. Default: all of them, without settings and without the environments of "
             "other packages.",
             metavar="TOPIC",
             show_default=False,
+            autocompletion=lambda incomplete: [t for t in Topic if t.startswith(incomplete)],
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -32,18 +33,30 @@ def list_names(
         from esd.commands.names import HEADINGS, names_of
         from esd.commands.sections import print_sections
 
+        chosen = None if topic is None else _topic(topic)
         if as_json:
-            topics = list(Topic) if topic is None else [topic]
+            topics = list(Topic) if chosen is None else [chosen]
             print_json({str(one): names_of(one) for one in topics})
-        elif topic is not None:
-            names = names_of(topic)
-            by_package = topic is Topic.ENVIRONMENTS
-            print_sections(_by_package(names) if by_package else {HEADINGS[topic]: names})
+        elif chosen is not None:
+            names = names_of(chosen)
+            by_package = chosen is Topic.ENVIRONMENTS
+            print_sections(_by_package(names) if by_package else {HEADINGS[chosen]: names})
         else:
             print_sections(*_overview())
         return 0
 
     alone(body, as_json)
+
+
+def _topic(word: str) -> Topic:
+    """The topic that a user names."""
+    from esd.errors import UsageError, nearest, shown
+
+    if word not in list(Topic):
+        raise UsageError(
+            f"{shown(word)}: expected a topic, {nearest(word, [str(topic) for topic in Topic])}"
+        )
+    return Topic(word)
 
 
 def _by_package(environments: dict[str, str]) -> dict[str, dict[str, str]]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from esd.commands import completion
 from esd.commands.running import alone
 from esd.errors import EXIT_USAGE
 
@@ -32,6 +33,7 @@ def report(
         typer.Argument(
             help="Run folders, folders of runs, or name=PATTERN. Runs that differ only in their seed form a group.",
             metavar="RUN…",
+            autocompletion=completion.runs_or_groups,
         ),
     ],
     out: Annotated[Path, typer.Option(help="The page to write.", metavar="FILE.html")] = Path(

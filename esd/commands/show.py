@@ -39,7 +39,7 @@ def show(
         bool,
         typer.Option(
             "--episode",
-            help="Also play one test episode of the last parameters: do units saturate, do weights grow?",
+            help="Also play one test episode with the last parameters, to see whether units saturate or weights grow.",
         ),
     ] = False,
     trust: Trusted = False,

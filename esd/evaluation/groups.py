@@ -136,7 +136,7 @@ def trained_run(
         folder: of the run.
         config: of the run.
         lines: its metrics, one per generation.
-        warn: is called with a line about what is passed over.
+        warn: is called with a line about what is ignored.
 
     Raises:
         UsageError: if its folder of evaluations is a symbolic link.

@@ -151,7 +151,7 @@ def require_policy(subject: Subject, format: str) -> None:
     """
     if subject.config.objective.named:
         raise UsageError(
-            f"--format {format}: {subject.folder.path} is the run of an objective, which has no policy; use --format "
+            f"--format {format}: {subject.folder.path} is a run of an objective, which has no policy; use --format "
             "safetensors or mat"
         )
 

@@ -36,7 +36,7 @@ def section(runs: Sequence[ReportedRun], named: Sequence[Path], warn: Warn) -> s
     Args:
         runs: in whose folders videos may lie.
         named: files that the user names.
-        warn: is called with a line about a file that is passed over.
+        warn: is called with a line about a file that is ignored.
 
     Raises:
         UsageError: if a file that the user names can't be embedded.

@@ -137,7 +137,7 @@ def read_arms(words: Sequence[str], warn: Warn) -> list[Arm]:
 
     Args:
         words: folders of runs, folders that hold folders of runs, and ``name=PATTERN``.
-        warn: is called with a line about what is passed over.
+        warn: is called with a line about what is ignored.
 
     Raises:
         UsageError: if one of them is not a run, can't be read, or is named twice in different groups.
@@ -197,7 +197,7 @@ def read_run(path: Path, warn: Warn) -> ReportedRun:
     try:
         calls = [] if is_file(folder) else provenance.read(folder.provenance_file)
     except UsageError as error:
-        warn(f"{error}; passed over")
+        warn(f"{error}; ignored")
         calls = []
     size = None if parameters is None else int(parameters.h.size)
     evaluations = stored.read(folder, lambda text: None)  # ``trained_run`` tells of damaged ones

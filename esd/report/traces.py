@@ -82,7 +82,7 @@ class Trace:
 
 
 def traces_in(folder: RunFolder) -> list[Path]:
-    """The trace files that lie in a run's folder; links and other files are passed over."""
+    """The trace files that lie in a run's folder; links and other files are ignored."""
     found = []
     for path in sorted(folder.place.glob("*.safetensors")):
         if path.name in OWN_FILES or path.name.startswith(".") or not is_regular(path):

@@ -236,7 +236,7 @@ class RunFolder:
             return f"Restore it from a copy{way}"
         again = f"cut it there (truncate -s {before.good_bytes} {file})"
         if newest is None or generation <= good:
-            return f"Restore it from a copy, or {again} to go on from generation {good}"
+            return f"Restore it from a copy, or {again} to continue from generation {good}"
         return (
             f"The newest state that can be trusted is h_{generation}, of {newest[0].name}: start a new run from it "
             f"with {start}. To keep this run, restore the journal from a copy; or {again} and remove the "

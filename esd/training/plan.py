@@ -274,7 +274,7 @@ def _why_finished(folder: RunFolder, config: Config, generations: int, warn: War
         further = "raise" if config.sign > 0 else "lower"
         return (
             f"{folder.path} is finished: its center reached {best:g} of run.target_return = {target:g} after "
-            f"{generations} generations; to go on, {further} run.target_return with --set"
+            f"{generations} generations; to continue, {further} run.target_return with --set"
         )
     return ""
 

@@ -53,6 +53,8 @@ def test_runs_are_found_below_the_folder_that_is_typed(here: Path) -> None:
     assert values(completion.runs("./runs/cartpole-s")) == ["./runs/cartpole-s1"]
     assert values(completion.runs("")) == ["alone", *both]
     assert values(completion.runs("runs/notes")) == []
+    assert values(completion.groups("a=runs/cartpole-s")) == ["a=runs/cartpole-s1"]
+    assert values(completion.groups("a=alone,runs/cartpole-s")) == ["a=alone,runs/cartpole-s1"]
 
 
 def test_settings_are_completed_by_key_and_then_by_value() -> None:
@@ -179,6 +181,21 @@ def test_a_real_bash_completes(shell: dict[str, str], here: Path) -> None:
     assert lines[0].endswith("_esd_completion esd")
     assert lines[1:] == ["<train>", "<adam>", "<runs/cartpole-es.sigma=0.05-s0><runs/cartpole-s1>"]
     assert found.stderr == ""
+
+
+def test_the_script_is_installed_once_and_a_home_that_cannot_be_written_is_one_line(
+    shell: dict[str, str], tmp_path: Path
+) -> None:
+    for home, code in ((tmp_path, 0), (Path("/proc"), 1)):
+        done = subprocess.run(
+            [sys.executable, "-m", "esd", "--install-completion", "bash"],
+            env={**shell, "HOME": str(home)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+    assert "esd: --install-completion: /proc/.bashrc can't be written" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "complete_bash" in (tmp_path / ".bash_completions" / "esd.sh").read_text()
+    assert "esd.sh" in (tmp_path / ".bashrc").read_text()
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is missing: apt-get install fish")

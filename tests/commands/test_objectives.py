@@ -135,7 +135,7 @@ def test_the_target_is_a_value_to_get_below(place: Path, target: float, reached:
     again = esd(*arguments, "--set", "generations=60", cwd=place)
     assert again.returncode == 0
     assert "is finished" in again.stderr
-    assert ("to go on, lower run.target_return with --set" in again.stderr) == reached
+    assert ("to continue, lower run.target_return with --set" in again.stderr) == reached
 
 
 def h_of(run: Path, cwd: Path) -> str:
@@ -195,7 +195,7 @@ def test_a_function_without_a_seed_is_evaluated_once(place: Path) -> None:
             "CartPole-v1: a run of an objective is evaluated as it is; --env, --set and --variant are for policies "
             "in environments",
         ),
-        (["--set", "env.max_steps=3"], "env.max_steps=3: the run of an objective is evaluated"),
+        (["--set", "env.max_steps=3"], "env.max_steps=3: a run of an objective is evaluated"),
         (["--variant", "drag"], "drag: a run of an objective is evaluated as it is"),
         (["--trace", "x.safetensors"], "--trace x.safetensors: run is a run of an objective"),
         (
@@ -302,8 +302,8 @@ def test_test_functions_are_listed_with_their_text(tmp_path: Path) -> None:
         ("objective.function=nowhere:drag", "module 'nowhere' can't be imported"),
         ("objective.direction=small", "expected minimize or maximize"),
         ('objective.values=["drag"]', "returned a dict with keys ['drag', 'weight'], expected"),
-        ("env.id=CartPole-v1", "env: not in the run of an objective"),
-        ("batch_members=8", "batch_members: not in the run of an objective"),
+        ("env.id=CartPole-v1", "env: not supported with an objective"),
+        ("batch_members=8", "batch_members: not supported with an objective"),
         ("objective.parameters.wing.shape=[2,2]", ""),
     ],
 )

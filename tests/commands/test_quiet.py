@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from esd.commands.doctor import _Report
 from esd.commands.quiet import WarningsOnly
+from esd.doctor.machine import Check, Verdict
 from esd.training.reports import GenerationReport, News
 from tests.helpers.shell import TINY, esd
 
@@ -40,6 +44,20 @@ def test_news_and_generations_are_left_out_and_warnings_pass() -> None:
     reporter.close()
     assert heard.notes == ["dropped a record of 7 bytes that was cut short"]
     assert heard.closed
+
+
+def test_doctor_prints_only_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    fine = Check("slots", Verdict.OK, "4 of them")
+    broken = Check("HOME", Verdict.FAILED, "not set; set it")
+    for checks, printed in (([fine], ""), ([fine, broken], "FAILED  HOME")):
+        report = _Report(silent=False, only_failures=True)
+        report.take("MPI", checks)
+        report.end(1, as_json=False)
+        out = capsys.readouterr().out
+        assert out.startswith(printed)
+        assert bool(out) == bool(printed)
+        assert len(report.found) == len(checks)
+    assert report.failures == 1
 
 
 def test_a_training_and_its_resume_say_nothing_and_findings_are_warnings(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_the_run_of_an_objective_travels_too(tmp_path: Path) -> None:
         path = exported(tmp_path / "run", tmp_path / name, "last")
         ours, theirs = esd.Run(path).parameters(), esd.Run(tmp_path / "run").parameters()
         assert ours["x"].tolist() == theirs["x"].tolist()
-    with pytest.raises(UsageError, match=r"--format onnx: .* is the run of an objective"):
+    with pytest.raises(UsageError, match=r"--format onnx: .* is a run of an objective"):
         exported(tmp_path / "run", tmp_path / "run.onnx")
 
 

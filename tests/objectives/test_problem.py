@@ -386,7 +386,7 @@ def test_the_python_interface_gives_what_the_function_gets_and_no_policy(tmp_pat
     best = run.evaluate()
     x = np.array(best["parameters"]["x"])
     assert best["mean"] == float(np.sum(np.square(x)))
-    with pytest.raises(UsageError, match="the run of an objective, which has no policy"):
+    with pytest.raises(UsageError, match="a run of an objective, which has no policy"):
         run.policy()
     with pytest.raises(UsageError, match="is a run of an objective"):
         run.evaluate(rules="random")

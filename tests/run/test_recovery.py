@@ -299,7 +299,7 @@ def test_a_journal_that_is_damaged_behind_its_checkpoints_is_cut_and_gone_on_wit
     for name in ("generation-00000012", "best"):
         (run / f"checkpoints/{name}.safetensors").unlink()
     text = refusal(run=run)
-    assert "to go on from generation 9" in text
+    assert "to continue from generation 9" in text
     command = text[text.index("truncate -s ") :].partition(")")[0]
     subprocess.run(shlex.split(command), check=True)
     assert call(run=run).state.sha256() == from_journal(whole).sha256()
