@@ -21,7 +21,6 @@ FOLLOWED = {
     "docs/concepts/evolution.md": 0,
     "docs/concepts/hebbian.md": 3,
     "docs/concepts/laws.md": 0,
-    "docs/concepts/lsh.md": 1,
     "docs/tutorials/algorithm.md": 2,
     "docs/tutorials/environment.md": 2,
     "docs/tutorials/first-run.md": 0,
