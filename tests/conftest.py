@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from esd import watch
+from esd.mpi import session_folders
+
 # Box2D's wrapper warns while it is imported, and dies if the warning is an error
 with warnings.catch_warnings(), contextlib.suppress(ImportError):
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -24,6 +27,15 @@ def _importable_user_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{repository}{os.pathsep}{repository / 'envs'}")
     # a test's working directory, which esd has put there, has modules whose namesakes the next test means
     monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture(autouse=True)
+def _own_process() -> Iterator[None]:
+    """Launchers that tests have killed, or their process ids, are in no other test's way, nor is a watch left on."""
+    session_folders.sweep()
+    before = watch.WATCH.is_mine
+    yield
+    assert watch.WATCH.is_mine == before, "the test has left the watch on"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esd.errors import UsageError
+from esd.mpi import session_folders
 
 SHARED_MEMORY = Path("/dev/shm")
 _NAME = re.compile(r"esd-launch-(\d+)-(\d+)-\w+")
@@ -46,20 +47,14 @@ def _temporary() -> Path:
 
 
 def _sweep(place: Path) -> None:
-    """Remove what killed supervisors of this user have left."""
+    """Remove what killed supervisors of this user have left, and launchers that no supervisor had started."""
+    session_folders.sweep(place)
     with contextlib.suppress(OSError):
         for path in place.glob(f"esd-launch-{os.getuid()}-*"):
             named = _NAME.fullmatch(path.name)
-            if named and path.lstat().st_uid == os.getuid() and not _runs(int(named[2])):
+            if (
+                named
+                and path.lstat().st_uid == os.getuid()
+                and not session_folders.runs(int(named[2]))
+            ):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    """Whether there is a process of this id."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

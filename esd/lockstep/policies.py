@@ -119,6 +119,8 @@ def hebbian(
         settings.normalization,
         settings.freeze_after or np.iinfo(np.int64).max,
         None if scheme == "coevolved" else scheme,
+        settings.every,
+        settings.average and settings.every > 1,
     )
     squashed = interface.bounded and settings.output == "tanh"
     return _perceptron(policy, settings, interface, slots, device, squashed, plasticity)
@@ -226,6 +228,8 @@ class Plasticity:
         normalization: after every update.
         last_update: updates that follow later steps of an episode are not made.
         initial_weights: the scheme of an episode's first weights; None: they are part of h.
+        every: updates follow each so many-th step.
+        average: by the means of the activities since the last update.
     """
 
     rule: tuple[str, ...]
@@ -233,6 +237,8 @@ class Plasticity:
     normalization: str
     last_update: int
     initial_weights: str | None
+    every: int = 1
+    average: bool = False
 
 
 class BatchPerceptron:
@@ -271,6 +277,7 @@ class BatchPerceptron:
         self._before = [
             torch.zeros(slots, size, dtype=torch.float32, device=device) for size in sizes
         ]
+        self._sums = [torch.zeros_like(own) for own in self._before]  # since the last update
         self._steps = np.zeros(slots, np.int64)  # made in each slot's episode
 
     def load(self, slots: Sequence[int], parameters: Tensor) -> None:
@@ -295,6 +302,8 @@ class BatchPerceptron:
     def reset(self, slot: int, seed: int) -> None:
         """See ``BatchPolicy.reset``."""
         self._steps[slot] = 0
+        for sums in self._sums:
+            sums[slot] = 0.0
         scheme = self._initial_weights
         drawn = None if scheme is None else scheme.draw(seed)
         start = 0
@@ -313,15 +322,25 @@ class BatchPerceptron:
         """See ``BatchPolicy.act``: rewire by the previous step, then forward."""
         activities = [torch.from_numpy(observations).to(self._device, copy=True)]
         plasticity = self._plasticity
-        last_update = 0 if plasticity is None else plasticity.last_update
-        learns = (self._steps > 0) & (self._steps <= last_update)
+        last_update, every = (
+            (0, 1) if plasticity is None else (plasticity.last_update, plasticity.every)
+        )
+        learns = (self._steps > 0) & (self._steps <= last_update) & (self._steps % every == 0)
         idle = None if learns.all() else torch.from_numpy(~learns).to(self._device)
+        averages = plasticity is not None and plasticity.average
+        if averages and learns.any():
+            self._before = [sums / float(every) for sums in self._sums]
+            over = torch.from_numpy(learns).to(self._device)[:, None]
+            self._sums = [torch.where(over, 0.0, sums) for sums in self._sums]
         for number, (layer, function) in enumerate(zip(self._layers, self._functions, strict=True)):
             if plasticity is not None and learns.any():
                 x, y = self._before[number], self._before[number + 1]
                 layer.rewire(x, y, idle, plasticity.normalization)
             activities.append(function(layer.forward(activities[-1])))
         self._before = activities
+        if averages:
+            for sums, own in zip(self._sums, activities, strict=True):
+                sums += own
         self._steps += 1
         outputs: Float32s = activities[-1].cpu().numpy()
         return outputs

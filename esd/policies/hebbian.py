@@ -1,4 +1,4 @@
-"""Networks that learn while they act: every synapse has its own evolved Hebbian rule.
+"""A network that learns while it acts: every connection has its own evolved Hebbian rule.
 
 Najarro & Risi 2020, "Meta-Learning through Hebbian Plasticity in Random Networks" (arXiv 2007.02686). With x the
 activity before a synapse and y the one behind it, after each step
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.fields import setting
+from esd.config.fields import SECOND_VERSION, setting
 from esd.evolution.layout import Layout
 from esd.evolution.noise import Purpose, normals, uniforms
 from esd.kernels import plastic
@@ -57,6 +57,7 @@ RULE_COEFFICIENTS = {
     "ABCD_lr_D_in_and_out": ("A", "B", "C", "D", "eta", "D_out"),
 }
 
+DRAW_WEIGHTS = ("episode", "member", "run")  # see ``esd.episodes.weight_seeds``
 SCHEMES = (*INITIAL_WEIGHTS, "coevolved")  # of an episode's first weights
 
 # float32 makes 0 or infinity of others
@@ -103,10 +104,36 @@ class HebbianSettings:
         expected="0 to 2⁶³ − 1",
         check=lambda v: 0 <= v < 2**63,
     )
+    every: int = setting(
+        1,
+        "Update the weights after every k-th step of an episode only",
+        expected="1 to 1,000,000",
+        check=lambda v: 1 <= v <= 10**6,
+        since=SECOND_VERSION,
+    )
+    average: bool = setting(
+        False,
+        "Update the weights by the means of the activities since the last update, in place of the activities of "
+        "the last step; see policy.every",
+        since=SECOND_VERSION,
+    )
+    draw_weights: str = setting(
+        "episode",
+        "How often initial weights are drawn: anew for every episode, once for each member of the population, "
+        "or once for the run (docs/policies.md)",
+        choices=DRAW_WEIGHTS,
+        since=SECOND_VERSION,
+    )
     coefficients: str = setting(
         "normal",
         "Distribution of the initial coefficients h_0: normal (N(0, 1)) or uniform (±1)",
         choices=("normal", "uniform"),
+    )
+    coefficient_scale: float = setting(
+        1.0,
+        "Factor on the initial coefficients h_0. 0.01: rules that start with hardly any plasticity",
+        since=SECOND_VERSION,
+        **RATE,
     )
     order: str = array_order()
 
@@ -130,6 +157,8 @@ class HebbianPolicy(PerceptronPolicy):
                 settings.normalization,
                 plastic.PLASTIC_STREAMS,
                 settings.freeze_after,
+                settings.every,
+                settings.average,
             )
         )
         self._rate = np.float32(settings.rate)
@@ -158,9 +187,10 @@ class HebbianPolicy(PerceptronPolicy):
         self._evolved_weights = np.zeros(self._perceptron.connections, np.float32)
 
     def initial_parameters(self, seed: int) -> Float32s:
-        """Coefficients N(0, 1) or U(−1, 1); coevolved weights uniform ±0.1."""
+        """Coefficients N(0, 1) or U(−1, 1), times ``coefficient_scale``; coevolved weights uniform ±0.1."""
         draw = normals if self._settings.coefficients == "normal" else uniforms
         h = draw(seed, Purpose.INITIAL_H, self.layout.size)
+        h *= np.float32(self._settings.coefficient_scale)
         if self._coevolved:
             small = uniforms(seed, Purpose.INITIAL_H, self.layout.size, first=1)
             for name, array in self.layout.unpack(h).items():

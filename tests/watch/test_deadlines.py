@@ -23,6 +23,7 @@ def started() -> Iterator[None]:
     assert watch.start()
     yield
     watch.clear_deadline()
+    watch.stop()
 
 
 def beat() -> int:
