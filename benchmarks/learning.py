@@ -87,8 +87,8 @@ def _counted(words: list[str]) -> dict[str, dict[str, float]]:
     """By arm, how many runs were made before its settings were chosen, and their environment steps."""
     counted = {}
     for name, paths in map(runs_of, words):
-        last = [(metrics.read(RunFolder(path).metrics_file)[0] or [{}])[-1] for path in paths]
-        steps = sum(line.get("env_steps", 0) for line in last)
+        lines = [metrics.read(RunFolder(path).metrics_file) for path in paths]
+        steps = sum(own[-1]["env_steps"] for own in lines if own)
         counted[name] = {"runs": len(paths), "env_steps": steps}
     return counted
 

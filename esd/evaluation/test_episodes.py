@@ -42,6 +42,7 @@ NOT_FOR_EVALUATION = {
     "env.episodes_per_member": "esd eval has --episodes",
     "env.normalize_observations": "h was evolved with observations as they are in the run",
     "policy.kind": "h was evolved for another policy",
+    "policy.assignment": "h was evolved with the rules assigned as they are in the run",
 }
 
 

@@ -58,6 +58,7 @@ class Purpose(enum.IntEnum):
     RANDOM_RULES = 8
     LOW_RANK = 9  # factors of perturbations
     WEIGHT_SEEDS = 10  # of initial weights that several episodes share
+    SHARED_RULES = 11  # which synapse follows which rule
     ALGORITHM = 16  # what an algorithm starts from, such as a first direction
 
 

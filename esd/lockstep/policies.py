@@ -27,7 +27,7 @@ from esd.lockstep.layout import unpacked
 from esd.lockstep.module import BatchModule, members_at_once
 from esd.policies.base import Interface, Policy
 from esd.policies.guard import unguarded
-from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianSettings
+from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianPolicy, HebbianSettings
 from esd.policies.perceptron import InitialWeights
 from esd.policies.registry import find_kind
 from esd.policies.static import StaticSettings
@@ -105,7 +105,7 @@ def slots_of(config: Config, policy: Policy, device: torch.device) -> int:
 
 
 def hebbian(
-    policy: Policy,
+    policy: HebbianPolicy,
     settings: HebbianSettings,
     interface: Interface,
     slots: int,
@@ -123,7 +123,9 @@ def hebbian(
         settings.average and settings.every > 1,
     )
     squashed = interface.bounded and settings.output == "tanh"
-    return _perceptron(policy, settings, interface, slots, device, squashed, plasticity)
+    batch = _perceptron(policy, settings, interface, slots, device, squashed, plasticity)
+    batch.share(policy.by_synapse, policy.index)
+    return batch
 
 
 def static(
@@ -148,7 +150,7 @@ def _perceptron(
     device: torch.device,
     squashed: bool,
     plasticity: Plasticity | None,
-) -> BatchPolicy:
+) -> BatchPerceptron:
     if settings.convolutions:
         raise UsageError(
             "policy.convolutions = true: can't be evaluated in lock-step. "
@@ -266,6 +268,7 @@ class BatchPerceptron:
             device: where to compute.
         """
         self._layout, self._device, self._plasticity = layout, device, plasticity
+        self._index: Tensor | None = None
         shapes = list(itertools.pairwise(sizes))
         self._layers = [_Layer(slots, shape, device) for shape in shapes]
         self._initial_weights: InitialWeights | None = None
@@ -280,8 +283,16 @@ class BatchPerceptron:
         self._sums = [torch.zeros_like(own) for own in self._before]  # since the last update
         self._steps = np.zeros(slots, np.int64)  # made in each slot's episode
 
+    def share(self, layout: Layout, index: npt.NDArray[np.int64] | None) -> None:
+        """Take the layout of parameters with a rule for every synapse, and where in h each of them is."""
+        self._layout = layout
+        if index is not None:
+            self._index = torch.from_numpy(index).to(self._device)
+
     def load(self, slots: Sequence[int], parameters: Tensor) -> None:
         """See ``BatchPolicy.load``; folds the rate and η into the other coefficients."""
+        if self._index is not None:
+            parameters = parameters[:, self._index]
         arrays = unpacked(self._layout, parameters)
         index = torch.tensor(slots, device=self._device)
         for number, layer in enumerate(self._layers):

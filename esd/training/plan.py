@@ -21,11 +21,12 @@ from esd.errors import UsageError
 from esd.policies.registry import find_kind
 from esd.run import journal
 from esd.run.folder import OWN_NAMES, RunFolder, Warn
-from esd.run.recovery import Source, newest_state
+from esd.run.recovery import Source, load, newest_state
 from esd.run.run_file import open_run
 from esd.run.training_folder import check_writable
 from esd.run.trust import Trust, trust_of
 from esd.training.default_folder import default_folder
+from esd.training.merged_rules import with_assignment
 from esd.training.trusted import given_by
 
 
@@ -170,7 +171,10 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     source = None
     if request.start_from is not None:
         own = config if request.experiment is not None else None
-        source = newest_state(request.parent(own), warn)
+        parent = request.parent(own)
+        source = newest_state(parent, warn)
+        found = source
+        config = with_assignment(config, parent, lambda: load(parent, parent.config(), found))
         if folder.is_run and not request.fresh and not unbegun:
             raise UsageError(
                 f"{folder.path}: holds a run already; --from starts a new one, name its folder with --run"

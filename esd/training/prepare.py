@@ -34,6 +34,7 @@ from esd.training import canary, room
 from esd.training.commit import Commit
 from esd.training.finished_rows import FinishedRows
 from esd.training.loop import Ending, Generations
+from esd.training.merged_rules import assignment, merged_h, merges
 from esd.training.node_state import NodeState
 from esd.training.perturbations import check_perturbations
 from esd.training.plan import Plan
@@ -244,9 +245,16 @@ def _start_from(
             f"--from {path}: its h belongs to {kinds[config.objective.named]}, this run evolves "
             f"{kinds[child.objective.named]}"
         )
+    merging = merges(child, config)
+    if merging:
+        h = merged_h(child, config, h, problem.interface)
     what, keys = "policy", "policy.kind, rule, hidden and order"
     if child.objective.named:
         what, keys = "objective", "objective.parameters"
+    if not merging and assignment(child) != assignment(config):
+        raise UsageError(
+            f"--from {path}: the synapses of its network follow its rules in another way; remove policy.assignment"
+        )
     if h.shape != state.h.shape:
         raise UsageError(
             f"--from {path}: its h has {h.size} coordinates, this {what} has {state.h.size}; without an experiment "
@@ -255,7 +263,7 @@ def _start_from(
     # the same size may still be another network: order = "F", other hidden layers
     layout = problem.layout
     theirs, _ = layout_and_h0(config, problem.interface)
-    if (dict(theirs.shapes), theirs.order) != (dict(layout.shapes), layout.order):
+    if not merging and (dict(theirs.shapes), theirs.order) != (dict(layout.shapes), layout.order):
         raise UsageError(
             f"--from {path}: its h was evolved for another {'network' if what == 'policy' else what}, whose "
             f"coordinates mean other things: compare {keys} with {parent.config_file}"

@@ -53,6 +53,25 @@ def test_holm_goes_over_all_tests_of_the_table_and_only_over_those(
     assert one.rows[0].corrected == {"static": pytest.approx(2 / 252)}
 
 
+def test_variants_are_named_by_patterns_too(two: tuple[str, str]) -> None:
+    assert [row.name for row in compare(two, ["u*"]).rows] == ["u1"]
+    assert [row.name for row in compare(two, ["u1", "?", "*"]).rows] == ["u1", "a"]
+    refused(r"--variant v\*: no run was evaluated on it", *two, variants=["v*"])
+
+
+def test_a_policy_that_sees_its_last_action_is_in_the_same_world(tmp_path: Path) -> None:
+    words = []
+    for name, wrapper in (("p", None), ("q", "esd_envs:LastActionAndReward"), ("r", "my:Wrapper")):
+        for seed in range(2):
+            found = evaluation({"a": 1.0 * seed})
+            wrappers = [{"id": wrapper, "kwargs": {}}] if wrapper else []
+            found["variants"][0]["world"]["wrappers"] = wrappers
+            written(tmp_path / f"{name}-s{seed}", found)
+        words.append(f"{name}={tmp_path}/{name}-s*")
+    assert [row.name for row in compare(words[:2]).rows] == ["a"]
+    refused("wrappers is .* returns in different worlds", words[0], words[2])
+
+
 def test_an_evaluation_of_single_variants_adds_to_the_others(tmp_path: Path) -> None:
     words = []
     for name in ("p", "q"):

@@ -47,6 +47,7 @@ HEBBIAN: dict[str, dict[str, Any]] = {
         f"every fourth step, {'means' if average else 'last'}": {"every": 4, "average": average}
         for average in (False, True)
     },
+    "seven rules, order F": {"rules": 7, "order": "F"},
 }
 POLICIES = {
     **{name: {"kind": "hebbian", "hidden": [7, 19], **own} for name, own in HEBBIAN.items()},
