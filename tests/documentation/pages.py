@@ -90,6 +90,7 @@ def commands(script: str, folder: Path) -> list[list[str]]:
         script: as a page shows it.
         folder: an empty one, in which it is read.
     """
+    script = re.sub(r"^(\s*)[\w./-]+/([\w-]+\.sh)\b", r"\1\2", script, flags=re.MULTILINE)
     log = folder / "commands"
     log.unlink(missing_ok=True)
     # with an empty PATH bash finds no command, and gives the words of each to this function
