@@ -101,6 +101,8 @@ def _launch(
     from esd.launching import hosts, mpirun
     from esd.launching.supervisor import Launch, Supervisor, refuse_nested
     from esd.mpi.launch import launched_processes
+    from esd.run.folder import RunFolder
+    from esd.run.training_folder import check_writable
 
     if launched_processes() > 1:
         refuse_nested()
@@ -120,6 +122,8 @@ def _launch(
             "launch starts the job again when a rank is lost"
         )
     train = _train_command(words[position + 1 :])
+    if not RunFolder(train.run).done_file.exists():
+        check_writable(train.run)
     if ranks is None and where is None and not any(n.startswith("SLURM_") for n in os.environ):
         ranks = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     what = Launch(

@@ -206,6 +206,16 @@ def notes(ranks: Communicator, nodes: Mapping[int, Node]) -> list[str]:
     return lines
 
 
+def idle_ranks(ranks: int, members: int) -> list[str]:
+    """A line if there are more ranks than members."""
+    if ranks <= members:
+        return []
+    return [
+        f"{ranks} ranks for {members} members: {ranks - members} of them have nothing to do; start {members} at most, "
+        "or raise population"
+    ]
+
+
 def remarks(node: Node) -> list[str]:
     """What there is to say of one machine's ranks."""
     found = []

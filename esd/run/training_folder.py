@@ -245,6 +245,6 @@ def check_writable(path: Path) -> None:
     if not existing.is_dir():
         raise UsageError(f"{path}: {existing} is not a folder; name another one with --run")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(
-            f"{path}: no permission to write in {existing}; name another folder with --run"
-        )
+        read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
+        why = "is on a read-only file system" if read_only else "no permission to write in it"
+        raise UsageError(f"{path}: {existing}: {why}; name another folder with --run")

@@ -90,7 +90,9 @@ def prepared(
             for note in (*problem.notes, *notes_of(algorithm.noise)):
                 reporter.note(News(note))
             place = placement.own_place(config.device == "cuda", team.node.rank)
-        for note in placement.notes(comm, placement.nodes_of(comm, team.node, place)):
+        nodes = placement.nodes_of(comm, team.node, place)
+        idle = placement.idle_ranks(comm.size, config.population)
+        for note in (*idle, *placement.notes(comm, nodes)):
             reporter.note(note)
         _go_on_unless_stopped(comm, stop)
         with kept_process_state():

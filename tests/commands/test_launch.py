@@ -86,6 +86,7 @@ def _children(process: int) -> list[int]:
 
 
 LONG = "--set=generations=600"
+KIND, GENERATION, MEMBER = "environment", 1, 5
 ENDLESS = ("--set=generations=100000", "--set=population=6")
 
 
@@ -172,25 +173,31 @@ def test_the_others_kill_a_stopped_rank_and_go_on_in_the_same_job(folder: Path) 
     assert runs.of_folder(launched.run).journal == runs.reference(LONG).journal
 
 
+@pytest.fixture(scope="module")
+def without_the_member(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The hash of h of a run in which a member's return is not finite, and the seed that tells that member."""
+    seed = str(poisons.seed_of(KIND, GENERATION, MEMBER))
+    folder = tmp_path_factory.mktemp("oracle")
+    words = [*poisons.KINDS[KIND], "--run", "oracle"]
+    oracle = esd("train", *words, cwd=folder, **{DEED: "NaN", SEED: seed})
+    assert oracle.returncode == 0, oracle.stderr
+    return json.loads((folder / "oracle" / "DONE.json").read_text())["h_sha256"], seed
+
+
 @pytest.mark.parametrize(
     ("options", "stops"), [(("-n", "4", "--fault-tolerant"), True), (("-n", "2"), False)]
 )
 def test_a_member_that_crashes_is_named_or_ranks_last(
-    options: tuple[str, ...], stops: bool, folder: Path
+    options: tuple[str, ...], stops: bool, folder: Path, without_the_member: tuple[str, str]
 ) -> None:
     """Whether others survive it or not; the h is the one of a run in which the member's return is not finite."""
-    kind, generation, member = "environment", 1, 5
-    seed = str(poisons.seed_of(kind, generation, member))
-    words = [*poisons.KINDS[kind], "--run", "oracle"]
-    oracle = esd("train", *words, cwd=folder, **{DEED: "NaN", SEED: seed})
-    assert oracle.returncode == 0, oracle.stderr
-    wanted = json.loads((folder / "oracle" / "DONE.json").read_text())["h_sha256"]
+    wanted, seed = without_the_member
     run = folder / "run"
     own = environment(TMPDIR=str(folder / "files"), **{DEED: "segmentation fault", SEED: seed})
     setting = f'--set=env.on_failure="{"stop" if stops else "worst"}"'
     launched = subprocess.run(
         [
-            sys.executable, "-m", "esd", "launch", *options, "train", "--run", run, *poisons.KINDS[kind], setting,
+            sys.executable, "-m", "esd", "launch", *options, "train", "--run", run, *poisons.KINDS[KIND], setting,
         ],
         cwd=folder, env=own, capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
@@ -200,7 +207,7 @@ def test_a_member_that_crashes_is_named_or_ranks_last(
     if stops:
         assert "giving up: starting again would not help" in launched.stderr
         again = esd(
-            "train", *poisons.KINDS[kind], "--run", run, '--set=env.on_failure="worst"', cwd=folder
+            "train", *poisons.KINDS[KIND], "--run", run, '--set=env.on_failure="worst"', cwd=folder
         )
         assert again.returncode == 0, again.stderr
     assert json.loads((run / "DONE.json").read_text())["h_sha256"] == wanted

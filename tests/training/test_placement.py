@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from esd.commands.console import Quiet
 from esd.mpi import control_groups, placement, texts
 from esd.mpi.comm import Alone
 from esd.mpi.differences import differences
 from esd.mpi.placement import Node, Place
 from esd.training import canary
+from tests.helpers.configs import objective
 from tests.helpers.thread_ranks import World
+from tests.helpers.training import trained
 
 FINE = {
     "ranks": 2, "cores": 4, "quota": 0, "bound": 2, "bound_cores": 4, "threads": 1, "gpus": 0, "seen_gpus": 0,
@@ -111,6 +114,22 @@ def test_a_job_s_cores_are_those_of_its_control_group_or_of_slurm(tmp_path: Path
     assert placement.summary(places({0}), root, {"SLURM_CPUS_ON_NODE": "2"}).cores == 2
     assert placement.summary(places({0}), root, {"SLURM_CPUS_ON_NODE": "64"}).cores == 5
     assert control_groups.core_set(group(tmp_path / "other", cpuset__cpus="none")) is None
+
+
+def test_a_training_says_at_its_start_that_ranks_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Quiet, "note", lambda self, text: said.append(text))
+    monkeypatch.setattr(placement, "_online", lambda: 2)
+    monkeypatch.setattr(control_groups, "core_set", lambda root: None)
+    monkeypatch.setattr(control_groups, "cores", lambda root: None)
+    config = objective("sphere", "population=2", "generations=1", x={"shape": [8], "initial": 0.5})
+    endings = World(3, 1, {}).run(lambda comm: trained(config, tmp_path / "run", comm))
+    assert all(ending.finished for ending in endings), endings
+    assert any(text.startswith("3 ranks for 2 members: 1 of them have") for text in said)
+    assert any(text.startswith("3 ranks share 2 cores") for text in said)
+    assert placement.idle_ranks(2, 2) == []
 
 
 class Cuda:

@@ -1,0 +1,47 @@
+"""What a new user does wrong ends in one line with what to do, whichever command it is done with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from esd.errors import UsageError
+from esd.run.training_folder import check_writable
+from tests.helpers.shell import MPIRUN, TINY, esd
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A disk that is mounted read-only."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "none", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs root, to mount a disk read-only")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_read_only_disk_is_named_before_anything_is_started(read_only: Path) -> None:
+    for words in (("train",), ("launch", "-n", "2", "train"), ("submit", "cartpole")):
+        if words[0] == "launch" and MPIRUN is None:
+            continue
+        given = () if words[0] == "submit" else TINY
+        done = esd(*words, *given, "--run", read_only / "run", cwd=read_only.parent)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert f"{read_only}: is on a read-only file system; name another folder" in done.stderr
+
+
+def test_a_folder_without_permission_is_told_from_a_read_only_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_writable(tmp_path / "a" / "b")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UsageError, match="no permission to write in it; name another folder"):
+        check_writable(tmp_path / "a")
