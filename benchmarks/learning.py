@@ -4,13 +4,17 @@
 
 Each group is one arm: runs that differ in their seed alone, evaluated by ``esd eval``. What is read is kept in
 benchmarks/results/learning/NAME.json; ``python -m benchmarks.learning`` alone makes figures and tables from there anew.
+Holm's correction is over the variants of the table: name them by --variant, which takes patterns, too. Runs by which an
+arm's settings were chosen are counted if they are named by --trials ARM=RUNS.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from benchmarks import memory
 from benchmarks.measuring import RESULTS, ROOT
 from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
 from benchmarks.report import Parts, filled, table
-from esd.commands.report import as_json_table
+from esd.commands.compare import as_json_table
 from esd.evaluation import stored as evaluations
 from esd.evaluation.comparison import compare
 from esd.evaluation.groups import runs_of
@@ -60,6 +64,8 @@ def read_run(path: Path) -> dict[str, Any]:
         "generations": lines[-1]["generation"],
         "population": last.population,
         "reduce": last.variants.reduce,
+        "target": last.run.target_return,
+        "reached": _reached(lines, last.run.target_return),
         "env_steps": lines[-1]["env_steps"],
         "seconds": lines[-1]["seconds"],
         "core_seconds": lines[-1]["core_seconds"],
@@ -69,8 +75,34 @@ def read_run(path: Path) -> dict[str, Any]:
     }
 
 
-def read(words: list[str]) -> dict[str, Any]:
-    """Arms as they are kept, and their comparison if there are several of several runs."""
+def _reached(lines: list[metrics.Line], target: float | None) -> dict[str, float] | None:
+    """What it took until the center's return reached the target; None if there is none, or it never did."""
+    for line in lines if target is not None else ():
+        if line["center_return"] is not None and line["center_return"] >= target:
+            return {key: line[key] for key in ("generation", "env_steps", "seconds")}
+    return None
+
+
+def _counted(words: list[str]) -> dict[str, dict[str, float]]:
+    """By arm, how many runs were made before its settings were chosen, and their environment steps."""
+    counted = {}
+    for name, paths in map(runs_of, words):
+        lines = [metrics.read(RunFolder(path).metrics_file) for path in paths]
+        steps = sum(own[-1]["env_steps"] for own in lines if own)
+        counted[name] = {"runs": len(paths), "env_steps": steps}
+    return counted
+
+
+def read(
+    words: list[str], variants: Sequence[str] = (), trials: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Arms as they are kept, and their comparison if there are several of several runs.
+
+    Args:
+        words: of the arms.
+        variants: that are compared, names or patterns; none for all.
+        trials: words of the runs by which an arm's settings were chosen.
+    """
     arms = {
         name: sorted(map(read_run, paths), key=lambda run: int(run["seed"]))
         for name, paths in map(runs_of, words)
@@ -79,7 +111,8 @@ def read(words: list[str]) -> dict[str, Any]:
     return {
         "words": words,
         "arms": arms,
-        "comparison": as_json_table(compare(words)) if several else None,
+        "comparison": as_json_table(compare(words, variants)) if several else None,
+        "trials": _counted(list(trials)),
     }
 
 
@@ -87,8 +120,25 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120.0 else f"{seconds / 60.0:.0f} min"
 
 
-def training(arms: dict[str, Any]) -> str:
-    """What each arm was trained with."""
+def interval(successes: int, runs: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate (Wilson 1927)."""
+    z, rate = 1.959963984540054, successes / runs
+    middle = (rate + z * z / (2 * runs)) / (1 + z * z / runs)
+    half = z / (1 + z * z / runs) * math.sqrt(rate * (1 - rate) / runs + (z / (2 * runs)) ** 2)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _success(runs: list[dict[str, Any]]) -> str:
+    """How many runs have reached their target, and after how many steps in the median."""
+    found = [run["reached"]["env_steps"] for run in runs if run.get("reached")]
+    low, high = interval(len(found), len(runs))
+    after = f", after {statistics.median(found) / 1e6:.1f} M steps" if found else ""
+    return f"{len(found)} of {len(runs)} ({low:.0%} to {high:.0%}){after}"
+
+
+def training(arms: dict[str, Any], trials: dict[str, Any]) -> str:
+    """What each arm was trained with, how often it reached its target, and what its settings took to choose."""
+    targets = any(run.get("target") is not None for runs in arms.values() for run in runs)
     rows = []
     for name, runs in arms.items():
         generations = sorted({run["generations"] for run in runs})
@@ -103,6 +153,11 @@ def training(arms: dict[str, Any]) -> str:
                 _time(statistics.mean(run["core_seconds"] for run in runs)),
             ]
         )
+        if targets:
+            rows[-1].append(_success(runs))
+        if trials:
+            own = trials.get(name, {"runs": 0, "env_steps": 0})
+            rows[-1].append(f"{own['runs']} ({own['env_steps'] / 1e6:.1f} M steps)")
     heads = [
         "arm",
         "seeds",
@@ -110,6 +165,8 @@ def training(arms: dict[str, Any]) -> str:
         "environment steps",
         "wall time",
         "core time",
+        *["reached the target (95 % interval)"] * targets,
+        *["trial runs"] * bool(trials),
     ]
     return table(heads, rows)
 
@@ -164,9 +221,52 @@ def _of_one(arm: str, run: dict[str, Any]) -> str:
     return table(heads, rows)
 
 
+def references(result: dict[str, Any]) -> str:
+    """What random rules, and plasticity frozen in tests alone, give on the variants of the table; no arms of their own.
+
+    Means over the runs of an arm; only of evaluations on all of these variants that all of its runs have.
+    """
+    if result["comparison"] is None:
+        return ""
+    names = [variant["name"] for variant in result["comparison"]["variants"]]
+    rows = []
+    for arm, runs in result["arms"].items():
+        found: dict[str, list[dict[str, float]]] = {}
+        for run in runs:
+            for label, means in _untrained(run).items():
+                found.setdefault(label, []).append(means)
+        rows += [
+            [f"{arm}, {label}", *(f"{statistics.mean(m[n] for m in own):.1f}" for n in names)]
+            for label, own in found.items()
+            if len(own) == len(runs) and all(set(names) <= set(means) for means in own)
+        ]
+    return table(["not trained so", *(name or "all" for name in names)], rows) if rows else ""
+
+
+def _untrained(run: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """By what was changed in a test, a run's means on the variants."""
+    found: dict[str, dict[str, float]] = {}
+    for evaluation in sorted(run["evaluations"], key=lambda e: int(e["generation"])):
+        settings = evaluation["settings"]
+        if evaluation["rules"] == "random" and not settings:
+            label = "random rules"
+        elif evaluation["rules"] == "evolved" and settings.keys() == {FREEZE}:
+            label = f"frozen after {settings[FREEZE]} steps"
+        else:
+            continue
+        means = {v["name"]: v["mean"] for v in evaluation["variants"] if v["mean"] is not None}
+        found[label] = {**found.get(label, {}), **means}
+    return found
+
+
 def section(result: dict[str, Any]) -> str:
-    """Both tables of an experiment."""
-    return f"{training(result['arms'])}\n\n{outcome(result)}"
+    """The tables of an experiment."""
+    found = [
+        training(result["arms"], result.get("trials", {})),
+        outcome(result),
+        references(result),
+    ]
+    return "\n\n".join(part for part in found if part)
 
 
 def _ways(run: dict[str, Any]) -> dict[tuple[Any, ...], dict[int, dict[str, float]]]:
@@ -281,6 +381,12 @@ def main() -> None:
     )
     command_line.add_argument("name", nargs="?", help="of the experiment")
     command_line.add_argument("groups", nargs="*", metavar="ARM=RUNS", help="folders of runs")
+    command_line.add_argument(
+        "--variant", action="append", default=[], help="compare on this one; a name or a pattern"
+    )
+    command_line.add_argument(
+        "--trials", action="append", default=[], metavar="ARM=RUNS", help="count these trial runs"
+    )
     command_line.add_argument("--results", type=Path, default=LEARNING, help="[%(default)s]")
     command_line.add_argument("--figures", type=Path, default=FIGURES, help="[%(default)s]")
     command_line.add_argument("--page", type=Path, default=PAGE, help="[%(default)s]")
@@ -288,7 +394,8 @@ def main() -> None:
     results: Path = arguments.results
     if arguments.name is not None:
         results.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(read(arguments.groups), separators=(",", ":"))
+        found = read(arguments.groups, arguments.variant, arguments.trials)
+        text = json.dumps(found, separators=(",", ":"))
         (results / f"{arguments.name}.json").write_text(f"{text}\n", "utf-8")
     parts = parts_of(results)
     for name, (_, make) in parts.items():

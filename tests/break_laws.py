@@ -65,6 +65,22 @@ BREAKS = (
     ),
     Break(
         1,
+        "sums of activities go on from one episode to the next",
+        "esd/kernels/plastic.py",
+        "    if settings[AVERAGE]:\n        units, widest = _units(settings[SIZES:])\n",
+        "    if settings[AVERAGE] > 1:\n        units, widest = _units(settings[SIZES:])\n",
+        "tests/policies/test_hebbian.py -k counts_from_its_start",
+    ),
+    Break(
+        1,
+        "lanes go on from one episode to the next with the sums of activities",
+        "esd/kernels/members.py",
+        "    if networks[2][AVERAGE]:",
+        "    if networks[2][AVERAGE] > 1:",
+        "tests/episodes/test_side_by_side.py -k member_alone",
+    ),
+    Break(
+        1,
         "a network that is asked directly normalizes by the statistics of the first generation",
         "esd/episodes/one_step.py",
         "        if scale is self._scale:",

@@ -11,9 +11,10 @@ from typing import Any
 import gymnasium
 
 from esd_envs import popgym_worlds
+from esd_envs.last_action import LastActionAndReward
 from esd_envs.zero_action import ZeroAction
 
-__all__ = ["ChangedBody", "PooledCar", "ZeroAction"]
+__all__ = ["ChangedBody", "LastActionAndReward", "PooledCar", "ZeroAction"]
 
 gymnasium.register(
     id="esd/DamagedAnt-v0",

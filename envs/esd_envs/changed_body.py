@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from esd_envs.compiled_around import StepAround
+from esd_envs.compiled_steps import CompiledStep, NotCompiledError
 from esd_envs.model_change import ModelChange, read_specification, scale_mass
 
 Factors = Mapping[str, float]
@@ -50,7 +52,7 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
         gravity: float = 1.0,
         actuators: float | Factors = 1.0,
         sensor_noise: float = 0.0,
-        at_step: int = 0,
+        at_step: int | Sequence[int] = 0,
     ) -> None:
         """Compile the changed body.
 
@@ -64,7 +66,8 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
             actuators: factor on the force of all actuators, or factors by actuator (or its joint, if it has no name).
             sensor_noise: standard deviation of Gaussian noise on each number of each observation, in its own unit,
                 drawn from the environment's own generator.
-            at_step: the first step of an episode, counted from 0, that is taken with the change.
+            at_step: the first step of an episode, counted from 0, that is taken with the change; or the first and the
+                last of the steps among which it is drawn in every episode, from the environment's own generator.
 
         Raises:
             ValueError: if a name or a number is not what is expected, or the environment can't be changed so.
@@ -82,7 +85,12 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
             ("gravity", {"": gravity}, math.isfinite, "a factor"),
             ("actuators", actuators, math.isfinite, "a factor"),
             ("sensor_noise", {"": sensor_noise}, _not_negative, "a standard deviation, 0 or more"),
-            ("at_step", {"": at_step}, _is_step, "a step, 0 or more"),
+            (
+                "at_step",
+                dict(zip(("", " "), _ends(at_step), strict=True)),
+                _is_step,
+                "a step, 0 or more",
+            ),
         ):
             _check(name, value, valid, expected)
         self._changes = [ModelChange(model, self._other_world(friction, gravity, actuators))]
@@ -95,7 +103,10 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
         ):
             raise ValueError(f"sensor_noise: expected a Box of floats to add it to, not {space}")
         self._noise = sensor_noise
-        self._at_step = at_step
+        self._first, self._last = _ends(at_step)
+        if self._last < self._first:
+            raise ValueError(f"at_step = {at_step!r}: expected the first step before the last")
+        self._at_step = self._first
         self._steps = 0
 
     def _other_world(
@@ -230,7 +241,7 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
             from_geoms == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO and body.explicitinertial
         ):
             raise ValueError(
-                f"scale and mass: {body.name!r} has an inertia of its own, which doesn't follow from its geoms"
+                f"scale and mass: {body.name!r} defines its own inertia, which does not follow from its geoms"
             )
         if any(part.frame is not None for part in [*body.geoms, *body.sites, *body.bodies]):
             raise ValueError(f"scale and mass: parts of {body.name!r} are placed by a frame")
@@ -248,7 +259,7 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
     @property
     def changes_only_at_reset(self) -> bool:
         """Whether a step is the environment's own: nothing breaks in the middle, no noise is added."""
-        return self._at_step == 0 and self._noise == 0.0
+        return self._last == 0 and self._noise == 0.0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -256,19 +267,68 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Begin an episode with the body that it begins with, whatever became of the last one."""
         for change in self._changes:
             change.undo()
-        if self._at_step == 0:
+        if self._last == 0:
             self._apply()
         self._steps = 0
         observation, info = self.env.reset(seed=seed, options=options)
+        if self._first < self._last:
+            drawn = self.env.unwrapped.np_random.integers(self._first, self._last, endpoint=True)
+            self._at_step = int(drawn)
         return self._sensed(observation), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Act, changed or not yet."""
-        if self._steps == self._at_step > 0:
+        if self._steps == self._at_step and self._last:
             self._apply()
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._steps += 1
         return self._sensed(observation), reward, terminated, truncated, info
+
+    def compiled_around(self, inside: Any) -> StepAround:
+        """See ``compiled_around.GoesAround``."""
+        from esd_envs.kernels import around
+
+        if self._noise:
+            raise NotCompiledError("the wrapper ChangedBody adds sensor_noise to every observation")
+        if not isinstance(inside, StepAround | CompiledStep) or (self.reshapes and inside.weighs):
+            raise NotCompiledError("the wrapper ChangedBody changes its steps")
+        try:
+            table = [pair for change in self._changes for pair in change.doubles()]
+        except ValueError as error:
+            raise NotCompiledError(str(error)) from error
+        return _Changing(self, inside, around.step_changing.address, table)
+
+
+class _Changing(StepAround):
+    """The step that changes a body."""
+
+    def __init__(
+        self,
+        wrapper: ChangedBody,
+        inside: StepAround | CompiledStep,
+        step_address: int,
+        table: Sequence[tuple[float, float]],
+    ) -> None:
+        """Prepare the step of a wrapper."""
+        from esd_envs.kernels import around
+
+        super().__init__(inside, step_address, table, inside.observation, around.CHANGING_STATE)
+        self._wrapper, self._kernels = wrapper, around
+
+    def begin(self) -> None:
+        """See ``StepAround``."""
+        super().begin()
+        self.state[self._kernels.STEPS] = 0.0
+        self.state[self._kernels.CHANGES_AT] = self._wrapper._at_step
+
+
+def _ends(at_step: int | Sequence[int]) -> tuple[int, int]:
+    """The first and the last step at which the change may come."""
+    if not isinstance(at_step, Sequence) or isinstance(at_step, str):
+        return at_step, at_step
+    if len(at_step) != 2:
+        raise ValueError(f"at_step = {at_step!r}: expected a step, or the first and the last one")
+    return at_step[0], at_step[1]
 
 
 def _check(

@@ -136,6 +136,7 @@ class CompiledStep:
         state: float64, an episode's own.
         observation: of the type that the step writes, float32 or float64; flat.
         has_lanes: the step reads nothing of the environment but parameters and state.
+        weighs: an episode begins with numbers of the model that a change in the middle would make wrong.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], known: Known) -> None:
@@ -146,6 +147,7 @@ class CompiledStep:
         """
         self._env = env
         self._begin, self._info = (_found(name) for name in (known.begin, known.info))
+        self.weighs = self._begin is not None
         self.parameters: Float64s = np.array(_found(known.parameters)(env), np.float64)
         self.state = np.zeros(known.state)
         self.has_lanes = known.has_lanes

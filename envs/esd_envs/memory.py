@@ -118,7 +118,7 @@ class RepeatPrevious(WorldOfMemory):
 
 
 class TMaze(WorldOfMemory):
-    """A corridor that begins with a sign and ends in a junction, where the sign tells the way (Bakker 2001).
+    """A corridor that begins with a sign and ends at a junction; the sign says which way to turn there (Bakker 2001).
 
     "Reinforcement Learning with Long Short-Term Memory", whose agent also has to learn to walk: ``forced=False``.
 

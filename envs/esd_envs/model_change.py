@@ -7,6 +7,7 @@ then differs from the intact model is written into the model that is being simul
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import mujoco
@@ -52,6 +53,31 @@ class ModelChange:
             if reference.stat.meaninertia != changed.stat.meaninertia
             else self._inertia
         )
+
+    def doubles(self) -> list[tuple[float, float]]:
+        """The addresses of the changed numbers, as doubles with the bits of an integer, and what they become.
+
+        Raises:
+            ValueError: if one of them is no float64.
+        """
+        found: list[tuple[int, float]] = []
+        for array, where, _, after in self._arrays:
+            if array.dtype != np.float64 or not array.flags.c_contiguous:
+                raise ValueError("the change is not of float64 alone")
+            places = np.ravel_multi_index(where, array.shape)
+            found += [
+                (array.ctypes.data + 8 * place, float(value))
+                for place, value in zip(places.tolist(), after.tolist(), strict=True)
+            ]
+        if self._changed_inertia != self._inertia:
+            # in mjStatistic it stands four numbers before the center
+            center = self._model.stat.center
+            address = center.ctypes.data - 4 * center.itemsize
+            if ctypes.c_double.from_address(address).value != self._model.stat.meaninertia:
+                raise ValueError("this release of MuJoCo has its statistics in another order")
+            found.append((address, self._changed_inertia))
+        addresses = np.array([address for address, _ in found], np.int64).view(np.float64)
+        return list(zip(addresses.tolist(), [value for _, value in found], strict=True))
 
     def apply(self) -> None:
         """Write the changed numbers."""

@@ -28,6 +28,11 @@ def _conditions(config: Config) -> Iterator[tuple[tuple[str, ...], bool, str]]:
     es, run = config.es, config.run
     unused = tuple(f"es.{name}" for name in es.unused())
     yield unused, False, f"with es.optimizer = {getattr(es, 'optimizer', '')!r}"
+    policy = config.policy.settings
+    averages = getattr(policy, "every", 2) > 1
+    yield ("policy.average",), averages, "with policy.every = 1"
+    shares = getattr(policy, "rules", 1) > 0
+    yield ("policy.assignment",), shares, "with policy.rules = 0"
     several = len(config.value_names) > 1
     reduces = several or config.variants.reduce == "mean_of_ranks"  # ranks differ from returns
     what = "objective.values" if config.objective.named else "[[env.variants]] to train on"

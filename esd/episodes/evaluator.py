@@ -92,7 +92,7 @@ class Rows:
             EpisodeSeeds.named(self._config.seed, Purpose.SELECT_EPISODE, 0, 0, episode, variant)
             for variant in range(records.variants)
         ]
-        return Task(row, None, seeds)
+        return Task(row, None, self._rollout.weights.put(seeds, episode))
 
     def pieces(self, state: RunState, task: Task) -> Iterator[tuple[int, Float32s]]:
         """The member's h + Δh, or h, as first coordinates and pieces in memory that the next piece overwrites."""

@@ -13,6 +13,7 @@ import gymnasium
 import numpy.typing as npt
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
+from esd_envs.compiled_around import GoesAround, goes_around
 from esd_envs.compiled_steps import CompiledStep, NotCompiledError, compiled_step
 
 
@@ -48,6 +49,29 @@ class SteppedEnvironment:
         """What the environment says at the end of an episode of so many steps."""
         told = getattr(self._step, "info", None)
         return dict(told(steps)) if told is not None else {}
+
+
+def peeled(
+    env: gymnasium.Env[Any, Any], limit: int
+) -> tuple[gymnasium.Env[Any, Any], list[GoesAround]]:
+    """An environment without the wrappers that compiled code does without, or has a step around a step for.
+
+    Args:
+        env: with its wrappers.
+        limit: of an episode's steps.
+
+    Returns:
+        What is left, and the wrappers with a step of their own, innermost first.
+    """
+    found: list[GoesAround] = []
+    while isinstance(env, gymnasium.Wrapper):
+        if not keeps_steps(env, limit):
+            wrapper = goes_around(env)
+            if wrapper is None:
+                break
+            found.insert(0, wrapper)
+        env = env.env
+    return env, found
 
 
 def known_step(env: gymnasium.Env[Any, Any], limit: int) -> tuple[CompiledStep | None, str]:

@@ -19,6 +19,7 @@ from esd.episodes.compiled_episodes import HasNetwork, is_its_network
 from esd.episodes.environments import Environments, Outcome
 from esd.episodes.pictures import check_pictures
 from esd.episodes.seeds import EpisodeSeeds
+from esd.episodes.weight_seeds import WeightSeeds
 from esd.evolution.global_generators import seed_global_generators
 from esd.evolution.noise import Purpose
 from esd.evolution.observations import ObservationStatistics
@@ -49,6 +50,7 @@ class Rollout:
         policy: the policy, built for the environment.
         interface: what the policy meets.
         config: of the run.
+        weights: whose initial weights episodes begin with.
     """
 
     def __init__(self, config: Config) -> None:
@@ -75,6 +77,7 @@ class Rollout:
         self._whole = np.empty(0, np.float32)
         self._drawn: tuple[int, int, list[list[EpisodeSeeds]]] = -1, -1, []
         self._owner = OWNERS[config.es.common_random_numbers]
+        self.weights = WeightSeeds(config)
 
     def with_new_policy(self) -> Rollout:
         """The same environments with another object of the policy, to be played step by step only."""
@@ -213,6 +216,8 @@ class Rollout:
                 range(first, first + OWNERS_AT_ONCE),
                 variants,
             )
+            if not self.weights.of_episodes:
+                drawn = [self.weights.put(own, first + k) for k, own in enumerate(drawn)]
             self._drawn = generation, first, drawn
         return self._drawn[2][owner - first]
 

@@ -22,7 +22,7 @@ from esd.episodes.compiled_episodes import (
     HasNetwork,
     offered,
 )
-from esd.episodes.gymnasium_steps import SteppedEnvironment, known_step
+from esd.episodes.gymnasium_steps import SteppedEnvironment, known_step, peeled
 from esd.episodes.making import (
     close,
     keeps_box2d_world,
@@ -35,7 +35,7 @@ from esd.episodes.one_step import OneStep, one_step_of
 from esd.episodes.slots import SteppedEpisodes
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
 from esd.policies.base import Interface
-from esd_envs.compiled_steps import CompiledStep
+from esd_envs.compiled_steps import CompiledStep, NotCompiledError
 
 Environment = gymnasium.Env[Any, Any]
 Numbers = npt.NDArray[Any]
@@ -107,12 +107,17 @@ class VariantEnvironment:
         """What the environment offers, or what is known of it; None if its own ``step`` has to play."""
         if self._rebuild or self._config.compiled == "never" or self.decode.tables is None:
             return None
-        env = self._environment
+        env, wrappers = peeled(self._environment, self.limit)
         options = bool(self._config.reset_options)
         found: Any = offered(env, self._config.id, self.limit)
         if found is None:
             found, self.why_stepwise = known_step(env, self.limit)
         self.knows_no_step = isinstance(found, CompiledStep)
+        try:
+            for wrapper in wrappers if found is not None else ():
+                found = wrapper.compiled_around(found)
+        except NotCompiledError as error:
+            found, self.knows_no_step, self.why_stepwise = None, False, str(error)
         resets_itself = not getattr(found, "reset_address", 0) or (self.knows_no_step and options)
         # results and options are told and read in Python
         if (

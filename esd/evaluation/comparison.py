@@ -12,17 +12,20 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from esd.errors import UsageError, nearest
+from esd.errors import UsageError
 from esd.evaluation.groups import Group, TrainedRun, read_groups
 from esd.evaluation.significance import PermutationTest, holm, permutation_test
 from esd.evaluation.stored import Conditions
+from esd.evaluation.variant_names import named
 from esd.run.folder import Warn
 
 LEVEL = 0.05
+SHOWS_MORE = "esd_envs:LastActionAndReward"
 UNLIKE = 0.1  # groups whose environment steps differ by a larger share get a note
 
 
@@ -72,14 +75,24 @@ def compare(
 
     Args:
         words: ``name=pattern,pattern…`` each, of run folders.
-        variants: names; none for all that the runs were evaluated on.
+        variants: names or patterns; none for all that the runs were evaluated on.
         key: of the conditions to compare under, where runs were evaluated in several ways; see ``Conditions.key``.
-        warn: is called with a line about every damaged file that is passed over.
+        warn: is called with a line about every damaged file that is ignored.
 
     Raises:
         UsageError: if there is nothing to compare, or what there is can't be compared fairly.
     """
-    groups = read_groups(words, warn)
+    return compare_groups(read_groups(words, warn), variants, key)
+
+
+def compare_groups(
+    groups: list[Group], variants: Sequence[str] = (), key: str | None = None
+) -> Comparison:
+    """Compare groups that were read and found to be comparable (``groups.check_groups``); see ``compare``.
+
+    Raises:
+        UsageError: if they can't be compared fairly.
+    """
     conditions = _shared_conditions(groups, key)
     _check_newest(groups, conditions)
     names = _shared_variants(groups, conditions, variants)
@@ -118,7 +131,7 @@ def _shared_conditions(groups: list[Group], key: str | None) -> Conditions:
         by_key = {conditions.key: conditions for conditions in known}
         if key not in by_key:
             raise UsageError(
-                f"--conditions {key}: no run was evaluated so; there are {_ways(known)}"
+                f"--conditions {key}: no run was evaluated in this way; there are {_ways(known)}"
             )
         chosen = by_key[key]
         if chosen not in shared:
@@ -140,7 +153,7 @@ def _lacking(runs: list[TrainedRun], conditions: Conditions) -> UsageError:
     """That some runs were not evaluated under conditions."""
     lacking = [run for run in runs if conditions not in run.found]
     return UsageError(
-        f"not all runs were evaluated alike: {_paths(lacking)} not with {conditions.described()}; "
+        f"not all runs were evaluated in the same way: {_paths(lacking)} not with {conditions.described()}; "
         f"run {_command(lacking[0], conditions)}"
     )
 
@@ -181,12 +194,7 @@ def _shared_variants(
     """The variants of the table, each the same world in all runs."""
     runs = [run for group in groups for run in group.runs]
     known = dict.fromkeys(name for run in runs for name in run.found[conditions])
-    for name in wanted:
-        if name not in known:
-            raise UsageError(
-                f"--variant {name}: no run was evaluated on it, {nearest(name, list(known))}"
-            )
-    names = list(dict.fromkeys(wanted)) or list(known)
+    names = named(wanted, known, "no run was evaluated on it") or list(known)
     for name in names:
         lacking = [run for run in runs if name not in run.found[conditions]]
         if lacking:
@@ -194,7 +202,7 @@ def _shared_variants(
                 f"{_paths(lacking)}: not evaluated on variant {name!r}; run "
                 f"{_command(lacking[0], conditions, name)}, or name others with --variant"
             )
-        worlds = [run.found[conditions][name]["world"] for run in runs]
+        worlds = [_world(run.found[conditions][name]["world"]) for run in runs]
         for run, world in zip(runs, worlds, strict=True):
             for key in world:
                 if world[key] != worlds[0][key]:
@@ -203,6 +211,14 @@ def _shared_variants(
                         f"{run.path}: returns in different worlds can't be compared"
                     )
     return names
+
+
+def _world(described: dict[str, Any]) -> dict[str, Any]:
+    """A world without what only shows more of it to a policy: whoever sees more is in the same one."""
+    if "wrappers" not in described:
+        return described
+    wrappers = [w for w in described["wrappers"] if w["id"] != SHOWS_MORE]
+    return {**described, "wrappers": wrappers}
 
 
 def _mean(run: TrainedRun, variant: str, conditions: Conditions) -> float:
@@ -220,7 +236,7 @@ def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
         test = rows[0].tests[group.name]
         pair = f"{group.name} against {first.name}, {len(group.runs)} and {len(first.runs)} runs"
         if test.smallest_p >= LEVEL:
-            yield f"{pair}: p can't be below {test.smallest_p:.3g} with so few, whatever they do"
+            yield f"{pair}: p can't be below {test.smallest_p:.3g} with so few runs"
         elif test.smallest_p * tests >= LEVEL:
             yield (
                 f"{pair}: after Holm over {tests} tests p may not get below {LEVEL}, even if all of them are as clear "
@@ -231,7 +247,7 @@ def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
             steps = "evaluations" if first.objective else "environment steps"
             yield (
                 f"{group.name} was trained with {here / there:.2f} × the {steps} of {first.name}: "
-                "arms are fair with the same"
+                "a fair comparison gives every group the same"
             )
         mine, its = group.runs[0].settings, first.runs[0].settings
         differing = sorted(k for k in {*mine, *its} if mine.get(k) != its.get(k))

@@ -19,7 +19,8 @@ from esd.episodes.check_at_start import is_checked
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.stateful_wrappers import refuse_in, refuse_named
-from esd.errors import RunError, UsageError, nearest, warn
+from esd.errors import RunError, UsageError, warn
+from esd.evaluation.variant_names import named
 from esd.evolution.noise import Purpose
 from esd.evolution.state import RunState
 from esd.mpi.comm import Communicator, agreement, gather, raise_if_any_failed
@@ -41,6 +42,7 @@ NOT_FOR_EVALUATION = {
     "env.episodes_per_member": "esd eval has --episodes",
     "env.normalize_observations": "h was evolved with observations as they are in the run",
     "policy.kind": "h was evolved for another policy",
+    "policy.assignment": "h was evolved with the rules assigned as they are in the run",
 }
 
 
@@ -105,7 +107,7 @@ def _without_its_end(world: dict[str, Any]) -> dict[str, Any]:
     """A world without what ends an episode, whoever acts in it, and how it is drawn or recorded."""
     acting = "esd_envs:ZeroAction"
     wrappers = [w for w in world["wrappers"] if w["id"] != acting and not _only_watches(w["id"])]
-    drawing = {*DRAWING, *(SIZES_OF_PICTURES if _is_drawn_by_mujoco(world["id"]) else ())}
+    drawing = {*DRAWING, *(SIZES_OF_PICTURES if is_drawn_by_mujoco(world["id"]) else ())}
     kwargs = {key: value for key, value in world["kwargs"].items() if key not in drawing}
     return {
         "id": world["id"],
@@ -121,7 +123,7 @@ def _only_watches(wrapper: str) -> bool:
     return (module.partition(".")[0] == "gymnasium" and name in WATCHING) or wrapper == RECORDED
 
 
-def _is_drawn_by_mujoco(env_id: str) -> bool:
+def is_drawn_by_mujoco(env_id: str) -> bool:
     """Whether width and height are those of a picture: elsewhere they may be those of the world itself."""
     spec = gymnasium.registry.get(env_id.rpartition(":")[2])
     return spec is not None and str(spec.entry_point).startswith(MUJOCO)
@@ -145,7 +147,7 @@ def choose(
         named = [*([env] if env is not None else []), *settings, *variants]
         if named:
             raise UsageError(
-                f"{', '.join(named)}: the run of an objective is evaluated as it is; --env, --set and --variant are "
+                f"{', '.join(named)}: a run of an objective is evaluated as it is; --env, --set and --variant are "
                 "for policies in environments"
             )
         return Subject(trained, trained, {})
@@ -174,15 +176,11 @@ def choose(
 
 
 def _named(env: EnvironmentConfig, names: Sequence[str]) -> tuple[Variant, ...]:
-    """The variants with these names, each once, in the order in which they are asked for."""
+    """The variants with these names or patterns, each once, in the order in which they are asked for."""
     if not names or (not env.variants and {*names} == {env.id}):
         return env.variants
     by_name = {variant.name: variant for variant in env.variants}
-    for name in names:
-        if name not in by_name:
-            known = nearest(name, list(by_name)) if by_name else "the run has no variants"
-            raise UsageError(f"--variant {name}: no such variant, {known}")
-    return tuple(by_name[name] for name in dict.fromkeys(names))
+    return tuple(by_name[name] for name in named(names, by_name, "no such variant"))
 
 
 def _check_effect(setting: str, variants: Sequence[Variant]) -> None:
@@ -317,7 +315,7 @@ def evaluate(
             episode, variant = divmod(row, count)
             outcome = rollout.evaluate(
                 rules_of(rollout, state.h, rules, seed, episode),
-                [episode_seeds(seed, episode, variant)],
+                rollout.weights.put([episode_seeds(seed, episode, variant)], episode),
             )
             if outcome.failure and not reported:
                 reported = True

@@ -22,6 +22,7 @@ from esd.kernels.actions import all_finite, argmax_segments, observe, observe_do
 from esd.kernels.episode import begin_in_c, step_in_c
 from esd.kernels.lanes import (
     LANES,
+    divide,
     lanes_type,
     larger_magnitude,
     load,
@@ -32,8 +33,9 @@ from esd.kernels.lanes import (
     tanh,
 )
 from esd.kernels.plastic import (
+    AVERAGE,
+    EVERY,
     HIDDEN_ACTIVATION,
-    LAST_UPDATE,
     NORMALIZATION,
     NORMALIZE_L2,
     NORMALIZE_NONE,
@@ -47,6 +49,7 @@ from esd.kernels.plastic import (
     TANH,
     place,
     put_weights,
+    updates,
 )
 
 f32 = np.float32
@@ -58,7 +61,8 @@ class Networks(NamedTuple):
     Attributes:
         synapses: float32; per layer, output and input the streams' sixteen values each, one per member.
         memory: float32 [2·units + layers, 16], flat: this step's activities and the last one's by parity of the step,
-            then the factor that each layer's stored weights lack.
+            then the factor that each layer's stored weights lack; then, if updates are made by the means of activities,
+            the sums of these [units, 16].
         settings: int64, as of ``plastic.step``; its step number counts the steps of all.
         numbers: int64 [16], steps of each lane's episode.
     """
@@ -75,7 +79,7 @@ def networks(settings: npt.NDArray[np.int64], zeros: Any) -> Networks:
     connections = int(np.sum(sizes[:-1] * sizes[1:]))
     return Networks(
         zeros(connections * int(settings[STREAMS]) * LANES),
-        zeros((2 * int(sizes.sum()) + sizes.size - 1) * LANES),
+        zeros(((2 + int(settings[AVERAGE])) * int(sizes.sum()) + sizes.size - 1) * LANES),
         settings.copy(),
         np.zeros(LANES, np.int64),
     )
@@ -146,10 +150,21 @@ def _forward(networks):
     learning = np.empty(LANES, np.float32)
     learns = False
     for lane in range(LANES):
-        one = streams == PLASTIC_STREAMS and 0 < numbers[lane] <= settings[LAST_UPDATE]
+        one = updates(settings, numbers[lane])
         learning[lane] = f32(1.0) if one else f32(0.0)
         learns = learns or one
     mask = load(learning, 0)
+    sums_of = scales + layers * LANES
+    if settings[AVERAGE] and learns:
+        for unit in range(units):
+            total = load(memory, sums_of + unit * LANES)
+            mean = divide(total, splat(f32(settings[EVERY])))
+            store(
+                memory,
+                before + unit * LANES,
+                _chosen(mask, mean, load(memory, before + unit * LANES)),
+            )
+            store(memory, sums_of + unit * LANES, _chosen(mask, splat(f32(0.0)), total))
     at = 0
     x_start = 0
     for layer in range(layers):
@@ -199,6 +214,10 @@ def _forward(networks):
             store(memory, place, load(memory, place) * factor)
             _activate(activation, memory, place)
         x_start = y_start
+    if settings[AVERAGE]:
+        for unit in range(units):
+            total = load(memory, sums_of + unit * LANES)
+            store(memory, sums_of + unit * LANES, total + load(memory, now + unit * LANES))
     settings[STEP] = number + 1
     for lane in range(LANES):
         numbers[lane] += 1
@@ -312,6 +331,10 @@ def _begin(lane, environments, prepared, lanes, networks, progress):
         units += sizes[layer]
     for layer in range(sizes.size - 1):
         networks[1][(2 * units + layer) * LANES + lane] = f32(1.0)
+    if networks[2][AVERAGE]:
+        sums_of = 2 * units + sizes.size - 1
+        for unit in range(units):
+            networks[1][(sums_of + unit) * LANES + lane] = f32(0.0)
     networks[3][lane] = 0
     variant = variants[lane, episode]
     if addresses[variant, 0] != 0:

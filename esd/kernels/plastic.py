@@ -35,7 +35,8 @@ NORMALIZE_MAX, NORMALIZE_NONE, NORMALIZE_L2 = 0, 1, 2
 TANH, RELU, IDENTITY = 0, 1, 2
 
 # meaning of the first entries of ``settings`` below; what follows them are the sizes, from input to output
-STEP, STREAMS, NORMALIZATION, HIDDEN_ACTIVATION, OUTPUT_ACTIVATION, LAST_UPDATE, SIZES = range(7)
+STEP, STREAMS, NORMALIZATION, HIDDEN_ACTIVATION, OUTPUT_ACTIVATION = range(5)
+LAST_UPDATE, EVERY, AVERAGE, SIZES = range(5, 9)
 
 SET, ADD, SCALE = range(3)  # what ``place`` does
 
@@ -74,10 +75,19 @@ def _units(sizes):
     return units, widest
 
 
-def memory_size(sizes: Sequence[int]) -> int:
-    """Floats of a network's activities, scratch and factors, for its units from input to output."""
+def memory_size(sizes: Sequence[int], average: bool = False) -> int:
+    """Floats of a network's activities, scratch, sums and factors, for its units from input to output."""
     widths = [padded(size) for size in sizes]
-    return 2 * sum(widths) + 2 * max(widths) + len(sizes) - 1
+    return (2 + average) * sum(widths) + 2 * max(widths) + len(sizes) - 1
+
+
+@inlined
+def updates(settings, number):
+    """Whether an update is pending that follows the step before, of so many steps."""
+    if settings[STREAMS] != PLASTIC_STREAMS or not 0 < number <= settings[LAST_UPDATE]:
+        return False
+    every = settings[EVERY]  # a division takes as long as a small layer
+    return every == 1 or number % every == 0
 
 
 @inlined
@@ -171,9 +181,11 @@ def step(observation, synapses, memory, settings):
         synapses: float32 [n]; per layer, group of sixteen outputs and input the streams' sixteen values each;
             changed.
         memory: float32 [memory_size(sizes)]; two activities of Σ padded sizes each, this step's and the last one's
-            by parity of the step, then scratch, then the factor that each layer's stored weights lack; changed.
-        settings: int64 [6 + layers + 1], see above; the step number in it is advanced. Of the updates, each following
-            a step, the first ``LAST_UPDATE`` are made.
+            by parity of the step, then scratch, then the sums of activities since the last update if updates are made
+            by their means, then the factor that each layer's stored weights lack; changed.
+        settings: int64 [8 + layers + 1], see above; the step number in it is advanced. Updates follow each
+            ``EVERY``-th step of the first ``LAST_UPDATE``; if ``AVERAGE`` is 1, by the means of the activities since
+            the last one.
 
     Returns:
         Which of the two activities is this step's.
@@ -187,8 +199,14 @@ def step(observation, synapses, memory, settings):
     before = memory[units - (number & 1) * units : 2 * units - (number & 1) * units]
     total = memory[2 * units : 2 * units + widest]
     size = memory[2 * units + widest : 2 * units + 2 * widest]
-    scales = memory[2 * units + 2 * widest :]
-    learns = streams == PLASTIC_STREAMS and 0 < number <= settings[LAST_UPDATE]
+    scales = memory[memory.size - layers :]
+    averages = settings[AVERAGE] != 0
+    learns = updates(settings, number)
+    if averages and learns:
+        sums = memory[2 * units + 2 * widest : 3 * units + 2 * widest]
+        for i in range(units):
+            before[i] = sums[i] / f32(settings[EVERY])
+            sums[i] = f32(0.0)
     for i in range(sizes[0]):
         now[i] = observation[i]
     start = 0
@@ -223,6 +241,10 @@ def step(observation, synapses, memory, settings):
         )
         _activate(activation, total, scale, width, y_now)
         x_start = y_start
+    if averages:
+        sums = memory[2 * units + 2 * widest : 3 * units + 2 * widest]
+        for i in range(units):
+            sums[i] += now[i]
     settings[STEP] = number + 1
     return number & 1
 
@@ -306,8 +328,12 @@ def _place_lanes(operation, stream, values, k, factor, synapses, at, streams):
 
 @kernel
 def begin(memory, settings):
-    """Begin an episode with the weights as they are: no step made, no factor lacking."""
-    memory[memory.size - (settings.size - SIZES - 1) :] = f32(1.0)
+    """Begin an episode with the weights as they are: no step made, no factor lacking, nothing summed."""
+    layers = settings.size - SIZES - 1
+    if settings[AVERAGE]:
+        units, widest = _units(settings[SIZES:])
+        memory[2 * units + 2 * widest : 3 * units + 2 * widest] = f32(0.0)
+    memory[memory.size - layers :] = f32(1.0)
     settings[STEP] = 0
 
 

@@ -27,7 +27,7 @@ from esd.lockstep.layout import unpacked
 from esd.lockstep.module import BatchModule, members_at_once
 from esd.policies.base import Interface, Policy
 from esd.policies.guard import unguarded
-from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianSettings
+from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianPolicy, HebbianSettings
 from esd.policies.perceptron import InitialWeights
 from esd.policies.registry import find_kind
 from esd.policies.static import StaticSettings
@@ -105,7 +105,7 @@ def slots_of(config: Config, policy: Policy, device: torch.device) -> int:
 
 
 def hebbian(
-    policy: Policy,
+    policy: HebbianPolicy,
     settings: HebbianSettings,
     interface: Interface,
     slots: int,
@@ -119,9 +119,13 @@ def hebbian(
         settings.normalization,
         settings.freeze_after or np.iinfo(np.int64).max,
         None if scheme == "coevolved" else scheme,
+        settings.every,
+        settings.average and settings.every > 1,
     )
     squashed = interface.bounded and settings.output == "tanh"
-    return _perceptron(policy, settings, interface, slots, device, squashed, plasticity)
+    batch = _perceptron(policy, settings, interface, slots, device, squashed, plasticity)
+    batch.share(policy.by_synapse, policy.index)
+    return batch
 
 
 def static(
@@ -146,7 +150,7 @@ def _perceptron(
     device: torch.device,
     squashed: bool,
     plasticity: Plasticity | None,
-) -> BatchPolicy:
+) -> BatchPerceptron:
     if settings.convolutions:
         raise UsageError(
             "policy.convolutions = true: can't be evaluated in lock-step. "
@@ -226,6 +230,8 @@ class Plasticity:
         normalization: after every update.
         last_update: updates that follow later steps of an episode are not made.
         initial_weights: the scheme of an episode's first weights; None: they are part of h.
+        every: updates follow each so many-th step.
+        average: by the means of the activities since the last update.
     """
 
     rule: tuple[str, ...]
@@ -233,6 +239,8 @@ class Plasticity:
     normalization: str
     last_update: int
     initial_weights: str | None
+    every: int = 1
+    average: bool = False
 
 
 class BatchPerceptron:
@@ -260,6 +268,7 @@ class BatchPerceptron:
             device: where to compute.
         """
         self._layout, self._device, self._plasticity = layout, device, plasticity
+        self._index: Tensor | None = None
         shapes = list(itertools.pairwise(sizes))
         self._layers = [_Layer(slots, shape, device) for shape in shapes]
         self._initial_weights: InitialWeights | None = None
@@ -271,10 +280,19 @@ class BatchPerceptron:
         self._before = [
             torch.zeros(slots, size, dtype=torch.float32, device=device) for size in sizes
         ]
+        self._sums = [torch.zeros_like(own) for own in self._before]  # since the last update
         self._steps = np.zeros(slots, np.int64)  # made in each slot's episode
+
+    def share(self, layout: Layout, index: npt.NDArray[np.int64] | None) -> None:
+        """Take the layout of parameters with a rule for every synapse, and where in h each of them is."""
+        self._layout = layout
+        if index is not None:
+            self._index = torch.from_numpy(index).to(self._device)
 
     def load(self, slots: Sequence[int], parameters: Tensor) -> None:
         """See ``BatchPolicy.load``; folds the rate and η into the other coefficients."""
+        if self._index is not None:
+            parameters = parameters[:, self._index]
         arrays = unpacked(self._layout, parameters)
         index = torch.tensor(slots, device=self._device)
         for number, layer in enumerate(self._layers):
@@ -295,6 +313,8 @@ class BatchPerceptron:
     def reset(self, slot: int, seed: int) -> None:
         """See ``BatchPolicy.reset``."""
         self._steps[slot] = 0
+        for sums in self._sums:
+            sums[slot] = 0.0
         scheme = self._initial_weights
         drawn = None if scheme is None else scheme.draw(seed)
         start = 0
@@ -313,15 +333,25 @@ class BatchPerceptron:
         """See ``BatchPolicy.act``: rewire by the previous step, then forward."""
         activities = [torch.from_numpy(observations).to(self._device, copy=True)]
         plasticity = self._plasticity
-        last_update = 0 if plasticity is None else plasticity.last_update
-        learns = (self._steps > 0) & (self._steps <= last_update)
+        last_update, every = (
+            (0, 1) if plasticity is None else (plasticity.last_update, plasticity.every)
+        )
+        learns = (self._steps > 0) & (self._steps <= last_update) & (self._steps % every == 0)
         idle = None if learns.all() else torch.from_numpy(~learns).to(self._device)
+        averages = plasticity is not None and plasticity.average
+        if averages and learns.any():
+            self._before = [sums / float(every) for sums in self._sums]
+            over = torch.from_numpy(learns).to(self._device)[:, None]
+            self._sums = [torch.where(over, 0.0, sums) for sums in self._sums]
         for number, (layer, function) in enumerate(zip(self._layers, self._functions, strict=True)):
             if plasticity is not None and learns.any():
                 x, y = self._before[number], self._before[number + 1]
                 layer.rewire(x, y, idle, plasticity.normalization)
             activities.append(function(layer.forward(activities[-1])))
         self._before = activities
+        if averages:
+            for sums, own in zip(self._sums, activities, strict=True):
+                sums += own
         self._steps += 1
         outputs: Float32s = activities[-1].cpu().numpy()
         return outputs

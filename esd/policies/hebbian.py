@@ -1,4 +1,4 @@
-"""Networks that learn while they act: every synapse has its own evolved Hebbian rule.
+"""A network that learns while it acts: every connection has its own evolved Hebbian rule.
 
 Najarro & Risi 2020, "Meta-Learning through Hebbian Plasticity in Random Networks" (arXiv 2007.02686). With x the
 activity before a synapse and y the one behind it, after each step
@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esd.config.fields import setting
+from esd.config.fields import SECOND_VERSION, setting
+from esd.errors import UsageError
 from esd.evolution.layout import Layout
 from esd.evolution.noise import Purpose, normals, uniforms
 from esd.kernels import plastic
+from esd.policies import shared_rules
 from esd.policies.base import Interface
 from esd.policies.kind import PolicyKind
 from esd.policies.perceptron import (
@@ -57,6 +59,7 @@ RULE_COEFFICIENTS = {
     "ABCD_lr_D_in_and_out": ("A", "B", "C", "D", "eta", "D_out"),
 }
 
+DRAW_WEIGHTS = ("episode", "member", "run")  # see ``esd.episodes.weight_seeds``
 SCHEMES = (*INITIAL_WEIGHTS, "coevolved")  # of an episode's first weights
 
 # float32 makes 0 or infinity of others
@@ -103,10 +106,50 @@ class HebbianSettings:
         expected="0 to 2⁶³ − 1",
         check=lambda v: 0 <= v < 2**63,
     )
+    every: int = setting(
+        1,
+        "Update the weights after every k-th step of an episode only",
+        expected="1 to 1,000,000",
+        check=lambda v: 1 <= v <= 10**6,
+        since=SECOND_VERSION,
+    )
+    average: bool = setting(
+        False,
+        "Update the weights by the means of the activities since the last update, in place of the activities of "
+        "the last step; see policy.every",
+        since=SECOND_VERSION,
+    )
+    draw_weights: str = setting(
+        "episode",
+        "How often initial weights are drawn: anew for every episode, once for each member of the population, "
+        "or once for the run (docs/policies.md)",
+        choices=DRAW_WEIGHTS,
+        since=SECOND_VERSION,
+    )
     coefficients: str = setting(
         "normal",
         "Distribution of the initial coefficients h_0: normal (N(0, 1)) or uniform (±1)",
         choices=("normal", "uniform"),
+    )
+    coefficient_scale: float = setting(
+        1.0,
+        "Factor on the initial coefficients h_0. 0.01: rules that start with hardly any plasticity",
+        since=SECOND_VERSION,
+        **RATE,
+    )
+    rules: int = setting(
+        0,
+        "Number of learning rules that the synapses share. 0: every synapse has its own. With esd train --from RUN, "
+        "the rules of that run are merged into so many by K-means",
+        expected=f"0 to {shared_rules.MOST_RULES:,}",
+        check=lambda v: 0 <= v <= shared_rules.MOST_RULES,
+        since=SECOND_VERSION,
+    )
+    assignment: str = setting(
+        "",
+        "Which of the shared rules each synapse follows, as base64; written by esd train --from. Empty: at random, the "
+        "same in all runs",
+        since=SECOND_VERSION,
     )
     order: str = array_order()
 
@@ -115,7 +158,12 @@ class HebbianPolicy(PerceptronPolicy):
     """A perceptron without biases whose weights start at random in every episode and follow an evolved rule.
 
     h holds, layer by layer, each coefficient as an array [inputs, outputs] named ``layer0.A`` and so on; with
-    ``initial_weights = "coevolved"`` also ``layer0.w``, the weights that every episode then starts from.
+    ``initial_weights = "coevolved"`` also ``layer0.w``, the weights that every episode then starts from. Rules that
+    synapses share are named ``rules.A`` and so on, [rules].
+
+    Attributes:
+        by_synapse: the layout of h if every synapse has its own rule.
+        index: where in h each number of that layout is, int64 [its size]; None if h has that layout.
     """
 
     def __init__(self, interface: Interface, settings: HebbianSettings) -> None:
@@ -130,13 +178,15 @@ class HebbianPolicy(PerceptronPolicy):
                 settings.normalization,
                 plastic.PLASTIC_STREAMS,
                 settings.freeze_after,
+                settings.every,
+                settings.average,
             )
         )
         self._rate = np.float32(settings.rate)
         self._names = RULE_COEFFICIENTS[settings.rule]
         self._coevolved = settings.initial_weights == "coevolved"
         names = (*self._names, "w") if self._coevolved else self._names
-        self.layout = Layout(
+        self.by_synapse = self.layout = Layout(
             {
                 f"layer{layer}.{name}": shape
                 for layer, shape in enumerate(self._perceptron.shapes)
@@ -144,6 +194,9 @@ class HebbianPolicy(PerceptronPolicy):
             },
             settings.order,  # type: ignore[arg-type]  # checked by the config
         )
+        self.index: npt.NDArray[np.int64] | None = None
+        if settings.rules:
+            self._share(settings)
         scheme = "ones" if self._coevolved else settings.initial_weights
         self._initial_weights = InitialWeights(scheme, self._perceptron.shapes)
         added = "D" in self._names
@@ -157,10 +210,48 @@ class HebbianPolicy(PerceptronPolicy):
         }
         self._evolved_weights = np.zeros(self._perceptron.connections, np.float32)
 
+    def _share(self, settings: HebbianSettings) -> None:
+        """Let synapses share rules.
+
+        Raises:
+            UsageError: if the assignment is none of this network, or weights are in h, too.
+        """
+        if self._coevolved:
+            raise UsageError(
+                f'policy.rules = {settings.rules}: initial_weights = "coevolved" has numbers of every synapse in h; '
+                "use other initial weights, or policy.rules = 0"
+            )
+        connections, rules = self._perceptron.connections, settings.rules
+        self._assignment = shared_rules.assignment_of(settings.assignment, connections, rules)
+        self.layout = Layout({f"rules.{name}": (rules,) for name in self._names})
+        order: Any = settings.order
+        found, start = [], 0
+        for inputs, outputs in self._perceptron.shapes:
+            of_layer = self._assignment[start : start + inputs * outputs].reshape(inputs, outputs)
+            found += [of_layer.ravel(order) + rules * number for number in range(len(self._names))]
+            start += inputs * outputs
+        self.index = np.concatenate(found)
+        self._rules = np.zeros(self.layout.size, np.float32)
+
+    def coefficients(self, h: Float32s) -> Float32s:
+        """Each synapse's coefficients, float32 [connections, coefficients]: layer by layer, each input by input."""
+        arrays = self.by_synapse.unpack(h if self.index is None else h[self.index])
+        layers = [
+            np.stack([arrays[f"layer{layer}.{name}"].ravel() for name in self._names], axis=1)
+            for layer in range(len(self._perceptron.shapes))
+        ]
+        return np.concatenate(layers)
+
+    def shared(self, coefficients: Float32s) -> Float32s:
+        """The h whose rules are the means of the coefficients of their synapses; the inverse of ``coefficients``."""
+        means = shared_rules.means(coefficients, self._assignment, self._settings.rules)
+        return means.astype(np.float32).T.ravel()
+
     def initial_parameters(self, seed: int) -> Float32s:
-        """Coefficients N(0, 1) or U(−1, 1); coevolved weights uniform ±0.1."""
+        """Coefficients N(0, 1) or U(−1, 1), times ``coefficient_scale``; coevolved weights uniform ±0.1."""
         draw = normals if self._settings.coefficients == "normal" else uniforms
         h = draw(seed, Purpose.INITIAL_H, self.layout.size)
+        h *= np.float32(self._settings.coefficient_scale)
         if self._coevolved:
             small = uniforms(seed, Purpose.INITIAL_H, self.layout.size, first=1)
             for name, array in self.layout.unpack(h).items():
@@ -174,16 +265,21 @@ class HebbianPolicy(PerceptronPolicy):
 
     def load_piece(self, start: int, values: Float32s) -> None:
         """See ``LoadsPieces``."""
+        if self.index is not None:
+            self._rules[start : start + values.size] = values
+            if start + values.size < self._rules.size:
+                return
+            start, values = 0, self._rules[self.index]
         stretches = self.stretches(start, values.size)
-        self._perceptron.place(values, stretches, self.layout.order, self._rate)
+        self._perceptron.place(values, stretches, self.by_synapse.order, self._rate)
         if self._coevolved:
-            for array, first, part in self.layout.stretches(start, start + values.size):
+            for array, first, part in self.by_synapse.stretches(start, start + values.size):
                 if array.endswith(".w"):
                     self._keep_weights(layer_of(array), values[part], first)
 
     def find_stretches(self, start: int, size: int) -> Iterator[Stretch]:
         """See ``PerceptronPolicy``; coevolved weights have their place elsewhere."""
-        for array, first, part in self.layout.stretches(start, start + size):
+        for array, first, part in self.by_synapse.stretches(start, start + size):
             name = array.partition(".")[2]
             if name != "w":
                 place = self._places[name]
@@ -193,14 +289,14 @@ class HebbianPolicy(PerceptronPolicy):
         """Take a stretch of a layer's coevolved weights, which every episode starts from."""
         inputs, outputs = self._perceptron.shapes[layer]
         at = np.arange(first, first + values.size)
-        if self.layout.order == "F":
+        if self.by_synapse.order == "F":
             at = at % inputs * outputs + at // inputs
         before = sum(a * b for a, b in self._perceptron.shapes[:layer])
         self._evolved_weights[before + at] = values
 
     def many(self) -> Many | None:
-        """How many members' parameters come into networks at once; None if they hold the first weights, too."""
-        if self._coevolved:
+        """How many members' parameters come into networks at once; None if they are not one rule for each synapse."""
+        if self._coevolved or self.index is not None:
             return None
         stretches, first = self.stretches(0, self.layout.size), self._initial_weights
         return Many(stretches, self.layout.order == "F", self._rate, first.draw_many, first.bounds)

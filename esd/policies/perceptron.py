@@ -54,7 +54,7 @@ def convolutions() -> Any:
     """``convolutions``, see ``behind_convolutions``."""
     return setting(
         False,
-        "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
+        "Use two evolved convolutions in front, for square RGB observations, resized to 84×84 (Najarro & Risi 2020)",
     )
 
 
@@ -62,7 +62,7 @@ def hidden_sizes() -> Any:
     """``hidden``."""
     return setting(
         (128, 64),
-        "sizes of the hidden layers",
+        "Sizes of the hidden layers",
         expected="sizes above 0",
         check=lambda v: min(v, default=1) > 0,
     )
@@ -70,12 +70,18 @@ def hidden_sizes() -> Any:
 
 def activation() -> Any:
     """``activation``."""
-    return setting("tanh", "of the hidden layers", choices=tuple(ACTIVATION_KINDS))
+    return setting(
+        "tanh", "Activation function of the hidden layers", choices=tuple(ACTIVATION_KINDS)
+    )
 
 
 def array_order() -> Any:
     """``order``."""
-    return setting("C", "how arrays are flattened into h", choices=("C", "F"))
+    return setting(
+        "C",
+        "Order in which arrays are flattened into h: C row by row, F column by column",
+        choices=("C", "F"),
+    )
 
 
 def layer_of(array: str) -> int:
@@ -101,8 +107,15 @@ class Perceptron:
         normalization: str,
         streams: int,
         freeze_after: int = 0,
+        every: int = 1,
+        average: bool = False,
     ) -> None:
-        """Allocate for the sizes input → hidden… → output; 0 is no last update."""
+        """Allocate for the sizes input → hidden… → output; 0 is no last update.
+
+        Weights are updated after every ``every``-th step, by the means of the activities since the last update if
+        ``average``.
+        """
+        average = average and every > 1  # of one step's activities they are the mean
         sizes = (interface.observation_size, *hidden, interface.action_size)
         self.shapes = list(itertools.pairwise(sizes))
         widths = [padded(size) for size in sizes]
@@ -110,7 +123,7 @@ class Perceptron:
         layer_floats = [inputs * streams * padded(outputs) for inputs, outputs in self.shapes]
         self.synapses = aligned_zeros(sum(layer_floats))
         self._layer_starts = np.cumsum([0, *layer_floats])
-        self.memory = aligned_zeros(plastic.memory_size(sizes))
+        self.memory = aligned_zeros(plastic.memory_size(sizes, average))
         output = plastic.TANH if interface.bounded else plastic.IDENTITY
         self.settings = np.array(
             [
@@ -120,6 +133,8 @@ class Perceptron:
                 ACTIVATION_KINDS[activation],
                 output,
                 freeze_after or np.iinfo(np.int64).max,
+                every,
+                average,
                 *sizes,
             ],
             np.int64,

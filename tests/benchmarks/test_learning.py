@@ -86,6 +86,30 @@ def test_evaluations_done_in_another_way_or_of_an_older_h_are_not_mixed_in() -> 
     assert learning._frozen([{**run, "evaluations": []}]) == {}
 
 
+def test_success_counts_trials_and_references_are_in_the_tables() -> None:
+    low, high = learning.interval(19, 20)
+    assert (low, high) == pytest.approx((0.7639, 0.9911), abs=1e-4)  # R: binom::binom.wilson
+    assert learning.interval(0, 5)[0] == 0.0
+    variants = [{"name": name, "mean": 2.0} for name in ("a", "b")]
+    plain = {"generation": 1, "settings": {}, "rules": "evolved", "variants": variants}
+    run = {
+        **{"seed": 0, "generations": 1, "population": 2, "env_steps": 9e6, "seconds": 1.0},
+        **{"core_seconds": 2.0, "target": 5.0, "reached": {"env_steps": 3e6}},
+        "evaluations": [plain, {**plain, "rules": "random"}],
+    }
+    never = {**run, "seed": 1, "reached": None}
+    part = {**plain, "settings": {learning.FREEZE: 4}, "variants": variants[:1]}
+    arms = {"hebbian": [run, {**never, "evaluations": [*run["evaluations"], part]}]}
+    text = learning.training(arms, {"hebbian": {"runs": 7, "env_steps": 2e6}})
+    assert "1 of 2 (9% to 91%), after 3.0 M steps" in text
+    assert "7 (2.0 M steps)" in text
+    compared = {"arms": arms, "comparison": {"variants": variants}}
+    text = learning.references(compared)
+    assert "| hebbian, random rules | 2.0 | 2.0 |" in text
+    assert "frozen" not in text, "one run has it, on one variant"
+    assert learning.references({**compared, "comparison": None}) == ""
+
+
 def test_the_page_is_made_of_the_results_that_are_kept() -> None:
     page = learning.PAGE.read_text("utf-8")
     parts = learning.parts_of(learning.LEARNING)

@@ -41,6 +41,10 @@ def told(table: dict[str, Any]) -> list[str]:
             "variants.reduce: no effect with less than two [[env.variants]] to train on",
         ),
         (
+            {"policy": {"average": True}},
+            "policy.average: no effect with policy.every = 1",
+        ),
+        (
             {"run": {"target_return": 3.0, "center_every": 0}},
             "run.target_return: no effect with run.center_every = 0",
         ),
@@ -56,6 +60,7 @@ def test_a_setting_that_does_nothing_is_told_with_the_reason(
     "table",
     [
         {},
+        {"policy": {"average": True, "every": 2}},
         {"es": {"momentum": 0.5, "max_speed": 1.0, "optimizer": "clipup"}},
         {"es": {"momentum": 0.5, "optimizer": "momentum"}},
         {"es": {"beta1": 0.5, "beta2": 0.5, "epsilon": 0.1, "optimizer": "adam"}},

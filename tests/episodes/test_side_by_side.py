@@ -36,6 +36,7 @@ POLICIES: list[dict[str, Any]] = [
     {"kind": "hebbian", "hidden": [17, 5], "normalization": "l2", "initial_weights": "coevolved"},
     {"kind": "hebbian", "hidden": [3], "normalization": "none", "activation": "relu", "freeze_after": 7},
     {"kind": "hebbian", "hidden": [5], "rule": "ABCD_lr_D_in_and_out", "rate": 0.3, "order": "F"},
+    {"kind": "hebbian", "hidden": [4], "every": 3, "average": True, "freeze_after": 20, "rules": 6},
 ]  # fmt: skip
 VARIANTS = {
     "id": "esd/HiddenCartPole-v0",

@@ -53,6 +53,25 @@ def test_holm_goes_over_all_tests_of_the_table_and_only_over_those(
     assert one.rows[0].corrected == {"static": pytest.approx(2 / 252)}
 
 
+def test_variants_are_named_by_patterns_too(two: tuple[str, str]) -> None:
+    assert [row.name for row in compare(two, ["u*"]).rows] == ["u1"]
+    assert [row.name for row in compare(two, ["u1", "?", "*"]).rows] == ["u1", "a"]
+    refused(r"--variant v\*: no run was evaluated on it", *two, variants=["v*"])
+
+
+def test_a_policy_that_sees_its_last_action_is_in_the_same_world(tmp_path: Path) -> None:
+    words = []
+    for name, wrapper in (("p", None), ("q", "esd_envs:LastActionAndReward"), ("r", "my:Wrapper")):
+        for seed in range(2):
+            found = evaluation({"a": 1.0 * seed})
+            wrappers = [{"id": wrapper, "kwargs": {}}] if wrapper else []
+            found["variants"][0]["world"]["wrappers"] = wrappers
+            written(tmp_path / f"{name}-s{seed}", found)
+        words.append(f"{name}={tmp_path}/{name}-s*")
+    assert [row.name for row in compare(words[:2]).rows] == ["a"]
+    refused("wrappers is .* returns in different worlds", words[0], words[2])
+
+
 def test_an_evaluation_of_single_variants_adds_to_the_others(tmp_path: Path) -> None:
     words = []
     for name in ("p", "q"):
@@ -123,7 +142,7 @@ def test_runs_evaluated_in_another_way_are_named_with_the_command_that_is_missin
     changes: dict[str, Any], flags: str, tmp_path: Path, two: tuple[str, str]
 ) -> None:
     path = written(tmp_path / "static-s8", evaluation({"a": 1.0, "u1": 1.0}, **changes), **STATIC)
-    refused(rf"not all runs were evaluated alike: {path} not with .*{flags}", *two)
+    refused(rf"not all runs were evaluated in the same way: {path} not with .*{flags}", *two)
 
 
 def test_a_variant_that_some_runs_lack_is_named_with_the_command(
@@ -185,9 +204,7 @@ def test_too_few_runs_for_any_small_p_are_noted(tmp_path: Path, two: tuple[str, 
     assert not notes(compare(two), "below")
     few = group(tmp_path, "few", [1.0, 2.0], population=6)
     (note,) = notes(compare([two[0], few]), "below")
-    assert note == (
-        "few against plastic, 2 and 5 runs: p can't be below 0.0952 with so few, whatever they do"
-    )
+    assert note == ("few against plastic, 2 and 5 runs: p can't be below 0.0952 with so few runs")
     four = [group(tmp_path, n, [1.0, 2.0, 3.0, 4.0], population=p) for n, p in (("c", 8), ("d", 4))]
     assert notes(compare(four), "after Holm over 2 tests p may not get below 0.05")
     assert not notes(compare(four, ["a"]), "Holm")

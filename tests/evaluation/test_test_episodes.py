@@ -261,6 +261,10 @@ def test_an_id_that_a_variant_overrides_is_refused() -> None:
 
 
 def test_unknown_variants_are_named_beside_what_there_is() -> None:
+    assert [v.name for v in choose(bodies(), None, [], ["m*", "light"]).variants] == [
+        "moon",
+        "light",
+    ]
     with pytest.raises(UsageError, match="--variant mon: no such variant, did you mean 'moon'"):
         choose(bodies(), None, [], ["mon"])
     single = of_table(env={"id": "Pendulum-v1"})

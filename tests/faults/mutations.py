@@ -242,10 +242,11 @@ def readers(
     folder: Path, resume: bool
 ) -> Iterator[tuple[str, Callable[[], tuple[str, int, str] | None]]]:
     """What reads a run, by name; each gives the identity of a run, t and the hash of h_t, if it has an h."""
-    from esd.commands import doctor, show
+    from esd.commands import doctor, follow, show
     from esd.config.identity import identity
     from esd.evaluation import groups, of_run
     from esd.evaluation.test_episodes import choose
+    from esd.report import page, runs
     from esd.run.folder import RunFolder
     from esd.training.plan import TrainRequest, make_plan
 
@@ -281,7 +282,13 @@ def readers(
 
     def followed() -> None:
         if run.done(quiet) is not None:  # else it waits for the end
-            show._follow(run)
+            follow.follow(run)
+
+    def reported() -> None:
+        warnings: list[str] = []
+        page.content(runs.read_arms([str(folder)], warnings.append), [], [], warnings)
+        for warning in warnings:
+            check_line(warning)
 
     yield "show", lambda: shown(None)
     yield "show --generation 2", lambda: shown(2)
@@ -289,7 +296,8 @@ def readers(
     yield "show --follow", followed
     yield "eval", lambda: loaded("best")
     yield "eval --checkpoint last", lambda: loaded("last")
-    yield "report", lambda: groups._read(folder, quiet) and None
+    yield "compare", lambda: groups._read(folder, quiet) and None
+    yield "report", reported
     yield "doctor", lambda: doctor._config(str(folder), None, []) and None
     yield "plan", planned
     if resume:

@@ -15,7 +15,7 @@ def test_a_damaged_run_gives_the_same_h_or_one_line(
     monkeypatch.setattr(mutations, "RESUME_EVERY", 10)
     counts, findings = mutations.examine(0, 60, 1, tmp_path)
     assert findings == []
-    for reader in ("show", "eval", "report", "plan", "resume"):
+    for reader in ("show", "eval", "compare", "report", "plan", "resume"):
         assert counts[reader, "ok"]
         assert counts[reader, "UsageError"]
 

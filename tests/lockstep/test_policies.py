@@ -43,6 +43,11 @@ HEBBIAN: dict[str, dict[str, Any]] = {
         f"{n}, frozen after {k}": {"normalization": n, "freeze_after": k}
         for n, k in itertools.product(NORMALIZATION_KINDS, (1, 12))
     },
+    **{
+        f"every fourth step, {'means' if average else 'last'}": {"every": 4, "average": average}
+        for average in (False, True)
+    },
+    "seven rules, order F": {"rules": 7, "order": "F"},
 }
 POLICIES = {
     **{name: {"kind": "hebbian", "hidden": [7, 19], **own} for name, own in HEBBIAN.items()},

@@ -43,6 +43,8 @@ def started(
         precision,
         config.freeze_after,
         config.rate,
+        config.every,
+        config.average,
     )
     return policy, oracle
 
@@ -172,6 +174,67 @@ def test_the_updates_of_the_first_steps_are_made_and_later_ones_are_not(
         assert changed == [step < freeze_after for step in range(7)]
 
 
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("normalization", NORMALIZATION_KINDS)
+def test_updates_of_every_fourth_step_agree_with_the_oracle(
+    normalization: str, average: bool
+) -> None:
+    config = HebbianSettings(
+        hidden=(17, 9), normalization=normalization, every=4, average=average, freeze_after=17
+    )
+    interface = Interface(5, 3, True)
+    policy, oracle = started(config, interface, scale=0.1)
+    assert largest_difference(policy, oracle, 5, 30) < 1e-5
+    # and it is these settings that the oracle follows
+    for other in ({"every": 3}, {"average": not average}):
+        policy, _ = started(dataclasses.replace(config, **other), interface, scale=0.1)
+        _, oracle = started(config, interface, scale=0.1)
+        assert largest_difference(policy, oracle, 5, 30) > 1e-4
+
+
+def test_weights_change_after_every_third_step_and_a_new_episode_counts_from_its_start() -> None:
+    settings = HebbianSettings(hidden=(9,), every=3, average=True)
+    policy = HebbianPolicy(Interface(4, 2, False), settings)
+    h = policy.initial_parameters(0)
+    played = []
+    for steps in (11, 8):  # the first episode ends in between two updates
+        policy.load(h)
+        policy.reset(0)
+        weights = []
+        for step in range(steps):
+            policy.act(np.full(4, 0.1 * (step + 1), np.float32))
+            weights.append(policy.weights()[0].copy())
+        changed = [not np.array_equal(*pair) for pair in itertools.pairwise(weights)]
+        assert changed == [step % 3 == 0 for step in range(1, steps)]
+        played.append(weights[:8])
+    np.testing.assert_array_equal(*played)
+
+
+def test_a_mean_of_one_step_is_that_step() -> None:
+    """Bit for bit, zeros with a sign included: there is nothing to average with every = 1."""
+    interface = Interface(4, 2, False)
+    outputs = []
+    for average in (False, True):
+        policy, _ = started(HebbianSettings(hidden=(9,), average=average), interface)
+        outputs.append([policy.act(np.float32([0.3, -0.0, 0.0, 1])).tobytes() for _ in range(9)])
+    assert outputs[0] == outputs[1]
+
+
+def test_a_scale_makes_the_first_coefficients_small_but_not_coevolved_weights() -> None:
+    interface = Interface(5, 3, False)
+    settings = HebbianSettings(initial_weights="coevolved")
+    whole, small = (
+        policy.layout.unpack(policy.initial_parameters(2))
+        for policy in (
+            HebbianPolicy(interface, settings),
+            HebbianPolicy(interface, dataclasses.replace(settings, coefficient_scale=0.01)),
+        )
+    )
+    for name, array in whole.items():
+        factor = 1.0 if name.endswith(".w") else 0.01
+        np.testing.assert_array_equal(small[name], array * np.float32(factor))
+
+
 @pytest.mark.parametrize("normalization", ["max", "l2"])
 def test_weights_are_normalized_after_every_update(normalization: str) -> None:
     policy, _ = started(
@@ -274,10 +337,15 @@ def test_uniform_coefficients_lie_within_one() -> None:
     assert h.std() == pytest.approx(1 / 3**0.5, rel=0.05)
 
 
+@pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("normalization", ["max", "l2", "none"])
-def test_an_infinite_observation_leaves_nothing_for_the_next_member(normalization: str) -> None:
-    """Law 1: padding and factors are memory, too."""
-    settings = HebbianSettings(hidden=(4,), normalization=normalization)
+def test_an_infinite_observation_leaves_nothing_for_the_next_member(
+    normalization: str, every: int
+) -> None:
+    """Law 1: padding, factors and sums are memory, too."""
+    settings = HebbianSettings(
+        hidden=(4,), normalization=normalization, every=every, average=every > 1
+    )
     fresh, used = (HebbianPolicy(Interface(3, 2, True), settings) for _ in range(2))
     h = fresh.initial_parameters(0)
     play(used, h, np.float32([np.inf, 1.0, 1.0]))

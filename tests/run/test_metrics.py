@@ -87,6 +87,7 @@ DAMAGES: dict[str, tuple[Callable[[Lines], Lines], int, str]] = {
     "booleans": (lambda x: edited(x, 4, generation=True), 1, "line 4 not a line"),
     "negative": (lambda x: edited(x, 4, seconds=-1.0), 1, "line 4 not a line"),
     "infinite": (lambda x: edited(x, 4, seconds=float("inf")), 1, "line 4 not a line"),
+    "a newer schema": (lambda x: edited(x, 4, schema=99), 1, "line 4 not a line of metrics, or of a newer schema than 2: it was written by a newer esd"),  # noqa: E501
     "too long a number": (lambda x: replaced(x, 4, b'{"generation": ' + b"9" * 5000 + b"}\n"), 1, "line 4"),
     "nested": (lambda x: replaced(x, 4, b"[" * 200_000 + b"\n"), 1, "line 4 not a line"),
     "a huge line": (lambda x: replaced(x, 4, b"x" * 3_000_000 + b"\n"), 1, "line 4 not a line"),

@@ -34,7 +34,7 @@ NQ, NV, NU, NBODY, FRAME_SKIP, DT, OWN = range(ADDRESSES, ADDRESSES + 7)
 
 
 @intrinsic
-def _doubles_at(typingctx, address):
+def doubles_at(typingctx, address):
     """The doubles at an address, as a pointer."""
 
     def generate(context, builder, signature, arguments):
@@ -69,7 +69,7 @@ def _addresses(parameters):
 
 @inlined
 def _array(addresses, which, size):
-    return carray(_doubles_at(addresses[which]), size)
+    return carray(doubles_at(addresses[which]), size)
 
 
 @inlined

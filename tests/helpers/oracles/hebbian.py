@@ -23,9 +23,13 @@ class HebbianOracle:
         precision: type[np.floating] = np.float64,
         freeze_after: int = 0,
         rate: float = 1.0,
+        every: int = 1,
+        average: bool = False,
     ) -> None:
         self.rate = rate
         self.updates_left = freeze_after or np.inf
+        self.every, self.average = every, average
+        self.since_update: list[list[Array]] = []
         self.precision = precision
         self.coefficients = [
             {name: np.asarray(value, precision) for name, value in layer.items()}
@@ -43,16 +47,25 @@ class HebbianOracle:
         for layer, w in enumerate(self.weights):
             function = self.output if layer == len(self.weights) - 1 else self.hidden
             self.activities.append(function(self.activities[-1] @ w))
+        self.since_update.append(self.activities)
         return self.activities[-1]
 
     def update(self) -> None:
+        """What follows a step; ``freeze_after`` counts steps, not the updates that are made."""
         if self.updates_left == 0:
             return
         self.updates_left -= 1
+        if len(self.since_update) < self.every:
+            return
+        seen = self.since_update
+        activities = [np.mean(own, axis=0) for own in zip(*seen, strict=True)]
+        if not self.average:
+            activities = seen[-1]
+        self.since_update = []
         for layer, w in enumerate(self.weights):
             own = self.coefficients[layer]
             zero, one = np.zeros_like(w), np.ones_like(w)
-            x, y = self.activities[layer][:, None], self.activities[layer + 1][None, :]
+            x, y = activities[layer][:, None], activities[layer + 1][None, :]
             inner = (
                 own.get("A", zero) * x * y
                 + own.get("B", zero) * x

@@ -1,0 +1,141 @@
+"""Rules that synapses share: their network, how they are merged, and runs that begin with merged ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from esd.api.ranks import failures_raised
+from esd.commands.console import Quiet
+from esd.errors import UsageError
+from esd.evaluation.of_run import load
+from esd.mpi.comm import Alone
+from esd.policies import shared_rules
+from esd.policies.base import Interface
+from esd.policies.hebbian import HebbianPolicy, HebbianSettings
+from esd.run.folder import RunFolder
+from esd.training.plan import TrainRequest, make_plan
+from esd.training.prepare import train
+from esd.training.stop import StopRequest
+from tests.helpers.configs import SMALL, small
+from tests.helpers.training import from_journal, trained
+
+INTERFACE = Interface(4, 3, True)
+SETTINGS = HebbianSettings(hidden=(5,), rules=6)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("rule", ["ABCD_lr", "AD"])
+def test_a_network_is_that_of_its_synapses_own_rules(rule: str, order: str) -> None:
+    settings = dataclasses.replace(SETTINGS, rule=rule, order=order)
+    policy = HebbianPolicy(INTERFACE, settings)
+    own = HebbianPolicy(INTERFACE, dataclasses.replace(settings, rules=0))
+    h = policy.initial_parameters(1)
+    assert h.size == 6 * {"ABCD_lr": 5, "AD": 2}[rule]
+    # by hand: the rule of the synapse from input 2 to output 1 of the last layer
+    arrays = own.layout.unpack(np.zeros(own.layout.size, np.float32))
+    assignment, start = shared_rules.assignment_of("", 4 * 5 + 5 * 3, 6), 0
+    for layer, (inputs, outputs) in enumerate([(4, 5), (5, 3)]):
+        for i in range(inputs):
+            for j in range(outputs):
+                followed = assignment[start + i * outputs + j]
+                for name in arrays:
+                    if name.startswith(f"layer{layer}."):
+                        coefficient = name.partition(".")[2]
+                        arrays[name][i, j] = policy.layout.unpack(h)[f"rules.{coefficient}"][
+                            followed
+                        ]
+        start += inputs * outputs
+    whole = own.layout.pack(arrays)
+    played = []
+    for one, parameters in ((policy, h), (own, whole)):
+        one.load(parameters)
+        one.reset(3)
+        played.append([one.act(np.full(4, 0.2, np.float32)).copy() for _ in range(6)])
+    np.testing.assert_array_equal(*played)
+    np.testing.assert_array_equal(policy.coefficients(h), own.coefficients(whole))
+    np.testing.assert_array_equal(policy.shared(own.coefficients(whole)), h)
+    pieces = HebbianPolicy(INTERFACE, settings)
+    for first in range(0, h.size, 5):
+        pieces.load_piece(first, h[first : first + 5])
+    pieces.reset(3)
+    np.testing.assert_array_equal(pieces.act(np.full(4, 0.2, np.float32)), played[0][0])
+
+
+def test_k_means_finds_groups_that_lie_apart_and_the_same_ones_again() -> None:
+    rng = np.random.default_rng(0)
+    groups = rng.integers(4, size=200)
+    centers = 10.0 * rng.standard_normal((4, 5))
+    vectors = (centers[groups] + 0.1 * rng.standard_normal((200, 5))).astype(np.float32)
+    found = shared_rules.merged(vectors, 4, seed=1)
+    assert len({*zip(groups.tolist(), found.tolist(), strict=True)}) == 4
+    np.testing.assert_array_equal(found, shared_rules.merged(vectors, 4, seed=1))
+    means = shared_rules.means(vectors, found, 4)
+    np.testing.assert_allclose(means[found[0]], vectors[groups == groups[0]].mean(0), atol=1e-5)
+    # fewer different vectors than rules
+    assert {*shared_rules.merged(vectors[:1].repeat(9, axis=0), 4, seed=0).tolist()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"assignment": "x"}, "policy.assignment: is not base64"),
+        ({"assignment": shared_rules.encoded(np.arange(5))}, "assigns 5 synapses to 5 rules"),
+        ({"assignment": shared_rules.encoded(np.full(35, 6))}, "to 7 rules"),
+        ({"initial_weights": "coevolved"}, "policy.rules = 6: initial_weights"),
+    ],
+)
+def test_what_is_no_assignment_of_a_network_is_refused(
+    settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        HebbianPolicy(INTERFACE, dataclasses.replace(SETTINGS, **settings))  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+
+
+PENDULUM = (*SMALL, "env.max_steps=40", "seed=2", "policy.hidden=[5]")
+
+
+def child_of(parent: Path, folder: Path, *settings: str) -> None:
+    """Train a child as ``esd train pendulum --from`` does."""
+    request = TrainRequest("pendulum", folder, (*PENDULUM, *settings), start_from=parent)
+    with failures_raised():
+        train(Alone(), make_plan(request, lambda text: None), StopRequest(), Quiet())
+
+
+def test_a_run_begins_with_merged_rules_and_goes_on_without_its_parent(tmp_path: Path) -> None:
+    trained(small("pendulum", *PENDULUM), tmp_path / "first")
+    child_of(tmp_path / "first", tmp_path / "whole", "policy.rules=8")
+    child_of(tmp_path / "first", tmp_path / "parts", "policy.rules=8", "generations=2")
+    parent = from_journal(tmp_path / "first")
+    config = RunFolder(tmp_path / "whole").config()
+    policy = HebbianPolicy(Interface(3, 1, True), config.policy.settings)
+    vectors = HebbianPolicy(
+        Interface(3, 1, True), small("pendulum", *PENDULUM).policy.settings
+    ).coefficients(parent.h)
+    followed = shared_rules.merged(vectors, 8, seed=2)
+    h = from_journal(tmp_path / "whole", 0).h
+    np.testing.assert_array_equal(
+        h, shared_rules.means(vectors, followed, 8).astype(np.float32).T.ravel()
+    )
+    assert policy.layout.size == h.size == 8 * 5
+    # the same number of rules: the same synapses follow them
+    child_of(tmp_path / "whole", tmp_path / "same", "policy.rules=8", "generations=0")
+    same = RunFolder(tmp_path / "same").config().policy.settings
+    assert same.assignment == config.policy.settings.assignment
+    assert same.assignment == shared_rules.encoded(followed)
+    # once more, from eight rules to three
+    child_of(tmp_path / "whole", tmp_path / "third", "policy.rules=3")
+    assert from_journal(tmp_path / "third").h.size == 3 * 5
+    shutil.rmtree(tmp_path / "first")
+    request = TrainRequest(None, tmp_path / "parts", ("generations=5",))
+    with failures_raised():
+        train(Alone(), make_plan(request, lambda text: None), StopRequest(), Quiet())
+    ends = [
+        load(RunFolder(tmp_path / name), "last", print)[1].sha256() for name in ("whole", "parts")
+    ]
+    assert ends[0] == ends[1] == from_journal(tmp_path / "whole").sha256()
