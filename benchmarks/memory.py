@@ -26,8 +26,10 @@ from esd.run.folder import RunFolder
 
 FILE = RESULTS / "learning" / "memory-tasks.json"
 ARMS = {"LSH": "", "full attention": "-full", "GRU": "-gru", "Hebbian": "-hebbian"}
+TEN_THOUSAND_PAIRS = ("env.kwargs.pairs=10000", "env.kwargs.queries=1000")
+TEN_MILLION_STEPS = ('env.variants=[{name="10,000,000 steps", kwargs={length=10000000}}]',)
 # more memory than in training, as the preset's comment says
-LARGER = ("policy.cap=64", "policy.hashes=8", "policy.buckets=1024")
+LARGER = ("policy.cap=64", "policy.hashes=16", "policy.buckets=1024", "policy.sharpness=4")
 TIMED_SECONDS = 1.0
 
 
@@ -38,21 +40,19 @@ class Test:
     Attributes:
         task: the preset, whose baselines have its name and the arm's behind it.
         variant: of the evaluation.
-        pairs: of another world than that of training; 0: the same.
         says: the row's name.
+        world: settings of another world than that of training.
     """
 
     task: str
     variant: str
     says: str
-    pairs: int = 0
+    world: tuple[str, ...] = ()
 
     def settings(self, arm: str) -> list[str]:
         """What the evaluation changes."""
-        if self.task != "associative-recall":
-            return []
-        world = (f"env.kwargs.pairs={self.pairs}", "env.kwargs.queries=1000") if self.pairs else ()
-        return [*world, *(LARGER if arm == "LSH" else ())]
+        larger = self.task == "associative-recall" and arm == "LSH"
+        return [*self.world, *(LARGER if larger else ())]
 
 
 TESTS = (
@@ -60,9 +60,27 @@ TESTS = (
     Test("repeat-previous-medium", "popgym", "popgym RepeatPreviousMedium"),
     Test("repeat-previous-hard", "popgym", "popgym RepeatPreviousHard"),
     Test("associative-recall", "", "associative recall, 16 pairs"),
-    Test("associative-recall", "", "associative recall, 10,000 pairs", pairs=10_000),
+    Test("associative-recall", "", "associative recall, 10,000 pairs", TEN_THOUSAND_PAIRS),
     Test("t-maze", "5 to 40 steps", "T-maze, 5 to 40 steps"),
     Test("t-maze", "100,000 steps", "T-maze, 100,000 steps"),
+    Test("t-maze", "10,000,000 steps", "T-maze, 10,000,000 steps", TEN_MILLION_STEPS),
+    *(
+        Test("endless-t-maze", variant, f"endless T-maze, {variant}")
+        for variant in (
+            "10 junctions, 5 to 40 steps",
+            "10 junctions, 10 steps each",
+            "10 junctions, 50 to 400 steps",
+            "100,000 junctions, 5 to 40 steps",
+        )
+    ),
+    *(
+        Test("color-cubes", variant, f"color cubes, {variant}")
+        for variant in (
+            "5×5 cells, 1 cube, 1 target",
+            "5×5 cells, 3 cubes",
+            "5×5 cells, 3 cubes, 1,000 targets",
+        )
+    ),
 )
 
 

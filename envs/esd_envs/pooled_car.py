@@ -37,9 +37,7 @@ class PooledCar(gymnasium.ObservationWrapper[Float32s, Any, npt.NDArray[np.uint8
         """
         super().__init__(env)
         space = env.observation_space
-        if not (
-            isinstance(space, spaces.Box) and (space.shape, space.dtype) == (PICTURE, np.uint8)
-        ):
+        if not isinstance(space, spaces.Box) or space.shape != PICTURE or space.dtype != np.uint8:
             raise ValueError(
                 f"observations are {space}; expected pictures of CarRacing-v3, uint8 {list(PICTURE)}"
             )
