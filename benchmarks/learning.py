@@ -22,7 +22,7 @@ from benchmarks import memory
 from benchmarks.measuring import RESULTS, ROOT
 from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
 from benchmarks.report import Parts, filled, table
-from esd.commands.report import as_json_table
+from esd.commands.compare import as_json_table
 from esd.evaluation import stored as evaluations
 from esd.evaluation.comparison import compare
 from esd.evaluation.groups import runs_of

@@ -6,7 +6,7 @@
 
 Trains and evaluates run after run, seeds in turn. Prints the generation at which each one ended, its environment steps
 and its mean return over 100 test episodes (over the variants that it was trained on), then the comparison of ``esd
-report compare``. A run of cartpole-hidden ends when the center holds the pole in both directions, or after 1,000
+compare``. A run of cartpole-hidden ends when the center holds the pole in both directions, or after 1,000
 generations. What was interrupted goes on with the same command. Nothing was tuned for low-rank noise: it has the
 settings of the experiment. ``python -m benchmarks.learning low-rank-NAME ARM=RUNS…`` reads the runs for a page.
 """
@@ -84,7 +84,7 @@ def main() -> None:
             f"{arm}={_folder(arguments.runs, experiment, arm, 0).parent}/*"
             for arm in arguments.arms
         ]
-        print(_called(["report", "compare", *groups], 1))
+        print(_called(["compare", *groups], 1))
 
 
 def _folder(runs: Path, experiment: str, arm: str, seed: int) -> Path:

@@ -34,7 +34,7 @@ def number(value: float) -> str:
 
 def compared(measured: Result, extra: tuple[str, dict[str, float]] | None = None) -> str:
     """Contenders with medians, quartiles and what the first one is beside them."""
-    heads = [f"{measured['name']} ({measured['unit']})", "median", "quartiles", "esd is faster by"]
+    heads = [f"{measured['name']} ({measured['unit']})", "median", "quartiles", "speedup of esd"]
     rows = []
     for figure in measured["figures"]:
         ratio = figure["against"]
@@ -86,7 +86,14 @@ def scaling(result: Result) -> str:
             ]
             for p in result[line]
         ]
-        heads = ["population", "\\|h\\|", "one member (ms)", "update (ms)", "quartiles", "M ε/s"]
+        heads = [
+            "population",
+            "\\|h\\|",
+            "perturbing one member (ms)",
+            "update (ms)",
+            "update, quartiles (ms)",
+            "million samples/s",
+        ]
         parts.append(table(heads, rows))
     return "\n\n".join([*parts, source(result)])
 
@@ -98,7 +105,13 @@ def share(value: float) -> str:
 
 def worlds(result: Result) -> str:
     """What was recorded."""
-    heads = ["world", "generations", "mean steps, first → last", "longest", "recorded by"]
+    heads = [
+        "environment",
+        "generations",
+        "mean steps per episode, first → last generation",
+        "longest episode (steps)",
+        "recorded with",
+    ]
     rows = [
         [
             world["world"],
@@ -114,8 +127,8 @@ def worlds(result: Result) -> str:
 
 def _replays(result: Result, part: str, keep: Callable[[Result], bool]) -> str:
     heads = [
-        "world", "population", "ranks", "nodes", "fixed split", "**esd**", "esd, with tickets",
-        "one queue for all nodes", "lengths known", "no schedule can beat",
+        "environment", "population", "ranks", "nodes", "static split", "**esd**", "esd, with tickets",
+        "one queue for all nodes", "lengths known in advance", "upper bound",
     ]  # fmt: skip
     columns = ("fixed", "esd", "esd_with_tickets", "one_queue", "lengths_known", "bound")
     rows = [
@@ -150,7 +163,7 @@ def populations(result: Result) -> str:
 
 def orders(result: Result) -> str:
     """Other orders of drawing, 64 ranks on one node."""
-    heads = ["world", "**as it is**", "center first", "longest of the last generation first"]
+    heads = ["environment", "**esd**", "center first", "longest of the last generation first"]
     rows = [
         [r["world"], *(share(r[c]) for c in ("esd", "center_first", "by_last_generation"))]
         for r in result["replay"]
@@ -161,16 +174,22 @@ def orders(result: Result) -> str:
 
 def live(result: Result) -> str:
     """Real processes beside the replay."""
-    heads = ["world, first generation", "nodes", "took (s)", "replayed (s)", "took / replayed"]
+    heads = [
+        "environment, first generation",
+        "nodes",
+        "measured (s)",
+        "replayed (s)",
+        "measured / replayed",
+    ]
     rows = [
         [
-            told["world"],
-            str(told["nodes"]),
-            f"{told['seconds']:.2f}",
-            f"{told['replayed_seconds']:.2f}",
-            f"{told['seconds'] / told['replayed_seconds']:.3f}",
+            line["world"],
+            str(line["nodes"]),
+            f"{line['seconds']:.2f}",
+            f"{line['replayed_seconds']:.2f}",
+            f"{line['seconds'] / line['replayed_seconds']:.3f}",
         ]
-        for told in result["live"]
+        for line in result["live"]
     ]
     return f"{table(heads, rows)}\n\n{source(result)}"
 
@@ -181,7 +200,7 @@ def tickets(result: Result) -> str:
         [str(drawn["processes"]), number(drawn["microseconds_per_ticket"])]
         for drawn in result["tickets"]
     ]
-    body = table(["processes that only draw", "µs per ticket, all together"], rows)
+    body = table(["processes that draw tickets", "µs per ticket, all processes together"], rows)
     return f"{body}\n\n{source(result)}"
 
 
@@ -189,10 +208,10 @@ def launch(result: Result) -> str:
     """From launch to the first generation."""
     low, middle, high = result["launch"]["warm_seconds"]
     rows = [
-        ["kernels compiled before", f"{middle:.1f} ({low:.1f} to {high:.1f})"],
-        ["nothing compiled yet", f"{result['launch']['cold_seconds']:.1f}"],
+        ["kernels in the cache", f"{middle:.1f} ({low:.1f} to {high:.1f})"],
+        ["empty cache", f"{result['launch']['cold_seconds']:.1f}"],
     ]
-    heads = [f"launch of {result['ranks']} ranks", "seconds to the first generation"]
+    heads = [f"launch of {result['ranks']} ranks", "time to the first generation (s)"]
     return f"{table(heads, rows)}\n\n{source(result)}"
 
 
@@ -208,10 +227,10 @@ def memory(result: Result) -> str:
         for held in result["memory"]
     ]
     heads = [
-        "\\|h\\|, about",
-        "one vector (MB)",
-        "a rank's own (MB)",
-        "of the node's, seen by it (MB)",
+        "\\|h\\|, approximately",
+        "one vector of that size (MB)",
+        "private memory of a rank (MB)",
+        "shared memory of the node (MB)",
     ]
     return f"{table(heads, rows)}\n\n{source(result)}"
 
@@ -219,13 +238,13 @@ def memory(result: Result) -> str:
 def ranks(result: Result) -> str:
     """How two ranks compare with one."""
     rows = []
-    for told in result["scaling"]:
-        low, high = told["quartiles"]
+    for line in result["scaling"]:
+        low, high = line["quartiles"]
         beside = ""
-        if told["ratio"] is not None:
-            beside = f"{number(told['ratio'])} × ({number(low)} to {number(high)}) {told['reference_name']}"
-        rows.append([told["name"], f"{number(told['value'])} {told['unit']}", beside])
-    return f"{table(['measured', 'median', 'beside'], rows)}\n\n{source(result)}"
+        if line["ratio"] is not None:
+            beside = f"{number(line['ratio'])} × ({number(low)} to {number(high)}) {line['reference_name']}"
+        rows.append([line["name"], f"{number(line['value'])} {line['unit']}", beside])
+    return f"{table(['measurement', 'median', 'relative to'], rows)}\n\n{source(result)}"
 
 
 def machine(result: Result) -> str:
@@ -267,16 +286,16 @@ def brainless(result: Result) -> str:
     ]
     rows = [
         [
-            "intact" if told["leg"] == "none" else told["leg"].replace("_", " "),
-            "" if told["leg"] == "none" else f"{told['fraction']:g}",
-            told["actions"] + ("" if told["terminates"] else ", not ended"),
-            _spread(told["return"], 1),
-            _spread(told["meters"], 2),
-            _spread(told["speed"], 3),
-            f"{told['steps'][0]:,.0f}",
-            f"{told['ended_early']} of {told['episodes']}",
+            "intact" if line["leg"] == "none" else line["leg"].replace("_", " "),
+            "" if line["leg"] == "none" else f"{line['fraction']:g}",
+            line["actions"] + ("" if line["terminates"] else ", no early end"),
+            _spread(line["return"], 1),
+            _spread(line["meters"], 2),
+            _spread(line["speed"], 3),
+            f"{line['steps'][0]:,.0f}",
+            f"{line['ended_early']} of {line['episodes']}",
         ]
-        for told in result["bodies"]
+        for line in result["bodies"]
     ]
     return f"{table(heads, rows)}\n\n{source(result)}"
 
@@ -287,7 +306,7 @@ def rates(result: Result) -> str:
         "bare environment, random actions, resets included",
         "steps/s",
         "quartiles",
-        "beside the first",
+        "relative to the first row",
     ]
     rows = [
         [
@@ -309,7 +328,7 @@ def _from(sizes: list[int], faster: list[bool]) -> str:
     """The size from which on it is faster at all that were measured."""
     slower = [size for size, is_faster in zip(sizes, faster, strict=True) if not is_faster]
     later = [size for size in sizes if not slower or size > max(slower)]
-    return f"from {min(later):,} on" if later else "at none of these"
+    return f"from {min(later):,} on" if later else "at no measured size"
 
 
 def attention_batch(result: Result) -> str:
@@ -330,8 +349,13 @@ def attention_batch(result: Result) -> str:
         full = number(figures["torch, full attention"]["median"])
         found = ", ".join(f"{point['candidates'][count]:.0f}" for count in counts)
         rows.append([f"{point['length']:,}", full, *cells, found])
-    heads = [head for name in names for head in (f"{name} (ms)", "faster by")]
-    heads = ["tokens", "torch, full attention (ms)", *heads, f"keys found by {', '.join(counts)}"]
+    heads = [head for name in names for head in (f"{name} (ms)", "speedup")]
+    heads = [
+        "tokens",
+        "torch, full attention (ms)",
+        *heads,
+        f"keys found with {', '.join(counts)} hashes",
+    ]
     lengths = [point["length"] for point in points]
     crossings = [
         f"{name.removeprefix('esd, ')} {_from(lengths, faster)}"
@@ -349,14 +373,14 @@ def attention_quoted(result: Result) -> str:
     for quoted in result["quoted"]["contenders"]:
         fastest, slowest = quoted["ms"]
         share = f"{fastest / high:.2f} to {slowest / low:.2f}"
-        rows.append([quoted["name"], str(quoted["hashes"]), share, "quoted, another machine's run"])
+        rows.append([quoted["name"], str(quoted["hashes"]), share, "quoted, another machine"])
     for point in result["batch"]:
         if point["length"] == 8192:
             for figure in point["table"]["figures"][1:]:
                 low, high = figure["against_quartiles"]
                 count = figure["name"].split()[1]
                 rows.append(["esd", count, f"{low:.2f} to {high:.2f}", "this run, quartiles"])
-    heads = ["8,192 tokens", "hashes", "time / torch's full attention", "measured in"]
+    heads = ["8,192 tokens", "hashes", "time relative to torch's full attention", "source"]
     return f"{table(heads, rows)}\n\n{source(result)}"
 
 
@@ -384,7 +408,7 @@ def attention_stream(result: Result) -> str:
         )
     heads = [
         "history", "buckets", *(f"{n} hash{'es' if n != '1' else ''} (µs)" for n in counts),
-        "4, called from Python", "full attention, the fastest (µs)", "4 hashes are faster by",
+        "4 hashes, called from Python (µs)", "fastest full attention (µs)", "speedup of 4 hashes",
     ]  # fmt: skip
     histories = [point["history"] for point in points]
     crossing = f"4 hashes are faster than every full attention {_from(histories, faster)}."
@@ -413,12 +437,12 @@ def attention_recall(result: Result) -> str:
     cosines = list(result["recall"][0]["recalled"])
     rows = [
         [
-            f"{told['buckets']:,}",
-            str(told["hashes"]),
-            f"{told['candidates']:.0f}",
-            *(f"{told['recalled'][cosine]:.2f}" for cosine in cosines),
+            f"{line['buckets']:,}",
+            str(line["hashes"]),
+            f"{line['candidates']:.0f}",
+            *(f"{line['recalled'][cosine]:.2f}" for cosine in cosines),
         ]
-        for told in result["recall"]
+        for line in result["recall"]
     ]
     heads = ["buckets", "hashes", "keys found", *(f"recall at cosine {c}" for c in cosines)]
     return f"{table(heads, rows)}\n\n{source(result)}"
@@ -427,33 +451,33 @@ def attention_recall(result: Result) -> str:
 def reversible_errors(result: Result) -> str:
     """How far inverses are off."""
     rows = [
-        [str(told["blocks"]), f"{told['float']:.1e}", str(told["lifting"])]
-        for told in result["errors"]
+        [str(line["blocks"]), f"{line['float']:.1e}", str(line["lifting"])]
+        for line in result["errors"]
     ]
-    heads = ["blocks", "inverse in float32, off by", "lifting, off by"]
+    heads = ["blocks", "error of the float32 inverse", "error of lifting"]
     return f"{table(heads, rows)}\n\n{source(result)}"
 
 
 def reversible_memory(result: Result) -> str:
     """What gradients hold and take."""
     rows = []
-    for told, measured in zip(result["memory"], result["tables"], strict=True):
+    for line, measured in zip(result["memory"], result["tables"], strict=True):
         ours, plain = measured["figures"]
         low, high = (1 / quartile for quartile in plain["against_quartiles"][::-1])
         rows.append(
             [
-                str(told["blocks"]),
-                f"{told['reversible_bytes'] / 1e6:.1f}",
-                f"{told['plain_bytes'] / 1e6:.1f}",
-                f"{told['gradients_off']:.1e}",
+                str(line["blocks"]),
+                f"{line['reversible_bytes'] / 1e6:.1f}",
+                f"{line['plain_bytes'] / 1e6:.1f}",
+                f"{line['gradients_off']:.1e}",
                 number(ours["median"]),
                 number(plain["median"]),
                 f"{number(1 / plain['against'])} × ({number(low)} to {number(high)})",
             ]
         )
     heads = [
-        "blocks", "reversible holds (MB)", "plain holds (MB)", "gradients differ by, relative",
-        "reversible (ms)", "plain (ms)", "reversible takes",
+        "blocks", "memory, reversible (MB)", "memory, standard (MB)", "relative difference of gradients",
+        "time, reversible (ms)", "time, standard (ms)", "time, reversible / standard",
     ]  # fmt: skip
     return f"{table(heads, rows)}\n\n{source(result)}"
 
@@ -465,16 +489,16 @@ def algorithms(result: Result) -> str:
     for function, found in result["functions"].items():
         cells = []
         for name in names:
-            told = found[name]
-            if told["evaluations"] is None:
-                cells.append(f"best {told['best']:.1e}")
+            line = found[name]
+            if line["evaluations"] is None:
+                cells.append(f"best {line['best']:.1e}")
                 continue
-            text = f"{told['evaluations']:,}"
+            text = f"{line['evaluations']:,}"
             reference = found.get("pycma", {}).get("evaluations")
             if name != "pycma" and reference:
-                text += f" ({told['evaluations'] / reference:.2f} ×)"
-            if told["reached"] < result["seeds"]:
-                text += f", {told['reached']} of {result['seeds']} runs"
+                text += f" ({line['evaluations'] / reference:.2f} ×)"
+            if line["reached"] < result["seeds"]:
+                text += f", {line['reached']} of {result['seeds']} runs"
             cells.append(text)
         rows.append([function, *cells])
     return f"{table(['function', *names], rows)}\n\n{source(result)}"
@@ -488,8 +512,8 @@ def compiled_steps(result: Result) -> str:
         "EnvPool",
         "limit",
         "**esd train**",
-        "over the bare loop",
-        "over the limit",
+        "relative to the bare loop",
+        "relative to the limit",
     ]
     rows = []
     for measured in result["tables"]:

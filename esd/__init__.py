@@ -1,4 +1,4 @@
-"""esd: distributed evolution strategies for networks that go on learning after training.
+"""esd: distributed evolution strategies for networks that keep learning after training.
 
 The names below are the public Python API. Each is imported when it is first used, so ``import esd`` costs nothing.
 """

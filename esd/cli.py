@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import sys
 
 import typer
 
 from esd import __version__
 from esd.commands import bench as bench_command
+from esd.commands import compare as compare_command
+from esd.commands import completion
 from esd.commands import doctor as doctor_command
 from esd.commands import eval as eval_command
+from esd.commands import export as export_command
+from esd.commands import init as init_command
 from esd.commands import launch as launch_command
 from esd.commands import list as list_command
 from esd.commands import report as report_command
@@ -28,7 +34,6 @@ app = typer.Typer(
     epilog="mpirun -n 4 esd train trains on 4 ranks; exit codes: 0 done, 2 wrong use, 75 stopped early and can be "
     "resumed, 1 anything else.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -38,9 +43,26 @@ app.command("submit")(submit_command.submit)
 app.command("eval")(eval_command.evaluate)
 app.command("show")(show_command.show)
 app.command("list")(list_command.list_names)
+app.command("init")(init_command.init)
 app.command("bench")(bench_command.bench)
-app.add_typer(report_command.app, name="report")
+app.command("export")(export_command.export)
+app.command("compare")(compare_command.compare)
+app.command("report", cls=report_command.ReportCommand)(report_command.report)
 app.command("doctor")(doctor_command.doctor)
+
+
+def _one_line_per_paragraph(registered: typer.Typer) -> None:
+    """Let help texts wrap at the terminal's width: typer keeps the line breaks of docstrings as they are."""
+    for command in registered.registered_commands:
+        text = inspect.cleandoc(command.help or getattr(command.callback, "__doc__", None) or "")
+        paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+        command.help = "\n\n".join(paragraphs)
+    for group in registered.registered_groups:
+        if group.typer_instance is not None:
+            _one_line_per_paragraph(group.typer_instance)
+
+
+_one_line_per_paragraph(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -78,7 +100,9 @@ def main() -> None:
 def _run() -> None:
     with guarded():
         try:
-            if launched_rank() == 0:
+            if completion.COMPLETE in os.environ:
+                completion.complete(app)
+            elif launched_rank() == 0:
                 app()
             else:
                 with silence():

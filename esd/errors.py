@@ -74,6 +74,14 @@ EXTRAS = {
     "pygame": ("pygame", "box2d"),
     "torch": ("PyTorch", "torch"),
     "popgym": ("popgym", "popgym"),
+    "onnx": ("onnx", "onnx"),
+    "scipy": ("SciPy", "mat"),
+    "PIL": ("Pillow", "video"),
+    "imageio_ffmpeg": ("imageio-ffmpeg", "video"),
+    "tensorboard": ("TensorBoard", "tensorboard"),
+    "wandb": ("Weights & Biases", "wandb"),
+    "mlflow": ("MLflow", "mlflow"),
+    "plotly": ("Plotly", "report"),
 }
 
 

@@ -155,14 +155,19 @@ def read_json(path: Path, most: int) -> Any:
         raise UsageError(f"{path}: not valid JSON ({error})") from None
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, infinite: bool = False) -> Any:
     """JSON of at most ``DEEPEST`` levels, whose whole numbers have 64 bits; NaN and infinity are None.
+
+    Args:
+        text: the JSON.
+        infinite: keep NaN and infinity, as Python's ``json`` writes them.
 
     Raises:
         ValueError: if it is anything else, in one line.
     """
     try:
-        data = json.loads(text, parse_int=_whole, parse_constant=lambda name: None)
+        constant = float if infinite else lambda name: None
+        data = json.loads(text, parse_int=_whole, parse_constant=constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if depth_is_beyond(data, DEEPEST):

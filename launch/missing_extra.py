@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from esd.cli import app
 from esd.errors import MissingPackageError
+from esd.loggers.all import require
 from esd.problems.make import make_problem
 from esd.training.plan import TrainRequest, make_plan
 
@@ -30,7 +31,9 @@ def missing_extra(arguments: list[str]) -> str:
             given["yes"],
             given["start_from"],
         )
-        make_problem(make_plan(request, lambda line: None).config).close()
+        config = make_plan(request, lambda line: None).config
+        require(config.run.loggers)
+        make_problem(config).close()
     except MissingPackageError as error:
         return error.extra
     except Exception:

@@ -14,7 +14,7 @@ from esd_envs import popgym_worlds
 from esd_envs.last_action import LastActionAndReward
 from esd_envs.zero_action import ZeroAction
 
-__all__ = ["ChangedBody", "LastActionAndReward", "ZeroAction"]
+__all__ = ["ChangedBody", "LastActionAndReward", "PooledCar", "ZeroAction"]
 
 gymnasium.register(
     id="esd/DamagedAnt-v0",
@@ -39,19 +39,29 @@ gymnasium.register(
     max_episode_steps=200,
 )
 # they end by themselves; a limit has to be there, or one would be asked for, and must not cut the longest
-for _name in ("AssociativeRecall", "RepeatPrevious", "TMaze"):
+for _name, _module in (
+    ("AssociativeRecall", "memory"),
+    ("ColorCubes", "rewriting"),
+    ("EndlessTMaze", "rewriting"),
+    ("RepeatPrevious", "memory"),
+    ("TMaze", "memory"),
+):
     gymnasium.register(
         id=f"esd/{_name}-v0",
-        entry_point=f"esd_envs.memory:{_name}",
+        entry_point=f"esd_envs.{_module}:{_name}",
         max_episode_steps=100_000_000,
     )
 popgym_worlds.register()
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``ChangedBody`` only when it is asked for: it needs MuJoCo, which other environments don't."""
+    """Import wrappers only when they are asked for: one needs MuJoCo, one compiles, which other environments don't."""
     if name == "ChangedBody":
         from esd_envs.changed_body import ChangedBody
 
         return ChangedBody
+    if name == "PooledCar":
+        from esd_envs.pooled_car import PooledCar
+
+        return PooledCar
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -241,7 +241,7 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
             from_geoms == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO and body.explicitinertial
         ):
             raise ValueError(
-                f"scale and mass: {body.name!r} has an inertia of its own, which doesn't follow from its geoms"
+                f"scale and mass: {body.name!r} defines its own inertia, which does not follow from its geoms"
             )
         if any(part.frame is not None for part in [*body.geoms, *body.sites, *body.bodies]):
             raise ValueError(f"scale and mass: parts of {body.name!r} are placed by a frame")

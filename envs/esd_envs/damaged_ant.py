@@ -28,7 +28,7 @@ OBSERVATIONS = (27, 105)
 
 
 class DamagedAnt(AntEnv):
-    """Ant-v5's body, physics and observations; the reward is the forward velocity in m/s.
+    """Ant-v5 with a leg that may be shortened or lost; the reward is the forward velocity in m/s.
 
     Shortening a lower leg moves the free end of its capsule towards the knee; its mass and inertia are those of the
     shorter capsule of the same density. In the middle of an episode positions and velocities of all joints go on as

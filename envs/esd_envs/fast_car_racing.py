@@ -108,7 +108,7 @@ class FastCar(car_dynamics.Car):
 
 
 class FastCarRacing(CarRacing):
-    """CarRacing-v3 (see there), the same but for what the module's text says.
+    """CarRacing-v3, drawn many times as fast: the same tracks, physics and rewards.
 
     Args:
         render_mode: None, "human", "rgb_array" or "state_pixels"; ``render`` draws as the original does. Observations

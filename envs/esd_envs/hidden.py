@@ -32,7 +32,7 @@ def _sign(value: Any) -> float:
 
 
 class HiddenCartPole(CartPoleEnv):
-    """CartPole-v1's observations, rewards and ends, with hidden parameters; their defaults are CartPole-v1's.
+    """CartPole-v1 with hidden parameters, such as the direction of the force; their defaults are CartPole-v1's.
 
     Args:
         pole_length: of the whole pole, in m; Gymnasium's ``length`` is half of it.
@@ -106,7 +106,7 @@ class HiddenCartPole(CartPoleEnv):
 
 
 class HiddenPendulum(PendulumEnv):
-    """Pendulum-v1's observations, actions and rewards, with hidden parameters; their defaults are Pendulum-v1's.
+    """Pendulum-v1 with hidden parameters, such as gravity; their defaults are Pendulum-v1's.
 
     Args:
         length: m.

@@ -33,3 +33,39 @@ def whole(name: str, value: Any, least: int, most: int = MOST) -> int:
     if not fine or not least <= value <= most:
         raise ValueError(f"{name} = {value!r}: expected a whole number from {least:,} to {most:,}")
     return int(value)
+
+
+def span(name: str, value: Any, least: int) -> tuple[int, int]:
+    """A keyword's value, [least, most] or one whole number that is both, from ``least`` on.
+
+    Raises:
+        ValueError: naming the keyword, if it is no such pair.
+    """
+    pair = list(value) if isinstance(value, list | tuple) else [value, value]
+    if len(pair) != 2:
+        raise ValueError(f"{name} = {value!r}: expected a whole number or [least, most]")
+    shortest = whole(name, pair[0], least)
+    return shortest, whole(name, pair[1], shortest)
+
+
+def flag(name: str, value: Any) -> bool:
+    """A keyword's value, true or false.
+
+    Raises:
+        ValueError: naming the keyword, if it is neither.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} = {value!r}: expected true or false")
+    return value
+
+
+def share(name: str, value: Any) -> float:
+    """A keyword's value, a number from 0 to 1.
+
+    Raises:
+        ValueError: naming the keyword, if it is no such number.
+    """
+    fine = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not fine or not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} = {value!r}: expected a number from 0 to 1")
+    return float(value)

@@ -13,7 +13,7 @@ from gymnasium import Env, spaces
 
 from esd_envs.compiled import Compiled, episode_seed
 from esd_envs.kernels import memory as kernels
-from esd_envs.keywords import MOST, number, whole
+from esd_envs.keywords import MOST, flag, number, span, whole
 
 Float32s = npt.NDArray[np.float32]
 
@@ -118,7 +118,7 @@ class RepeatPrevious(WorldOfMemory):
 
 
 class TMaze(WorldOfMemory):
-    """A corridor that begins with a sign and ends in a junction, where the sign tells the way (Bakker 2001).
+    """A corridor that begins with a sign and ends at a junction; the sign says which way to turn there (Bakker 2001).
 
     "Reinforcement Learning with Long Short-Term Memory", whose agent also has to learn to walk: ``forced=False``.
 
@@ -140,13 +140,8 @@ class TMaze(WorldOfMemory):
         Raises:
             ValueError: naming a keyword whose value makes no world.
         """
-        pair = list(length) if isinstance(length, list | tuple) else [length, length]
-        if len(pair) != 2:
-            raise ValueError(f"length = {length!r}: expected a whole number or [least, most]")
-        shortest = whole("length", pair[0], 1)
-        longest = whole("length", pair[1], shortest)
-        if not isinstance(forced, bool):
-            raise ValueError(f"forced = {forced!r}: expected true or false")
+        shortest, longest = span("length", length, 1)
+        forced = flag("forced", forced)
         count = whole("distractors", distractors, 0, most=MOST)
         self.action_space = spaces.Discrete(2 if forced else 3)
         bounds = np.ones(3 + count, np.float32)

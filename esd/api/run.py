@@ -14,15 +14,15 @@ from esd.api.policy import Policy
 from esd.api.ranks import failures_raised, ranks
 from esd.api.settings import LARGEST_SEED, as_texts, by_dotted_name, whole_number
 from esd.config.settings import Config
-from esd.errors import UntrustedError, UsageError
+from esd.errors import UntrustedError, UsageError, warn
 from esd.evaluation.of_run import CHECKPOINTS, evaluate_and_store, load
 from esd.evaluation.stored import summary
 from esd.evaluation.test_episodes import choose
 from esd.evolution.state import RunState
+from esd.export.exporting import export_run
 from esd.mpi.comm import agreement
-from esd.policies.base import Interface
 from esd.problems.make import parameters_of
-from esd.run.folder import RunFolder
+from esd.run.run_file import open_run
 from esd.run.trust import Trust, trust_of
 from esd.training.diagnosis import Course, diagnose
 from esd.training.trusted import trusted_run
@@ -35,7 +35,7 @@ class Run:
     """A run that was trained, or is being trained.
 
     Args:
-        path: the run's folder.
+        path: the run's folder, or the file that ``esd export`` has made of it.
         trust: import the code that the run names although it was not created here, as a copy (docs/security.md).
             Settings and metrics can be read without it.
 
@@ -49,10 +49,10 @@ class Run:
     def __init__(self, path: str | PathLike[str], *, trust: bool = False) -> None:
         """Open a folder; nothing in it is changed."""
         if not isinstance(path, str | PathLike):
-            raise UsageError(f"run = {path!r}: expected the path of a folder")
+            raise UsageError(f"run = {path!r}: expected the path of a folder or a file")
         self.path = Path(path)
         self._trust = trust
-        self._folder = RunFolder(self.path, trust_of(trust))
+        self._folder = open_run(self.path, trust_of(trust))
         self._folder.require_run()
 
     def __repr__(self) -> str:
@@ -64,7 +64,7 @@ class Run:
         try:
             return self._folder.config()
         except UntrustedError:  # they can be looked at
-            return RunFolder(self.path, Trust.NEVER).config()
+            return open_run(self.path, Trust.NEVER).config()
 
     @property
     def finished(self) -> bool:
@@ -74,7 +74,7 @@ class Run:
     @property
     def generation(self) -> int:
         """How many updates of h are in the journal."""
-        return self._folder.journal(self.config, verify=False).next_generation
+        return self._folder.generation(self.config)
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per generation, as in ``metrics.jsonl``: ready for ``pandas.DataFrame(run.metrics())``.
@@ -86,7 +86,7 @@ class Run:
     def findings(self) -> list[dict[str, str]]:
         """What went wrong in training although it ended: "name" and "text" of each; empty if nothing did."""
         config = self._folder.config()
-        size = self._state("last").h.size
+        size = self._last().h.size
         lines = self._folder.metrics_lines(config, lambda text: None)
         return [finding.as_json() for finding in diagnose(Course.of_lines(lines, config, size))]
 
@@ -103,7 +103,7 @@ class Run:
             UsageError: if the journal has no such generation.
         """
         if generation is None:
-            return self._state("last").h
+            return self._last().h
         generation = whole_number("generation", generation, 0)
         config = self._folder.config()
         return self._folder.state_at(generation, config, self._folder.journal(config)).h
@@ -116,9 +116,7 @@ class Run:
         Of the run of an objective they are what its function gets: float64, within their bounds.
         """
         config = self._folder.config()
-        header = self._folder.journal(config, verify=False).header
-        interface = Interface(header.observation_size, header.action_size, header.bounded)
-        return parameters_of(config, interface, self.h(generation))
+        return parameters_of(config, self._folder.interface(config), self.h(generation))
 
     def evaluate(
         self,
@@ -161,7 +159,7 @@ class Run:
                 _check(rules, ("evolved", "random"), "rules")
                 config, state, which = load(folder, checkpoint, lambda text: None)
                 if config.objective.named and rules == "random":
-                    raise UsageError(f"rules = {rules!r}: {self.path} is the run of an objective")
+                    raise UsageError(f"rules = {rules!r}: {self.path} is a run of an objective")
                 subject = choose(config, None, own, variants)
             found = evaluate_and_store(
                 comm, folder, subject, state, which, episodes, seed, rules, lambda *_: None
@@ -185,9 +183,31 @@ class Run:
         config = self._folder.config()
         if config.objective.named:
             raise UsageError(
-                f"{self.path}: the run of an objective, which has no policy; Run.parameters() gives what it evolved"
+                f"{self.path}: a run of an objective, which has no policy; Run.parameters() gives what it evolved"
             )
         return Policy(config, self._state(checkpoint), variant)
+
+    def export(
+        self, path: str | PathLike[str], format: str | None = None, *, checkpoint: str = "best"
+    ) -> None:
+        """Write the run to one file. The same as ``esd export``.
+
+        Args:
+            path: the file, such as "policy.onnx".
+            format: "safetensors", "seed", "mat", "onnx" or "torch"; None: by the file's suffix.
+            checkpoint: "best" or "last".
+
+        Raises:
+            UsageError: if the run can't be written so.
+            RunError: if the file can't be written.
+        """
+        _check(checkpoint, CHECKPOINTS, "checkpoint")
+        export_run(self._folder, Path(path), format, checkpoint, warn)
+
+    def _last(self) -> RunState:
+        """The state after the last generation; of a file the one that it holds."""
+        self._folder.require_run()
+        return self._folder.last_state(self._folder.config(), lambda text: None)
 
     def _state(self, checkpoint: str) -> RunState:
         return load(self._folder, checkpoint, lambda text: None)[1]

@@ -13,7 +13,7 @@ from typing import Any
 from esd.api.ranks import failures_raised, ranks
 from esd.api.run import Run
 from esd.api.settings import as_texts, by_dotted_name
-from esd.commands.console import Quiet, Reporter, reporter_for
+from esd.commands.console import Quiet, Reporter, reporter_for, show_run
 from esd.errors import RunError, UsageError
 from esd.mpi.comm import Communicator, agreement
 from esd.mpi.launch import launched
@@ -218,7 +218,9 @@ def _plan(
                 trust=trust,
             )
             encoded = make_plan(request, reporter.note).encode()
-    return Plan.decode(comm.broadcast(encoded, "planning")), reporter
+    plan = Plan.decode(comm.broadcast(encoded, "planning"))
+    show_run(reporter, plan.folder)
+    return plan, reporter
 
 
 def _path(name: str, value: str | PathLike[str] | None) -> Path | None:

@@ -117,7 +117,7 @@ class _Rebuilt(torch.autograd.Function):
         if ctx.condition != before:
             raise UsageError(
                 "a function changes its buffers when it is computed, as batch normalization does in training: expected "
-                "the same for the same input; call eval() on it, or take layer normalization"
+                "the same for the same input; call eval() on it, or use layer normalization"
             )
         if not len(sequence.functions):  # an operation may not give what it was given
             y1, y2 = y1.clone(), y2.clone()

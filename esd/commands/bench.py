@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from esd.commands import completion
 from esd.commands.running import on_ranks
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def bench(
     experiment: Annotated[
         str,
         typer.Option(
-            help="Experiment whose environment and policy are used for rollout and ranks."
+            help="Experiment whose environment and policy are used for rollout and ranks.",
+            autocompletion=completion.experiments,
         ),
     ] = "cartpole",
     seconds: Annotated[

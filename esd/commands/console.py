@@ -6,13 +6,19 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
-from rich.progress import Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.live import Live
 
+from esd.commands.live_view import Throttle, View, duration, of_center, rate, short
 from esd.commands.output import write_json
+from esd.commands.terminal import Screen
+from esd.run import metrics
 from esd.run.files import json_text
+from esd.run.folder import RunFolder
+from esd.run.trust import Trust
 from esd.training import reports as training
 from esd.training.reports import GenerationReport
 
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
 
 SECONDS_BETWEEN_LINES = 1.0
+SECONDS_BETWEEN_FRAMES = 0.5  # a frame takes some milliseconds
 
 
 def print_json(data: dict[str, Any]) -> None:
@@ -67,6 +74,10 @@ class OnFirstRank:
         """Report for the ranks of ``comm``."""
         self._comm, self._reporter = comm, reporter
 
+    def begin(self, run: Path) -> None:
+        """See ``ConsoleReporter.begin``."""
+        self._reporter.begin(run)
+
     def note(self, text: str) -> None:
         """See ``ConsoleReporter.note``."""
         if self._comm.rank == 0:
@@ -103,20 +114,23 @@ class Reporter(training.Reporter, Protocol):
 
 
 class ConsoleReporter:
-    """Progress of training: a live line in a terminal, plain lines elsewhere.
-
-    Under a launcher what looks like a terminal is the launcher's, which passes on lines, so those are plain too.
-    """
+    """Progress of training: a live view (``live_view``) where one can be drawn (``terminal``), else plain lines."""
 
     def __init__(self, to_stderr: bool = False, launched: bool = False) -> None:
         """Choose where and how to write."""
         self._console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
-        self._live = self._console.is_terminal and not launched
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        self._screen = Screen(self._console, launched)
+        self._live: Live | None = None
+        self._view: View | None = None
+        self._due = Throttle(SECONDS_BETWEEN_FRAMES)
+        self._run: Path | None = None
         self._last_line = 0.0
         self._silent = False
         self._began: tuple[float, int] | None = None
+
+    def begin(self, run: Path) -> None:
+        """Name the folder of the run, whose generations so far belong to the view."""
+        self._run = run
 
     def note(self, text: str) -> None:
         """A line of its own."""
@@ -136,7 +150,7 @@ class ConsoleReporter:
         self._say(lambda: self._generation(report, generations))
 
     def _generation(self, report: GenerationReport, generations: int) -> None:
-        if self._live:
+        if self._screen.drawable:
             self._show_live(report, generations)
             return
         now = time.monotonic()
@@ -154,36 +168,47 @@ class ConsoleReporter:
         done = generation - first
         if not done:
             return ""
-        return f"  left {_duration((now - since) / done * (generations - generation))}"
+        return f"  left {duration((now - since) / done * (generations - generation))}"
 
     def _show_live(self, report: GenerationReport, generations: int) -> None:
-        if self._progress is None:
-            self._progress = Progress(
-                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                TextColumn("{task.description}"),
-                TimeRemainingColumn(compact=True),
-                console=self._console,
-                refresh_per_second=2,
-            )
-            self._progress.start()
-            self._task = self._progress.add_task("", total=generations, completed=report.generation)
-        assert self._task is not None
-        done = min(report.generation + 1, generations)
-        self._progress.update(self._task, completed=done, description=_numbers(report))
+        if self._view is None or self._live is None:
+            title = "" if self._run is None else str(self._run)
+            self._view = View(title, generations, report.minimizes, report.counts)
+            for line in self._lines_before(report.generation):
+                self._view.add(line)
+            # without a thread: a frame is drawn when there is something new
+            self._live = Live(self._view, console=self._console, auto_refresh=False)
+            self._live.start()
+        self._view.add(report.line())
+        if self._due.is_due():
+            self._screen.measure()
+            self._live.refresh()
+
+    def _lines_before(self, generation: int) -> list[metrics.Line]:
+        """What the run did before this call."""
+        if self._run is None or not generation:
+            return []
+        lines = metrics.read(RunFolder(self._run, Trust.NEVER).metrics_file)
+        return [line for line in lines if line["generation"] < generation]
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
-        progress, self._progress = self._progress, None
-        if progress is not None:
-            self._say(progress.stop)
+        """Draw the last frame, and leave the terminal as it was."""
+        live, self._live = self._live, None
+        if live is not None:
+            self._say(live.refresh)
+            self._say(live.stop)
 
 
-VARIANTS_SHOWN = 4  # of more only the worst
+def show_run(reporter: Reporter, run: Path) -> None:
+    """Name the run's folder to a reporter that shows it."""
+    if isinstance(reporter, ConsoleReporter | OnFirstRank):
+        reporter.begin(run)
 
 
 def _numbers(report: GenerationReport) -> str:
+    of_variants = of_center(report.variant_centers, report.minimizes)
     parts = [
-        f"{name} {_short(value)}{_of_variants(report) if name == 'center' else ''}"
+        f"{name} {short(value)}{of_variants if name == 'center' else ''}"
         for name, value in (
             ("center", report.center_return),
             ("mean", report.return_mean),
@@ -192,39 +217,12 @@ def _numbers(report: GenerationReport) -> str:
         if value is not None
     ]
     parts += [
-        f"{_rate(report.steps_per_second)} {report.counts}/s",
+        f"{rate(report.steps_per_second)} {report.counts}/s",
         f"idle {report.idle_share:.0%}",
     ]
     if report.failed_members:
         parts.append(f"{report.failed_members} members without a finite fitness")
     return "  ".join(parts)
-
-
-def _rate(per_second: float) -> str:
-    """Of slow evaluations more digits."""
-    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
-
-
-def _of_variants(report: GenerationReport) -> str:
-    """What the center's return is made of."""
-    centers = {k: value for k, value in report.variant_centers.items() if value is not None}
-    if not centers:
-        return ""
-    if len(centers) > VARIANTS_SHOWN:
-        worst = max if report.minimizes else min
-        name = worst(centers, key=lambda variant: centers[variant])
-        return f" (worst: {name} {_short(centers[name])})"
-    return f" ({', '.join(f'{name} {_short(value)}' for name, value in centers.items())})"
-
-
-def _short(value: float) -> str:
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def print_error(text: str) -> None:

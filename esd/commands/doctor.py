@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from esd.commands import completion
 from esd.commands.running import Trusted, Verbose, on_ranks
 
 if TYPE_CHECKING:
@@ -23,18 +24,27 @@ def doctor(
         typer.Argument(
             help="A shipped experiment, a TOML file or a run's folder, whose environment and policy (or objective) "
             "to examine.",
-            metavar="[EXPERIMENT|FILE.toml|RUN]",
+            metavar="EXPERIMENT|FILE.toml|RUN",
             show_default=False,
+            autocompletion=completion.experiments_and_runs,
         ),
     ] = None,
     env: Annotated[
         str | None,
-        typer.Option(help="Environment to check.", metavar="ID", show_default=False),
+        typer.Option(
+            help="Environment to check.",
+            metavar="ID",
+            show_default=False,
+            autocompletion=completion.environments,
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Change a setting, such as --set env.rebuild=always.", metavar="KEY=VALUE"
+            "--set",
+            help="Change a setting, such as --set env.rebuild=always.",
+            metavar="KEY=VALUE",
+            autocompletion=completion.settings,
         ),
     ] = None,
     steps: Annotated[

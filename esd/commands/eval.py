@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from esd.commands import completion
 from esd.commands.output import be_patient
 from esd.commands.running import Trusted, Verbose, on_ranks
 
@@ -31,13 +32,20 @@ class Rules(enum.StrEnum):
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="The run's folder, or the file that esd export has made of it.",
+            autocompletion=completion.runs,
+        ),
+    ],
     env: Annotated[
         str | None,
         typer.Option(
             help="Evaluate in another environment with the same observation and action sizes.",
             metavar="ID",
             show_default=False,
+            autocompletion=completion.environments,
         ),
     ] = None,
     variant: Annotated[
@@ -55,6 +63,7 @@ def evaluate(
             help="Change a setting of env or policy for these episodes, such as --set env.kwargs.gravity=5.",
             metavar="KEY=VALUE",
             show_default=False,
+            autocompletion=completion.settings_of_episodes,
         ),
     ] = None,
     rules: Annotated[
@@ -82,6 +91,17 @@ def evaluate(
         ),
     ] = None,
     trace_every: Annotated[int, typer.Option(help="Record the weights every N steps.", min=1)] = 1,
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            help="Film the first test episode on the first variant, with its return, its step and the variant's name.",
+            metavar="FILE.mp4|.gif",
+            show_default=False,
+        ),
+    ] = None,
+    video_seconds: Annotated[
+        float, typer.Option(help="Longest video in seconds.", min=0.1, max=3600.0)
+    ] = 30.0,
     trust: Trusted = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: Verbose = False,
@@ -90,12 +110,13 @@ def evaluate(
 
     All variants are played, those of training (seen) and those kept from it (unseen), each on the same test episodes.
     An interval is the 95 % interval of a mean over the episodes of this one run: episode noise, not the spread over
-    training runs, which is what esd report compare is for. The result is also written to the run's folder, under
+    training runs, which is what esd compare is for. The result is also written to the run's folder, under
     evaluations/.
     """
     from esd.commands.console import print_error
     from esd.errors import UsageError
     from esd.evaluation import trace as traces
+    from esd.evaluation import video as videos
     from esd.evaluation.of_run import evaluate_and_store, load
     from esd.evaluation.test_episodes import choose
     from esd.mpi.comm import agreement
@@ -111,17 +132,28 @@ def evaluate(
             trace_file = None if trace is None else absolute(trace)  # an environment may move us
             if trace is not None and (trace.is_dir() or not trace.parent.is_dir()):
                 raise UsageError(f"--trace {trace}: expected a file in a folder that exists")
+            video_file = None if video is None else absolute(video)
+            if video_file is not None:
+                videos.check(video_file)
             warn = print_error if comm.rank == 0 else lambda text: None
             config, state, which = load(folder, str(checkpoint), warn)
-            if config.objective.named and (trace is not None or rules is Rules.RANDOM):
-                option = f"--rules {rules}" if trace is None else f"--trace {trace}"
-                raise UsageError(f"{option}: {run} is the run of an objective, which has no policy")
+            if config.objective.named and (trace or video or rules is Rules.RANDOM):
+                option = f"--trace {trace}" if trace else f"--video {video}"
+                option = option if trace or video else f"--rules {rules}"
+                raise UsageError(f"{option}: {run} is a run of an objective, which has no policy")
             subject = choose(config, env, settings or [], variant or [])
         with agreement(comm, "recording an episode"):
             if comm.rank == 0 and trace_file is not None:
                 with kept_process_state():
                     arrays, words = traces.record(subject, state, seed, rules, trace_every)
                 traces.save(trace_file, arrays, {"run": str(folder.path), **words})
+        shown: list[videos.Filmed] = []
+        with agreement(comm, "filming an episode"):
+            if comm.rank == 0 and video_file is not None:
+                with kept_process_state():
+                    shown.append(
+                        videos.record(subject, state, seed, video_file, video_seconds, str(rules))
+                    )
 
         def report(found: dict[str, Any], conditions: Conditions) -> None:
             objective = subject.config.objective.named
@@ -130,6 +162,8 @@ def evaluate(
                 _report_values(found, described, as_json)
             else:
                 _report(found, described, trace, as_json)
+                if shown and not as_json:
+                    print(f"{video}: {shown[0].described()}")
 
         evaluate_and_store(comm, folder, subject, state, which, episodes, seed, str(rules), report)
         return 0
@@ -214,7 +248,7 @@ def _report(found: dict[str, Any], conditions: str, trace: Path | None, as_json:
         rows.append(["mean of these", "", *own, *("" for _ in names)])
     print_table(rows, right=range(2, len(rows[0])))
     if found["episodes"] == 1:
-        print("from 1 episode: no deviation and no interval; use more --episodes")
+        print("1 episode gives no standard deviation and no interval; use more --episodes")
     else:
         print("deviations and intervals: episode noise of this one run, not the spread over runs")
     failed = [variant["name"] for variant in found["variants"] if variant["mean"] is None]

@@ -1,183 +1,100 @@
-"""``esd report``: what several runs say together."""
+"""``esd report``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from esd.commands.running import alone
-
-if TYPE_CHECKING:
-    from esd.evaluation.comparison import Comparison
-    from esd.evaluation.groups import Group
-
-app = typer.Typer(help="Report on several runs.", no_args_is_help=True)
+from esd.errors import EXIT_USAGE
 
 
-@app.callback()
-def _report() -> None:
-    pass
+class ReportCommand(TyperCommand):
+    """``esd report``, which answers the words of older versions, ``esd report compare``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Name the new command instead of a wrong option."""
+        if args[:1] == ["compare"] and not Path("compare").is_dir():
+            from esd.commands.console import print_error
+
+            print_error("esd report compare is now esd compare, with the same arguments")
+            raise typer.Exit(EXIT_USAGE)
+        remaining: list[str] = super().parse_args(ctx, args)
+        return remaining
 
 
-@app.command("compare")
-def compare(
-    groups: Annotated[
+def report(
+    runs: Annotated[
         list[str],
         typer.Argument(
-            help="Groups of run folders: name=PATTERN or name=FOLDER,FOLDER,…. Each is compared with the first.",
-            metavar="NAME=RUNS…",
+            help="Run folders, folders of runs, or name=PATTERN. Runs that differ only in their seed form a group.",
+            metavar="RUN…",
         ),
     ],
-    variant: Annotated[
-        list[str] | None,
+    out: Annotated[Path, typer.Option(help="The page to write.", metavar="FILE.html")] = Path(
+        "report.html"
+    ),
+    video: Annotated[
+        list[Path] | None,
         typer.Option(
-            help="Compare only this variant, or those that match a pattern. Can be repeated.",
-            metavar="NAME",
+            help="A video to embed (MP4, WebM or GIF). Can be repeated. Videos in the run folders are embedded anyway.",
+            metavar="FILE",
             show_default=False,
         ),
     ] = None,
-    conditions: Annotated[
-        str | None,
+    trace: Annotated[
+        list[Path] | None,
         typer.Option(
-            help="Evaluations to compare, if runs were evaluated in several ways. Without it an error lists the keys.",
-            metavar="KEY",
+            help="A trace of esd eval --trace to show. Can be repeated. Traces in the run folders are shown anyway.",
+            metavar="FILE",
             show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compare groups of training runs by their evaluations (esd eval), on every variant.
+    """Write a page about one or more runs: curves, evaluations, comparisons, evolved parameters, episodes, timing.
 
-    The unit is the training run: its mean over test episodes is one number. Each group is tested against the first by
-    a permutation test over runs, two-sided, and the p-values are corrected for the number of tests (Holm).
+    The page is one HTML file that needs no network. Code that a run names is not imported. Needs pip install
+    'esd-mpi[report]'.
     """
 
     def body() -> int:
         from esd.commands.console import print_error, print_json
-        from esd.evaluation.comparison import compare as run_comparison
+        from esd.errors import UsageError
+        from esd.report.page import is_report, page
+        from esd.report.runs import read_arms
+        from esd.run.files import absolute, write_atomically
 
-        found = run_comparison(groups, variant or [], conditions, print_error)
+        place = absolute(out)
+        if place.is_dir() or not place.parent.is_dir():
+            raise UsageError(f"--out {out}: expected a file in a folder that exists")
+        if place.exists() and not is_report(place):
+            raise UsageError(
+                f"--out {out}: is there already and is not a report; name another file"
+            )
+        warnings: list[str] = []
+        arms = read_arms(runs, warnings.append)
+        text = page(arms, video or [], trace or [], warnings)
+        for warning in warnings:
+            print_error(warning)
+        data = text.encode("utf-8", "replace")  # a file's name may be no Unicode
+        write_atomically(place, data)
         if as_json:
-            print_json(as_json_table(found))
+            groups = [
+                {"name": arm.name, "runs": [str(run.folder.path) for run in arm.runs]}
+                for arm in arms
+            ]
+            print_json(
+                {"out": str(out), "bytes": len(data), "groups": groups, "warnings": warnings}
+            )
         else:
-            _print(found)
+            count = sum(len(arm.runs) for arm in arms)
+            print(
+                f"wrote {out} ({len(data) / 1e6:.1f} MB): {count} run{'s' * (count != 1)}; open it in a browser"
+            )
         return 0
 
     alone(body, as_json)
-
-
-def as_json_table(found: Comparison) -> dict[str, Any]:
-    """A comparison as ``--json`` prints it."""
-    from esd.evaluation.significance import deviation
-
-    return {
-        "conditions": {
-            "key": found.conditions.key,
-            "options": found.conditions.options(),
-            "described": found.conditions.described(found.groups[0].objective),
-        },
-        "groups": [
-            {
-                "name": group.name,
-                "population": group.runs[0].population,
-                "env_steps": group.env_steps,
-                "runs": [
-                    {
-                        "run": str(run.path),
-                        "seed": run.seed,
-                        "generations": run.generations,
-                        "evaluated_generation": run.generation[found.conditions],
-                        "env_steps": run.env_steps,
-                        "hours": run.hours,
-                    }
-                    for run in group.runs
-                ],
-            }
-            for group in found.groups
-        ],
-        "variants": [
-            {
-                "name": row.name,
-                "seen": row.seen,
-                "groups": {
-                    name: {"mean": float(m.mean()), "std": deviation(m), "runs": m.tolist()}
-                    for name, m in row.means.items()
-                },
-                "tests": {
-                    name: {
-                        "difference": test.difference,
-                        "p": test.p,
-                        "p_holm": row.corrected[name],
-                        "exact": test.exact,
-                        "relabelings": test.relabelings,
-                    }
-                    for name, test in row.tests.items()
-                },
-            }
-            for row in found.rows
-        ],
-        "notes": found.notes,
-    }
-
-
-def _print(found: Comparison) -> None:
-    from esd.commands.console import print_table
-    from esd.evaluation.significance import MOST_RELABELINGS, deviation
-
-    objective = found.groups[0].objective
-    digits = ".5g" if objective else ".2f"  # values of a function can be of any size
-    print(f"evaluated: {found.conditions.described(objective)}")
-    print()
-    steps = "evaluations" if objective else "environment steps"
-    head = ["group", "runs", "generations × population", steps, "wall hours"]
-    print_table([head, *map(_training, found.groups)], right=range(1, 5))
-    print()
-    first, *others = (group.name for group in found.groups)
-    head = ["value" if objective else "variant", "", first]
-    for name in others:
-        head += [name, f"− {first}", "p", "p (Holm)"]
-    rows = [head]
-    for row in found.rows:
-        seen = {True: "seen", False: "unseen", None: "mixed"}[row.seen]
-        shown = {n: f"{m.mean():{digits}} ± {deviation(m):{digits}}" for n, m in row.means.items()}
-        cells = [row.name, "" if objective else seen, shown[first]]
-        for name in others:
-            test = row.tests[name]
-            cells += [shown[name], f"{test.difference:+{digits}}"]
-            cells += [f"{test.p:.2g}", f"{row.corrected[name]:.2g}"]
-        rows.append(cells)
-    print_table(rows, right=range(2, len(head)))
-    print()
-    tests = {test for row in found.rows for test in row.tests.values()}
-    tried = ", ".join(
-        f"all {n:,} relabelings"
-        if exact
-        else f"{MOST_RELABELINGS:,} random ones (fixed seed) of {n:.3g} relabelings"
-        for n, exact in sorted({(test.relabelings, test.exact) for test in tests})
-    )
-    count = sum(len(row.tests) for row in found.rows)
-    print(
-        "mean ± standard deviation over training runs (of each run's mean over its test "
-        f"{'evaluations' if objective else 'episodes'})"
-    )
-    print(
-        f"p: permutation test over runs, two-sided, {tried}; Holm over the {count} tests of this table"
-    )
-    for note in found.notes:
-        print(f"note: {note}")
-
-
-def _training(group: Group) -> list[str]:
-    """What a group was trained with."""
-    generations = sorted({run.generations for run in group.runs})
-    span = " to ".join(str(n) for n in dict.fromkeys((generations[0], generations[-1])))
-    steps = sorted(run.env_steps for run in group.runs)
-    hours = sorted(run.hours for run in group.runs)
-    return [
-        group.name,
-        str(len(group.runs)),
-        f"{span} × {group.runs[0].population}",
-        f"{group.env_steps:,.0f} ({steps[0]:,} to {steps[-1]:,})",
-        f"{sum(hours) / len(hours):.3g} ({hours[0]:.2g} to {hours[-1]:.2g})",
-    ]

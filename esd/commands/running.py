@@ -93,6 +93,7 @@ def on_ranks(
     """
     from esd import watch
     from esd.commands.console import print_error
+    from esd.mpi import leftovers
     from esd.mpi.comm import (
         JobFailedError,
         RankLostError,
@@ -104,6 +105,7 @@ def on_ranks(
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     watch.start()
     adopt_orphans()
+    leftovers.mark()
     try:
         comm = connect()
     except EsdError as error:
@@ -129,7 +131,7 @@ def on_ranks(
     except RankLostError as loss:
         if comm.rank == 0:
             print_error(
-                f"a rank was lost where it can't be survived ({loss}); start the same command again"
+                f"a rank was lost at a point where the job can't continue ({loss}); start the same command again"
             )
         comm.abort(EXIT_FAILED)
     except BaseException as caught:
@@ -163,7 +165,7 @@ def alone(body: Callable[[], int], as_json: bool = False) -> NoReturn:
 
 
 def report(error: BaseException, kept: str = "") -> None:
-    """Print an error: one line for what the user can mend, a traceback for anything else.
+    """Print an error: one line for what the user can fix, a traceback for anything else.
 
     Args:
         error: why a command ends.
@@ -187,7 +189,7 @@ def report(error: BaseException, kept: str = "") -> None:
         if verbose and theirs:
             print(theirs, end="", file=sys.stderr, flush=True)
     elif isinstance(error, MemoryError):
-        print_error(f"out of memory ({error}): take fewer ranks per machine, or smaller layers")
+        print_error(f"out of memory ({error}): use fewer ranks per machine, or smaller layers")
     elif isinstance(error, KeyboardInterrupt):
         print_error(f"interrupted{kept and f'; {kept}'}")
     else:

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from esd.commands.running import alone
+from esd.commands import completion
+from esd.commands.running import Trusted, alone
 
 if TYPE_CHECKING:
     from esd.config.settings import Config
     from esd.evolution.state import RunState
     from esd.run.folder import RunFolder
 
-FOLLOW_SECONDS = 0.5
-
 
 def show(
-    run: Annotated[Path, typer.Argument(help="The run's folder, or a folder of runs.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="The run's folder or exported file, or a folder of runs.",
+            autocompletion=completion.runs,
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print the metrics of all generations as CSV.")
     ] = False,
     follow: Annotated[
         bool,
-        typer.Option("--follow", help="Print new generations until the run is done."),
+        typer.Option(
+            "--follow",
+            help="Show the live view of esd train until the run is done. Without a terminal: a line per generation.",
+        ),
     ] = False,
+    episode: Annotated[
+        bool,
+        typer.Option(
+            "--episode",
+            help="Also play one test episode of the last parameters: do units saturate, do weights grow?",
+        ),
+    ] = False,
+    trust: Trusted = False,
     generation: Annotated[
         int | None,
         typer.Option(
@@ -38,36 +53,46 @@ def show(
 ) -> None:
     """Show the progress of a run: generations, best and last returns, and the hash of its parameters h.
 
-    Of a folder of runs: a line for each, with the job and its state if it was submitted with esd submit.
+    Where something looks wrong, a sentence says what, and what to try. Code that the run names is imported only with
+    --episode. Of a folder of runs: a line for each, with the job and its state if it was submitted with esd submit.
     """
 
     def body() -> int:
+        from esd.commands.follow import follow as follow_run
         from esd.commands.runs_table import is_folder_of_runs
         from esd.errors import UsageError
-        from esd.run.folder import RunFolder
+        from esd.run.run_file import is_file, open_run
         from esd.run.trust import Trust
 
         if sum((as_json, as_csv, follow)) > 1:
             raise UsageError("--json, --csv and --follow exclude each other; give one of them")
         if generation is not None and (as_csv or follow):
             raise UsageError(
-                f"--generation {generation}: --csv and --follow show all of them; take it alone or with --json"
+                f"--generation {generation}: --csv and --follow show all generations; use it alone or with --json"
+            )
+        if episode and (as_csv or follow or generation is not None):
+            raise UsageError(
+                "--episode: plays the last parameters; leave out --csv, --follow and --generation"
             )
         if is_folder_of_runs(run):
-            if as_csv or follow or generation is not None:
+            if as_csv or follow or episode or generation is not None:
                 raise UsageError(
-                    f"{run}: is a folder of runs; --csv, --follow and --generation need the folder of one of them"
+                    f"{run}: is a folder of runs; --csv, --follow, --episode and --generation need the folder of one "
+                    "of them"
                 )
             _print_runs(run, as_json)
             return 0
-        folder = RunFolder(run, Trust.NEVER)
+        asked = Trust.YES if trust else Trust.ASK
+        folder = open_run(run, asked if episode else Trust.NEVER)  # only an episode takes its code
         folder.require_run()
+        if follow and is_file(folder):
+            raise UsageError(f"--follow: {run} is a run in one file, which does not change")
         if as_csv:
             _print_csv(folder)
         elif follow:
-            _follow(folder)
+            follow_run(folder)
         else:
-            _print_state(folder, generation, as_json)
+            _print_state(folder, generation, as_json, episode)
         return 0
 
     alone(body, as_json)
@@ -136,7 +161,7 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
 
 def _generation(folder: RunFolder, config: Config) -> int:
     """How many updates of h are in the journal."""
-    return folder.journal(config, verify=False).next_generation
+    return folder.generation(config)
 
 
 def _of_state(state: RunState | None, last: dict[str, Any]) -> dict[str, Any]:
@@ -160,11 +185,20 @@ def _by_variant(line: dict[str, Any]) -> dict[str, float | None]:
     return {key.removeprefix(prefix): mean for key, mean in line.items() if key.startswith(prefix)}
 
 
-def _print_state(folder: RunFolder, generation: int | None, as_json: bool) -> None:
+def _print_state(
+    folder: RunFolder, generation: int | None, as_json: bool, episode: bool = False
+) -> None:
     from esd.commands.console import print_json
     from esd.config.tables import flatten
 
     description = _describe(folder, generation)
+    if episode:
+        from esd.evaluation.inside import look_inside
+
+        inside = look_inside(folder)
+        found = description.pop("findings") + [finding.as_json() for finding in inside.findings()]
+        settings = description.pop("config")
+        description |= {**inside.as_json(), "findings": found, "config": settings}
     if as_json:
         print_json(description)
         return
@@ -197,28 +231,3 @@ def _print_csv(folder: RunFolder) -> None:
     writer = csv.DictWriter(sys.stdout, fieldnames=list(names) or ["generation"])
     writer.writeheader()
     writer.writerows(lines)
-
-
-def _follow(folder: RunFolder) -> None:
-    """Print each new line of the metrics until DONE.json is there or the user has seen enough."""
-    from esd.run import metrics
-
-    shown = 0
-    counted = "evaluations" if folder.config().objective.named else "steps"
-    while True:
-        done = folder.done() is not None
-        lines = metrics.read(folder.metrics_file)
-        shown = min(shown, len(lines))
-        for line in lines[shown:]:
-            center = (
-                "" if line["center_return"] is None else f"  center {line['center_return']:.2f}"
-            )
-            mean = "" if line["return_mean"] is None else f"  mean {line['return_mean']:.2f}"
-            print(
-                f"generation {line['generation']}{center}{mean}  {counted} {line['env_steps']:,}",
-                flush=True,
-            )
-        shown = len(lines)
-        if done:
-            return
-        time.sleep(FOLLOW_SECONDS)

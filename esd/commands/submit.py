@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from esd.commands import completion
 from esd.commands.running import Trusted, Verbose, alone
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ GIVE_UP_AFTER = 5
 def submit(
     experiment: Annotated[
         str | None,
-        typer.Argument(help="A shipped experiment (see: esd list experiments) or a TOML file."),
+        typer.Argument(
+            help="A shipped experiment (see: esd list experiments) or a TOML file.",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     nodes: Annotated[int, typer.Option("--nodes", min=1, help="The number of nodes.")] = 1,
     tasks_per_node: Annotated[
@@ -53,7 +57,10 @@ def submit(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Change a setting, such as --set es.sigma=0.05.", metavar="KEY=VALUE"
+            "--set",
+            help="Change a setting, such as --set es.sigma=0.05.",
+            metavar="KEY=VALUE",
+            autocompletion=completion.settings,
         ),
     ] = None,
     run: Annotated[
@@ -134,7 +141,7 @@ def submit(
     """Submit a training, or an array of them, to SLURM.
 
     Everything is checked before the job is queued. The script asks the training to stop before the time limit, and
-    queues itself again until the run has its DONE.json. esd show FOLDER tells where the runs of a folder stand.
+    queues itself again until the run has its DONE.json. esd show FOLDER lists the state of every run in a folder.
 
     Example: esd submit cartpole --nodes 2 --ntasks-per-node 8 --time 2:00:00 --array seed=0-4
     """  # fmt: skip
@@ -212,20 +219,21 @@ def _submit(request: SubmitRequest, dry_run: bool, as_json: bool) -> int:
         return 0
     slurm.require_sbatch()
     check_cluster(prepared)
-    for note in notes:
-        print_error(note)
+    above = submission.missing_folders(prepared.parent / submission.FOLDER)
     made = submission.make_folder(prepared.parent, name)
     folder = prepared.parent / submission.FOLDER / made
     job = prepared.placed(made)
-    if prepared.experiment is not None:
-        submission.write(folder, submission.EXPERIMENT, prepared.experiment)
-    path = submission.write(folder, submission.SCRIPT, render(job))
-    submission.write_record(folder, record_of(job, "", made))
     try:
+        if prepared.experiment is not None:
+            submission.write(folder, submission.EXPERIMENT, prepared.experiment)
+        path = submission.write(folder, submission.SCRIPT, render(job))
+        submission.write_record(folder, record_of(job, "", made))
         job_id = slurm.submit(path)
     except EsdError:
-        submission.remove(folder)
+        submission.remove(folder, above)
         raise
+    for note in notes:
+        print_error(note)
     record = record_of(job, job_id, made)
     submission.write_record(folder, record)
     if as_json:

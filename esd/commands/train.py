@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from esd.commands import completion
 from esd.commands.output import be_patient
+from esd.commands.quiet import QuietOption, WarningsOnly
 from esd.commands.running import Trusted, Verbose, on_ranks
 
 if TYPE_CHECKING:
@@ -23,19 +25,26 @@ if TYPE_CHECKING:
 def train(
     experiment: Annotated[
         str | None,
-        typer.Argument(help="A shipped experiment (see: esd list experiments) or a TOML file."),
+        typer.Argument(
+            help="A shipped experiment (see: esd list experiments) or a TOML file.",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     run: Annotated[
         Path | None,
         typer.Option(
             help="The run's folder. By default runs/<experiment>-s<seed>, with the settings of --set in its name.",
             show_default=False,
+            autocompletion=completion.runs,
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Change a setting, such as --set es.sigma=0.05.", metavar="KEY=VALUE"
+            "--set",
+            help="Change a setting, such as --set es.sigma=0.05.",
+            metavar="KEY=VALUE",
+            autocompletion=completion.settings,
         ),
     ] = None,
     fresh: Annotated[
@@ -53,12 +62,14 @@ def train(
             "--from",
             help="Start a new run from the last h of this run; without an experiment also with its settings. "
             "Everything else, such as sigma and the moments of the optimizer, starts from scratch.",
+            autocompletion=completion.runs,
         ),
     ] = None,
     trust: Trusted = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end.")
     ] = False,
+    quiet: QuietOption = False,
     verbose: Verbose = False,
 ) -> None:
     """Train a policy, or resume the run in the folder.
@@ -72,16 +83,17 @@ def train(
     stop = StopRequest()
     with stop.listening():  # before the imports and MPI, which take a second, and planning
         asked = (experiment, run, settings or (), fresh, yes, start_from, trust)
-        _carry_out(asked, stop, as_json)
+        _carry_out(asked, stop, as_json, quiet)
 
 
 def _carry_out(
     asked: tuple[str | None, Path | None, Sequence[str], bool, bool, Path | None, bool],
     stop: StopRequest,
     as_json: bool,
+    quiet: bool,
 ) -> NoReturn:
     """Plan and train on all ranks, and exit."""
-    from esd.commands.console import print_json, reporter_for
+    from esd.commands.console import print_json, reporter_for, show_run
     from esd.errors import EXIT_STOPPED_EARLY
     from esd.mpi.comm import agreement
     from esd.mpi.launch import launched
@@ -94,7 +106,9 @@ def _carry_out(
 
     def body(comm: Communicator) -> int:
         be_patient(results=False)
-        reporter = reporter_for(comm, as_json, launched())
+        reporter = reporter_for(comm, as_json or quiet, launched())
+        if quiet:
+            reporter = WarningsOnly(reporter)
         encoded = b""
         with agreement(comm, "planning"), kept_process_state():
             if comm.rank == 0:
@@ -102,7 +116,8 @@ def _carry_out(
         with kept_process_state():
             plan = Plan.decode(comm.broadcast(encoded, "planning"))
         if plan.finished:
-            reporter.note(plan.finished)
+            if not quiet:
+                reporter.note(plan.finished)
             if comm.rank == 0 and as_json:
                 print_json(
                     {
@@ -112,26 +127,27 @@ def _carry_out(
                     }
                 )
             return 0
+        show_run(reporter, plan.folder)
         try:
             ending = train_plan(comm, plan, stop, reporter)
         except StoppedAtStartError:
             if comm.rank == 0:
-                _stopped_at_start(plan, reporter, as_json)
+                _stopped_at_start(plan, reporter, as_json, quiet)
             return EXIT_STOPPED_EARLY
         finally:
             reporter.close()
         if comm.rank == 0:
-            _summary(plan, ending, reporter, as_json)
+            _summary(plan, ending, reporter, as_json, quiet)
         return 0 if ending.finished else EXIT_STOPPED_EARLY
 
     on_ranks(
         lambda comm: surviving(comm, lambda: body(comm)),
         as_json,
-        "everything up to the generation before is kept",
+        "all completed generations are kept",
     )
 
 
-def _stopped_at_start(plan: Plan, reporter: Reporter, as_json: bool) -> None:
+def _stopped_at_start(plan: Plan, reporter: Reporter, as_json: bool, quiet: bool) -> None:
     """Say that a signal came before the first generation."""
     from esd.commands.console import print_json
 
@@ -139,11 +155,14 @@ def _stopped_at_start(plan: Plan, reporter: Reporter, as_json: bool) -> None:
         print_json({"run": str(plan.folder), "reason": "signal", "finished": False})
     go_on = "start the same command again"
     if plan.resumes:
-        go_on = f"to go on: esd train --run {shlex.quote(str(plan.folder))}"
-    reporter.note(f"{plan.folder}: stopped by a signal before training, nothing changed; {go_on}")
+        go_on = f"to continue: esd train --run {shlex.quote(str(plan.folder))}"
+    if not quiet:
+        reporter.note(
+            f"{plan.folder}: stopped by a signal before training, nothing changed; {go_on}"
+        )
 
 
-def _summary(plan: Plan, ending: Ending, reporter: Reporter, as_json: bool) -> None:
+def _summary(plan: Plan, ending: Ending, reporter: Reporter, as_json: bool, quiet: bool) -> None:
     """Say how it ended and what to do next."""
     from esd.commands.console import print_json
 
@@ -159,12 +178,12 @@ def _summary(plan: Plan, ending: Ending, reporter: Reporter, as_json: bool) -> N
                 "findings": [finding.as_json() for finding in ending.findings],
             }
         )
-    reporter.note(
-        f"{plan.folder}: generation {state.generation}, ended by {ending.reason}, h {state.h_sha256()[:16]}"
-    )
-    for finding in ending.findings:
-        reporter.note(f"warning: {finding.text}")
+    warnings = [f"warning: {finding.text}" for finding in ending.findings]
+    end = f"{plan.folder}: generation {state.generation}, ended by {ending.reason}"
+    lines = [f"{end}, h {state.h_sha256()[:16]}", *warnings]
     if ending.finished and not ending.findings:
-        reporter.note(f"evaluate it: esd eval {folder}")
+        lines.append(f"evaluate it: esd eval {folder}")
     if not ending.finished:
-        reporter.note(f"not finished; to go on: esd train --run {folder}")
+        lines.append(f"not finished; to continue: esd train --run {folder}")
+    for line in warnings if quiet else lines:
+        reporter.note(line)

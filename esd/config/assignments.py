@@ -115,7 +115,7 @@ def spelling(text: str) -> str:
     if lower in WORDS:
         return f"write {WORDS[lower]}; {quoted}"
     if lower in NOTHING:
-        return f"TOML has no {text}, leave the setting out; {quoted}"
+        return f"TOML has no {text}; omit the setting; {quoted}"
     if lower.lstrip("+-") == "nan" or _looks_like_a_number(lower):
         number = _number(lower)
         return f"write {number}; {quoted}" if number else f"not a number in TOML; {quoted}"
@@ -143,7 +143,7 @@ def fitting(text: str, kind: type) -> str:
     if not text:
         return "the value is missing"
     if lower in NOTHING:
-        return f"TOML has no {text}, leave the setting out"
+        return f"TOML has no {text}; omit the setting"
     if kind is bool and WORDS.get(lower) in ("true", "false"):
         return f"write {WORDS[lower]}"
     number = _number(lower) if kind in (int, float) and _looks_like_a_number(lower) else ""

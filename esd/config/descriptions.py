@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
-from esd.config.kinds import ALGORITHMS, OPTIMIZERS, POLICIES
+from esd.config.kinds import ALGORITHMS, OBJECTIVES, OPTIMIZERS, POLICIES
 from esd.config.objective import ObjectiveConfig, ParameterConfig
-from esd.config.policies import YOUR_OWN, ModuleSettings, settings_of_kind
+from esd.config.policies import DEFAULT_KIND, YOUR_OWN, ModuleSettings, settings_of_kind
 from esd.config.settings import (
     Config,
     EnvironmentConfig,
@@ -19,22 +20,36 @@ from esd.config.tables import settings_of_algorithm
 from esd.errors import UsageError
 
 
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A setting as a user reads of it.
+
+    Attributes:
+        text: what it is, what is expected and its default; or why it is not known.
+        default: as TOML writes it; "unset" where there is none.
+        choices: the values that it may have, if those are words.
+    """
+
+    text: str
+    default: str = ""
+    choices: tuple[str, ...] = ()
+
+
 def describe_settings() -> dict[str, str]:
     """Every setting by its dotted name, with its text and default."""
-    described: dict[str, str] = {}
+    return {name: described.text for name, described in described_settings().items()}
+
+
+def described_settings() -> dict[str, Described]:
+    """Every setting by its dotted name; those of one kind as ``policy.<gru>.units``."""
+    described: dict[str, Described] = {}
     shared_fields = dataclasses.fields(EvolutionSettings)
 
     def describe(cls: type[Any], prefix: str) -> None:
         for field in dataclasses.fields(cls):
             shared = issubclass(cls, EvolutionSettings) and field in shared_fields
             if "text" in field.metadata and (cls is EvolutionSettings or not shared):
-                expected = field.metadata["expected"]
-                default = field.default
-                if default is dataclasses.MISSING:
-                    default = {}
-                described[prefix + field.name] = (
-                    f"{field.metadata['text']}{f' ({expected})' if expected else ''} [default: {_default(default)}]"
-                )
+                described[prefix + field.name] = _described(field)
 
     describe(Config, "")
     for section, cls in (
@@ -46,6 +61,9 @@ def describe_settings() -> dict[str, str]:
     ):
         describe(cls, f"{section}.")
     describe(EvolutionSettings, "es.")
+    described["policy.kind"] = Described(
+        f"Kind of policy (esd list policies), or {YOUR_OWN} [default: {DEFAULT_KIND}]", DEFAULT_KIND
+    )
     for prefix, kinds, settings_of in (
         ("es", ALGORITHMS, _of_algorithm),
         ("es", OPTIMIZERS, _of_optimizer),
@@ -55,9 +73,30 @@ def describe_settings() -> dict[str, str]:
             try:
                 describe(settings_of(name), f"{prefix}.<{name}>.")
             except UsageError as error:  # an installed package is broken; the others are not
-                described[f"{prefix}.<{name}>"] = str(error)
+                described[f"{prefix}.<{name}>"] = Described(str(error))
     describe(ModuleSettings, f"policy.<{YOUR_OWN}>.")
-    return described
+    return {
+        name: dataclasses.replace(setting, choices=setting.choices or _names_for(name))
+        for name, setting in described.items()
+    }
+
+
+def _described(field: dataclasses.Field[Any]) -> Described:
+    """One field."""
+    expected = field.metadata["expected"]
+    default = _default({} if field.default is dataclasses.MISSING else field.default)
+    text = f"{field.metadata['text']}{f' ({expected})' if expected else ''} [default: {default}]"
+    choices = field.metadata["choices"]
+    if isinstance(field.default, bool):
+        choices = ("true", "false")
+    return Described(text, default, choices)
+
+
+def _names_for(setting: str) -> tuple[str, ...]:
+    """The names that a setting may have which names a kind."""
+    name = re.sub(r"<.*?>\.", "", setting)
+    tables = (ALGORITHMS, OPTIMIZERS, POLICIES, OBJECTIVES)
+    return next((tuple(kinds.names()) for kinds in tables if kinds.setting == name), ())
 
 
 def _of_algorithm(name: str) -> type[Any]:

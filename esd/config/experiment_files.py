@@ -25,6 +25,12 @@ def experiment_names() -> list[str]:
     )
 
 
+def first_comment(experiment: str) -> str:
+    """The first line of a shipped experiment, which says what it is."""
+    text = (resources.files("esd.config") / "experiments" / f"{experiment}.toml").read_text("utf-8")
+    return text.splitlines()[0].removeprefix("#").strip()
+
+
 def read_experiment(experiment: str) -> tuple[str, dict[str, Any]]:
     """Read an experiment by name, or a TOML file by path.
 

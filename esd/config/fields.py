@@ -31,7 +31,13 @@ def setting(
     """
     if choices is not None:
         check, expected = (lambda value: value in choices), "one of " + ", ".join(choices)
-    metadata = {"text": text, "expected": expected, "check": check, "since": since}
+    metadata = {
+        "text": text,
+        "expected": expected,
+        "check": check,
+        "since": since,
+        "choices": tuple(choices or ()),
+    }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

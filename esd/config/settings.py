@@ -21,6 +21,7 @@ COMMON_RANDOM_NUMBERS = ("none", "pair", "generation")
 REBUILD = ("auto", "always", "never")
 REDUCTION_NAMES = ("mean", "min", "mean_of_ranks")
 DEVICES = ("cpu", "cuda", "auto")
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 DEFAULT_EXPERIMENT = "cartpole"
 FORMAT = 2  # of new runs; a run whose config.toml names none has the first
 NOT_OF_OBJECTIVES = ("device", "batch_members", "env", "policy")
@@ -253,6 +254,13 @@ class RunConfig:
         "exit code 75. 0: stop at the first failure",
         **NOT_NEGATIVE,
     )
+    loggers: tuple[str, ...] = setting(
+        (),
+        "Copies of metrics.jsonl for other tools, in logs/: csv, tensorboard, wandb, mlflow (docs/metrics.md)",
+        expected=f"a list of {', '.join(LOGGERS)}, each at most once",
+        check=lambda v: set(v) <= set(LOGGERS) and len(set(v)) == len(v),
+        since=SECOND_VERSION,
+    )
     allow_drift: bool = setting(
         False,
         "Continue even if ranks, or the machine on which a run is resumed, compute different bits",
@@ -294,7 +302,7 @@ class Config:
     format: int = setting(
         FORMAT,
         "Version of the evaluation rules. A run keeps the version that it was started with",
-        expected=f"1 to {FORMAT}; a larger one is of a newer esd",
+        expected=f"1 to {FORMAT}; a larger one comes from a newer esd",
         check=lambda v: 1 <= v <= FORMAT,
     )
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)

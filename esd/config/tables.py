@@ -124,18 +124,18 @@ def _of_episodes(table: Mapping[str, Any]) -> Iterator[str]:
     """A line if settings of policies and environments stand beside an objective."""
     named = [key for key in table if key in NOT_OF_OBJECTIVES]
     if named:
-        yield f"{', '.join(named)}: not in the run of an objective, which has no policy and no environment; remove them"
+        yield f"{', '.join(named)}: not supported with an objective, which has no policy or environment; remove them"
 
 
 def _cross_checks(config: Config) -> list[str]:
     names = [variant.name for variant in config.env.variants]
     problems = [
-        f"env.variants: {count} are called {name!r}; every one needs a name of its own"
+        f"env.variants: {count} are called {name!r}; give each a different name"
         for name, count in sorted(Counter(names).items())
         if count > 1 or not name
     ]
     if names and all(variant.unseen for variant in config.env.variants):
-        problems.append("env.variants: all are unseen, nothing is left to train on")
+        problems.append("env.variants: all are unseen, so there is nothing to train on")
     return [
         *problems,
         *config.objective.problems(),
@@ -471,7 +471,7 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
         for other, inner, _ in parsed[:position]:
             if len(inner) > len(keys) and inner[: len(keys)] == keys:
                 raise UsageError(
-                    f"{shown_setting}: would undo --set {shortened(other, 200)}, which stands before it; leave one out"
+                    f"{shown_setting}: would undo --set {shortened(other, 200)} before it; remove one of them"
                 )
         if keys == ["policy", "kind"]:
             drop_settings_of_other_kinds(target, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -13,18 +13,22 @@ import numpy as np
 
 from esd.config.identity import identity
 from esd.config.settings import Config
-from esd.doctor import machine, mpi, purity
-from esd.doctor.machine import Check, failed, told
+from esd.doctor import machine, mpi, purity, ranks
+from esd.doctor.machine import Check, failed, note, told
 from esd.doctor.many_episodes import many_episodes
+from esd.doctor.rendering import rendering
+from esd.doctor.run_folder import is_run, run_folder, where_runs_are
 from esd.errors import EsdError
 from esd.evolution.canary import Canary
 from esd.evolution.state import make_strategy
 from esd.mpi.comm import Communicator, agreement, gather
+from esd.mpi.differences import differences
 from esd.problems.make import make_problem
 from esd.run.folder import RunFolder
 from esd.run.journal import VERSION
 from esd.run.provenance import collect, what_changed
 from esd.run.trust import Trust
+from esd.training.canary import what_bits_depend_on
 
 
 class Report(Protocol):
@@ -67,8 +71,12 @@ def examine(
     with agreement(comm, "examining the machine"):
         if comm.rank == 0:
             report.take("", machine.machine())
+            report.take("", run_folder(where_runs_are(subject), is_run(subject)))
+            report.take("", [rendering(), ranks.gpus(), ranks.pinning()])
             report.take("", mpi.mpi())
-    _compare(comm, report, "", "versions on all ranks", str(machine.versions()))
+    if comm.size > 1:
+        report.take("", [*ranks.on_ranks(comm)])
+        report.take("", [*_alike(comm)])
     before = failures()
     if config is not None and config.objective.named:
         _examine_problem(comm, report, config, subject or "")
@@ -146,6 +154,24 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
             )
             same = found is not None and found.agrees_with(begun)
             report.take(section, [told(same, "canary of the run", text)])
+
+
+def _alike(comm: Communicator) -> Iterator[Check]:
+    """Whether all ranks have the same versions and processors; every rank has to call, and to take all of it."""
+    versions = {name: found or "none" for name, found in machine.versions().items()}
+    differing = differences(comm, versions)
+    yield told(
+        not differing,
+        "versions on all ranks",
+        f"{differing}. A training is refused if they compute other bits; install the same versions",
+    )
+    others = {n: value for n, value in what_bits_depend_on().items() if n.startswith("the ")}
+    if differing := differences(comm, others):
+        yield note(
+            "nodes of one kind",
+            f"{differing}. esd computes the same on all of them; a physics engine may not, and is then refused at the "
+            "start. Use machines of one kind for it",
+        )
 
 
 def _compare(comm: Communicator, report: Report, section: str, name: str, found: str) -> None:

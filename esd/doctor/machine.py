@@ -18,9 +18,10 @@ from pathlib import Path
 
 import esd
 from esd.errors import EXTRAS
-from esd.mpi.control_groups import texts
+from esd.mpi import control_groups
 from esd.mpi.launch import launched_processes
 from esd.mpi.memory import available_memory, memory_limit
+from esd.mpi.placement import THREAD_VARIABLES
 from esd.run.provenance import mpi_library, version
 
 # what is imported, and the distribution that it comes from
@@ -205,26 +206,13 @@ def memory() -> Check:
 
 def cgroup_cores() -> float | None:
     """The smallest share of processor time of this process's control groups [cores]; None without."""
-    quotas = []
-    for text in texts("cpu", "cpu.max", ROOT):
-        quota, _, period = text.partition(" ")
-        if quota.isdigit() and period.isdigit():
-            quotas.append(int(quota) / int(period))
-    old = zip(
-        texts("cpu", "cpu.cfs_quota_us", ROOT),
-        texts("cpu", "cpu.cfs_period_us", ROOT),
-        strict=False,
-    )
-    quotas += [int(quota) / int(period) for quota, period in old if int(quota) > 0]
-    return min(quotas, default=None)
+    return control_groups.cores(ROOT)
 
 
 def threads() -> Check:
     """Libraries that start threads of their own take cores from other ranks."""
     several = {
-        name: os.environ[name]
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        if os.environ.get(name, "1") != "1"
+        name: os.environ[name] for name in THREAD_VARIABLES if os.environ.get(name, "1") != "1"
     }
     if several:
         shown = ", ".join(f"{name}={value}" for name, value in several.items())

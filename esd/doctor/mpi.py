@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esd.doctor.machine import GIGA, Check, failed, note, ok, usable_cores
+from esd.doctor.ranks import NUMBERS, REPEATS, latency
 from esd.launching.mpirun import for_mpirun
+from esd.launching.slurm import not_configured
 from esd.mpi.launch import launched_processes
 from esd.mpi.library import (
     OPEN_MPI,
@@ -27,6 +29,7 @@ from esd.mpi.library import (
     short,
 )
 from esd.mpi.segments import left_behind
+from esd.mpi.session_folders import left_behind as left_folders
 from esd.run.provenance import mpi_library, version
 
 MPIRUN_SECONDS = 60.0
@@ -39,10 +42,22 @@ ASK_LIBRARY = (
     "print(MPI.Get_library_version().split(chr(10))[0]); print(*MPI.Get_version(), sep='.')"
 )
 # to shrink is what survivors of a lost rank do; without fault tolerance it fails
-ASK_RANKS = "from mpi4py import MPI; c = MPI.COMM_WORLD; c.Barrier(); print('ranks', c.Get_size())"
-ASK_SURVIVORS = (
-    "from mpi4py import MPI; c = MPI.COMM_WORLD.Shrink(); c.Barrier(); print('ranks', c.Get_size())"
-)
+_ASK = """
+import time
+from mpi4py import MPI
+c = MPI.COMM_WORLD{shrink}
+c.Barrier()
+sent, received, seconds = bytearray(8 * {numbers}), bytearray(8 * {numbers}), []
+for _ in range({repeats}):
+    began = time.perf_counter()
+    c.Allreduce([sent, MPI.UINT64_T], [received, MPI.UINT64_T])
+    seconds.append(time.perf_counter() - began)
+print('ranks', c.Get_size())
+if not c.Get_rank():
+    print('seconds', sorted(seconds)[len(seconds) // 2])
+"""
+ASK_RANKS = _ASK.format(shrink="", numbers=NUMBERS, repeats=REPEATS)
+ASK_SURVIVORS = _ASK.format(shrink=".Shrink()", numbers=NUMBERS, repeats=REPEATS)
 
 
 def mpi() -> Iterator[Check]:
@@ -55,6 +70,7 @@ def mpi() -> Iterator[Check]:
     yield home()
     yield temporary_files()
     yield from shared_memory()
+    yield session_folders()
     if shutil.which("srun"):
         yield slurm()
 
@@ -126,6 +142,8 @@ def _started(found: str, kind: str | None) -> Iterator[Check]:
     else:
         yield failed(name, f"{found} -n {ranks} ended with {_reason(code, err)}")
         return
+    if ranks > 1 and (median := re.search(r"^seconds ([\d.e-]+)$", out, re.M)):
+        yield latency(float(median[1]), ranks)
     if slots := re.search(r"slots=(\d+)", out):
         yield _slots(int(slots[1]))
     if survives:
@@ -216,6 +234,23 @@ def stale_segments() -> list[tuple[Path, int]]:
     return found
 
 
+def session_folders() -> Check:
+    """What dead launchers have left among the temporary files: one of them can keep a later mpirun from starting."""
+    name = "stale session folders"
+    try:
+        stale = left_folders()
+    except FileNotFoundError:  # the line on temporary files says so
+        stale = []
+    if not stale:
+        return ok(name, "none")
+    return note(
+        name,
+        f"{len(stale)} in {stale[0].parent}, of launchers that were killed, such as {stale[0].name}: an mpirun "
+        "that gets the same process number would not start. The next training removes them, or "
+        f"rm -r {stale[0].parent}/{stale[0].name if len(stale) == 1 else 'ompi.*'} while no mpirun of yours runs here",
+    )
+
+
 def slurm() -> Check:
     """Whether srun can start ranks that meet: without PMIx each of them would be alone."""
     name = "srun"
@@ -223,6 +258,8 @@ def slurm() -> Check:
     offered = sorted(set(re.findall(r"\bpmix\w*|\bpmi2\b", out + err)))
     if any(kind.startswith("pmix") for kind in offered):
         return ok(name, "starts ranks with srun --mpi=pmix")
+    if nowhere := not_configured(out + err):
+        return note(name, nowhere)
     if code != 0:
         return note(name, f"srun --mpi=list ended with {_last_line(err) or code}: use mpirun")
     with_pmi2 = " (Intel MPI and MPICH: srun --mpi=pmi2)" if offered else ""

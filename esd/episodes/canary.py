@@ -84,12 +84,12 @@ def compute(
     if rollout.environments.steps_compiled and text != results[0] and not config.run.allow_drift:
         raise RunError(
             f"env.id = {config.env.id!r}: its compiled functions and its own step are not the same environment "
-            f"(returns and steps {results[0]}, and {text}). Mend one of them, or take away env.unwrapped.compiled"
+            f"(returns and steps {results[0]}, and {text}). Fix one of them, or remove env.unwrapped.compiled"
         )
     if player.same_bits and results[-1] != results[0] and not config.run.allow_drift:
         raise RunError(
             f"device = {config.device!r}: computes other bits than the CPU (returns and steps {results[-1]}, not "
-            f'{results[0]}). Take device = "cpu", or accept it with run.allow_drift = true'
+            f'{results[0]}). Use device = "cpu", or accept it with run.allow_drift = true'
         )
     digest = hashlib.sha256(f"{identity(config)} {results[0]}".encode())
     digest.update(h0.astype("<f4", copy=False).data)

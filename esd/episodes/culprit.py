@@ -31,9 +31,10 @@ from esd.episodes.purity import (
 from esd.episodes.rollout import Rollout
 from esd.episodes.stateful_wrappers import instead_of
 
-ACCEPT = "To go on all the same, without results that can be reproduced: run.allow_drift = true"
+ACCEPT = "To continue anyway, without reproducible results: run.allow_drift = true"
 UNREACHABLE = (
-    "it draws from a generator that no seed reaches, reads the clock, or keeps something outside of its object (in a "
+    "it draws from a random generator that reset(seed) does not seed, reads the clock, or keeps something outside of "
+    "its object (in a "
     "class, a module, a file)"
 )
 
@@ -184,10 +185,10 @@ def _advice(rollout: Rollout, make_player: MakePlayer, found: Difference) -> str
     if _is_policys(difference_between(first, one.play(variant, 0, steps))):
         if module is not None and not hasattr(module, "reset"):
             return (
-                "Its memory outlives the episode: give the module a method reset() that clears it, which is called at "
+                "Its memory lasts longer than the episode: give the module a method reset() that clears it, called at "
                 "the start of every episode"
             )
-        return "Its memory outlives the episode: let reset clear everything that acting changes"
+        return "Its memory lasts longer than the episode: let reset clear everything that acting changes"
     one.load(OTHER_MEMBER)
     one.play(variant, 1, steps)
     another = make_player(rollout.with_new_policy(), False)

@@ -128,7 +128,7 @@ def _refuse_missing_version(id: str, who: str) -> None:
     if name in gymnasium.registry or version is not None or newest is None:
         return
     raise UsageError(
-        f"{who}: has no version, so it would be the newest one that is installed, which may change; write "
+        f"{who}: has no version, so it would mean the newest installed one, which may change; use "
         f'env.id = "{module}{colon}{name}-v{newest}"'
     )
 
@@ -142,7 +142,7 @@ def _refuse_unknown_render_mode(env: Environment, config: EnvironmentConfig, who
         known = ", ".join(str(each) for each in modes)
         expected = f"expected one of {shortened(known)}" if modes else "it has none"
         raise UsageError(
-            f"{who}: env.kwargs.render_mode = {mode!r}: {expected}; leave it out, since training needs no pictures"
+            f"{who}: env.kwargs.render_mode = {mode!r}: {expected}; remove it, because training needs no pictures"
         )
 
 
@@ -237,7 +237,7 @@ def _refuse_what_is_none(env: Any, who: str) -> None:
         )
     if not isinstance(env, gymnasium.Env):  # wrappers, ours too, go around nothing else
         raise UsageError(
-            f"{who}: gave a {type(env).__name__}, which is no gymnasium.Env; let the class inherit from it"
+            f"{who}: gave a {type(env).__name__}, which is not a gymnasium.Env; inherit from that class"
         )
 
 
@@ -262,7 +262,7 @@ def step_limit(env: Environment, config: EnvironmentConfig) -> int:
     limits = [limit for limit in (own, config.max_steps) if limit]
     if not limits:
         raise UsageError(
-            f"env.id = {config.id!r} has no step limit of its own; set env.max_steps, or an episode may never end"
+            f"env.id = {config.id!r} has no step limit; set env.max_steps, because an episode may otherwise never end"
         )
     return min(limits)
 
@@ -280,7 +280,7 @@ def refuse_useless_limit(env: Any, config: EnvironmentConfig) -> None:
         layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
     if own and config.max_steps > min(own):
         who = f"the environment {config.id!r} itself"
-        mend = f"Set env.kwargs.max_episode_steps = {config.max_steps} in place of it to raise that limit"
+        mend = f"Set env.kwargs.max_episode_steps = {config.max_steps} instead to raise that limit"
         if min(own) < own[-1]:  # the innermost is what it was made with
             who = "a TimeLimit in env.wrappers"
             mend = "Remove it, or set its max_episode_steps"

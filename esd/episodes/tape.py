@@ -59,7 +59,7 @@ class Tape:
                 f"played again before generation {generation}, had another {found.what} {where}, after the same "
                 "actions. It keeps something of the episodes before, so results depend on the number of ranks: let "
                 'its reset() set everything that its step() changes, or try env.rebuild = "always"; esd doctor '
-                "examines it. To go on all the same: --set run.allow_drift=true"
+                "examines it. To continue anyway: --set run.allow_drift=true"
             )
 
     def _difference(self) -> Event | None:

@@ -77,12 +77,22 @@ def compare(
         words: ``name=pattern,pattern…`` each, of run folders.
         variants: names or patterns; none for all that the runs were evaluated on.
         key: of the conditions to compare under, where runs were evaluated in several ways; see ``Conditions.key``.
-        warn: is called with a line about every damaged file that is passed over.
+        warn: is called with a line about every damaged file that is ignored.
 
     Raises:
         UsageError: if there is nothing to compare, or what there is can't be compared fairly.
     """
-    groups = read_groups(words, warn)
+    return compare_groups(read_groups(words, warn), variants, key)
+
+
+def compare_groups(
+    groups: list[Group], variants: Sequence[str] = (), key: str | None = None
+) -> Comparison:
+    """Compare groups that were read and found to be comparable (``groups.check_groups``); see ``compare``.
+
+    Raises:
+        UsageError: if they can't be compared fairly.
+    """
     conditions = _shared_conditions(groups, key)
     _check_newest(groups, conditions)
     names = _shared_variants(groups, conditions, variants)
@@ -121,7 +131,7 @@ def _shared_conditions(groups: list[Group], key: str | None) -> Conditions:
         by_key = {conditions.key: conditions for conditions in known}
         if key not in by_key:
             raise UsageError(
-                f"--conditions {key}: no run was evaluated so; there are {_ways(known)}"
+                f"--conditions {key}: no run was evaluated in this way; there are {_ways(known)}"
             )
         chosen = by_key[key]
         if chosen not in shared:
@@ -143,7 +153,7 @@ def _lacking(runs: list[TrainedRun], conditions: Conditions) -> UsageError:
     """That some runs were not evaluated under conditions."""
     lacking = [run for run in runs if conditions not in run.found]
     return UsageError(
-        f"not all runs were evaluated alike: {_paths(lacking)} not with {conditions.described()}; "
+        f"not all runs were evaluated in the same way: {_paths(lacking)} not with {conditions.described()}; "
         f"run {_command(lacking[0], conditions)}"
     )
 
@@ -226,7 +236,7 @@ def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
         test = rows[0].tests[group.name]
         pair = f"{group.name} against {first.name}, {len(group.runs)} and {len(first.runs)} runs"
         if test.smallest_p >= LEVEL:
-            yield f"{pair}: p can't be below {test.smallest_p:.3g} with so few, whatever they do"
+            yield f"{pair}: p can't be below {test.smallest_p:.3g} with so few runs"
         elif test.smallest_p * tests >= LEVEL:
             yield (
                 f"{pair}: after Holm over {tests} tests p may not get below {LEVEL}, even if all of them are as clear "
@@ -237,7 +247,7 @@ def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
             steps = "evaluations" if first.objective else "environment steps"
             yield (
                 f"{group.name} was trained with {here / there:.2f} × the {steps} of {first.name}: "
-                "arms are fair with the same"
+                "a fair comparison gives every group the same"
             )
         mine, its = group.runs[0].settings, first.runs[0].settings
         differing = sorted(k for k in {*mine, *its} if mine.get(k) != its.get(k))

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from esd.config.identity import settings_of_h
+from esd.config.settings import Config
 from esd.config.tables import flatten, to_table
 from esd.errors import UsageError
 from esd.evaluation import stored as evaluations
 from esd.evaluation.stored import Conditions
-from esd.run import checkpoint
-from esd.run.folder import RunFolder, Warn
+from esd.run.folder import Warn
+from esd.run.run_file import open_run
 from esd.run.trust import Trust
 
 # what decides, beside the settings that h depends on, which h a run ends with and which is its best
@@ -80,13 +81,13 @@ class Group:
 
 
 def read_groups(words: Sequence[str], warn: Warn = lambda text: None) -> list[Group]:
-    """The groups of a comparison, ``name=pattern,pattern…`` each; ``warn`` is called with what is passed over.
+    """The groups of a comparison, ``name=pattern,pattern…`` each; ``warn`` is called with what is ignored.
 
     Raises:
         UsageError: if one of them is not to be found, or could not be tested, or would be tested wrongly.
     """
     groups = [_group(word, warn) for word in words]
-    _check_groups(groups)
+    check_groups(groups)
     return groups
 
 
@@ -105,10 +106,10 @@ def runs_of(word: str) -> tuple[str, list[Path]]:
     for pattern in patterns.split(","):
         found = sorted(Path(path) for path in glob.glob(pattern))  # noqa: PTH207  # it may be absolute
         for path in found:
-            RunFolder(path).refuse_lost_journal()  # or the group would be smaller without a word
-        runs = [path for path in found if RunFolder(path).is_run]
+            open_run(path).refuse_lost_journal()  # or the group would be smaller without a word
+        runs = [path for path in found if open_run(path).is_run]
         if not runs:  # a folder's name may have brackets in it
-            RunFolder(Path(pattern)).require_run()
+            open_run(Path(pattern)).require_run()
             runs = [Path(pattern)]
         paths += runs
     return name, paths
@@ -121,12 +122,28 @@ def _group(word: str, warn: Warn) -> Group:
 
 
 def _read(path: Path, warn: Warn) -> TrainedRun:
-    folder = RunFolder(path, Trust.NEVER)
+    folder = open_run(path, Trust.NEVER)
     config = folder.config()
+    return trained_run(folder, config, folder.metrics_lines(config, warn), warn)
+
+
+def trained_run(
+    folder: RunFolder, config: Config, lines: Sequence[Table], warn: Warn
+) -> TrainedRun:
+    """A run of a comparison.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        lines: its metrics, one per generation.
+        warn: is called with a line about what is passed over.
+
+    Raises:
+        UsageError: if its folder of evaluations is a symbolic link.
+    """
     flat = flatten(to_table(config))
     settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}
     del settings["seed"]
-    lines = folder.metrics_lines(config, warn)
     last = lines[-1] if lines else {}
     found: dict[Conditions, dict[str, Table]] = {}
     newest: dict[Conditions, int] = {}
@@ -137,26 +154,30 @@ def _read(path: Path, warn: Warn) -> TrainedRun:
         newest[conditions] = generation
         found.setdefault(conditions, {}).update({v["name"]: v for v in stored["variants"]})
     return TrainedRun(
-        path,
+        folder.path,
         config.seed,
         config.population,
         settings,
         sum(line["return_mean"] is not None for line in lines),
         int(last.get("env_steps", 0)),
         float(last.get("seconds", 0.0)) / 3600.0,
-        checkpoint.generation_of(folder.best_file),
+        folder.generation_of_best(),
         found,
         newest,
     )
 
 
-def _check_groups(groups: list[Group]) -> None:
-    """Refuse what could not be tested, or would be tested wrongly."""
+def check_groups(groups: list[Group]) -> None:
+    """Refuse what could not be tested, or would be tested wrongly.
+
+    Raises:
+        UsageError: saying why.
+    """
     if len(groups) < 2:
         raise UsageError("one group: give another one to compare it with, as name=folders")
     for name, count in Counter(group.name for group in groups).items():
         if count > 1:
-            raise UsageError(f"{count} groups are called {name!r}; every one needs its own name")
+            raise UsageError(f"{count} groups are called {name!r}; give each a different name")
     owners: dict[Path, str] = {}
     for group in groups:
         for run in group.runs:

@@ -15,6 +15,7 @@ from esd.mpi.comm import Communicator, agreement
 from esd.mpi.memory import available_memory
 from esd.run import recovery
 from esd.run.folder import RunFolder, Warn
+from esd.run.run_file import RunFile
 from esd.training.process_state import kept_process_state
 
 CHECKPOINTS = ("best", "last")
@@ -39,6 +40,13 @@ def load(folder: RunFolder, checkpoint: str, warn: Warn) -> tuple[Config, RunSta
     """
     folder.require_run()
     config = folder.config()
+    if isinstance(folder, RunFile):
+        if checkpoint == "last" and folder.checkpoint != "last":
+            raise UsageError(
+                f"{folder.path}: holds the best checkpoint, not the last one; export the run again with --checkpoint "
+                "last"
+            )
+        return config, folder.last_state(config, warn), folder.checkpoint
     if checkpoint == "best" and (config.run.center_every or folder.best_file.exists()):
         return config, recovery.best_state(folder, config, warn), checkpoint
     return config, folder.last_state(config, warn), "last"

@@ -223,7 +223,7 @@ def read(folder: RunFolder, warn: Warn = lambda text: None) -> list[dict[str, An
 
     Args:
         folder: of the run.
-        warn: is called with a line about each that is damaged, which is passed over.
+        warn: is called with a line about each that is damaged, which is ignored.
 
     Raises:
         UsageError: if the folder of evaluations is a symbolic link.
@@ -236,14 +236,14 @@ def read(folder: RunFolder, warn: Warn = lambda text: None) -> list[dict[str, An
         except FileNotFoundError:  # replaced meanwhile
             continue
         except UsageError as error:
-            warn(f"{error}; passed over, remove it")
+            warn(f"{error}; ignored, remove it")
             continue
         if not isinstance(description, dict) or description.get("format") != FORMAT:
             continue
         if _is_whole(description):
             found.append(description)
         else:
-            warn(f"{path}: damaged; passed over, remove it")
+            warn(f"{path}: damaged; ignored, remove it")
     return found
 
 

@@ -107,7 +107,7 @@ def _without_its_end(world: dict[str, Any]) -> dict[str, Any]:
     """A world without what ends an episode, whoever acts in it, and how it is drawn or recorded."""
     acting = "esd_envs:ZeroAction"
     wrappers = [w for w in world["wrappers"] if w["id"] != acting and not _only_watches(w["id"])]
-    drawing = {*DRAWING, *(SIZES_OF_PICTURES if _is_drawn_by_mujoco(world["id"]) else ())}
+    drawing = {*DRAWING, *(SIZES_OF_PICTURES if is_drawn_by_mujoco(world["id"]) else ())}
     kwargs = {key: value for key, value in world["kwargs"].items() if key not in drawing}
     return {
         "id": world["id"],
@@ -123,7 +123,7 @@ def _only_watches(wrapper: str) -> bool:
     return (module.partition(".")[0] == "gymnasium" and name in WATCHING) or wrapper == RECORDED
 
 
-def _is_drawn_by_mujoco(env_id: str) -> bool:
+def is_drawn_by_mujoco(env_id: str) -> bool:
     """Whether width and height are those of a picture: elsewhere they may be those of the world itself."""
     spec = gymnasium.registry.get(env_id.rpartition(":")[2])
     return spec is not None and str(spec.entry_point).startswith(MUJOCO)
@@ -147,7 +147,7 @@ def choose(
         named = [*([env] if env is not None else []), *settings, *variants]
         if named:
             raise UsageError(
-                f"{', '.join(named)}: the run of an objective is evaluated as it is; --env, --set and --variant are "
+                f"{', '.join(named)}: a run of an objective is evaluated as it is; --env, --set and --variant are "
                 "for policies in environments"
             )
         return Subject(trained, trained, {})

@@ -152,7 +152,7 @@ def _check_memory(policy: Traceable, observation_size: int, limit: int, every: i
     needed = of_steps + of_weights * -(-limit // every)
     if needed > MOST_BYTES:
         copies = (MOST_BYTES - of_steps) // of_weights if of_weights else 0
-        advice = f"; take --trace-every {-(-limit // copies)}" if copies > 0 else ""
+        advice = f"; use --trace-every {-(-limit // copies)}" if copies > 0 else ""
         raise UsageError(
             f"--trace: an episode of {limit} steps may take {needed / 1e6:,.0f} MB, "
             f"more than {MOST_BYTES / 1e6:,.0f} MB{advice}"

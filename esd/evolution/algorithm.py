@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from esd.evolution.halves import Halves
 from esd.evolution.noise import Noise
 from esd.evolution.optimizers import Ascent, Optimizer
 from esd.evolution.vectors import PIECE, Float32s, Float64s, Gather, Whole, pieces
@@ -79,6 +80,7 @@ class Update:
         after: those of state_{t+1}, to be overwritten; what is in them is undefined.
         scalars: the numbers of state_t.
         whole: sums over all slices. Every slice has to ask for the same ones in the same order.
+        halves: if given, is shown the gradient's first half on the way (``halves``), as ``Noise.accumulate`` does it.
     """
 
     generation: int
@@ -88,6 +90,7 @@ class Update:
     after: Mapping[str, Float32s]
     scalars: Mapping[str, float]
     whole: Whole
+    halves: Halves | None = None
 
     def follow(self, optimizer: Optimizer, learning_rate: float, decay: float) -> dict[str, float]:
         """From the gradient in ``after["h"]`` to the next h, by an optimizer and with weight decay.
@@ -218,6 +221,7 @@ class Algorithm(abc.ABC):
         part: slice,
         after: Mapping[str, Float32s],
         gather: Gather,
+        halves: Halves | None = None,
     ) -> dict[str, float]:
         """Make one update of the coordinates in ``part``; slices that cover h give the bits of the whole.
 
@@ -227,6 +231,7 @@ class Algorithm(abc.ABC):
             part: where the slice starts (on a block of 4,096) and stops.
             after: h and the other vectors of the next generation, float32 [|h|] each; ``part`` of them is written.
             gather: see ``Whole``.
+            halves: see ``Update``.
 
         Returns:
             The next scalars.
@@ -245,5 +250,6 @@ class Algorithm(abc.ABC):
                 after={name: vector[part] for name, vector in after.items()},
                 scalars=state.scalars,
                 whole=Whole(state.h.size, gather),
+                halves=halves,
             )
         )

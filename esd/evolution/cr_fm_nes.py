@@ -26,6 +26,7 @@ from esd.config.fields import POSITIVE, setting
 from esd.config.settings import EvolutionSettings
 from esd.evolution import strict_math
 from esd.evolution.algorithm import Algorithm, AlgorithmKind, EvolutionState, Update
+from esd.evolution.halves import first_half
 from esd.evolution.noise import Noise, Purpose, adapting_noise, normals
 from esd.evolution.rank_one_shape import evolve
 from esd.evolution.shaping import by_rank, log_rank_weights
@@ -219,18 +220,21 @@ class CRFMNES(Algorithm):
         before, after = update.before, update.after
         sigma, square = update.scalars["sigma"], update.scalars["v_square"]
         alpha = update.scalars["learning_rate"]
-        rows = np.stack([_differences(weights), (omegas * along).astype(np.float32)])
+        of_pairs = _differences(weights)
+        rows = np.stack([of_pairs, (omegas * along).astype(np.float32), first_half(of_pairs)])
         square_weights = omegas.astype(np.float32)
         stretch = (math.sqrt(1.0 + square) - 1.0) / math.sqrt(square)
         stretch *= math.fsum((weights[0::2] - weights[1::2]) * along)
         c = constants.path_c
         pull = math.sqrt(c * (2.0 - c) * constants.effective)
-        buffer = np.empty((2, min(PIECE, after["h"].size)), np.float32)
+        buffer = np.empty((3, min(PIECE, after["h"].size)), np.float32)
         for piece in pieces(after["h"].size):
             sums = buffer[:, : piece.stop - piece.start]
             start = update.start + piece.start
             squares = after["D"][piece]
             self.noise.moments(rows, square_weights, update.generation, sums, squares, start)
+            if update.halves is not None:
+                update.halves.see(piece.start, sums[2], sums[0])
             step = before["D"][piece] * (sums[0] + f32(stretch) * before["v"][piece])
             after["h"][piece] = before["h"][piece] + f32(alpha * sigma) * step
             after["p_c"][piece] = f32(1.0 - c) * before["p_c"][piece] + f32(pull) * step

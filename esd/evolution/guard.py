@@ -87,7 +87,7 @@ class GuardedOptimizer:
             raise RunError(
                 f"{self._who}: step gave two different results for the same gradient, moments and numbers, so the run "
                 "could not be reproduced. Draw no random numbers in it, and keep everything in ascent.following and "
-                "in the numbers that it returns, nothing in the object. To go on all the same: run.allow_drift = true"
+                "in the numbers that it returns, nothing in the object. To continue anyway: run.allow_drift = true"
             )
 
     def _stepped(self, optimizer: Any, make_ascent: Callable[..., Any]) -> tuple[str, bytes]:

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import LOW_RANK
+from esd.evolution.halves import Halves
 from esd.evolution.layout import Layout
 from esd.evolution.noise import Float32s, Float64s, Noise, Purpose, key_words
 from esd.evolution.vectors import pieces
@@ -144,18 +145,35 @@ class LowRankNoise(Noise):
             found = self._plans[start, size] = planned(self.matrices, self.rank, start, size)
         return found
 
-    def accumulate(self, weights: Float32s, generation: int, out: Float32s, start: int = 0) -> None:
+    def accumulate(
+        self,
+        weights: Float32s,
+        generation: int,
+        out: Float32s,
+        start: int = 0,
+        halves: Halves | None = None,
+    ) -> None:
         """See ``Noise.accumulate``: Σ_p Σ_q ((w_p/√r)·A_p[i, q])·B_p[j, q], without any ε_p."""
+        half = 0 if halves is None else weights.size // 2
         out[...] = 0.0
         for first in range(0, out.size, COORDINATES_AT_ONCE):
             here = out[first : first + COORDINATES_AT_ONCE]
-            at, plan = start + first, self.plan(start + first, here.size)
-            for pairs, factors in self._drawn(plan, weights.size, 0, generation):
-                stream = self._stream(pairs.start, generation)
-                own = weights[pairs]
-                kernels.accumulate(
-                    plan.parts, plan.dense, factors, self.scale, at, stream, own, here
-                )
+            self._accumulate(weights[:half], 0, generation, start + first, here)
+            of_first_half = None if halves is None else here.copy()
+            self._accumulate(weights[half:], half, generation, start + first, here)
+            if halves is not None and of_first_half is not None:
+                halves.see(first, of_first_half, here)
+
+    def _accumulate(
+        self, weights: Float32s, first_pair: int, generation: int, start: int, out: Float32s
+    ) -> None:
+        """Add Σ_p weights[p]·ε_{first_pair + p} to ``out``."""
+        plan = self.plan(start, out.size)
+        for pairs, factors in self._drawn(plan, weights.size, first_pair, generation):
+            stream = self._stream(first_pair + pairs.start, generation)
+            kernels.accumulate(
+                plan.parts, plan.dense, factors, self.scale, start, stream, weights[pairs], out
+            )
 
     def perturb_many(
         self, h: Float32s, sigma: float, members: Int64s, generation: int, out: Float32s

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from esd.evolution.halves import Halves
+from esd.evolution.vectors import pieces
 from esd.kernels import distribution, philox
 from esd.kernels.reduce import REDUCTION_BLOCK
 
@@ -38,7 +40,7 @@ def adapting_noise(kind: str) -> Iterator[str]:
     """What is wrong with a kind of noise for an algorithm that learns σ from ε²; nothing but for Rademacher noise."""
     if kind == "rademacher":
         yield (
-            'es.noise = "rademacher": every ε² is 1, so sigma can\'t be learned from it; take gaussian or binomial'
+            'es.noise = "rademacher": every ε² is 1, so sigma can\'t be learned from it; use gaussian or binomial'
         )
 
 
@@ -220,7 +222,14 @@ class Noise:
         stream = np.uint32(generation), np.uint32(Purpose.PERTURBATION), *key_words(self.seed)
         philox.perturb_many(NOISE_KINDS[self.kind], np.float32(sigma), members, *stream, h, out)
 
-    def accumulate(self, weights: Float32s, generation: int, out: Float32s, start: int = 0) -> None:
+    def accumulate(
+        self,
+        weights: Float32s,
+        generation: int,
+        out: Float32s,
+        start: int = 0,
+        halves: Halves | None = None,
+    ) -> None:
         """Write Σ_p weights[p]·ε_p into ``out``, coordinates from ``start`` on; float32, summed in pair order.
 
         Args:
@@ -228,9 +237,19 @@ class Noise:
             generation: whose perturbations are rebuilt.
             out: float32 [n], overwritten.
             start: the coordinate of out[0].
+            halves: sees the sums over the first half of the pairs and over all; that changes no bit of ``out``.
         """
         out[...] = 0.0
-        self._add(weights, 0, generation, start, out)
+        if halves is None:
+            self._add(weights, 0, generation, start, out)
+            return
+        half = weights.size // 2
+        for piece in pieces(out.size):
+            here, at = out[piece], start + piece.start
+            self._add(weights[:half], 0, generation, at, here)
+            first = here.copy()
+            self._add(weights[half:], half, generation, at, here)
+            halves.see(piece.start, first, here)
 
     def moments(
         self,

@@ -54,7 +54,7 @@ class ObservationStatistics:
             sums: float64 [members, size].
             squares: float64 [members, size].
 
-        A member whose sums are not finite (its physics exploded) is passed over.
+        A member whose sums are not finite (its physics exploded) is ignored.
         """
         count, total, total_squares = self.count, self.sums.copy(), self.squares.copy()
         for n, s, q in zip(counts, sums, squares, strict=True):

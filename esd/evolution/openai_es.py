@@ -1,4 +1,4 @@
-"""The evolution strategy: ask and tell on flat float32 vectors.
+"""OpenAI-ES: a gradient estimated from mirrored pairs of perturbations, which an optimizer follows.
 
 Salimans et al. 2017, "Evolution Strategies as a Scalable Alternative to Reinforcement Learning" (arXiv 1703.03864),
 with mirrored pairs. The update is
@@ -122,7 +122,8 @@ class Strategy(Algorithm):
         sigma, alpha = update.scalars["sigma"], update.scalars["learning_rate"]
         weights = self.pair_weights(update.fitness, sigma)
         # what follows h holds the gradient first
-        self.noise.accumulate(weights, update.generation, update.after["h"], update.start)
+        gradient = update.after["h"]
+        self.noise.accumulate(weights, update.generation, gradient, update.start, update.halves)
         return {
             **update.follow(self.optimizer, alpha, self.weight_decay),
             "sigma": self.sigma.next(sigma),

@@ -128,7 +128,7 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True)
 class SGD:
-    """Increment = α g."""
+    """Gradient ascent: increment = α g."""
 
     moment_names = ()
 
@@ -145,7 +145,7 @@ class SGD:
 
 @dataclass(frozen=True)
 class Momentum:
-    """v ← m v + g, increment = α v."""
+    """Gradient ascent with momentum: v ← m v + g, increment = α v."""
 
     momentum: float = 0.9
     moment_names = ("velocity",)
@@ -165,7 +165,7 @@ class Momentum:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam, bias-corrected.
+    """Adam with bias correction.
 
     The powers β₁ᵗ and β₂ᵗ are kept, so that a resumed run multiplies on instead of guessing t.
     """

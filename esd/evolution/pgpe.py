@@ -1,4 +1,4 @@
-"""Policy gradients with parameter-based exploration: a normal distribution that learns a σ for every coordinate.
+"""Policy gradients with parameter-based exploration (PGPE): a normal distribution with a learned σ per coordinate.
 
 Sehnke et al. 2010, "Parameter-exploring policy gradients" (Neural Networks 23), with symmetric sampling; Toklu,
 Liskowski & Srivastava 2020 (arXiv 2008.02387), who follow its gradient by ClipUp. With e_p = σ∘ε_p, and F shaped,
@@ -19,6 +19,7 @@ import numpy as np
 
 from esd.config.fields import NOT_NEGATIVE, POSITIVE, setting
 from esd.evolution.algorithm import Algorithm, AlgorithmKind, EvolutionState, Update
+from esd.evolution.halves import first_half
 from esd.evolution.noise import Noise, adapting_noise
 from esd.evolution.optimizers import GradientSettings, Optimizer
 from esd.evolution.schedules import Decay
@@ -127,10 +128,15 @@ class PGPE(Algorithm):
         weights, square_weights = self.weights(update.fitness)
         before, gradient = update.before["sigma"], update.after["h"]
         sigma, limit = update.after["sigma"], np.float32(self.sigma_max_change)
+        rows = np.stack([weights, first_half(weights)])
         for piece in pieces(gradient.size):
             g, s = gradient[piece], sigma[piece]
             start = update.start + piece.start
-            self.noise.moments(weights[None], square_weights, update.generation, g[None], s, start)
+            sums = np.empty((2, g.size), np.float32)
+            self.noise.moments(rows, square_weights, update.generation, sums, s, start)
+            g[...] = sums[0]
+            if update.halves is not None:
+                update.halves.see(piece.start, sums[1], sums[0])
             g *= before[piece]
             s *= np.float32(self.sigma_learning_rate)
             np.clip(s, -limit, limit, out=s)

@@ -55,7 +55,7 @@ def centered_rank_unit(fitness: Float64s) -> Float64s:
 
 
 def standardize(fitness: Float64s) -> Float64s:
-    """(F − mean)/std; failures count as the smallest finite fitness, and equal fitness gives all zeros."""
+    """(F − mean)/std of F; failures count as the smallest finite fitness, and equal fitness gives all zeros."""
     values = _with_failures_worst(fitness)
     if values.min() == values.max():  # n·F/n need not be F, and one ulp over one ulp would be ±1
         return np.zeros_like(values)
@@ -70,7 +70,7 @@ def raw(fitness: Float64s) -> Float64s:
 
 
 def sign(fitness: Float64s) -> Float64s:
-    """±½ to the better and the worse member of each mirrored pair 2p, 2p + 1, and 0 to both of a tie (nano-egg).
+    """+½ to the better member of each mirrored pair and −½ to the worse one; 0 to both of a tie (nano-egg).
 
     One bit per pair (two with ties) is all that a generation then says.
     """

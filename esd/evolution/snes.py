@@ -1,4 +1,4 @@
-"""Separable natural evolution strategies: a normal distribution with one σ per coordinate, by its natural gradient.
+"""Separable natural evolution strategies (SNES): one σ per coordinate, learned by the natural gradient.
 
 Schaul, Glasmachers & Schmidhuber 2011, "High dimensions and heavy tails for natural evolution strategies" (GECCO),
 algorithm 1. Members ranked k = 1…n (best first) have the utilities
@@ -25,6 +25,7 @@ from esd.config.fields import NOT_NEGATIVE, POSITIVE, setting
 from esd.config.settings import EvolutionSettings
 from esd.evolution import strict_math
 from esd.evolution.algorithm import Algorithm, AlgorithmKind, EvolutionState, Update
+from esd.evolution.halves import first_half
 from esd.evolution.noise import Noise, adapting_noise
 from esd.evolution.shaping import by_rank, log_rank_weights
 from esd.evolution.vectors import Float32s, Float64s, pieces
@@ -103,10 +104,15 @@ class SNES(Algorithm):
             x.astype(np.float32) for x in (u[0::2] - u[1::2], u[0::2] + u[1::2])
         )
         h, sigma, before = update.after["h"], update.after["sigma"], update.before["sigma"]
+        rows = np.stack([weights, first_half(weights)])
         for piece in pieces(h.size):
             x, s = h[piece], sigma[piece]
             start = update.start + piece.start
-            self.noise.moments(weights[None], square_weights, update.generation, x[None], s, start)
+            sums = np.empty((2, x.size), np.float32)
+            self.noise.moments(rows, square_weights, update.generation, sums, s, start)
+            x[...] = sums[0]
+            if update.halves is not None:
+                update.halves.see(piece.start, sums[1], sums[0])
             x *= np.float32(alpha) * before[piece]
             x += update.before["h"][piece]
             s *= np.float32(0.5 * eta)

@@ -104,8 +104,29 @@ _FIXES = (
 )  # fmt: skip
 
 
+# what SLURM's commands say on a machine that belongs to no cluster, in lines about name servers
+_NO_CLUSTER = ("configuration source", "fetch_config", "slurm.conf", "resolve_ctls")
+
+
+def not_configured(said: str) -> str:
+    """In a line, that SLURM's commands are installed here but know no cluster; empty if they said something else.
+
+    Args:
+        said: by sbatch or srun, on stderr.
+    """
+    if not any(word in said for word in _NO_CLUSTER):
+        return ""
+    return (
+        "SLURM's commands are installed on this machine, but they find no cluster (no usable slurm.conf, and no server "
+        "that has one). Use a login node of the cluster, or set SLURM_CONF to its slurm.conf; without SLURM start "
+        "trainings with esd launch"
+    )
+
+
 def why_refused(stderr: str) -> str:
     """What sbatch said last, as one line with what to do."""
+    if nowhere := not_configured(stderr):
+        return nowhere
     lines = [
         line.strip().removeprefix("sbatch:").strip().removeprefix("error:").strip()
         for line in stderr.splitlines()

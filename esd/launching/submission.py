@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,28 @@ def write(folder: Path, name: str, content: str) -> Path:
     return path
 
 
-def remove(folder: Path) -> None:
-    """Remove the folder of a submission that SLURM has refused, and what is in it; that it can't be is no news."""
+def missing_folders(folder: Path) -> list[Path]:
+    """A folder and those above it that are not there yet, the deepest first."""
+    found = []
+    while not os.path.lexists(folder) and folder != folder.parent:
+        found.append(folder)
+        folder = folder.parent
+    return found
+
+
+def remove(folder: Path, above: Sequence[Path] = ()) -> None:
+    """Remove the folder of a submission that was not queued, and what is in it; that it can't be is no news.
+
+    Args:
+        folder: it.
+        above: folders that were made for it, the deepest first; those that are empty go, too.
+    """
     with contextlib.suppress(OSError):
         for name in (FILE, SCRIPT, EXPERIMENT):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
-        folder.parent.rmdir()  # unless there are others
+        for made in above:
+            made.rmdir()  # unless there is something else in it
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def device_of(config: Config, node_rank: int) -> torch.device:
 
 def _require_cuda() -> None:
     if not torch.cuda.is_available():
-        raise UsageError(f'device = "cuda": {_why_no_cuda()}; take device = "cpu" or "auto"')
+        raise UsageError(f'device = "cuda": {_why_no_cuda()}; use device = "cpu" or "auto"')
 
 
 def _why_no_cuda() -> str:

@@ -135,7 +135,7 @@ class Lockstep:
             raise UsageError(
                 f"env.id = {self._config.env.id!r}: draws from Python's or numpy's global random generator, which "
                 "episodes in lock-step would share, so that no result could be reproduced. Let it draw from "
-                f'self.np_random, or take device = "cpu" and batch_members = {alone}'
+                f'self.np_random, or use device = "cpu" and batch_members = {alone}'
             )
         for task, outcome, seen in unexplained:  # not before: playing alone seeds those generators
             keep(task, self._explained(state, task, outcome, limit), seen)

@@ -186,7 +186,7 @@ def in_time(comm: Communicator, what: str) -> Iterator[None]:
         if not error.seconds:
             raise
         raise RunError(
-            f"rank {comm.rank}: {error}, and was given up (run.deadline_minutes is how long it may take)"
+            f"rank {comm.rank}: {error}, so it was canceled (run.deadline_minutes sets the limit)"
         ) from None
 
 
@@ -378,9 +378,9 @@ class Ranks:
 
     def _too_late(self, what: str) -> RunError:
         return RunError(
-            f"rank {self.rank} waited {self.deadline_seconds:.0f} s for the other ranks in {what}, and none of those "
-            "that are known of works: a rank or a link is stuck (run.deadline_minutes is how long to wait). Start the "
-            "same command again to resume"
+            f"rank {self.rank} waited {self.deadline_seconds:.0f} s for the other ranks in {what}, and no other "
+            "rank is known to work: a rank or a connection is stuck (run.deadline_minutes sets how long to wait). "
+            "Start the same command again to resume"
         )
 
     def abort(self, exit_code: int) -> None:
@@ -452,8 +452,8 @@ class Ranks:
 def stuck(error: watch.DeadlineError) -> RunError:
     """What the watch found out about another rank or host."""
     return RunError(
-        f"{error}. It is stopped, or cut off (run.silence_seconds is how long to wait for it). Start the same command "
-        "again to resume"
+        f"{error}. It is stopped or unreachable (run.silence_seconds sets how long to wait for it). Start the same "
+        "command again to resume"
     )
 
 

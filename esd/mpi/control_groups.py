@@ -37,3 +37,39 @@ def texts(controller: str, name: str, root: Path = ROOT) -> Iterator[str]:
     for folder in folders(controller, root):
         with contextlib.suppress(OSError, ValueError):
             yield (folder / name).read_text("utf-8").strip()
+
+
+def cores(root: Path = ROOT) -> float | None:
+    """The smallest share of processor time of this process's control groups [cores]; None without."""
+    quotas = []
+    for text in texts("cpu", "cpu.max", root):
+        quota, _, period = text.partition(" ")
+        if quota.isdigit() and period.isdigit():
+            quotas.append(int(quota) / int(period))
+    old = zip(
+        texts("cpu", "cpu.cfs_quota_us", root),
+        texts("cpu", "cpu.cfs_period_us", root),
+        strict=False,
+    )
+    quotas += [int(quota) / int(period) for quota, period in old if int(quota) > 0]
+    return min(quotas, default=None)
+
+
+def core_set(root: Path = ROOT) -> frozenset[int] | None:
+    """The cores that this process's control groups allow, whatever it is bound to itself; None if that isn't known."""
+    names = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
+    found = [
+        listed for name in names for text in texts("cpuset", name, root) if (listed := _list(text))
+    ]
+    return frozenset.intersection(*found) if found else None
+
+
+def _list(text: str) -> frozenset[int]:
+    """The numbers of a list such as 0-3,8; none if it is no such list."""
+    numbers: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        if not first.isdigit() or not (last or first).isdigit():
+            return frozenset()
+        numbers |= {*range(int(first), int(last or first) + 1)}
+    return frozenset(numbers)

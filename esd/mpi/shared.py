@@ -58,7 +58,7 @@ def allocate(node: Communicator, size: int, what: str) -> mmap.mmap:
         shared = f"that the {node.size} ranks of a node share, " if node.size > 1 else ""
         hint = ", or look whether ranks of one node can't see each other's processes in /proc"
         raise RunError(
-            f"{what} need {size / 1e6:,.1f} MB of memory {shared}and it can't be had. "
+            f"{what} need {size / 1e6:,.1f} MB of memory {shared}but it could not be allocated. "
             f"Give the job or the container more memory{hint if node.size > 1 else ''}"
         )
     return memory

@@ -10,7 +10,7 @@ import mmap
 from collections.abc import Iterator
 from types import TracebackType
 
-from esd.mpi import segments, session_folders
+from esd.mpi import leftovers, segments, session_folders
 from esd.mpi.comm import Communicator, RankLostError
 from esd.mpi.places import Places
 from esd.mpi.schedule import Schedule
@@ -54,6 +54,8 @@ class Team:
                 self.node.revoke()
                 raise
             opened.callback(self._schedule.close)
+            if self.node.rank == 0:
+                leftovers.sweep()
             self.ranks.arrivals = self.node.arrivals = places.arrivals
             self._places = places
             if before is not None:

@@ -233,10 +233,10 @@ class ObjectiveEvaluator:
             raise UsageError(
                 f"{gave}, because other parameters were evaluated in between: it keeps something between calls (in a "
                 "global variable, a closure, an attribute, a cache or a file), so results would depend on the number "
-                f"of ranks. Let every call start afresh, {accept}"
+                f"of ranks. Make every call independent of earlier ones, {accept}"
             )
         raise UsageError(
-            f"{gave}, so nothing about the run could be reproduced. Take its randomness from a parameter called seed, "
+            f"{gave}, so the run could not be reproduced. Draw random numbers from a parameter named seed only, "
             f"keep nothing between calls, {accept}"
         )
 

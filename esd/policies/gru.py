@@ -1,4 +1,4 @@
-"""A gated recurrent unit: the small memory that attention is compared with."""
+"""A gated recurrent unit (GRU) with evolved weights: a small memory, the baseline of the Reformer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that learn while they act: every synapse has its own evolved Hebbian rule.
+"""A network that learns while it acts: every connection has its own evolved Hebbian rule.
 
 Najarro & Risi 2020, "Meta-Learning through Hebbian Plasticity in Random Networks" (arXiv 2007.02686). With x the
 activity before a synapse and y the one behind it, after each step
@@ -214,8 +214,12 @@ class HebbianPolicy(PerceptronPolicy):
         """Let synapses share rules.
 
         Raises:
-            UsageError: if the assignment is none of this network, or weights are in h, too.
+            UsageError: if the assignment is none of this network, or something else of the network is in h, too.
         """
+        if settings.convolutions:
+            raise UsageError(
+                f"policy.rules = {settings.rules}: can't be combined with policy.convolutions; use policy.rules = 0"
+            )
         if self._coevolved:
             raise UsageError(
                 f'policy.rules = {settings.rules}: initial_weights = "coevolved" has numbers of every synapse in h; '

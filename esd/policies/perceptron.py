@@ -54,7 +54,7 @@ def convolutions() -> Any:
     """``convolutions``, see ``behind_convolutions``."""
     return setting(
         False,
-        "two evolved convolutions in front, for square RGB observations, shrunk to 84×84 (Najarro & Risi 2020)",
+        "Use two evolved convolutions in front, for square RGB observations, resized to 84×84 (Najarro & Risi 2020)",
     )
 
 
@@ -62,7 +62,7 @@ def hidden_sizes() -> Any:
     """``hidden``."""
     return setting(
         (128, 64),
-        "sizes of the hidden layers",
+        "Sizes of the hidden layers",
         expected="sizes above 0",
         check=lambda v: min(v, default=1) > 0,
     )
@@ -70,12 +70,18 @@ def hidden_sizes() -> Any:
 
 def activation() -> Any:
     """``activation``."""
-    return setting("tanh", "of the hidden layers", choices=tuple(ACTIVATION_KINDS))
+    return setting(
+        "tanh", "Activation function of the hidden layers", choices=tuple(ACTIVATION_KINDS)
+    )
 
 
 def array_order() -> Any:
     """``order``."""
-    return setting("C", "how arrays are flattened into h", choices=("C", "F"))
+    return setting(
+        "C",
+        "Order in which arrays are flattened into h: C row by row, F column by column",
+        choices=("C", "F"),
+    )
 
 
 def layer_of(array: str) -> int:

@@ -115,7 +115,7 @@ def find_kind(
         isinstance(kind.settings, type) and dataclasses.is_dataclass(kind.settings)
     ):
         raise UsageError(
-            f"{_who(config.kind)}: is no complete PolicyKind; expected a dataclass as its settings and a function that "
+            f"{_who(config.kind)}: is not a complete PolicyKind; expected a settings dataclass and a function that "
             "builds it (esd.policies.kind.PolicyKind)"
         )
     if not isinstance(config.settings, ModuleSettings):

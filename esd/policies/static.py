@@ -1,4 +1,4 @@
-"""The same perceptron with its weights evolved directly: what plasticity is compared with."""
+"""A multilayer perceptron whose weights are evolved directly: the baseline of a Hebbian network."""
 
 from __future__ import annotations
 

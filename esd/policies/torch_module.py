@@ -210,8 +210,8 @@ class TorchPolicy:
             changed = [name for name in now if now[name] is not attributes.get(name)]
             kept = f" (it keeps {shortened(', '.join(changed))})" if changed else ""
             raise UsageError(
-                f"{self.who}: forward gives two answers to the same observation{kept}, so it has a memory, or a "
-                "random generator of its own, that would last longer than the episode; add a method reset() that "
+                f"{self.who}: forward gives two outputs for the same observation{kept}, so it has a memory, or a "
+                "random generator inside it, which would last longer than the episode; add a method reset() that "
                 "clears it"
             )
         return first

@@ -204,7 +204,7 @@ def make_player(
             raise
         raise UsageError(
             f"batch_members = {config.batch_members}: so many networks don't fit into "
-            f"the memory of {device}; take fewer"
+            f"the memory of {device}; use fewer"
         ) from error
 
 

@@ -19,7 +19,7 @@ from esd.run.files import write_atomically
 
 FORMAT = "esd-checkpoint-1"
 HEAD_BYTES = 1_000_000  # the names and shapes of its arrays
-_WIDTHS = {"F32": 4, "F64": 8, "I64": 8}
+_WIDTHS = {"F32": 4, "F64": 8, "I64": 8, "U8": 1}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def load(path: Path) -> Checkpoint:
     """
     try:
         with open_regular(path) as file:
-            metadata, _ = _head(file, path)
+            metadata, _ = read_head(file, path)
             file.seek(0)
             data = file.read()
         arrays = safetensors.numpy.load(data)
@@ -98,32 +98,40 @@ def generation_of(path: Path) -> int | None:
     """The generation of a checkpoint, from its head alone; None if there is no such checkpoint."""
     try:
         with open_regular(path) as file:
-            return int(_head(file, path)[0]["generation"])
+            return int(read_head(file, path)[0]["generation"])
     except (OSError, UsageError, ValueError, KeyError, TypeError):
         return None
 
 
-def _head(file: BinaryIO, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_head(
+    file: BinaryIO, path: Path, most: int = HEAD_BYTES, what: str = "a checkpoint"
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The metadata and the arrays' descriptions of a safetensors file, and whether the file has the size they ask for.
 
     That is looked at before any of it is read: what a file holds may be much more than this machine's memory.
 
+    Args:
+        file: open, at its beginning.
+        path: of it, for messages.
+        most: the largest head that is read, in bytes.
+        what: the file should be, for messages.
+
     Raises:
-        UsageError: if the file is not a checkpoint, or has another size.
+        UsageError: if the file is not a safetensors file with such arrays, or has another size.
         ValueError: if its head is damaged.
     """
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > min(size - 8, HEAD_BYTES):
-        raise UsageError(f"{path}: cut short or damaged, or not a checkpoint")
+    if size < 8 or length > min(size - 8, most):
+        raise UsageError(f"{path}: cut short or damaged, or not {what}")
     head = parse_json(file.read(length))
     if not isinstance(head, dict):
-        raise UsageError(f"{path}: cut short or damaged, or not a checkpoint")
+        raise UsageError(f"{path}: cut short or damaged, or not {what}")
     metadata = head.pop("__metadata__", {})
     bytes_of_arrays = 0
     for array in head.values():
         if not isinstance(array, dict) or array.get("dtype") not in _WIDTHS:
-            raise UsageError(f"{path}: damaged, or not a checkpoint: its arrays have other types")
+            raise UsageError(f"{path}: damaged, or not {what}: its arrays have other types")
         bytes_of_arrays += _WIDTHS[array["dtype"]] * math.prod(array.get("shape", (0,)))
     if not isinstance(metadata, dict) or size != 8 + length + bytes_of_arrays:
         raise UsageError(f"{path}: cut short or damaged, {size:,} bytes")

@@ -97,7 +97,7 @@ def changing(folder: Path) -> Iterator[None]:
         name = error.filename if isinstance(error.filename, str) else folder
         raise NotWritableError(
             f"{name}: can't be written ({error.strerror})",
-            f"make room or change the permissions of {folder}, and start the same command again",
+            f"free disk space or change the permissions of {folder}, and start the same command again",
         ) from error
 
 

@@ -2,7 +2,8 @@
 
 ``config.toml``, ``provenance.json``, ``journal.bin``, ``metrics.jsonl``, ``checkpoints/`` (the last two and the best),
 ``initial.safetensors`` (only if h_0 came from another run), ``evaluations/``, ``in_progress/`` and ``disagreement/``
-(see ``docs/runs.md``), ``launches.jsonl`` (by ``esd launch``), ``DONE.json`` (written last, on success).
+(see ``docs/runs.md``), ``launches.jsonl`` (by ``esd launch``), ``logs/`` (of ``run.loggers``), ``DONE.json`` (written
+last, on success).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from esd.config.tables import parse, to_table
 from esd.errors import UntrustedError, UsageError, shown
 from esd.evolution.layout import Layout
 from esd.evolution.state import RunState, advance, make_strategy, start
+from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
 from esd.reading import MB, read_json, read_toml
 from esd.run import checkpoint, journal, metrics
@@ -45,8 +47,9 @@ OWN_NAMES = (
     "launches.jsonl",
     "disagreement",
     "in_progress",
+    "logs",
 )
-OWN_FOLDERS = ("checkpoints", "evaluations", "disagreement", "in_progress")
+OWN_FOLDERS = ("checkpoints", "evaluations", "disagreement", "in_progress", "logs")
 LONGEST_REASON = 40  # characters of why a run ended, in DONE.json
 Warn = Callable[[str], None]
 
@@ -80,6 +83,7 @@ class RunFolder:
         self.initial_file = place / "initial.safetensors"
         self.evaluations = place / "evaluations"
         self.done_file = place / "DONE.json"
+        self.logs = place / "logs"  # of run.loggers
         self.launches_file = place / "launches.jsonl"  # what esd launch had to do
 
     @property
@@ -244,7 +248,7 @@ class RunFolder:
 
         Args:
             config: of the run.
-            warn: told of those that are passed over.
+            warn: told of those that are ignored.
 
         Returns:
             Its path and generation; None if there is none.
@@ -256,7 +260,7 @@ class RunFolder:
             try:
                 found.append((self.load_checkpoint(path, config).state.generation, path))
             except UsageError as error:
-                warn(f"{error}; passed over")
+                warn(f"{error}; ignored")
         generation, path = max(found, key=lambda pair: pair[0], default=(-1, self.best_file))
         return None if generation < 0 else (path, generation)
 
@@ -290,7 +294,7 @@ class RunFolder:
     def newest_checkpoint(
         self, paths: list[Path], config: Config, contents: JournalContents, warn: Warn
     ) -> Path | None:
-        """The newest good checkpoint; a damaged one is passed over, since the journal makes up for it.
+        """The newest good checkpoint; a damaged one is ignored, since the journal makes up for it.
 
         Args:
             paths: ``checkpoint_files`` as they were before the journal was read: while the run is being trained,
@@ -307,10 +311,10 @@ class RunFolder:
                 loaded = checkpoint.load(path)
             except UsageError as error:
                 if path.exists():  # it may have been superseded since
-                    warn(f"{error}; passed over, its state is rebuilt from the journal")
+                    warn(f"{error}; ignored, its state is rebuilt from the journal")
                 continue
             if loaded.identity != identity(config):
-                raise UsageError(f"{path}: a checkpoint of another run; take it out of the folder")
+                raise UsageError(f"{path}: a checkpoint of another run; remove it from the folder")
             if loaded.state.generation > contents.next_generation:
                 raise UsageError(
                     f"{self.journal_file}: ends before generation {contents.next_generation}, but there is a "
@@ -394,7 +398,7 @@ class RunFolder:
         """What DONE.json says, or None if the run is not finished.
 
         Args:
-            warn: is called with a line about a damaged one, which is then passed over: training writes it anew.
+            warn: is called with a line about a damaged one, which is then ignored: training writes it anew.
 
         Raises:
             UsageError: if it is damaged, without ``warn``.
@@ -408,12 +412,22 @@ class RunFolder:
         except UsageError as error:
             if warn is None:
                 raise
-            warn(
-                f"{error}; passed over, as if the run were not finished: esd train writes it again"
-            )
+            warn(f"{error}; ignored, as if the run were not finished: esd train writes it again")
             return None
         found: dict[str, Any] = done
         return found
+
+    def generation(self, config: Config) -> int:
+        """How many updates of h are in the journal."""
+        return self.journal(config, verify=False).next_generation
+
+    def generation_of_best(self) -> int | None:
+        """The generation of the best checkpoint; None without one."""
+        return checkpoint.generation_of(self.best_file)
+
+    def interface(self, config: Config) -> Interface:
+        """What the run's policy was built for."""
+        return self.journal(config, verify=False).header.interface
 
     def metrics_lines(self, config: Config, warn: Warn) -> list[metrics.Line]:
         """One line per generation, whatever has become of metrics.jsonl; what is missing is rebuilt from the journal.

@@ -186,7 +186,7 @@ def left(folder: Path, identity: str, generation: int, rows: int) -> list[Left]:
     Args:
         folder: ``in_progress`` of the run.
         identity: of its settings.
-        generation: that is wanted; what belongs to another is passed over.
+        generation: that is wanted; what belongs to another is ignored.
         rows: how many it has.
     """
     found = []

@@ -6,7 +6,7 @@ time, so generations of less than a second leave nothing. An entry has
     "ESDR", CRC-32 of the rest, which state the row was evaluated from (8 bytes), row and size of the record, the record
 
 little-endian. A resume takes the entries of the state that it starts from. What a crash has cut short, and what belongs
-to another state, is passed over: those rows are evaluated again, to the same bits (law 1).
+to another state, is ignored: those rows are evaluated again, to the same bits (law 1).
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class JournalContents:
     def outcomes(self) -> Iterator[tuple[int, Records]]:
         """The same without the sums of observations, which are nearly all of a journal of pictures.
 
-        What is passed over is not checked: scan the journal first.
+        What is ignored is not checked: scan the journal first.
         """
         return self._read(0, None, self.header.widths[0])
 

@@ -150,7 +150,7 @@ class JournalWriter:
         except OSError as error:
             raise NotWritableError(
                 f"{self._path}: can't be written ({error.strerror})",
-                "the generations before are kept: make room and start the same command again",
+                "the generations before are kept: free disk space and start the same command again",
             ) from error
 
     def close(self) -> None:

@@ -59,6 +59,11 @@ def weakness(folder: Path, locked: bool, mounts: Path = MOUNTS) -> str:
     return f"{folder}: {why}; make sure that there is none"
 
 
+def kind_of(folder: Path, mounts: Path = MOUNTS) -> str:
+    """The type of the file system that a folder is on, such as ext4; empty where that isn't known."""
+    return _mount(folder, mounts)[0]
+
+
 def _mount(folder: Path, mounts: Path) -> tuple[str, set[str]]:
     """The type and the options of the file system that a folder is on; "" where that can't be found out."""
     path = os.path.realpath(folder)

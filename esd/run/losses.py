@@ -4,7 +4,7 @@ Appended to by rank 0, and read when a run goes on. An entry has
 
     "ESDL", CRC-32 of the rest, which state the row was evaluated from (8 bytes), the row, what happened
 
-little-endian. What a crash has cut short, and what belongs to another state, is passed over.
+little-endian. What a crash has cut short, and what belongs to another state, is ignored.
 """
 
 from __future__ import annotations

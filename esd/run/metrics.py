@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line per generation, for plots, tables and dashboards.
+"""metrics.jsonl: one line per generation, for plots, tables and dashboards. docs/metrics.md says what every key means.
 
 Its returns, steps and episodes are in the journal, too: where the file is damaged they are rebuilt from there. What
 only the clock knew (seconds, ranks) is lost with a line, and σ and the norms, which need a replay, are left out.
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
-from esd.errors import NotWritableError, RunError, UsageError
+from esd.errors import UPDATE, NotWritableError, RunError, UsageError
 from esd.evolution.records import Records
 from esd.evolution.reduction import center_return, reduced_return
 from esd.reading import open_regular
@@ -27,6 +27,9 @@ from esd.run.journal import JournalContents
 
 Line = dict[str, Any]
 Warn = Callable[[str], None]
+SCHEMA = (
+    2  # of the lines that are written; those of the first, before there was a number, name none
+)
 LONGEST_LINE = 1 << 20
 MOST_PASSED_OVER = 1 << 26  # bytes without a line break, after which nothing more is looked for
 CLOSE = 1e-9  # means may differ in their last bits between versions of numpy
@@ -44,6 +47,7 @@ _LOST = (
     "generation_seconds",
     "ranks",
     "tied_share",
+    "gradient_agreement",
 )
 
 
@@ -61,6 +65,8 @@ def of_records(config: Config, records: Records) -> Line:
         "center_return": None if center is None else sign * center,
         "failed_members": records.failed_members,
         "tied_share": _tied_share(sign * returns, records.members),
+        "tied_pairs": _tied_pairs(config, records),
+        "center_std": _center_std(config, records),
     }
 
 
@@ -69,6 +75,22 @@ def _tied_share(returns: npt.NDArray[np.float64], members: int) -> float:
     ordered = np.sort(returns)
     ends = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1  # of the groups, the last one's left out
     return float(np.diff(ends, prepend=0).max()) / members if ends.size else 0.0
+
+
+def _tied_pairs(config: Config, records: Records) -> float | None:
+    """The share of mirrored pairs whose two members have the same fitness: those say nothing; None without any."""
+    if not records.members:
+        return None
+    fitness = records.fitness(config.variants.reduce)
+    fitness = np.where(np.isfinite(fitness), fitness, -np.inf)
+    return float((fitness[0::2] == fitness[1::2]).mean())
+
+
+def _center_std(config: Config, records: Records) -> float | None:
+    """How far the center's episodes spread, which is luck alone; None with fewer than two that are finite."""
+    returns = reduced_return(config.variants.reduce, records.center_returns)
+    returns = returns[np.isfinite(returns)]
+    return float(returns.std(ddof=1)) if returns.size > 1 else None
 
 
 def of_variants(config: Config, records: Records) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -114,13 +136,14 @@ class _Found:
 
     lines: dict[int, Line] = field(default_factory=dict)  # by generation; the last one of each
     problems: list[str] = field(default_factory=list)
+    newer: bool = False  # a line is of a schema that this version doesn't know
 
 
 def read(path: Path, warn: Warn = lambda text: None) -> list[Line]:
-    """All good lines in the order of their generations; ``warn`` is told of those that are passed over."""
+    """All good lines in the order of their generations; ``warn`` is told of those that are ignored."""
     found = _read(path)
     if found.problems:
-        warn(f"{path}: {'; '.join(found.problems)}: passed over")
+        warn(f"{path}: {'; '.join(found.problems)}: ignored")
     return [found.lines[generation] for generation in sorted(found.lines)]
 
 
@@ -151,7 +174,8 @@ def completed(
         known |= names_of_variants(*of_variants(config, records))
         line = found.lines.get(generation)
         if line is None:
-            line = {"generation": generation, **known, **dict.fromkeys(_LOST), **clock}
+            unknown = dict.fromkeys(_LOST)
+            line = {"schema": SCHEMA, "generation": generation, **known, **unknown, **clock}
             if number < last:  # a crash may come between the journal's last record and its line
                 rebuilt.append(generation)
         elif not _agrees(line, known) or any(line[name] < clock[name] for name in clock):
@@ -215,7 +239,7 @@ def append(path: Path, line: Line, size: int) -> tuple[int, bool]:
     except OSError as error:
         raise NotWritableError(
             f"{path}: can't be written ({error.strerror})",
-            "make room and start the same command again",
+            "free disk space and start the same command again",
         ) from error
     return before.st_size + len(data), before.st_size == size
 
@@ -240,7 +264,9 @@ def _read_lines(file: BinaryIO, found: _Found) -> None:
     repeated: set[int] = set()
     disordered, newest = False, -1
     for number, text in enumerate(iter(lambda: _next_line(file), b""), 1):
-        line = _line_of(text)
+        line = line_of(text)
+        if line is not None and (line.get("schema") or 1) > SCHEMA:
+            line, found.newer = None, True
         if line is None:
             if text.endswith(b"\n") or len(text) > LONGEST_LINE:
                 spoiled.append(number)
@@ -252,7 +278,8 @@ def _read_lines(file: BinaryIO, found: _Found) -> None:
         newest = max(newest, generation)
         found.lines[generation] = line
     if spoiled:
-        found.problems.append(f"{_ranges('line', spoiled)} not a line of metrics")
+        newer = f", or of a newer schema than {SCHEMA}: {UPDATE}" if found.newer else ""
+        found.problems.append(f"{_ranges('line', spoiled)} not a line of metrics{newer}")
     if repeated:
         found.problems.append(f"{_generations(sorted(repeated))} there more than once")
     elif disordered:
@@ -273,17 +300,22 @@ def _next_line(file: BinaryIO) -> bytes:
     return text
 
 
-def _line_of(text: bytes) -> Line | None:
+def line_of(text: bytes) -> Line | None:
     """A line of metrics, or None if it isn't one: every value is a finite number or null."""
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    return line if is_line(line) else None
+
+
+def is_line(line: Any) -> bool:
+    """Whether something is a line of metrics: it has all its names, and every value is a finite number or null."""
     if not isinstance(line, dict) or not {*_COUNTS, *_TOTALS, *_RETURNS} <= line.keys():
-        return None
+        return False
     whole = all(type(line[name]) is int and 0 <= line[name] < 1 << 63 for name in _COUNTS)
     timed = all(_is_number(line[name]) and line[name] >= 0 for name in _TOTALS)
-    return line if whole and timed and all(map(_is_number_or_null, line.values())) else None
+    return whole and timed and all(map(_is_number_or_null, line.values()))
 
 
 def _is_number(value: Any) -> bool:

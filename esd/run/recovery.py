@@ -16,6 +16,7 @@ from esd.errors import UsageError
 from esd.evolution.state import RunState
 from esd.run import metrics
 from esd.run.folder import RunFolder, Warn, replay
+from esd.run.run_file import is_file
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def newest_state(folder: RunFolder, warn: Warn) -> Source:
     if not folder.remains:
         folder.require_run()
     config = folder.config()
+    if is_file(folder):
+        return Source(folder.generation(config), None)
     contents, problem = None, "its journal.bin is missing"
     if folder.is_run:
         contents, damage = folder.good_part(config)
@@ -73,6 +76,8 @@ def load(folder: RunFolder, config: Config, source: Source) -> RunState:
     Raises:
         UsageError: if what it is rebuilt from is not as it was found.
     """
+    if is_file(folder):
+        return folder.last_state(config, lambda text: None)
     state = None
     if source.checkpoint is not None:
         state = folder.load_checkpoint(source.checkpoint, config).state
@@ -115,6 +120,6 @@ def best_state(folder: RunFolder, config: Config, warn: Warn) -> RunState:
         if center is not None and center >= best:  # the later one, as in training
             best, best_generation = center, generation
     if best_generation < 0:
-        raise UsageError(f"{folder.path}: has no best checkpoint (yet); take --checkpoint last")
+        raise UsageError(f"{folder.path}: has no best checkpoint yet; use --checkpoint last")
     warn(f"{problem}; h_{best_generation}, the best one, is rebuilt from the journal")
     return folder.state_at(best_generation, config, contents)

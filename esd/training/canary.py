@@ -2,54 +2,68 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import platform
+from pathlib import Path
 
 import numpy as np
 
-from esd.errors import RunError
+from esd.errors import RunError, shortened
 from esd.evolution.canary import Canary
 from esd.mpi.comm import Communicator, gather
-from esd.run.provenance import collect
+from esd.mpi.differences import differences, differs
+from esd.mpi.texts import node_names
+from esd.run.provenance import PACKAGES, collect, version
+
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def compare(comm: Communicator, canary: Canary, allow_drift: bool) -> None:
     """Make sure that all ranks compute the same.
 
     Raises:
-        RunError: naming the ranks that differ from rank 0, unless drift is allowed.
+        RunError: naming the ranks and nodes that differ from rank 0 and what else differs, unless drift is allowed.
     """
     values = gather(comm, int(canary.evaluator, 16), "comparing canaries")
     different = np.flatnonzero(values != values[0])
     if different.size and not allow_drift:
+        names = node_names(comm)
+        nodes = ", ".join(dict.fromkeys(names[rank] for rank in different))
         ranks = ", ".join(str(rank) for rank in different[:8])
         raise RunError(
-            f"{different.size} of {comm.size} ranks compute other bits than rank 0 (ranks {ranks}): {_why(comm)}, or "
-            "accept it with run.allow_drift = true"
+            f"{different.size} of {comm.size} ranks compute other bits than rank 0 (ranks {ranks}, on "
+            f"{shortened(nodes, 200)}): {_why(comm)}, or accept it with run.allow_drift = true"
         )
 
 
 def _why(comm: Communicator) -> str:
     """What else differs between the ranks, and what to do; all of them ask."""
-    call = collect(comm.size)
-    modules = {name: module["sha256"] for name, module in call["modules"].items()}
-    versions = (call["packages"], call["python"])
-    for what, text in (
-        (
-            modules,
-            "their own modules (of environments, policies, …) differ. Give all of them the same files",
-        ),
-        (
-            versions,
-            "their package versions differ (esd doctor under mpirun says which). Install the same ones",
-        ),
-        (call["machine"], "their processors differ. Use machines of one kind"),
-    ):
-        number = int.from_bytes(hashlib.sha256(repr(what).encode()).digest()[:8])
-        numbers = gather(comm, number, "comparing what they have loaded")
-        if (numbers != numbers[0]).any():
-            return text
+    modules = {name: module["sha256"] for name, module in collect(comm.size)["modules"].items()}
+    if differs(comm, repr(modules)):
+        return "their own modules (of environments, policies, …) differ. Give all of them the same files"
+    if found := differences(comm, what_bits_depend_on()):
+        return f"{found}. Use machines of one kind with the same versions"
     return (
-        "their modules and package versions are the same, so the environment, the policy or the objective depends on "
-        "the rank, the time or the process (esd doctor examines it), or the physics engine depends on the processor. "
-        "Use machines of one kind"
+        "their modules, package versions and processors are the same, so the environment, the policy or the objective "
+        "depends on the rank, the time or the process (esd doctor examines it). Make it depend on its seed alone"
     )
+
+
+def what_bits_depend_on() -> dict[str, str]:
+    """Versions and the processor of this machine: by them nodes may compute other bits."""
+    packages = [name for name in PACKAGES if name not in ("mpi4py", "safetensors")]
+    return {
+        "Python": platform.python_version(),
+        **{name: version(name) or "none" for name in packages},
+        "the C library": " ".join(platform.libc_ver()),
+        "the processor": processor(),
+    }
+
+
+def processor(place: Path = CPU_INFO) -> str:
+    """The model of this machine's processor, or its kind where the system doesn't say."""
+    with contextlib.suppress(OSError):
+        for line in place.read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

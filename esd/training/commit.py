@@ -15,6 +15,7 @@ from esd.config.settings import Config
 from esd.errors import NotWritableError, RunError
 from esd.evolution.records import Records
 from esd.evolution.state import RunState
+from esd.loggers.all import Loggers
 from esd.run import checkpoint, journal, metrics
 from esd.run.checkpoint import Checkpoint
 from esd.run.files import changing, write_atomically
@@ -24,7 +25,7 @@ from esd.run.training_folder import TrainingFolder
 from esd.training.diagnosis import Course, Finding, diagnose
 from esd.training.node_state import Step
 from esd.training.patience import Patience
-from esd.training.reports import GenerationReport, Reporter, Timing
+from esd.training.reports import GenerationReport, News, Reporter, Timing
 from esd.training.trusted import remember_run
 
 CHECKPOINTS_KEPT = 2
@@ -66,6 +67,7 @@ class Commit:
         last = lines[-1] if lines else {}
         self._env_steps, self._episodes = last.get("env_steps", 0), last.get("episodes", 0)
         self._seconds, self._core_seconds = last.get("seconds", 0.0), last.get("core_seconds", 0.0)
+        self._loggers = Loggers(folder.logs, config, lines, reporter.note)
         self._since = time.monotonic()
         self._next = next_generation  # the first whose members are not in the journal
         self._checkpointed_at = -math.inf
@@ -91,7 +93,7 @@ class Commit:
     ) -> Commit:
         """Go on behind the last whole record; metrics beyond it are dropped, and the run is not done any more."""
         generation = contents.next_generation
-        reporter.note(f"resuming {folder.path} at generation {generation}")
+        reporter.note(News(f"resuming {folder.path} at generation {generation}"))
         if contents.torn_bytes:
             reporter.note(f"dropped a record of {contents.torn_bytes} bytes that was cut short")
         with changing(folder.place):
@@ -190,7 +192,7 @@ class Commit:
             self._entries.popleft()
         while self._lines:
             self._append_metrics(self._lines[0])
-            self._lines.popleft()
+            self._loggers.add(self._lines.popleft())
         self._writer.sync_now_and_then()
         if self._checkpoint_is_due:
             self._checkpoint(state)
@@ -236,6 +238,7 @@ class Commit:
             learning_rate=state.evolution.scalars["learning_rate"],
             h_norm=step.h_norm,
             update_norm=step.update_norm,
+            gradient_agreement=step.gradient_agreement,
             steps_per_second=records.steps / elapsed,
             idle_share=timing.idle_share,
             generation_seconds=elapsed,
@@ -319,7 +322,8 @@ class Commit:
         self._patience.insist_on(write, self._generations_at_risk)
 
     def close(self) -> None:
-        """Close the journal and let go of the folder."""
+        """Close the journal and the loggers, and let go of the folder."""
+        self._loggers.close()
         try:
             self._writer.close()
         except NotWritableError:

@@ -8,80 +8,31 @@ one that another explains is listed among what that one ``explains``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 from esd.config.settings import Config
+from esd.training.course import Course, Finding
+from esd.training.no_learning import (
+    growing_parameters,
+    no_signal,
+    no_spread,
+    sigma_collapsed,
+    tied_pairs,
+)
 
-Line = Mapping[str, Any]
+__all__ = ["SYMPTOMS", "Course", "Finding", "diagnose"]
 
 MANY_TIED = 0.8  # of the members
 OFTEN = 0.5  # of the generations
 MANY_FAILED = 0.1  # of all members
 HUGE_NORM = 1e15  # ‖h‖ beyond which squares of float32 numbers come near to infinity
-NUMBERS = (int, float, type(None))
 ROUNDING = (
     2.0**-24
 )  # half the distance between neighboring float32 numbers, as a share of the number
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that went wrong.
-
-    Attributes:
-        name: of the symptom, such as ``constant_return``: for programs.
-        text: what happened and what to try, one sentence or two.
-        explains: names of symptoms that follow from this one, and are not told beside it.
-    """
-
-    name: str
-    text: str
-    explains: tuple[str, ...] = field(default=(), compare=False)
-
-    def as_json(self) -> dict[str, str]:
-        """For ``--json`` and DONE.json."""
-        found = asdict(self)
-        return {"name": found["name"], "text": found["text"]}
-
-
-@dataclass(frozen=True)
-class Course:
-    """What a training did, as far as its metrics know.
-
-    Attributes:
-        generations: the lines of generations with members, in order.
-        centers: the lines of those in which the center was evaluated, by ``run.center_every``.
-        config: of the run.
-        h_size: |h|; None if it is not known.
-    """
-
-    generations: Sequence[Line]
-    centers: Sequence[Line]
-    config: Config
-    h_size: int | None = None
-
-    @classmethod
-    def of_lines(cls, lines: Iterable[Line], config: Config, h_size: int | None = None) -> Course:
-        """From the lines of metrics.jsonl; the last of a finished run is the center's alone."""
-        known = [line for line in lines if isinstance(line.get("generation"), int)]
-        known = [line for line in known if all(isinstance(v, NUMBERS) for v in line.values())]
-        # of a line that was rebuilt from the journal: unknown, where null means not finite elsewhere
-        known = [line if line.get("ranks", 1) is not None else _known(line) for line in known]
-        every = config.run.center_every
-        return cls(
-            [line for line in known if line["generation"] < config.generations],
-            [line for line in known if every and line["generation"] % every == 0],
-            config,
-            h_size,
-        )
-
-
-def _known(line: Line) -> Line:
-    """A rebuilt line without what was lost; its returns are known, and may be null."""
-    kept = ("return_mean", "return_min", "return_max", "center_return")
-    return {key: value for key, value in line.items() if value is not None or key in kept}
+# what is seen of a center that makes no progress; whatever keeps it from any explains these
+WITHOUT_PROGRESS = ("tied_pairs", "growing_parameters", "sigma_collapsed", "no_spread", "no_signal")
 
 
 def diagnose(course: Course) -> list[Finding]:
@@ -112,6 +63,7 @@ def diverged(course: Course) -> Finding | None:
             "constant_return",
             "tied_returns",
             "no_update",
+            *WITHOUT_PROGRESS,
         ),
     )
 
@@ -124,7 +76,7 @@ def all_failed(course: Course) -> Finding | None:
     return Finding(
         "all_failed",
         f"No member had a finite fitness in the last generation, {last['generation']}: {_why_failed(course.config)}.",
-        ("many_failed", "center_failed", "no_update"),
+        ("many_failed", "center_failed", "no_update", *WITHOUT_PROGRESS),
     )
 
 
@@ -166,7 +118,7 @@ def constant_return(course: Course) -> Finding | None:
     return Finding(
         "constant_return",
         f"All members had the same return{value} in every generation, so there was nothing to learn from: {advice}.",
-        ("no_update", "tied_returns"),
+        ("no_update", "tied_returns", *WITHOUT_PROGRESS),
     )
 
 
@@ -181,6 +133,7 @@ def tied_returns(course: Course) -> Finding | None:
         f"In {len(often)} of {len(tied)} generations at least {MANY_TIED:.0%} of the members had the same return and "
         "only a few did better, so updates rest on those few: use a reward that tells members apart earlier, a larger "
         "population or a larger es.sigma.",
+        ("tied_pairs", "no_spread", "no_signal"),
     )
 
 
@@ -194,6 +147,7 @@ def no_update(course: Course) -> Finding | None:
         return Finding(
             "no_update",
             f"{begins}: float32 rounds steps so small away, so raise es.learning_rate (now {rate:g}).",
+            WITHOUT_PROGRESS,
         )
     depends = (
         "its value changes with the parameters and is not symmetric around their initial values"
@@ -205,6 +159,7 @@ def no_update(course: Course) -> Finding | None:
         f"{begins}. Most likely the two members of each mirrored pair had the same return: make sure that {depends}, "
         f"and es.sigma (now {_sigma(course):.3g}) is not too large; if they had not, raise es.learning_rate (now "
         f"{rate:g}).",
+        WITHOUT_PROGRESS,
     )
 
 
@@ -216,7 +171,7 @@ def no_perturbation(course: Course) -> Finding | None:
         "no_perturbation",
         f"The perturbations are too small for h: float32 rounds sigma = {_sigma(course):.3g} away beside coordinates "
         f"of about {_typical(course):.3g}, so members are all alike: use a larger es.sigma.",
-        ("constant_return", "no_update", "tied_returns"),
+        ("constant_return", "no_update", "tied_returns", *WITHOUT_PROGRESS),
     )
 
 
@@ -252,6 +207,11 @@ SYMPTOMS: tuple[Callable[[Course], Finding | None], ...] = (
     constant_return,
     no_update,
     tied_returns,
+    tied_pairs,
+    growing_parameters,
+    sigma_collapsed,
+    no_spread,
+    no_signal,
     many_failed,
     center_failed,
 )

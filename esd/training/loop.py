@@ -296,7 +296,7 @@ class Generations:
         if not math.isfinite(step.h_norm):
             error = RunError(
                 f"generation {step.state.generation - 1}: the update made h infinite or NaN; nothing of it was kept. "
-                "Take a shaping other than raw, or a smaller es.learning_rate"
+                "Use a shaping other than raw, or a smaller es.learning_rate"
             )
             raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.evolution.algorithm import Algorithm, EvolutionState
+from esd.evolution.halves import SUMS, Halves, agreement
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.records import Records
 from esd.evolution.state import RunState, observed
@@ -53,11 +54,14 @@ class Step:
         state: after it.
         h_norm: ‖h‖ after it; NaN or infinite if h is.
         update_norm: ‖h_{t+1} − h_t‖.
+        gradient_agreement: cosine between the gradients of the two halves of the population (``evolution.halves``);
+            None if the algorithm doesn't show them, or one is 0.
     """
 
     state: RunState
     h_norm: float
     update_norm: float
+    gradient_agreement: float | None = None
 
 
 class NodeState:
@@ -133,17 +137,18 @@ class NodeState:
         after = self._vectors[(t + 1) & 1]
         error: Exception | None = None
         scalars: dict[str, float] = {}
-        norms: Float64s = np.empty((2, 0))
+        norms: Float64s = np.empty((2 + SUMS, 0))
         try:
             if (self._stamps[t & 1] != t).any():
                 raise RuntimeError(f"generations {self._stamps[t & 1]} are where {t} should be")
             self._stamps[(t + 1) & 1, self._node.rank] = NEVER
             with np.errstate(over="ignore", invalid="ignore"):  # seen in the norm, and told better
                 fitness = records.fitness(self._algorithm.reduction)
+                halves = Halves(self._part.stop - self._part.start)
                 scalars = self._algorithm.tell_slice(
-                    state.evolution, fitness, self._part, after, self._gather
+                    state.evolution, fitness, self._part, after, self._gather, halves
                 )
-                norms = self._sum_up(after["h"], state.h)
+                norms = self._sum_up(after["h"], state.h, halves)
             self._stamps[(t + 1) & 1, self._node.rank] = t + 1
         except UpdateFailedError:  # met already, in a sum
             raise
@@ -152,8 +157,8 @@ class NodeState:
         self._meet(error)
         self._before = state
         self.state = self._view(t + 1, scalars, observed(state, records))
-        h_norm, update_norm = (math.sqrt(in_order(row)) for row in norms)
-        return Step(self.state, h_norm, update_norm)
+        h_square, update_square, *of_halves = (in_order(row) for row in norms)
+        return Step(self.state, math.sqrt(h_square), math.sqrt(update_square), agreement(of_halves))
 
     def state_at(self, generation: int) -> RunState:
         """The state of a generation, as long as it is there: the last one, or the one before."""
@@ -176,7 +181,7 @@ class NodeState:
         """Go on from the state by the records of the generations that follow it, without an episode.
 
         Args:
-            entries: generations and their records, in order; those before the state are passed over.
+            entries: generations and their records, in order; those before the state are ignored.
 
         Raises:
             UpdateFailedError: see ``advance``.
@@ -185,9 +190,10 @@ class NodeState:
             if generation >= self.state.generation:
                 self.advance(records)
 
-    def _sum_up(self, h: Float32s, before: Float32s) -> Float64s:
-        """Leave this slice's part of ‖h‖² and of the update's square where all ranks see it, once they have met."""
-        rows, block = self._next_area()[:2], self._blocks.start
+    def _sum_up(self, h: Float32s, before: Float32s, halves: Halves) -> Float64s:
+        """Leave this slice's part of ‖h‖², of the update's square and of the halves' sums where all ranks see it."""
+        rows, block = self._next_area()[: 2 + SUMS], self._blocks.start
+        rows[2:, self._blocks] = halves.partials
         for piece in _pieces_of(self._part):
             sums = block_sums_of_squares(h[piece])
             here = slice(block, block + sums.size)

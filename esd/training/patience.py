@@ -99,4 +99,6 @@ class Patience:
 def _what_is_lost(generations: int) -> str:
     lost = {0: "no generation is lost", 1: "the last generation is lost"}
     what = lost.get(generations, f"the last {generations} generations are lost")
-    return f"stopped, {what}: make room or bring the folder back, and start the same command again"
+    return (
+        f"stopped, {what}: free disk space or restore the folder, and start the same command again"
+    )

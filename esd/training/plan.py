@@ -13,7 +13,7 @@ from typing import Any
 
 from esd.config.experiment_files import experiment_names, read_experiment
 from esd.config.identity import differences_that_matter
-from esd.config.references import references_in
+from esd.config.references import Reference, references_in
 from esd.config.settings import DEFAULT_EXPERIMENT, FORMAT, Config
 from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.config.unused_settings import without_effect
@@ -22,6 +22,7 @@ from esd.policies.registry import find_kind
 from esd.run import journal
 from esd.run.folder import OWN_NAMES, RunFolder, Warn
 from esd.run.recovery import Source, load, newest_state
+from esd.run.run_file import open_run
 from esd.run.training_folder import check_writable
 from esd.run.trust import Trust, trust_of
 from esd.training.default_folder import default_folder
@@ -59,8 +60,15 @@ class TrainRequest:
             path: of the folder.
             config: the settings of the user's own experiment and command line; None if they come from a run.
         """
-        given = references_in(to_table(config)) if config is not None else given_by(self.settings)
-        return RunFolder(path, trust_of(self.trust), given)
+        return RunFolder(path, trust_of(self.trust), self._given(config))
+
+    def parent(self, config: Config | None = None) -> RunFolder:
+        """The run that the new one starts from, a folder or a file; ``config`` as of ``folder``."""
+        assert self.start_from is not None
+        return open_run(self.start_from, trust_of(self.trust), self._given(config))
+
+    def _given(self, config: Config | None) -> list[Reference]:
+        return references_in(to_table(config)) if config is not None else given_by(self.settings)
 
 
 @dataclass(frozen=True)
@@ -163,9 +171,8 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     source = None
     if request.start_from is not None:
         own = config if request.experiment is not None else None
-        parent = request.folder(request.start_from, own)
-        source = newest_state(parent, warn)
-        found = source
+        parent = request.parent(own)
+        source = found = newest_state(parent, warn)
         config = with_assignment(config, parent, lambda: load(parent, parent.config(), found))
         if folder.is_run and not request.fresh and not unbegun:
             raise UsageError(
@@ -210,7 +217,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     finished = _why_finished(folder, config, contents.next_generation, warn)
     if finished and stored.env.variants != config.env.variants:
         warn(
-            "unseen variants are kept only when the run goes on; to play others on a finished one: esd eval "
+            "unseen variants are kept only when the run goes on; to evaluate a finished run on others: esd eval "
             f"{shlex.quote(str(folder.path))} --set 'env.variants=[…]'"
         )
     return Plan(config, folder.path, contents.head, checkpoint, finished=finished)
@@ -253,7 +260,7 @@ def _why_finished(folder: RunFolder, config: Config, generations: int, warn: War
     done = folder.done(warn)
     if done is None:
         return ""
-    extend = f"to go on: esd train --run {shlex.quote(str(folder.path))} --set generations={2 * generations or 1}"
+    extend = f"to continue: esd train --run {shlex.quote(str(folder.path))} --set generations={2 * generations or 1}"
     if generations >= config.generations:
         return f"{folder.path} is finished: all {generations} generations are done; {extend}"
     target, best = config.run.target_return, done.get("best_center_return")
@@ -281,7 +288,7 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
             config = on_a_device(parse(table, str(folder.config_file)))
             return request.run.name, config, folder
     if request.start_from is not None and request.experiment is None:
-        parent = request.folder(request.start_from)
+        parent = request.parent()
         if not parent.remains:  # without its journal, too, it may have a checkpoint
             parent.require_run()
         if request.run is None:

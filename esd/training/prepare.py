@@ -15,6 +15,8 @@ from esd.evolution.guard import GuardedOptimizer
 from esd.evolution.low_rank import notes_of
 from esd.evolution.optimizers import Ascent
 from esd.evolution.state import RunState, make_strategy, start
+from esd.loggers.all import require
+from esd.mpi import placement
 from esd.mpi.comm import Communicator, agreement, gather
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
@@ -25,6 +27,7 @@ from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
 from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
 from esd.run.recovery import Source
+from esd.run.run_file import open_run
 from esd.run.training_folder import TrainingFolder
 from esd.run.trust import Trust
 from esd.training import canary, room
@@ -37,7 +40,7 @@ from esd.training.perturbations import check_perturbations
 from esd.training.plan import Plan
 from esd.training.process_state import kept_process_state
 from esd.training.replay import catch_up
-from esd.training.reports import Reporter
+from esd.training.reports import News, Reporter
 from esd.training.same_state import SameState
 from esd.training.stop import StoppedAtStartError, StopRequest
 from esd.training.survivors import when_a_rank_is_lost
@@ -71,18 +74,22 @@ def prepared(
     comm.silence_seconds = config.run.silence_seconds
     with agreement(comm, "naming the run's folder"):  # before anything of the user's runs
         folder = TrainingFolder(plan.folder, Trust.YES)  # or there would be no plan
-        parent = None if plan.start_from is None else RunFolder(plan.start_from, Trust.YES)
+        parent = None if plan.start_from is None else open_run(plan.start_from, Trust.YES)
     with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
         with agreement(comm, "building the problem"), kept_process_state():
             problem = closing.enter_context(contextlib.closing(room.made(config)))
             algorithm = make_strategy(config, problem.layout)
             _check_optimizer(config, algorithm)
             if comm.rank == 0:
+                require(config.run.loggers)
                 room.check(config, problem, algorithm, comm.size, team.node.size, folder, reporter)
             evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)
             closing.callback(evaluator.close)
             for note in (*problem.notes, *notes_of(algorithm.noise)):
-                reporter.note(note)
+                reporter.note(News(note))
+            place = placement.own_place(config.device == "cuda", team.node.rank)
+        for note in placement.notes(comm, placement.nodes_of(comm, team.node, place)):
+            reporter.note(note)
         _go_on_unless_stopped(comm, stop)
         with kept_process_state():
             state, header, contents = _prepare_state(
@@ -198,7 +205,7 @@ def _prepare_state(
             unlike = found.unlike(state)
             if unlike:
                 reporter.note(
-                    f"{plan.checkpoint}: {unlike}; passed over, its state is rebuilt from the journal"
+                    f"{plan.checkpoint}: {unlike}; ignored, its state is rebuilt from the journal"
                 )
                 found = None
             elif state.h_sha256() != header.h0_sha256 and not folder.initial_file.exists():

@@ -40,6 +40,10 @@ class GenerationReport:
         core_seconds: wall time × ranks so far.
         variant_returns: by variant, the mean over members; None of a variant on which none is finite.
         variant_centers: by variant, the mean of the center's episodes; None in generations without.
+        tied_pairs: the share of mirrored pairs whose two members have the same fitness.
+        center_std: standard deviation of the center's episodes; None with fewer than two.
+        gradient_agreement: cosine between the gradients of the two halves of the population (``evolution.halves``);
+            None if the algorithm doesn't show them.
         minimizes: small returns are good; not in the line.
         counts: what the steps are, for the console: "steps" or "evaluations"; not in the line.
     """
@@ -68,6 +72,9 @@ class GenerationReport:
     core_seconds: float
     variant_returns: dict[str, float | None]
     variant_centers: dict[str, float | None]
+    tied_pairs: float | None = None
+    center_std: float | None = None
+    gradient_agreement: float | None = None
     minimizes: bool = False
     counts: str = "steps"
 
@@ -78,7 +85,8 @@ class GenerationReport:
 
     def line(self) -> metrics.Line:
         """As a line of metrics.jsonl, the variants' returns as ``return_mean.NAME`` and ``center_return.NAME``."""
-        line = dict(vars(self))  # asdict copies every value, which takes longer than all the rest
+        line: metrics.Line = {"schema": metrics.SCHEMA}
+        line |= vars(self)  # asdict copies every value, which takes longer than all the rest
         del line["minimizes"], line["counts"]
         means, centers = line.pop("variant_returns"), line.pop("variant_centers")
         return line | metrics.names_of_variants(means, centers)
@@ -92,6 +100,12 @@ class Reporter(Protocol):
 
     def generation(self, report: GenerationReport, generations: int) -> None:
         """A generation is complete and kept."""
+
+
+class News(str):
+    """A note that says only how a training proceeds: ``--quiet`` leaves it out."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def check(
     if journal + checkpoints > free:
         reporter.note(
             f"warning: after {config.generations:,} generations the journal takes {_gb(journal)}, but {_gb(free)} are "
-            "free on this disk: the run will stop when it is full, and can be resumed after you make room"
+            "free on this disk: the run will stop when it is full, and can be resumed after you free some space"
         )
 
 

@@ -7,7 +7,6 @@ them has computed something else. In every ``run.compare_nodes_every``-th genera
 from __future__ import annotations
 
 import contextlib
-import socket
 
 import numpy as np
 
@@ -15,11 +14,10 @@ from esd.errors import EsdError, RunError, one_line
 from esd.evolution.state import RunState
 from esd.mpi.comm import agreement, gather, raise_if_any_failed
 from esd.mpi.team import Team
+from esd.mpi.texts import node_names
 from esd.run import checkpoint
 from esd.run.checkpoint import Checkpoint
 from esd.run.folder import RunFolder
-
-_NAME_WORDS = 8  # of 8 bytes: the beginning of a node's name
 
 
 class NodesDisagreeError(RunError):
@@ -72,7 +70,7 @@ class SameState:
             if comm.rank == 0:
                 self._set_checkpoints_aside()
         failures = gather(comm, int(bool(kept)), "keeping the nodes' states")
-        names = self._names()
+        names = node_names(comm)
         found = [
             f"{names[rank]} (rank {rank}) {int(value):016x}"
             for rank, value in enumerate(hashes)
@@ -119,16 +117,3 @@ class SameState:
                 path.replace(folder.disagreement / path.name)
         except OSError as error:
             raise RunError(f"{folder.path}: {error.strerror}: {error.filename}") from error
-
-    def _names(self) -> list[str]:
-        """The name of every rank's node, shortened."""
-        comm = self._team.ranks
-        words = np.zeros((comm.size, _NAME_WORDS), np.uint64)
-        name = socket.gethostname().encode()[: 8 * _NAME_WORDS].ljust(8 * _NAME_WORDS, b"\0")
-        words[comm.rank] = np.frombuffer(name, np.uint64)
-        flat = words.reshape(-1)
-        comm.sum(flat, "naming the nodes")
-        return [
-            row.tobytes().rstrip(b"\0").decode(errors="replace")
-            for row in flat.reshape(words.shape)
-        ]

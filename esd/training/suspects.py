@@ -239,7 +239,7 @@ class Suspects:
             setting = "objective.max_seconds" if config.objective.named else "env.episode_seconds"
             limit = "" if self._limit is None else f" = {self._limit:g}"  # it was lifted meanwhile
             return f"it took longer than {setting}{limit}, and its process had to be ended"
-        return f"its evaluation has ended the process {one.losses} times, in the end with nothing else under way"
+        return f"its evaluation has crashed the process {one.losses} times, at last with no other evaluation running"
 
 
 def _named(held: dict[int, Suspicion], records: Records) -> str:

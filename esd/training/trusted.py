@@ -10,6 +10,7 @@ from esd.config.settings import Config
 from esd.config.tables import apply_settings, to_table
 from esd.mpi.comm import Communicator, agreement
 from esd.run.folder import RunFolder, Warn
+from esd.run.run_file import open_run
 from esd.run.trust import Trust, remember, trust_of
 
 
@@ -22,7 +23,7 @@ def trusted_run(
 
     Args:
         comm: the ranks.
-        path: the run's folder.
+        path: the run's folder, or the file that it was exported to.
         trust: the user says that its code may be imported.
         settings: ``key=value`` texts of this call: what they name is the user's own choice.
 
@@ -30,7 +31,7 @@ def trusted_run(
         JobFailedError: on all ranks, if there is no such run, or it is not to be trusted.
     """
     with agreement(comm, "reading the run"):
-        folder = RunFolder(path, trust_of(trust), given_by(settings))
+        folder = open_run(path, trust_of(trust), given_by(settings))
         if comm.rank == 0:
             folder.require_run()
             folder.config()
@@ -54,7 +55,7 @@ def remember_run(folder: RunFolder, journal: Path, config: Config, warn: Warn) -
     """
     if not remember(folder.place, journal, to_table(config)):
         warn(
-            f"{folder.path}: no folder for your own state can be written (XDG_STATE_HOME, or .local/state in the home "
+            f"{folder.path}: no folder for user state is writable (XDG_STATE_HOME, or .local/state in the home "
             "folder), so it can't be remembered that the run was created here: commands that import its code will "
             "need --trust, or ESD_TRUST=1"
         )

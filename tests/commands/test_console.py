@@ -1,4 +1,4 @@
-"""Progress as a user sees it: plain lines in a file, one line in a terminal."""
+"""Progress as a user sees it: plain lines in a file, a view in a terminal."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def test_the_centers_return_is_told_on_each_variant_or_on_the_worst_of_many(
     assert shown in capsys.readouterr().out
 
 
-def test_a_terminal_shows_one_line_that_changes(tmp_path: Path) -> None:
+def test_a_terminal_shows_a_view_that_changes(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         command("train", *TINY, "--run", "run"),
         cwd=tmp_path,
-        env=environment(TERM="xterm"),
+        env=environment(TERM="xterm", CI="", NO_COLOR=""),
         stdout=theirs,
     )
     os.close(theirs)
@@ -81,4 +81,5 @@ def test_a_terminal_shows_one_line_that_changes(tmp_path: Path) -> None:
     text = output.decode()
     assert "\x1b[2K" in text, "no line was rewritten"
     assert "3/3" in text
+    assert "┤" in text, "no curve was drawn"
     assert "evaluate it: esd eval run" in text

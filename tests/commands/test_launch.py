@@ -126,7 +126,7 @@ def test_a_signal_stops_the_run_with_75_and_it_is_not_started_again(
     launched.process.send_signal(number)
     code, output, errors = launched.ended()
     assert code == 75, errors
-    assert f"to go on: esd train --run {launched.run}" in output
+    assert f"to continue: esd train --run {launched.run}" in output
     assert launched.events() == ["started", "stopped"]
 
 
@@ -195,7 +195,7 @@ def test_a_member_that_crashes_is_named_or_ranks_last(
         cwd=folder, env=own, capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert launched.returncode == (1 if stops else 0), launched.stderr
-    said = "esd: generation 1, member 5: its evaluation has ended the process 3 times"
+    said = "esd: generation 1, member 5: its evaluation has crashed the process 3 times"
     assert said in launched.stderr
     if stops:
         assert "giving up: starting again would not help" in launched.stderr

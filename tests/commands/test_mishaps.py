@@ -207,7 +207,7 @@ def test_a_signal_stops_after_the_generation_with_75_and_the_run_goes_on_from_th
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert "to go on: esd train --run run" in output
+    assert "to continue: esd train --run run" in output
     generation = json.loads(esd("show", "run", "--json", cwd=tmp_path).stdout)["generation"]
     further = f"generations={generation + 2}"
     resumed = esd("train", "--run", "run", "--set", further, "--json", cwd=tmp_path)

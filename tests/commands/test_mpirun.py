@@ -218,7 +218,7 @@ def test_a_signal_to_mpirun_or_to_one_rank_stops_all_with_75(
     os.kill(ranks_of(process)[-1] if to_a_rank else process.pid, number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert f"to go on: esd train --run {no_orphans / 'run'}" in output
+    assert f"to continue: esd train --run {no_orphans / 'run'}" in output
     shown = json.loads(esd("show", no_orphans / "run", "--json", cwd=no_orphans).stdout)
     newest = max((no_orphans / "run" / "checkpoints").glob("generation-*"))
     assert int(newest.stem.partition("-")[2]) == shown["generation"]

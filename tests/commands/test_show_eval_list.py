@@ -95,7 +95,7 @@ def test_follow_shows_generations_while_they_are_trained(tmp_path: Path) -> None
         (["run/checkpoints"], "not the folder of a run"),
         (["run", "--json", "--csv"], "exclude each other"),
         (["run", "--generation", "-1"], "generation -1"),
-        (["run", "--generation", "1", "--csv"], "--csv and --follow show all of them"),
+        (["run", "--generation", "1", "--csv"], "--csv and --follow show all generations"),
     ],
 )
 def test_wrong_use_of_show_is_a_clear_error(arguments: list[str], words: str, folder: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_run_whose_center_was_not_evaluated_yet_says_what_to_take(tmp_path: Pa
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, center_every=5))
     folder = TrainingFolder(tmp_path / "run")
     folder.store_config(config)
-    with pytest.raises(UsageError, match="take --checkpoint last"):
+    with pytest.raises(UsageError, match="use --checkpoint last"):
         of_run.load(folder, "best", print)
 
 
@@ -213,7 +213,7 @@ def test_one_episode_has_no_interval_and_json_stays_valid(folder: Path) -> None:
     shown = esd("eval", "run", "--episodes", "1", cwd=folder).stdout
     assert "nan" not in shown
     assert f"{result['mean']:.2f}" in shown
-    assert "from 1 episode: no deviation and no interval" in shown
+    assert "1 episode gives no standard deviation and no interval" in shown
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_a_signal_during_the_start_changes_nothing_and_says_how_to_go_on(
     *_, line = result.stdout.splitlines()
     assert "stopped by a signal before training, nothing changed" in line
     assert line.endswith(
-        f"to go on: esd train --run {folder}" if exists else "start the same command again"
+        f"to continue: esd train --run {folder}" if exists else "start the same command again"
     )
     assert (contents(folder) if exists else None) == before
     assert folder.exists() == exists
@@ -80,4 +80,4 @@ def test_a_second_ctrl_c_ends_a_generation_at_once_with_130(tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert errors == "esd: interrupted; everything up to the generation before is kept\n"
+    assert errors == "esd: interrupted; all completed generations are kept\n"

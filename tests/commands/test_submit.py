@@ -234,7 +234,39 @@ def test_a_job_that_slurm_refuses_leaves_nothing(
     assert code == 2
     assert errors.startswith("esd: SLURM refuses the job: Batch job submission failed")
     assert "--qos" in errors
-    assert not list((cluster / "runs").iterdir())
+    assert len(errors.splitlines()) == 1
+    before = {"bin"}
+    assert {path.name for path in cluster.iterdir()} == before
+    assert call("submit", "cartpole", "--run", "a b/c/run")[0] == 2
+    assert {path.name for path in cluster.iterdir()} == before
+    (cluster / "runs").mkdir()  # the user's own stays, although it is empty
+    assert call("submit", "cartpole")[0] == 2
+    assert [*(cluster / "runs").iterdir()] == []
+    # nothing but the reason, although there is something to say of the job
+    code, _, errors = call("submit", "cartpole", "--ntasks-per-node=900")
+    assert (code, len(errors.splitlines())) == (2, 1)
+
+
+# what SLURM 22.05 says where it is installed and no cluster is named
+NO_CLUSTER = (
+    "error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host\n"
+    "sbatch: error: fetch_config: DNS SRV lookup failed\n"
+    "sbatch: error: _establish_config_source: failed to fetch config\n"
+    "sbatch: fatal: Could not establish a configuration source"
+)
+
+
+def test_commands_of_slurm_without_a_cluster_are_named_and_not_repeated(
+    cluster: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFUSE", NO_CLUSTER)
+    code, _, errors = call("submit", "cartpole")
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert errors.startswith("esd: SLURM's commands are installed on this machine, but they find")
+    assert "SLURM_CONF" in errors
+    assert "esd launch" in errors
+    assert "DNS" not in errors
+    assert {path.name for path in cluster.iterdir()} == {"bin"}
 
 
 def test_show_of_a_folder_lists_runs_that_were_not_submitted_too(

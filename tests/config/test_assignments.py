@@ -86,7 +86,7 @@ FREE = ["env.kwargs.x", "env.kwargs.a.b", "policy.kwargs.x", "policy.speed"]
         ("No", "No: write false"),
         ("on", "on: write true"),
         ("off", "off: write false"),
-        ("None", "None: TOML has no None, leave the setting out; a text needs quotes: '\"None\"'"),
+        ("None", "None: TOML has no None; omit the setting; a text needs quotes: '\"None\"'"),
         ("null", "null: TOML has no null"),
         ("NaN", "NaN: not a number in TOML"),
         ("Infinity", "Infinity: write inf"),
@@ -200,7 +200,7 @@ def test_a_value_of_the_wrong_kind_says_what_to_write(setting: str, message: str
     [
         ("es.sigma=True", "es.sigma = 'True': expected a number"),
         ("es.sigma=10%", "es.sigma = '10%': expected a number"),
-        ("es.sigma=none", "es.sigma = 'none': expected a number; TOML has no none, leave the setting out"),
+        ("es.sigma=none", "es.sigma = 'none': expected a number; TOML has no none; omit the setting"),
         ("population=4k", "population = '4k': expected an integer"),
         ("population=.5", "population = '.5': expected an integer"),
         ("population=０", "population = '０': expected an integer; write 0"),

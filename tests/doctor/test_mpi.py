@@ -189,6 +189,7 @@ def test_segments_of_dead_jobs_are_counted_and_those_in_use_are_not(
         ("echo none; echo pmi2 >&2", Verdict.NOTE, "--mpi=pmi2"),
         ("echo none", Verdict.NOTE, "offers no PMIx"),
         ("echo srun: error: no >&2; exit 1", Verdict.NOTE, "srun: error: no"),
+        ("echo srun: error: fetch_config: DNS >&2; exit 1", Verdict.NOTE, "SLURM_CONF"),
     ],
 )
 def test_what_srun_can_start_is_told(folder: Path, script: str, state: Verdict, told: str) -> None:

@@ -265,7 +265,7 @@ ROD = "<geom name='rod' type='capsule' size='0.1 0.3'/>"
         (
             f"{HINGE}<inertial pos='0 0 0' mass='1' diaginertia='1 1 1'/>{ROD}",
             {"scale": {"arm": 2.0}},
-            "'arm' has an inertia of its own",
+            "'arm' defines its own inertia",
         ),
         (f"{HINGE}<frame pos='1 0 0'>{ROD}</frame>", {"scale": {"rod": 2.0}}, "by a frame"),
         (f"{HINGE}{ROD}", {"actuators": 0.5}, "'pull' has no linear force"),

@@ -55,6 +55,15 @@ WORLDS: dict[str, dict[str, Any]] = {
         "kwargs": {"num_decks": 2, "k": 7},
     },
     "T-maze, walking": {"id": "esd/TMaze-v0", "kwargs": {"length": 30, "forced": False}},
+    "endless T-maze, walking": {
+        "id": "esd/EndlessTMaze-v0",
+        "kwargs": {"junctions": 3, "forced": False, "stop_at_error": True},
+    },
+    "color cubes, hidden colors": {
+        "id": "esd/ColorCubes-v0",
+        "kwargs": {"updates": "positions", "cubes": 4, "colors": 5, "teleport": 0.5},
+    },
+    "car, pooled": {"id": "esd/FastCarRacing-v3", "wrappers": ["esd_envs:PooledCar"]},
     "ant, short leg": {**ANT, "kwargs": {"leg": "front_right", "observation": 105}},
     "ant, damaged at step 9": {**ANT, "kwargs": {"leg": "back_left", "damage_step": 9}},
     "ant, leg lost at step 9": {

@@ -112,7 +112,7 @@ def test_a_batch_of_environments_is_refused() -> None:
 @pytest.mark.parametrize("name", ["Odd", "factory"])
 def test_a_class_or_a_function_needs_no_registration_but_a_step_limit(name: str) -> None:
     env = {"id": f"{ODD}:{name}", "kwargs": {"at": 5}}
-    with pytest.raises(UsageError, match=r"no step limit of its own; set env\.max_steps"):
+    with pytest.raises(UsageError, match=r"no step limit; set env\.max_steps"):
         Rollout(of_table(env=env))
     assert played(of_table(env={**env, "max_steps": 6})).returns == (6.0,)
     assert played(of_table(env={**env, "max_steps": 20})).returns == (9.0,)
@@ -151,7 +151,7 @@ def test_max_steps_beyond_the_environments_own_limit_is_refused_with_what_raises
         EpisodesProblem(beyond)
     assert str(caught.value) == (
         "env.max_steps = 501: has no effect, since the environment 'CartPole-v1' itself ends an episode after 500 "
-        "steps. Set env.kwargs.max_episode_steps = 501 in place of it to raise that limit, or set env.max_steps to "
+        "steps. Set env.kwargs.max_episode_steps = 501 instead to raise that limit, or set env.max_steps to "
         "500 or less"
     )
     raised = of_table(env={"id": "CartPole-v1", "kwargs": {"max_episode_steps": 501}})

@@ -95,7 +95,7 @@ def test_the_center_plays_the_same_episodes_on_every_body() -> None:
     [
         ({"variants": [{"kwargs": {"g": 1}}]}, r"variants\[0\].name: is missing; expected a name"),
         ({"variants": [{"name": "a"}, {"name": "a"}]}, "2 are called 'a'"),
-        ({"variants": [{"name": "a", "unseen": True}]}, "nothing is left to train on"),
+        ({"variants": [{"name": "a", "unseen": True}]}, "so there is nothing to train on"),
         ({"variants": [{"name": "a", "gravity": 1}]}, "unknown key"),
         ({"variants": {"name": "a"}}, "expected a list"),
     ],

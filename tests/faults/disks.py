@@ -3,7 +3,7 @@
     python -m tests.faults.disks --count 40 --seed 0 --ranks 0,2
 
 Then the disk is mended, and the same command resumes to the same h and journal. Disks that really fill up are small
-file systems in memory, which only root may mount; without root they are passed over.
+file systems in memory, which only root may mount; without root they are ignored.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def trial(seed: int, folder: Path, options: Options) -> Outcome:
     if case in MOUNTS:
         tried = on_a_small_disk(case, folder, ranks, dice)
         if tried is None:
-            return Outcome(case, "passed over: it can't be mounted here", 0.0)
+            return Outcome(case, "ignored: it can't be mounted here", 0.0)
         ended = tried
     elif case in MOVES:
         ended, wrong = moved(case, folder, ranks, dice)

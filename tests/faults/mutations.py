@@ -242,7 +242,7 @@ def readers(
     folder: Path, resume: bool
 ) -> Iterator[tuple[str, Callable[[], tuple[str, int, str] | None]]]:
     """What reads a run, by name; each gives the identity of a run, t and the hash of h_t, if it has an h."""
-    from esd.commands import doctor, show
+    from esd.commands import doctor, follow, show
     from esd.config.identity import identity
     from esd.evaluation import groups, of_run
     from esd.evaluation.test_episodes import choose
@@ -281,7 +281,7 @@ def readers(
 
     def followed() -> None:
         if run.done(quiet) is not None:  # else it waits for the end
-            show._follow(run)
+            follow.follow(run)
 
     yield "show", lambda: shown(None)
     yield "show --generation 2", lambda: shown(2)

@@ -179,6 +179,6 @@ def test_more_members_than_memory_holds_are_told_in_one_line() -> None:
     rollout = Rollout(config)
     algorithm = make_strategy(config, rollout.policy.layout)
     with pytest.raises(
-        UsageError, match=r"batch_members = 1000000000: .* memory of cpu; take fewer"
+        UsageError, match=r"batch_members = 1000000000: .* memory of cpu; use fewer"
     ):
         make_player(rollout, algorithm, 1, 0)

@@ -86,14 +86,19 @@ def test_states_and_norms_are_those_of_one_rank_alone(
     strategy = make_strategy(optimizer)
     expected = first_state(strategy, size)
     memory = NodeState(Team(node), strategy, first_state(strategy, size))
+    alone = NodeState(Team(Alone()), strategy, first_state(strategy, size))
     for generation in range(4):
         records = records_of(generation)
         before, expected = expected, advance(strategy, expected, records)
         step = memory.advance(records)
+        agreed = alone.advance(records).gradient_agreement
         with agreement(node, "comparing"):
             assert step.state.sha256() == expected.sha256() == memory.state.sha256()
             assert step.h_norm == euclidean_norm(expected.h)
             assert step.update_norm == euclidean_norm(expected.h - before.h)
+            assert step.gradient_agreement == agreed
+            assert agreed is not None
+            assert -1.000001 <= agreed <= 1.000001
 
 
 @pytest.mark.mpi
@@ -249,7 +254,7 @@ def test_memory_that_one_rank_cannot_map_is_an_error_on_all(
     state = first_state(strategy, 10_000)
     if node.rank == node.size - 1:
         monkeypatch.setattr(mmap, "mmap", full)
-    with pytest.raises(RunError, match=r"need 0\.2 MB of memory .*and it can't be had"):
+    with pytest.raises(RunError, match=r"need 0\.2 MB of memory .*but it could not be allocated"):
         NodeState(Team(node), strategy, state)
 
 

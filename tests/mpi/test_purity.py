@@ -72,4 +72,4 @@ def test_ranks_that_differ_are_told_that_their_modules_do_not(
     if caught.value.__cause__ is not None:
         text = str(caught.value.__cause__)
         assert "compute other bits than rank 0" in text
-        assert "modules and package versions are the same" in text
+        assert "modules, package versions and processors are the same" in text

@@ -214,7 +214,7 @@ def test_an_impure_function_is_refused_unless_drift_is_allowed(tmp_path: Path) -
     text = refused_at_start(objective(f"{HERE}:impure"), tmp_path / "run")
     assert re.fullmatch(
         rf"objective.function = '{HERE}:impure': gave (\d+).0 and then (\d+).0 for the same parameters and the same "
-        r"seed, so nothing about the run could be reproduced. Take its randomness from a parameter called seed, keep "
+        r"seed, so the run could not be reproduced. Draw random numbers from a parameter named seed only, keep "
         r"nothing between calls, or accept it with run.allow_drift = true",
         text,
     )
@@ -388,7 +388,7 @@ def test_the_python_interface_gives_what_the_function_gets_and_no_policy(tmp_pat
     assert best["mean"] == float(np.sum(np.square(x)))
     with pytest.raises(UsageError, match="the run of an objective, which has no policy"):
         run.policy()
-    with pytest.raises(UsageError, match="is the run of an objective"):
+    with pytest.raises(UsageError, match="is a run of an objective"):
         run.evaluate(rules="random")
 
 
@@ -487,7 +487,7 @@ def test_settings_of_policies_are_refused_beside_an_objective() -> None:
     with pytest.raises(UsageError) as caught:
         parse({**table(), "env": {"id": "CartPole-v1"}, "device": "cpu"}, "mine.toml")
     assert str(caught.value) == (
-        "mine.toml: env, device: not in the run of an objective, which has no policy and no environment; remove them"
+        "mine.toml: env, device: not supported with an objective, which has no policy or environment; remove them"
     )
 
 

@@ -402,7 +402,7 @@ def test_a_module_that_cannot_be_evolved_is_refused_when_it_is_built(
 @pytest.mark.parametrize(
     ("name", "kwargs", "message"),
     [
-        ("Remembers", {}, "forward gives two answers to the same observation (it keeps state), so it has a memory"),
+        ("Remembers", {}, "forward gives two outputs for the same observation (it keeps state), so it has a memory"),
         ("Rewrites", {"what": "parameter"}, "forward changes its parameter linear.bias"),
         ("Rewrites", {"what": "buffer"}, "forward changes its buffer calls"),
         ("Rewrites", {"what": "other buffer"}, "forward changes its buffer calls"),

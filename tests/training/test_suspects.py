@@ -126,7 +126,7 @@ def test_after_three_deaths_a_lone_process_ranks_it_last_and_never_evaluates_it_
     assert statuses(run) == expected
     assert not (run / "in_progress").exists()
     errors = capsys.readouterr().err
-    assert "generation 2, member 5: its evaluation has ended the process 3 times" in errors
+    assert "generation 2, member 5: its evaluation has crashed the process 3 times" in errors
     # the journal says it: nothing is evaluated
     assert from_journal(run).h_sha256() == wanted
     assert deaths.evaluated[MEMBER] == 3
@@ -142,7 +142,9 @@ def test_a_run_that_is_to_stop_ends_with_its_name_and_may_be_tried_again_when_it
             trained(settings, run)
         cause = failed.value.__cause__
         assert isinstance(cause, FinalError)
-        assert "generation 2, member 5: its evaluation has ended the process 3 times" in str(cause)
+        assert "generation 2, member 5: its evaluation has crashed the process 3 times" in str(
+            cause
+        )
         assert '--set objective.on_failure="worst"' in str(cause)
         assert deaths.evaluated[MEMBER] == times
         killed(settings, run, 1)  # one more try

@@ -1,8 +1,6 @@
 """Associative recall, T-maze and repeating cards as C functions: one begins an episode, one makes a step of it.
 
-Whatever an episode shows is named by its seed and a number, so nothing that was shown is kept: a counter-based
-generator, SplitMix64 (Steele, Lea & Flood 2014) from a scrambled seed, gives any of it again. There is no logarithm and
-no cosine in it, so every machine shows the same bits.
+Whatever an episode shows is named by its seed and a number (``draws``), so nothing that was shown is kept.
 
 The signatures are those that ``esd_envs.compiled`` describes.
 """
@@ -14,11 +12,9 @@ import math
 import numpy as np
 
 from esd_envs.kernels import RESET, STEP, c_function, inlined
+from esd_envs.kernels.draws import begin, bell, key_of, uniform, word
 
 f32, f64, i64, u64 = np.float32, np.float64, np.int64, np.uint64
-
-# the seed, scrambled, in two halves: a float64 holds 53 bits
-KEY_LOW, KEY_HIGH = range(2)
 
 # what associative recall is told, and its state; from ORDER on, the cues, those already asked first
 PAIRS, CUES, QUERIES, VALUES, CUE_SIZE, CUE_NOISE, RECALL_PARAMETERS = range(7)
@@ -37,60 +33,11 @@ SUITS = 4
 # what is drawn; each has 2⁵⁶ numbers
 CUE, VALUE, NOISE, CHOICE, THE_LENGTH, THE_SIGN, DISTRACTOR, CARD = range(8)
 
-# a bell-shaped number is the sum of five 12-bit ones: its mean is no whole number (so it never is 0), its deviation
-BELL_MEAN, BELL_DEVIATION = 5 * 4095 / 2, math.sqrt(5 * (4096**2 - 1) / 12)
-
-
-@inlined
-def _scrambled(z):
-    """The end of SplitMix64."""
-    z = (z ^ (z >> u64(30))) * u64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> u64(27))) * u64(0x94D049BB133111EB)
-    return z ^ (z >> u64(31))
-
-
-@inlined
-def _word(key, what, index):
-    """A random uint64, named by what it is for and its number."""
-    counter = (u64(what) << u64(56)) + u64(index) + u64(1)
-    return _scrambled(key + counter * u64(0x9E3779B97F4A7C15))
-
-
-@inlined
-def _uniform(key, what, index):
-    """A random float64 in [0, 1)."""
-    return f64(_word(key, what, index) >> u64(11)) * 2.0**-53
-
-
-@inlined
-def _bell(key, what, index):
-    """A random float64 of mean 0 and variance 1, nearly normal, in ±3.9; never 0."""
-    word = _word(key, what, index)
-    total = u64(0)
-    for _ in range(5):
-        total += word & u64(0xFFF)
-        word >>= u64(12)
-    return (f64(total) - BELL_MEAN) / BELL_DEVIATION
-
-
-@inlined
-def _begin(seed, state):
-    """Keep an episode's seed; what everything is drawn by."""
-    key = _scrambled(u64(seed) + u64(0x9E3779B97F4A7C15))
-    state[KEY_LOW] = f64(key & u64(0xFFFFFFFF))
-    state[KEY_HIGH] = f64(key >> u64(32))
-    return key
-
-
-@inlined
-def _key(state):
-    return u64(state[KEY_LOW]) | u64(state[KEY_HIGH]) << u64(32)
-
 
 @inlined
 def _value(key, pair, parameters):
     """What a pair's value is."""
-    return i64(_uniform(key, VALUE, pair) * parameters[VALUES])
+    return i64(uniform(key, VALUE, pair) * parameters[VALUES])
 
 
 @inlined
@@ -102,13 +49,13 @@ def _show_cue(key, cue, noise, first_noise, parameters, observation):
     size = i64(parameters[CUE_SIZE])
     squares = 0.0
     for i in range(size):
-        x = _bell(key, CUE, cue * size + i)
+        x = bell(key, CUE, cue * size + i)
         squares += x * x
     scale = 1.0 / math.sqrt(squares)
     for i in range(size):
-        x = scale * _bell(key, CUE, cue * size + i)
+        x = scale * bell(key, CUE, cue * size + i)
         if noise > 0.0:
-            x += noise * _bell(key, NOISE, first_noise + i)
+            x += noise * bell(key, NOISE, first_noise + i)
         observation[i] = f32(x)
     for i in range(size, size + i64(parameters[VALUES]) + 1):
         observation[i] = f32(0.0)
@@ -125,7 +72,7 @@ def _show_pair(key, pair, parameters, observation):
 def _ask(key, question, parameters, state, observation):
     """Draw one of the cues that have not been asked; the newest of its values is right."""
     pairs, cues, size = i64(parameters[PAIRS]), i64(parameters[CUES]), i64(parameters[CUE_SIZE])
-    chosen = question + i64(_uniform(key, CHOICE, question) * f64(cues - question))
+    chosen = question + i64(uniform(key, CHOICE, question) * f64(cues - question))
     cue = i64(state[ORDER + chosen])
     state[ORDER + chosen] = state[ORDER + question]
     state[ORDER + question] = f64(cue)
@@ -138,7 +85,7 @@ def _ask(key, question, parameters, state, observation):
 @c_function(RESET)
 def reset_recall(seed, parameters, state, observation):
     """Show the first pair."""
-    key = _begin(seed, state)
+    key = begin(seed, state)
     state[RECALL_TIME] = 0.0
     state[RIGHT_VALUE] = -1.0
     for cue in range(i64(parameters[CUES])):
@@ -159,9 +106,9 @@ def step_recall(action, parameters, state, observation, reward):
     time += 1
     state[RECALL_TIME] = f64(time)
     if time < pairs:
-        _show_pair(_key(state), time, parameters, observation)
+        _show_pair(key_of(state), time, parameters, observation)
     elif time < pairs + queries:
-        _ask(_key(state), time - pairs, parameters, state, observation)
+        _ask(key_of(state), time - pairs, parameters, state, observation)
     else:
         for i in range(i64(parameters[CUE_SIZE]) + i64(parameters[VALUES]) + 1):
             observation[i] = f32(0.0)
@@ -179,17 +126,17 @@ def _look(key, parameters, state, observation):
     count = i64(parameters[DISTRACTORS])
     for i in range(count):
         index = i64(state[MAZE_TIME]) * count + i
-        observation[3 + i] = f32(2.0 * _uniform(key, DISTRACTOR, index) - 1.0)
+        observation[3 + i] = f32(2.0 * uniform(key, DISTRACTOR, index) - 1.0)
 
 
 @c_function(RESET)
 def reset_maze(seed, parameters, state, observation):
     """Draw the corridor's length and the sign."""
-    key = _begin(seed, state)
+    key = begin(seed, state)
     lengths = parameters[LONGEST] - parameters[SHORTEST] + 1.0
-    drawn = f64(i64(_uniform(key, THE_LENGTH, 0) * lengths))
+    drawn = f64(i64(uniform(key, THE_LENGTH, 0) * lengths))
     state[LENGTH] = parameters[SHORTEST] + drawn
-    state[SIGN] = f64(_word(key, THE_SIGN, 0) >> u64(63))
+    state[SIGN] = f64(word(key, THE_SIGN, 0) >> u64(63))
     state[POSITION] = state[WASTED] = state[MAZE_TIME] = 0.0
     _look(key, parameters, state, observation)
     return 0
@@ -214,7 +161,7 @@ def step_maze(action, parameters, state, observation, reward):
         reward[0] = -1.0 / way
         state[WASTED] += 1.0
         over = 1 if state[WASTED] >= way else 0
-    _look(_key(state), parameters, state, observation)
+    _look(key_of(state), parameters, state, observation)
     return over
 
 
@@ -223,7 +170,7 @@ def _deal(key, parameters, state, observation):
     """Deal one of the cards that are left, and show its suit."""
     dealt = i64(state[DEALT])
     left = i64(parameters[CARDS]) - dealt
-    chosen = DECK + dealt + i64(_uniform(key, CARD, dealt) * f64(left))
+    chosen = DECK + dealt + i64(uniform(key, CARD, dealt) * f64(left))
     card = state[chosen]
     state[chosen] = state[DECK + dealt]
     state[DECK + dealt] = card
@@ -235,7 +182,7 @@ def _deal(key, parameters, state, observation):
 @c_function(RESET)
 def reset_repeat(seed, parameters, state, observation):
     """Deal the first card of a full deck."""
-    key = _begin(seed, state)
+    key = begin(seed, state)
     state[DEALT] = 0.0
     for card in range(i64(parameters[CARDS])):
         state[DECK + card] = f64(card)
@@ -254,5 +201,5 @@ def step_repeat(action, parameters, state, observation, reward):
         asked = i64(state[DECK + i64(dealt - ago)]) % SUITS
         right = f64(action[0]) == f64(asked)
         reward[0] = (1.0 if right else -1.0) / (cards - ago)
-    _deal(_key(state), parameters, state, observation)
+    _deal(key_of(state), parameters, state, observation)
     return 1 if state[DEALT] >= cards else 0

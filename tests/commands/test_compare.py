@@ -1,4 +1,4 @@
-"""``esd report compare`` on runs that were really trained and evaluated."""
+"""``esd compare`` on runs that were really trained and evaluated."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ GROUPS = ["plastic=runs/cartpole-s[0-9]*", "static=runs/cartpole-static-s[0-9]*"
 
 
 def test_a_comparison_tells_what_is_missing_and_then_everything(folder: Path) -> None:
-    missing = esd("report", "compare", *GROUPS, cwd=folder)
+    missing = esd("compare", *GROUPS, cwd=folder)
     assert missing.returncode == 2
     assert missing.stderr.count("\n") == 1
     command = missing.stderr.partition("run esd ")[2].split()
     assert command == ["eval", "runs/cartpole-s1"]
     assert esd(*command, "--episodes", "3", cwd=folder).returncode == 0
 
-    found = json.loads(esd("report", "compare", *GROUPS, "--json", cwd=folder).stdout)
+    found = json.loads(esd("compare", *GROUPS, "--json", cwd=folder).stdout)
     assert [(v["name"], v["seen"]) for v in found["variants"]] == [("a", True), ("up", False)]
     for group, arm in zip(found["groups"], ("cartpole", "cartpole-static"), strict=True):
         assert [run["seed"] for run in group["runs"]] == [1, 2]
@@ -52,7 +52,7 @@ def test_a_comparison_tells_what_is_missing_and_then_everything(folder: Path) ->
             assert own["runs"] == [evaluated(folder / path, variant["name"]) for path in paths]
         assert variant["tests"]["static"]["relabelings"] == 6
 
-    text = esd("report", "compare", *GROUPS, cwd=folder).stdout
+    text = esd("compare", *GROUPS, cwd=folder).stdout
     assert text.startswith("evaluated: best checkpoint, 3 test episodes per variant, seed 0\n")
     assert "permutation test over runs, two-sided, all 6 relabelings; Holm over the 2" in text
     assert "3 × 6" in text
@@ -68,25 +68,27 @@ def evaluated(run: Path, variant: str) -> float:
 
 
 def test_a_pattern_that_takes_both_arms_is_answered_with_a_better_one(folder: Path) -> None:
-    wide = esd("report", "compare", "plastic=runs/cartpole-s*", GROUPS[1], cwd=folder)
+    wide = esd("compare", "plastic=runs/cartpole-s*", GROUPS[1], cwd=folder)
     assert wide.returncode == 2
     assert "-s[0-9]* takes seeds only" in wide.stderr
     assert "Traceback" not in wide.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        ([], 2, "Usage"),
-        (["compare"], 2, "Missing argument"),
-        (["compare", GROUPS[1]], 2, "one group"),
-        (["contrast"], 2, "No such command"),
-    ],
+    ("arguments", "words"), [([], "Missing argument"), ([GROUPS[1]], "one group")]
 )
-def test_wrong_use_of_report_is_a_clear_error(
-    arguments: list[str], code: int, words: str, folder: Path
+def test_wrong_use_of_compare_is_a_clear_error(
+    arguments: list[str], words: str, folder: Path
 ) -> None:
-    result = esd("report", *arguments, cwd=folder)
-    assert result.returncode == code
+    result = esd("compare", *arguments, cwd=folder)
+    assert result.returncode == 2
     assert words in result.stderr + result.stdout
     assert "Traceback" not in result.stderr
+
+
+def test_the_old_words_name_the_new_command(folder: Path) -> None:
+    for arguments in (GROUPS, ["--json", *GROUPS], ["--help"], []):
+        result = esd("report", "compare", *arguments, cwd=folder)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.count("\n") == 1
+        assert "is now esd compare" in result.stderr

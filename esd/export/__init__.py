@@ -1,0 +1,1 @@
+"""Runs taken elsewhere: one file in the format of the program that is to read it."""

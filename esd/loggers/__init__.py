@@ -1,0 +1,1 @@
+"""Copies of metrics.jsonl for other tools: CSV, TensorBoard, Weights & Biases, MLflow."""

@@ -1,0 +1,266 @@
+"""Results on every variant with intervals, and what groups differ by: from what ``esd eval`` stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.errors import UsageError
+from esd.evaluation.comparison import Comparison, compare_groups
+from esd.evaluation.groups import check_groups
+from esd.evaluation.significance import deviation, student_interval
+from esd.evaluation.stored import Conditions
+from esd.report import html
+from esd.report.figure import (
+    Cell,
+    Figure,
+    Key,
+    Table,
+    Trace,
+    View,
+    axis,
+    dash_of,
+    numbers,
+    text_of_plot,
+)
+from esd.report.html import number
+from esd.report.runs import Arm
+
+Float64s = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One group on one variant.
+
+    Attributes:
+        arm: number of the group.
+        variant: name.
+        seen: whether training used it.
+        means: of each run that was evaluated on it, float64 [runs].
+        interval: 95 %, over runs, or over the episodes of a single run; None if it is not known.
+        deviation: over runs, or over episodes.
+        over: "runs" or "episodes".
+    """
+
+    arm: int
+    variant: str
+    seen: bool
+    means: Float64s
+    interval: tuple[float, float] | None
+    deviation: float | None
+    over: str
+
+
+def section(arms: Sequence[Arm]) -> str:
+    """The part of the page about evaluations."""
+    by_conditions = _by_conditions(arms)
+    if not by_conditions:
+        run = arms[0].runs[0]
+        what = "evaluates the best center on new seeds" if run.objective else "plays test episodes"
+        text = f"No run has been evaluated yet. esd eval {run.folder.path} {what} and stores the results."
+        return html.section("evaluation", "Evaluation", html.notes([text]))
+    parts = []
+    for i, (conditions, results) in enumerate(by_conditions.items()):
+        objective = arms[0].runs[0].objective
+        described = conditions.described(objective)
+        content = html.figure(_figure(arms, results, described, i)) if len(results) > 1 else ""
+        content += html.table(_table(arms, results, described))
+        missing = [
+            str(run.folder.path)
+            for arm in arms
+            for run in arm.runs
+            if conditions not in run.trained.found
+        ]
+        if missing:
+            content += html.notes([f"Not evaluated this way: {', '.join(missing)}."])
+        parts.append(content if i == 0 else html.details(f"Also evaluated: {described}", content))
+    intro = (
+        "Test episodes are neither used for training nor for choosing the best checkpoint. An interval covers the mean "
+        "with a probability of 95 %: over runs where a group has several, else over the episodes of its one run."
+    )
+    return html.section("evaluation", "Evaluation", "".join(parts), intro)
+
+
+def comparison_section(arms: Sequence[Arm]) -> str:
+    """The part of the page that compares groups; nothing of a single group."""
+    if len(arms) < 2:
+        return ""
+    try:
+        groups = [arm.group for arm in arms]
+        check_groups(groups)
+        found = compare_groups(groups)
+    except UsageError as error:
+        text = f"These groups cannot be compared yet: {error}."
+        return html.section("comparison", "Comparison", html.notes([text]))
+    content = html.table(_tests(found)) + html.notes([f"{note}." for note in found.notes])
+    first = found.groups[0].name
+    intro = (
+        f"Each group is compared with {first}. The unit is the training run. p is from a two-sided permutation test "
+        "over runs; p (Holm) is corrected for the number of tests in this table. Call a difference significant if "
+        "p (Holm) is below 0.05."
+    )
+    return html.section("comparison", "Comparison", content, intro)
+
+
+def _by_conditions(arms: Sequence[Arm]) -> dict[Conditions, list[Result]]:
+    """All results, the runs' own rules in their own worlds first."""
+    conditions = dict.fromkeys(c for arm in arms for run in arm.runs for c in run.trained.found)
+    ordered = sorted(conditions, key=lambda c: (not c.plain, c.checkpoint != "best", c.key))
+    return {c: found for c in ordered if (found := list(_results(arms, c)))}
+
+
+def _results(arms: Sequence[Arm], conditions: Conditions) -> Sequence[Result]:
+    names = dict.fromkeys(
+        name for arm in arms for run in arm.runs for name in run.trained.found.get(conditions, {})
+    )
+    found = []
+    for name in names:
+        for i, arm in enumerate(arms):
+            cells = [run.trained.found.get(conditions, {}).get(name) for run in arm.runs]
+            known = [cell for cell in cells if cell is not None and _is_number(cell["mean"])]
+            if known:
+                found.append(_result(i, name, known))
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _result(arm: int, name: str, cells: list[dict[str, Any]]) -> Result:
+    means = np.array([cell["mean"] for cell in cells], np.float64)
+    seen = bool(cells[0]["seen"])
+    if means.size > 1:
+        return Result(arm, name, seen, means, student_interval(means), deviation(means), "runs")
+    own, std = cells[0].get("interval_95"), cells[0].get("std")
+    is_interval = isinstance(own, list | tuple) and len(own) == 2 and all(map(_is_number, own))
+    interval = (float(own[0]), float(own[1])) if is_interval and own is not None else None
+    return Result(arm, name, seen, means, interval, std if _is_number(std) else None, "episodes")
+
+
+def _table(arms: Sequence[Arm], results: Sequence[Result], described: str) -> Table:
+    rows: list[list[Cell]] = []
+    objective = arms[0].runs[0].objective
+    for r in results:
+        interval = "–" if r.interval is None else html.interval(*r.interval)
+        seen = "" if objective else "seen" if r.seen else "unseen"
+        rows.append(
+            [
+                r.variant, seen, arms[r.arm].name, int(r.means.size), float(r.means.mean()),
+                r.deviation, interval, r.over,
+            ]
+        )  # fmt: skip
+    head = [
+        "value" if objective else "variant", "", "group", "runs", "mean", "std", "95 % interval", "spread over",
+    ]  # fmt: skip
+    return Table(head, rows, f"Evaluated: {described}", (0, 1, 2, 7))
+
+
+def _figure(arms: Sequence[Arm], results: Sequence[Result], described: str, index: int) -> Figure:
+    """Means with intervals, and a dot for each run."""
+    names = list(dict.fromkeys(r.variant for r in results))
+    count = len(arms)
+    data: list[Trace] = []
+    for i, arm in enumerate(arms):
+        own = [r for r in results if r.arm == i]
+        places = [
+            len(names)
+            - 1
+            - names.index(r.variant)
+            + 0.32 * ((count - 1) / 2 - i) / max(1, count - 1)
+            for r in own
+        ]
+        dots = [
+            (m, y) for r, y in zip(own, places, strict=True) for m in r.means if r.means.size > 1
+        ]
+        group = {
+            "legendgroup": arm.name,
+            "name": text_of_plot(arm.name),
+            "type": "scatter",
+            "mode": "markers",
+        }
+        data.append(
+            group
+            | {
+                "x": numbers([x for x, _ in dots]), "y": numbers([y for _, y in dots]), "hoverinfo": "skip",
+                "marker": {"size": 6, "symbol": "circle-open"}, "opacity": 0.6, "meta": {"color": i},
+            }
+        )  # fmt: skip
+        halves = [(r.means.mean() - r.interval[0]) if r.interval is not None else 0.0 for r in own]
+        data.append(
+            group
+            | {
+                "x": numbers([r.means.mean() for r in own]), "y": numbers(places),
+                "error_x": {"type": "data", "array": numbers(halves), "thickness": 2, "width": 5},
+                "marker": {"size": 10, "symbol": ("circle", "diamond", "square", "cross")[i % 4]},
+                "text": [text_of_plot(f"{r.variant} ({'seen' if r.seen else 'unseen'})") for r in own],
+                "hovertemplate": "%{text}: %{x:.4g}", "meta": {"color": i},
+            }
+        )  # fmt: skip
+    what = "value" if arms[0].runs[0].objective else "return"
+    unseen = {r.variant for r in results if not r.seen}
+    layout = {
+        "xaxis": axis(f"mean {what}"),
+        "yaxis": {
+            "tickvals": list(range(len(names))),
+            "ticktext": [
+                text_of_plot(_short(n) + (" ○" if n in unseen else "")) for n in reversed(names)
+            ],
+            "range": [-0.6, len(names) - 0.4],
+            "automargin": True,
+        },
+        "hovermode": "closest",
+    }
+    best = "; ".join(
+        f"{r.variant}, {arms[r.arm].name}: {number(float(r.means.mean()))}" for r in results[:12]
+    )
+    caption = "Large marks are means with their 95 % intervals; small circles are single runs."
+    if unseen:
+        caption += " ○ marks variants that were not used for training."
+    return Figure(
+        f"evaluation-{index}",
+        "Means on each variant" if not arms[0].runs[0].objective else "Means of each value",
+        f"Dot plot of means with intervals ({described}). {best}.",
+        {"": View(data, layout)},
+        None,
+        caption,
+        (),
+        [Key(arm.name, arm.name, i, dash_of(0)) for i, arm in enumerate(arms)],
+        max(220, 90 + 46 * len(names)),
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:27]}…"
+
+
+def _tests(found: Comparison) -> Table:
+    first, *others = (group.name for group in found.groups)
+    head = ["variant", "", f"{first} (mean ± std)"]
+    for name in others:
+        head += [f"{name} (mean ± std)", f"{name} − {first}", "p", "p (Holm)"]
+    rows: list[list[Cell]] = []
+    decimals = html.alike(
+        [float(value) for row in found.rows for m in row.means.values() for value in m]
+    )
+    for row in found.rows:
+        seen = {True: "seen", False: "unseen", None: "mixed"}[row.seen]
+        shown = {
+            name: f"{html.fixed(float(m.mean()), decimals)} ± {html.fixed(deviation(m), decimals)}"
+            for name, m in row.means.items()
+        }
+        cells: list[Cell] = [row.name, seen, shown[first]]
+        for name in others:
+            test = row.tests[name]
+            sign = "+" if test.difference >= 0 else ""
+            cells += [shown[name], f"{sign}{html.fixed(test.difference, decimals)}"]
+            cells += [f"{test.p:.2g}", f"{row.corrected[name]:.2g}"]
+        rows.append(cells)
+    described = found.conditions.described(found.groups[0].objective)
+    return Table(head, rows, f"Compared: {described}", (0, 1))

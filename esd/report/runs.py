@@ -1,0 +1,298 @@
+"""The runs of a report, read without importing anything that they name, and sorted into groups."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esd.config.settings import Config
+from esd.config.tables import to_table
+from esd.errors import UntrustedError, UsageError
+from esd.evaluation import stored
+from esd.evaluation.groups import Group, TrainedRun, runs_of, trained_run
+from esd.evolution.layout import Layout
+from esd.policies.base import Interface
+from esd.problems.make import layout_and_h0
+from esd.run import checkpoint, provenance
+from esd.run.folder import RunFolder
+from esd.run.trust import Trust, names_foreign_code
+from esd.training.diagnosis import Course, Finding, diagnose
+
+Float32s = npt.NDArray[np.float32]
+Line = dict[str, Any]
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """A run's h by the names of its arrays.
+
+    Attributes:
+        which: the checkpoint that it is of, in words.
+        layout: of h.
+        h: float32 [|h|].
+        initial: h_0, float32 [|h|]; None for a run that began with another run's.
+    """
+
+    which: str
+    layout: Layout
+    h: Float32s
+    initial: Float32s | None
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """One run of a report.
+
+    Attributes:
+        folder: the run's.
+        name: of its folder.
+        config: its settings.
+        lines: its metrics, one line per generation; the last one of a finished run is the center's alone.
+        trained: what a comparison needs.
+        evaluations: what ``esd eval`` stored, oldest generation first.
+        done: what DONE.json says; None if the run is not finished.
+        calls: the training calls of provenance.json.
+        findings: what looks wrong.
+        parameters: None where they can't be read without code of the user's.
+        states: generation and hash of h of every checkpoint, by which a trace is recognized.
+        interface: what the policy was built for.
+    """
+
+    folder: RunFolder
+    name: str
+    config: Config
+    lines: list[Line]
+    trained: TrainedRun
+    evaluations: list[dict[str, Any]]
+    done: dict[str, Any] | None
+    calls: list[dict[str, Any]]
+    findings: list[Finding]
+    parameters: Parameters | None
+    interface: Interface
+
+    @property
+    def objective(self) -> bool:
+        """Whether it evolves the parameters of a function."""
+        return bool(self.config.objective.named)
+
+    @property
+    def members(self) -> list[Line]:
+        """The lines of generations with members."""
+        return [line for line in self.lines if line["return_mean"] is not None]
+
+    @property
+    def centers(self) -> list[Line]:
+        """The lines of generations in which the center was evaluated."""
+        return [line for line in self.lines if line["center_return"] is not None]
+
+    @property
+    def best_center(self) -> float | None:
+        """The best return of the center."""
+        best = min if self.config.sign < 0 else max
+        return best((float(line["center_return"]) for line in self.centers), default=None)
+
+    @property
+    def status(self) -> str:
+        """Whether it is finished, in words."""
+        if self.done is None:
+            return "not finished"
+        reasons = {"generations": "finished", "target_return": "reached its target return"}
+        return reasons.get(str(self.done["reason"]), f"finished ({self.done['reason']})")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in their seed alone: one way to train.
+
+    Attributes:
+        name: of the group.
+        runs: of it, at least one, sorted by seed.
+    """
+
+    name: str
+    runs: list[ReportedRun] = field(default_factory=list)
+
+    @property
+    def group(self) -> Group:
+        """As a comparison takes it."""
+        return Group(self.name, [run.trained for run in self.runs])
+
+
+def read_arms(words: Sequence[str], warn: Warn) -> list[Arm]:
+    """Read the runs that a command line names, and sort them into groups.
+
+    Args:
+        words: folders of runs, folders that hold folders of runs, and ``name=PATTERN``.
+        warn: is called with a line about what is passed over.
+
+    Raises:
+        UsageError: if one of them is not a run, can't be read, or is named twice in different groups.
+    """
+    arms: dict[str, Arm] = {}
+    places: dict[Path, str] = {}
+    named: dict[str, str] = {}  # the name of the group that settings belong to
+    for name, path, explicit in _paths(words):
+        place = path.resolve()
+        if place in places:
+            if places[place] != name:
+                raise UsageError(f"{path}: is in two groups; a run counts once")
+            continue
+        places[place] = name
+        try:
+            run = read_run(path, warn)
+        except UsageError as error:
+            if explicit:
+                raise
+            warn(f"{error}; left out")
+            continue
+        key = json.dumps([name, run.trained.settings], sort_keys=True, default=str)
+        if name and named.setdefault(name, key) != key:
+            raise UsageError(
+                f"{name}: {path} differs from the first run of this group in more than the seed; name another group "
+                "for it, or give the folders without a name"
+            )
+        arm = arms.setdefault(key, Arm(name))
+        twin = next((r for r in arm.runs if r.config.seed == run.config.seed), None)
+        if twin is not None:
+            warn(f"{path}: is the same training as {twin.folder.path} (one seed); left out")
+            continue
+        arm.runs.append(run)
+    if not arms:
+        raise UsageError(f"{' '.join(words)}: no run could be read")
+    return list(_named_arms(list(arms.values())))
+
+
+def read_run(path: Path, warn: Warn) -> ReportedRun:
+    """Read one run.
+
+    Raises:
+        UsageError: if there is none, or it can't be read.
+    """
+    folder = RunFolder(path, Trust.NEVER)
+    folder.require_run()
+    config = folder.config()
+    interface = folder.journal(
+        config
+    ).header.interface  # checks all of it: its error says what to do
+    lines = folder.metrics_lines(config, warn)
+    try:
+        parameters = _parameters(folder, config, interface)
+    except UsageError as error:
+        warn(f"{error}; parameters are not shown")
+        parameters = None
+    try:
+        calls = provenance.read(folder.provenance_file)
+    except UsageError as error:
+        warn(f"{error}; passed over")
+        calls = []
+    size = None if parameters is None else int(parameters.h.size)
+    evaluations = stored.read(folder, lambda text: None)  # ``trained_run`` tells of damaged ones
+    return ReportedRun(
+        folder,
+        folder.place.name,
+        config,
+        lines,
+        trained_run(folder, config, lines, warn),
+        sorted(evaluations, key=lambda found: int(found["generation"])),
+        folder.done(warn),
+        calls,
+        diagnose(Course.of_lines(lines, config, size)),
+        parameters,
+        interface,
+    )
+
+
+def _parameters(folder: RunFolder, config: Config, interface: Interface) -> Parameters | None:
+    """H of the best checkpoint, or of the newest; None without one.
+
+    Raises:
+        UsageError: if it is damaged, or its arrays are known to code alone that is not imported here.
+    """
+    found = [path for path in (folder.best_file, *folder.checkpoint_files()) if path.is_file()]
+    if not found:
+        return None
+    foreign = names_foreign_code(to_table(config), "policy")
+    if foreign:
+        raise UntrustedError(
+            f"{folder.path}: the names of its arrays are known to {foreign[0].setting} = {foreign[0].text!r} alone, "
+            "which this command never imports"
+        )
+    state = folder.load_checkpoint(found[0], config).state
+    layout, initial = layout_and_h0(config, interface)
+    if layout.size != state.h.size:
+        raise UsageError(
+            f"{found[0]}: h has {state.h.size} coordinates, its settings ask for {layout.size}"
+        )
+    best = "best" if found[0] == folder.best_file else "newest"
+    which = f"the {best} checkpoint, generation {state.generation}"
+    of_another = folder.initial_file.exists()
+    return Parameters(which, layout, state.h, None if of_another else initial)
+
+
+def state_of(run: ReportedRun, h_sha256: str) -> Float32s | None:
+    """The h of a run's checkpoint with this hash; None if no checkpoint has it."""
+    for path in (run.folder.best_file, *run.folder.checkpoint_files()):
+        try:
+            state = checkpoint.load(path).state
+        except UsageError:
+            continue
+        if state.h_sha256() == h_sha256:
+            return state.h
+    return None
+
+
+def _paths(words: Sequence[str]) -> Iterator[tuple[str, Path, bool]]:
+    """Group's name (or nothing), folder, and whether the user named this very run."""
+    for word in words:
+        path = Path(word)
+        if "=" in word and not path.exists():
+            name, paths = runs_of(word)
+            yield from ((name, path, True) for path in paths)
+            continue
+        folder = RunFolder(path, Trust.NEVER)
+        if folder.place.is_dir() and not folder.is_run and not folder.remains:
+            inside = _runs_in(path)
+            if inside:
+                yield from (("", each, False) for each in inside)
+                continue
+        folder.require_run()
+        yield "", path, True
+
+
+def _runs_in(path: Path) -> list[Path]:
+    try:
+        names = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read ({error.strerror})") from None
+    return [path / name for name in names if RunFolder(path / name, Trust.NEVER).is_run]
+
+
+def _named_arms(arms: list[Arm]) -> Iterator[Arm]:
+    """The groups with their runs in the order of their seeds, each with a name of its own."""
+    taken: set[str] = set()
+    for arm in arms:
+        runs = sorted(arm.runs, key=lambda run: run.config.seed)
+        base = arm.name or _common_name([run.name for run in runs])
+        name, number = base, 2
+        while name in taken:
+            name, number = f"{base} ({number})", number + 1
+        taken.add(name)
+        yield Arm(name, runs)
+
+
+def _common_name(names: list[str]) -> str:
+    """What the names of a group's folders have in common, without the seed: "plastic" of plastic-s1 and plastic-s2."""
+    if len(names) == 1:
+        return names[0]
+    prefix = os.path.commonprefix(names)  # noqa: RUF071  # of names, not of paths
+    stem = re.sub(r"[-_.]*(s|seed)?[-_.]*$", "", prefix)
+    return stem or names[0]

@@ -1,0 +1,108 @@
+"""What the runs were trained with, and where they come from: settings, versions, machines, commands, hashes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import tomli_w
+
+from esd.config.tables import flatten, to_table
+from esd.report import html
+from esd.report.figure import Cell, Table
+from esd.report.runs import Arm, ReportedRun
+
+MOST_DIFFERENCES = 60
+
+
+def config_section(arms: Sequence[Arm]) -> str:
+    """The part of the page about settings: what differs between groups, and all of them."""
+    content = ""
+    if len(arms) > 1:
+        rows = differences(arms)
+        if rows:
+            head = ["setting", *(arm.name for arm in arms)]
+            shown = Table(
+                head,
+                rows[:MOST_DIFFERENCES],
+                "Settings that differ between the groups",
+                range(len(head)),
+            )
+            content += html.table(shown)
+    for arm in arms:
+        run = arm.runs[0]
+        seeds = ", ".join(str(r.config.seed) for r in arm.runs)
+        text = tomli_w.dumps(to_table(run.config))
+        note = f"<p>Seeds: {html.escaped(seeds)}. The text is the config.toml of {html.escaped(run.name)}.</p>\n"
+        label = html.escaped(f"Settings of {arm.name}")
+        code = f'<pre tabindex="0" aria-label="{label}"><code>{html.escaped(text)}</code></pre>\n'
+        content += html.details(f"All settings of {arm.name}", note + code)
+    return html.section("settings", "Settings", content)
+
+
+def differences(arms: Sequence[Arm]) -> list[list[Cell]]:
+    """A row for each setting, seeds aside, that is not the same in all groups."""
+    flats = [flatten(to_table(arm.runs[0].config)) for arm in arms]
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    return [
+        [key, *(_shown(flat[key]) if key in flat else "–" for flat in flats)]
+        for key in keys
+        if key != "seed" and any(flat.get(key) != flats[0].get(key) for flat in flats)
+    ]
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else str(value)
+
+
+def provenance_section(runs: Sequence[ReportedRun]) -> str:
+    """The part of the page about where runs come from."""
+    rows: list[list[Cell]] = []
+    for run in runs:
+        done = run.done or {}
+        parameters = run.parameters
+        rows.append(
+            [
+                run.name, str(run.folder.path), run.config.seed, run.status, str(done.get("h_sha256", "–"))[:16],
+                "–" if parameters is None else int(parameters.h.size), len(run.calls),
+            ]
+        )  # fmt: skip
+    head = ["run", "folder", "seed", "status", "hash of h", "size of h", "training calls"]
+    content = html.table(Table(head, rows, "The runs of this report", (0, 1, 3, 4)))
+    calls = [row for run in runs for row in _calls(run)]
+    if calls:
+        head = ["run", "started", "command", "ranks", "host", "system", "versions", "commit of esd"]
+        found = Table(head, calls, "Training calls", (0, 1, 2, 4, 5, 6, 7))
+        content += html.details(
+            "Training calls: commands, machines and versions", html.table(found)
+        )
+    return html.section("provenance", "Provenance", content)
+
+
+def _calls(run: ReportedRun) -> list[list[Cell]]:
+    """A row for each training call, whatever provenance.json holds."""
+    rows: list[list[Cell]] = []
+    for call in run.calls:
+        packages = call.get("packages")
+        versions = [f"Python {call.get('python')}"]
+        if isinstance(packages, dict):
+            versions += [
+                f"{name} {number}" for name, number in packages.items() if number is not None
+            ]
+        mpi = call.get("mpi_library")
+        versions += [str(mpi)] if mpi else []
+        command = call.get("command")
+        words = [str(word) for word in command] if isinstance(command, list) else []
+        if words:
+            words[0] = "esd"  # the path of the program says nothing
+        ranks = call.get("ranks")
+        system = f"{call.get('machine', '–')}, {call.get('system', '–')}"
+        rows.append(
+            [
+                run.name, str(call.get("started", "–")), shlex.join(words) or "–",
+                ranks if isinstance(ranks, int) else None, str(call.get("host", "–")), system, ", ".join(versions),
+                str(call.get("git_commit") or "–")[:16],
+            ]
+        )  # fmt: skip
+    return rows

@@ -1,0 +1,157 @@
+"""ONNX Runtime and PyTorch compute what the policy itself does, step by step, from the files alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from esd.export import onnx_graph, torch_program
+from esd.export.subject import Subject
+from tests.helpers.exported import subject_of, ten_steps
+
+CARTPOLE = {"id": "CartPole-v1"}
+PENDULUM = {"id": "Pendulum-v1", "normalize_observations": True}
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "hebbian": ({"hidden": [7, 5]}, CARTPOLE),
+    "hebbian, bounded actions": ({"hidden": [7], "rate": 0.1, "order": "F"}, PENDULUM),
+    "hebbian, raw, l2": (
+        {"hidden": [6], "output": "raw", "normalization": "l2", "rule": "ABCD_lr_D_in_and_out"},
+        PENDULUM,
+    ),
+    "hebbian, D outside alone": ({"hidden": [6], "rule": "ABCD_lr_D_out", "rate": 0.2}, CARTPOLE),
+    "hebbian, A alone, not normalized": (
+        {"hidden": [6], "rule": "A", "normalization": "none", "rate": 0.01, "activation": "relu"},
+        CARTPOLE,
+    ),
+    "hebbian, frozen": ({"hidden": [6], "freeze_after": 4}, CARTPOLE),
+    "hebbian, coevolved": ({"hidden": [6], "initial_weights": "coevolved", "order": "F"}, CARTPOLE),
+    "static": ({"kind": "static", "hidden": [7, 5]}, PENDULUM),
+    "static, relu": ({"kind": "static", "hidden": [7], "activation": "relu"}, CARTPOLE),
+    "gru": ({"kind": "gru", "units": 5}, CARTPOLE),
+    "gru with a clock that learns": (
+        {"kind": "gru", "units": 4, "clock": [3, 7], "head": "ABCD_lr", "order": "F"},
+        PENDULUM,
+    ),
+    "convolutions": (
+        {"convolutions": True, "hidden": [6], "rate": 0.1},
+        {"id": "tests.helpers.exported_worlds:Pictures", "max_steps": 9},
+    ),
+    "several actions": (
+        {"kind": "static", "hidden": [7]},
+        {"id": "tests.helpers.exported_worlds:Several", "max_steps": 9},
+    ),
+}
+
+
+@pytest.fixture(params=CASES, ids=lambda name: name.replace(" ", "-"))
+def subject(request: pytest.FixtureRequest) -> Subject:
+    policy, env = CASES[request.param]
+    return subject_of(policy, env)
+
+
+def scale_of(subject: Subject) -> float:
+    return 255.0 if subject.interface.observation_size > 1000 else 1.0
+
+
+def same_action(found: dict[str, Any], action: Any) -> bool:
+    """Whether the named parts are an action of the environment's space."""
+    if isinstance(action, dict):
+        return all(np.allclose(found[f"action.{k}"], a, atol=1e-5) for k, a in action.items())
+    return np.shape(found["action"]) == np.shape(action) and np.allclose(
+        found["action"], action, atol=1e-5
+    )
+
+
+def test_onnxruntime_takes_the_same_ten_steps(subject: Subject, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="needs onnx: pip install 'esd-mpi[onnx]'")
+    runtime = pytest.importorskip(
+        "onnxruntime", reason="needs onnxruntime: pip install onnxruntime"
+    )
+    path = tmp_path / "policy.onnx"
+    onnx_graph.write(path, subject, print)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    observations, actions, outputs, weights = ten_steps(subject, scale_of(subject))
+    names = [output.name for output in session.get_outputs()]
+    state: dict[str, npt.NDArray[Any]] = {}  # the file's own, in the first step
+    for observation, action, expected in zip(observations, actions, outputs, strict=True):
+        last = state
+        results = session.run(None, {"observation": observation, **state})
+        found = dict(zip(names, results, strict=True))
+        np.testing.assert_allclose(found["outputs"], expected, atol=1e-5)
+        assert same_action(found, action)
+        state = {k.removeprefix("next."): v for k, v in found.items() if k.startswith("next.")}
+    for number, layer in enumerate(weights):
+        if f"layer{number}.w" in last:
+            np.testing.assert_allclose(last[f"layer{number}.w"], layer, atol=1e-5)
+    words = session.get_modelmeta().custom_metadata_map
+    assert words["h_sha256"] == subject.state.h_sha256()
+    assert len(json.loads(words["spaces"])) == 2
+
+
+def test_pytorch_takes_the_same_ten_steps_from_the_file_alone(
+    subject: Subject, tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'esd-mpi[torch]'")
+    path = tmp_path / "policy.pt2"
+    torch_program.write(path, subject, print)
+    extra = {torch_program.DESCRIPTION: ""}
+    program = torch.export.load(path, extra_files=extra)
+    described = json.loads(extra[torch_program.DESCRIPTION])
+    assert described["h_sha256"] == subject.state.h_sha256()
+    state = {
+        name: program.state_dict[f"initial_{name.replace('.', '_')}"] for name in described["state"]
+    }
+    observations, actions, outputs, _ = ten_steps(subject, scale_of(subject))
+    policy = program.module()
+    for observation, action, expected in zip(observations, actions, outputs, strict=True):
+        found, given, state = policy(torch.from_numpy(observation), state)
+        np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
+        assert same_action(found, action)
+
+
+def test_a_module_is_exported_with_its_own_forward_and_one_with_a_memory_is_refused(
+    tmp_path: Path,
+) -> None:
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'esd-mpi[torch]'")
+    env = {"id": "Pendulum-v1", "normalize_observations": True}
+    subject = subject_of({"kind": "tests.helpers.exported_modules:TwoLayers"}, env)
+    path = tmp_path / "policy.pt2"
+    torch_program.write(path, subject, print)
+    policy = torch.export.load(path).module()
+    observations, actions, outputs, _ = ten_steps(subject)
+    for observation, action, expected in zip(observations, actions, outputs, strict=True):
+        found, given, _ = policy(torch.from_numpy(observation), {})
+        np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
+        assert same_action({k: v.numpy() for k, v in found.items()}, action)
+    remembering = subject_of({"kind": "tests.helpers.exported_modules:Remembering"}, env)
+    with pytest.raises(UsageError, match=r"has a reset\(\)"):
+        torch_program.write(path, remembering, print)
+
+
+@pytest.mark.parametrize("write", [onnx_graph.write, torch_program.write])
+def test_a_policy_without_a_graph_is_refused_in_one_line(write: Any, tmp_path: Path) -> None:
+    policy = {"kind": "reformer", "width": 4, "head_size": 2}
+    with pytest.raises(UsageError, match="'reformer' can't be written so") as refused:
+        write(tmp_path / "policy", subject_of(policy, CARTPOLE), print)
+    assert len(str(refused.value)) < 300
+    assert not (tmp_path / "policy").exists()
+
+
+def test_the_network_of_a_run_knows_its_first_state() -> None:
+    subject = subject_of({"kind": "gru", "units": 4, "clock": [3], "head": "AD"}, PENDULUM)
+    state = network_of(subject, "onnx").initial_state()
+    assert [*state] == ["gru.h", "layer0.w", "step"]
+    assert not network_of(subject_of({"kind": "static"}, CARTPOLE), "onnx").initial_state()
+
+
+def test_without_onnx_the_command_that_installs_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(UsageError, match=r"pip install 'esd-mpi\[onnx\]'"):
+        onnx_graph.write(tmp_path / "p.onnx", subject_of({"kind": "static"}, CARTPOLE), print)

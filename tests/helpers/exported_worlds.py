@@ -1,0 +1,84 @@
+"""Environments whose spaces no installed one has: small pictures, and several actions at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Pictures(gymnasium.Env[Any, Any]):
+    """Shows noise of 90×90 pixels, from which 84×84 are cut with fractions of pixels; also renders it."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+    observation_space = spaces.Box(0, 255, (90, 90, 3), np.uint8)
+    action_space = spaces.Box(np.float32([-1.0, 0.0]), np.float32([1.0, 2.0]))
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self._picture(), {}
+
+    def step(self, action: Any) -> Any:
+        return self._picture(), 1.0, False, False, {}
+
+    def render(self) -> Any:
+        return self._picture()
+
+    def _picture(self) -> Any:
+        return self.np_random.integers(0, 256, (90, 90, 3), np.uint8)
+
+
+class Several(Pictures):
+    """Takes all kinds of actions at once."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+    action_space = spaces.Dict(
+        {
+            "choice": spaces.Discrete(3, start=2),
+            "choices": spaces.MultiDiscrete([2, 3]),
+            "half": spaces.Box(np.float32([-np.inf, 0.0]), np.float32([0.5, 1.0])),
+            "switches": spaces.MultiBinary(3),
+            "whole": spaces.Box(-3, 3, (2,), np.int32),
+        }
+    )
+
+    def _picture(self) -> Any:
+        return self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
+
+
+class Drawn(Several):
+    """Draws a white bar that moves to the right with each step."""
+
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self._steps = 0
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        return super().step(action)
+
+    def render(self) -> Any:
+        picture = np.full((120, 160, 3), 40, np.uint8)
+        picture[40:, 20 * self._steps : 20 * self._steps + 20] = 255
+        return picture
+
+
+class Blind(Drawn):
+    """Can't draw."""
+
+    def render(self) -> Any:
+        raise RuntimeError("no display")
+
+
+class Scribble(Drawn):
+    """Draws something else."""
+
+    def render(self) -> Any:
+        return [1, 2, 3]
