@@ -60,7 +60,7 @@ on_ranks() {
 part "ruff check" ruff check .
 part "ruff format" ruff format --check .
 part "mypy" mypy
-part "shellcheck" shellcheck launch/*.sh launch/slurm/*.sh .ci/run
+part "shellcheck" shellcheck launch/*.sh launch/slurm/*.sh launch/cloud/*.sh .ci/run
 part "hadolint" hadolint Dockerfile
 # Two at a time, since many of them wait: for a process to start, or for a deadline. More would be in each other's way.
 part "tests" limit 3000 python -m pytest tests --ignore=tests/mpi -n "$((cores > 1 ? 2 : 1))" --dist loadgroup --durations=25

@@ -73,6 +73,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return _outside_of_fences(markdown, lambda text: _pipes(_relinked(text, origin, where)))
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Remove the colons that docstrings have before a block of code."""
+    return html.replace("<p>::</p>\n", "")
+
+
 # ------------------------------------------------------------------------------------------------ links
 
 

@@ -120,11 +120,11 @@ class ColorCubes(WorldOfMemory):
             raise ValueError(f"updates = {updates!r}: expected one of {', '.join(UPDATES)}")
         self.action_space = spaces.Discrete(4)
         places = 1 if updates == "one" else colors
-        least = -np.ones(colors + 2 * places + 3, np.float32)
-        least[:colors] = 0.0
-        if updates != "positions":
-            least[colors + 2 * places] = 0.0
-        self.observation_space = spaces.Box(least, np.ones_like(least), dtype=np.float32)
+        most = np.full(colors + 2 * places + 3, 0.5, np.float32)
+        least = -most
+        least[:colors], most[:colors] = 0.0, 1.0
+        least[-3], most[-3] = (-1.0 if updates == "positions" else 0.0), 1.0
+        self.observation_space = spaces.Box(least, most, dtype=np.float32)
         chance = share("teleport", teleport)
         self.compiled = Compiled(
             kernels.reset_cubes,

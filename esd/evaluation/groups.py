@@ -17,7 +17,7 @@ from esd.config.tables import flatten, to_table
 from esd.errors import UsageError
 from esd.evaluation import stored as evaluations
 from esd.evaluation.stored import Conditions
-from esd.run.folder import Warn
+from esd.run.folder import RunFolder, Warn
 from esd.run.run_file import open_run
 from esd.run.trust import Trust
 

@@ -181,8 +181,8 @@ def network_of(subject: Subject, format: str) -> Network:
     assert isinstance(policy, Traceable)
     if getattr(settings, "every", 1) > 1:
         raise UsageError(
-            f"--format {format}: policy.every = {settings.every} can't be written so; only networks that are updated after "
-            "every step can. Use --format safetensors or mat"
+            f"--format {format}: policy.every = {settings.every} can't be written so; only networks that are "
+            "updated after every step can. Use --format safetensors or mat"
         )
     arrays = subject.layout.unpack(subject.state.h)
     if isinstance(policy, HebbianPolicy) and policy.index is not None:

@@ -70,6 +70,10 @@ class Matrices:
         for name, array in arrays.items():
             self._views[name][...] = array
 
+    def add(self, name: str, number: float) -> None:
+        """Add a number to one of the matrices."""
+        self._views[name][...] += np.float32(number)
+
 
 def clock_face(periods: Sequence[int]) -> Records:
     """Sine and cosine of all steps of all periods, ``clock.FACE`` [Σ periods]."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from esd.attention.hashing import Hash, angular, one_bucket
 from esd.attention.stream import Limits, allocate, scratch
-from esd.config.fields import NOT_NEGATIVE, POSITIVE, setting
+from esd.config.fields import NOT_NEGATIVE, POSITIVE, SECOND_VERSION, setting
 from esd.kernels import reformer
 from esd.kernels.lanes import aligned_zeros
 from esd.kernels.orthonormal import orthonormalize
@@ -78,6 +78,13 @@ class ReformerSettings:
     )
     gate: bool = setting(
         False, "Let an evolved gate decide which steps are written to memory; otherwise all are"
+    )
+    sharpness: float = setting(
+        1.0,
+        "Factor on the logits of attention, beside the evolved one. Above 1: for a memory with many more keys than in "
+        "training, whose small weights would add up",
+        since=SECOND_VERSION,
+        **POSITIVE,
     )
     normalize: bool = setting(False, "Divide the input of each block by its root mean square")
     head: str = setting(
@@ -167,6 +174,13 @@ class ReformerPolicy(RememberingPolicy):
                 array[:rows] = _perpendicular(array[:rows])
                 array[rows:] = 0.0
         return h
+
+    def load(self, parameters: Float32s) -> None:
+        """Take the matrices, and make attention as sharp as the settings want it."""
+        super().load(parameters)
+        if self._settings.sharpness != 1.0:
+            for block in range(self._settings.blocks):
+                self._matrices.add(f"block{block}.sharpness", math.log(self._settings.sharpness))
 
     def reset(self, seed: int) -> None:
         """Begin an episode with an empty memory."""

@@ -172,7 +172,8 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     if request.start_from is not None:
         own = config if request.experiment is not None else None
         parent = request.parent(own)
-        source = found = newest_state(parent, warn)
+        source = newest_state(parent, warn)
+        found = source
         config = with_assignment(config, parent, lambda: load(parent, parent.config(), found))
         if folder.is_run and not request.fresh and not unbegun:
             raise UsageError(

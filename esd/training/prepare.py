@@ -80,9 +80,11 @@ def prepared(
             problem = closing.enter_context(contextlib.closing(room.made(config)))
             algorithm = make_strategy(config, problem.layout)
             _check_optimizer(config, algorithm)
+            if team.node.rank == 0:
+                room.check_memory(config, problem, algorithm, comm.size, team.node.size)
             if comm.rank == 0:
                 require(config.run.loggers)
-                room.check(config, problem, algorithm, comm.size, team.node.size, folder, reporter)
+                room.check_disk(config, problem, algorithm, folder, reporter)
             evaluator = problem.evaluator(algorithm, comm.size, team.node.rank)
             closing.callback(evaluator.close)
             for note in (*problem.notes, *notes_of(algorithm.noise)):

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from esd.config.settings import Config
+from esd.config.settings import LOW_RANK, Config
 from esd.errors import UsageError
 from esd.evolution.algorithm import Algorithm
 from esd.evolution.records import RETURNS
-from esd.mpi.memory import available_memory
+from esd.mpi.memory import available_memory, memory_limit
 from esd.problems.base import Problem
 from esd.problems.make import make_problem
 from esd.run.folder import RunFolder
@@ -27,8 +28,15 @@ from esd.training.reports import Reporter
 GIGA = 1e9
 TABLES_OF_A_RANK = 3  # records, what is exchanged, and the message
 TABLES_OF_RANK_0 = 3  # as written to the journal
-OF_A_POLICY = 8  # bytes per coordinate: h_0, and a member's parameters in the policy
-OF_A_FUNCTION = 40  # the same, and float64 draws, bounds and values
+# Bytes per coordinate of h, as measured (tests/training/test_room.py measures again). While a run starts, each rank
+# has h_0, draws and bounds of it in float64 and a state of its own; afterwards a member's parameters.
+STARTING_POLICY, STARTING_FUNCTION = 8, 38
+OF_A_POLICY, OF_A_FUNCTION = 4, 14
+OF_LOW_RANK = 8  # sums of factors, and the center
+OF_A_BATCH = 8  # for each member that is evaluated at once on the CPU
+STATES = 4  # that are there at once at most: two of the node, two as a checkpoint is written
+NO_LIMIT = 1 << 60  # how cgroup 1 writes none
+GROWTH = 20_000_000  # bytes that a rank takes beside, from the check on: compiled kernels, message buffers
 BYTES_OF_A_WEIGHT = 8  # at least: in the network, and in h
 NEW_CHECKPOINTS = CHECKPOINTS_KEPT + 2  # the best, and a new one before an old one goes
 TOO_BIG = ("array is too big", "Maximum allowed dimension", "too large", "cannot fit")
@@ -43,12 +51,14 @@ class Sizes:
         vectors: of the state that are as long as h, itself included.
         records: bytes of one generation's table.
         of_a_rank: bytes that each rank takes beside states and records.
+        starting: bytes that each rank takes at first, beside a state of its own.
     """
 
     coordinates: int
     vectors: int
     records: int
     of_a_rank: int
+    starting: int
 
     @property
     def state(self) -> int:
@@ -56,9 +66,12 @@ class Sizes:
         return 4 * self.coordinates * self.vectors
 
     def memory(self, node_ranks: int) -> tuple[int, int]:
-        """Bytes that the ranks of a node take for states, and for records; the environments' own are not counted."""
-        states = self.state * (2 + node_ranks) + self.of_a_rank * node_ranks
-        return states, self.records * (TABLES_OF_A_RANK * node_ranks + TABLES_OF_RANK_0)
+        """Bytes that the ranks of a node take for h, and for records; the environments' own are not counted."""
+        training = STATES * self.state + self.of_a_rank * node_ranks
+        starting = (2 * self.state + self.starting) * node_ranks
+        return max(training, starting), self.records * (
+            TABLES_OF_A_RANK * node_ranks + TABLES_OF_RANK_0
+        )
 
 
 def made(config: Config) -> Problem:
@@ -91,20 +104,25 @@ def sizes_of(config: Config, problem: Problem, algorithm: Algorithm) -> Sizes:
     observed = 1 + 2 * problem.observation_size if problem.observation_size else 0
     width = RETURNS + len(problem.variants) + observed
     rows = config.population + problem.center_episodes * bool(config.run.center_every)
-    of_a_rank = (OF_A_FUNCTION if config.objective.named else OF_A_POLICY) * coordinates
-    return Sizes(coordinates, len([*algorithm.start(few).named()]), 8 * rows * width, of_a_rank)
+    function = bool(config.objective.named)
+    each = OF_A_FUNCTION if function else OF_A_POLICY
+    if config.es.noise == LOW_RANK:
+        each += OF_LOW_RANK
+    if config.device == "cpu":
+        each += OF_A_BATCH * config.batch_members
+    return Sizes(
+        coordinates,
+        len([*algorithm.start(few).named()]),
+        8 * rows * width,
+        each * coordinates,
+        (STARTING_FUNCTION if function else STARTING_POLICY) * coordinates,
+    )
 
 
-def check(
-    config: Config,
-    problem: Problem,
-    algorithm: Algorithm,
-    ranks: int,
-    node_ranks: int,
-    folder: RunFolder,
-    reporter: Reporter,
+def check_memory(
+    config: Config, problem: Problem, algorithm: Algorithm, ranks: int, node_ranks: int
 ) -> None:
-    """Refuse a run that does not fit.
+    """Refuse a run that does not fit into this machine's memory, or what its control groups leave of it.
 
     Args:
         config: of the run.
@@ -112,6 +130,47 @@ def check(
         algorithm: whose state it is.
         ranks: of the job.
         node_ranks: how many of them share this machine's memory.
+
+    Raises:
+        UsageError: naming what is needed, what there is, and what to lower.
+    """
+    sizes = sizes_of(config, problem, algorithm)
+    states, records = sizes.memory(node_ranks)
+    available, limit = available_memory(), memory_limit()
+    if states + records + GROWTH * node_ranks <= available:
+        return
+    key, rows = max(
+        ("population", config.population),
+        ("run.center_episodes", problem.center_episodes * bool(config.run.center_every)),
+        key=lambda each: each[1],
+    )
+    what = (
+        f"{key} = {rows:,}: a generation's records take {_gb(records)}"
+        if records > states
+        else f"{_what_makes_h(config)}: h has {sizes.coordinates:,} coordinates, and {STATES} states of "
+        f"{sizes.vectors} such vector{'s' * (sizes.vectors > 1)} and what ranks need take {_gb(states)}"
+    )
+    shared = f" with {node_ranks} ranks on a machine" if node_ranks > 1 else ""
+    where = f" on {socket.gethostname()}" if ranks > node_ranks else ""
+    lower = key if records > states else "these sizes"
+    limited = limit is not None and limit < NO_LIMIT
+    allowed = f" (a control group allows {_gb(limit or 0)})" if limited else ""
+    raise UsageError(
+        f"{what} of memory{shared}, and {_gb(GROWTH)} more for each rank, but {_gb(available)} are "
+        f"available{where}{allowed}; lower {lower}"
+        f"{', start fewer ranks per machine,' if node_ranks > 1 else ''} or give the job more memory"
+    )
+
+
+def check_disk(
+    config: Config, problem: Problem, algorithm: Algorithm, folder: RunFolder, reporter: Reporter
+) -> None:
+    """Refuse a run that does not fit onto the disk.
+
+    Args:
+        config: of the run.
+        problem: what is evolved.
+        algorithm: whose state it is.
         folder: where it will be written.
         reporter: is told if the disk will be full before the run ends.
 
@@ -119,26 +178,6 @@ def check(
         UsageError: naming what is needed, what there is, and what to lower.
     """
     sizes = sizes_of(config, problem, algorithm)
-    states, records = sizes.memory(node_ranks)
-    available = available_memory()
-    if states + records > available:
-        key, rows = max(
-            ("population", config.population),
-            ("run.center_episodes", problem.center_episodes * bool(config.run.center_every)),
-            key=lambda each: each[1],
-        )
-        what = (
-            f"{key} = {rows:,}: a generation's records take {_gb(records)}"
-            if records > states
-            else f"{_what_makes_h(config)}: h has {sizes.coordinates:,} coordinates, and states of it take "
-            f"{_gb(states)}"
-        )
-        shared = f" with {node_ranks} ranks on a machine" if node_ranks > 1 else ""
-        lower = key if records > states else "these sizes"
-        raise UsageError(
-            f"{what} of memory{shared}, but {_gb(available)} are available; lower {lower}"
-            f"{', start fewer ranks per machine,' if node_ranks > 1 else ''} or give the job more memory"
-        )
     free = _free_disk(folder.place)
     if free is None:
         return

@@ -2,8 +2,8 @@
 
     python -m tests.documentation.follow FOLDER
 
-reads pages as JSON from stdin and writes what became of each step as JSON. Every step is a fork of this process, which has
-imported esd already: a page of ten commands then takes seconds.
+reads pages as JSON from stdin and writes what became of each step as JSON. Every step is a fork of this process, which
+has imported esd already: a page of ten commands then takes seconds.
 """
 
 from __future__ import annotations

@@ -50,11 +50,11 @@ def test_python_compiles_and_what_it_imports_exists(block: Block) -> None:
                         module if alias.asname else importlib.import_module(top)
                     )
         elif isinstance(node, ast.ImportFrom) and node.module:
-            if node.module.partition(".")[0] not in own and known(node.module.partition(".")[0]):
-                module = importlib.import_module(node.module)
-                for alias in node.names:
-                    if not hasattr(module, alias.name):
-                        importlib.import_module(f"{node.module}.{alias.name}")
+            top = node.module.partition(".")[0]
+            names = [alias.name for alias in node.names] if top not in own and known(top) else []
+            for name in names:
+                if not hasattr(importlib.import_module(node.module), name):
+                    importlib.import_module(f"{node.module}.{name}")
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             owner = modules.get(node.value.id)

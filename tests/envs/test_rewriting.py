@@ -301,7 +301,7 @@ def test_what_a_grid_gives_at_best_without_memory() -> None:
     env = gymnasium.make(CUBES, size=4, teleport=0.0)
 
     def around(observation: np.ndarray) -> int:
-        row, column = np.round((observation[-2:] + 1) * 1.5).astype(int)
+        row, column = np.round((observation[-2:] + 0.5) * 3).astype(int)
         return AROUND[4 * row + column]
 
     assert near([play(env, seed, around)[0] for seed in range(800)], 6 / 15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -169,6 +170,24 @@ def test_it_recalls_what_was_seen_a_fixed_time_ago() -> None:
     policy.reset(0)
     seen = np.random.default_rng(0).standard_normal((16, SEEN)).astype(np.float32)
     np.testing.assert_allclose(outputs(policy, seen)[3:], seen[:-3], atol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["lsh", "full"])
+def test_sharpness_is_a_factor_on_logits(attention: str) -> None:
+    settings = dataclasses.replace(SMALL, attention=attention, blocks=2)
+    interface = Interface(SEEN, SEEN, False)
+    seen = np.random.default_rng(0).standard_normal((30, SEEN)).astype(np.float32)
+    found = []
+    for own, of_h in ((1.0, 0.0), (3.0, 0.0), (1.0, math.log(3.0))):
+        policy = ReformerPolicy(interface, dataclasses.replace(settings, sharpness=own))
+        arrays = policy.layout.unpack(policy.initial_parameters(0))
+        for block in range(2):
+            arrays[f"block{block}.sharpness"] = arrays[f"block{block}.sharpness"] + np.float32(of_h)
+        policy.load(policy.layout.pack(arrays))
+        policy.reset(0)
+        found.append(outputs(policy, seen).copy())
+    assert not np.array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[1], found[2])
 
 
 def test_a_plastic_head_is_the_hebbian_policy_behind_the_streams() -> None:

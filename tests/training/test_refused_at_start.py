@@ -76,10 +76,14 @@ def test_a_network_that_is_built_but_whose_states_do_not_fit_is_refused(
 ) -> None:
     monkeypatch.setattr(room, "available_memory", lambda: 10_000_000)
     text = refusal(small("cartpole", "policy.hidden=[400, 400]"), tmp_path / "run")
-    # 5 coefficients of 4·400 + 400·400 + 400·2 synapses; 3 states of 4 bytes each, and 8 bytes of a rank
+    # 5 coefficients of 4·400 + 400·400 + 400·2 synapses; 4 states of 4 bytes each, and 4 bytes of a rank
     size = 5 * (4 * 400 + 400 * 400 + 400 * 2)
-    assert f"policy.hidden = [400, 400]: h has {size:,} coordinates, and states of it take" in text
-    assert f"take {size * 20 / 1e6:.1f} MB of memory, but 10.0 MB are available" in text
+    assert (
+        f"policy.hidden = [400, 400]: h has {size:,} coordinates, and 4 states of 1 such vector"
+        in text
+    )
+    assert f"take {size * 20 / 1e6:.1f} MB of memory, and 20.0 MB more for each rank" in text
+    assert "but 10.0 MB are available" in text
 
 
 def test_parameters_of_an_objective_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -104,7 +108,7 @@ def test_a_journal_that_does_not_fit_on_the_disk_is_refused_or_warned_of(
         problem = make_problem(config)
         algorithm = make_strategy(config, problem.layout)
         folder = RunFolder(tmp_path / "run")
-        room.check(config, problem, algorithm, 1, 1, folder, Listening())
+        room.check_disk(config, problem, algorithm, folder, Listening())
 
     # h of 1,040 coordinates: 4 checkpoints of 4,160 bytes; (14 + 3) rows × 6 × 8 bytes in a generation
     check(4 * 4160 + 816 * 1000)
@@ -123,8 +127,9 @@ def test_what_a_run_takes_grows_with_the_ranks_of_a_machine() -> None:
     assert (sizes.coordinates, sizes.vectors) == (1040, 3)
     assert sizes.records == 8 * (14 + 3) * (5 + 1 + 9)
     state = 4 * 1040 * 3
-    assert sizes.memory(1) == (3 * state + 8 * 1040, 6 * sizes.records)
-    assert sizes.memory(4) == (6 * state + 4 * 8 * 1040, 15 * sizes.records)
+    assert sizes.memory(1) == (4 * state + 4 * 1040, 6 * sizes.records)
+    # with many ranks what each needs at its start is more: h_0 twice, and two states of its own
+    assert sizes.memory(4) == (4 * (2 * state + 8 * 1040), 15 * sizes.records)
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,9 @@ def _other(drawn, cubes, cube):
 
 @inlined
 def _place(cell, size, observation, at):
-    """A cell as two numbers: row and column, from −1 to 1."""
-    observation[at] = f32(2.0 * f64(cell // size) / f64(size - 1) - 1.0)
-    observation[at + 1] = f32(2.0 * f64(cell % size) / f64(size - 1) - 1.0)
+    """A cell as two numbers: row and column, from −½ to ½, so that colors count for more than places."""
+    observation[at] = f32(f64(cell // size) / f64(size - 1) - 0.5)
+    observation[at + 1] = f32(f64(cell % size) / f64(size - 1) - 0.5)
 
 
 @inlined

@@ -105,7 +105,7 @@ class ColorCubes:
         return free[int(drawn * len(free))]
 
     def _place(self, cell: tuple[int, int]) -> list[float]:
-        return [2.0 * x / (self._size - 1) - 1.0 for x in cell]
+        return [x / (self._size - 1) - 0.5 for x in cell]
 
     def _look(self) -> Float32s:
         color = [0.0] * self._colors
