@@ -220,7 +220,7 @@ def network_of(subject: Subject, format: str) -> Network:
         "max" if gru else getattr(settings, "normalization", "none"),
         0 if gru else getattr(settings, "freeze_after", 0),
         subject.spaces[1],
-        policy.squashed,  # type: ignore[attr-defined]  # of every policy
+        policy.squashed,
     )
 
 
