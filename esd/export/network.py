@@ -21,7 +21,7 @@ from esd.kernels import clock, convolution
 from esd.policies.base import Policy, Traceable
 from esd.policies.convolutional import SHAPES, areas
 from esd.policies.guard import unguarded
-from esd.policies.hebbian import RULE_COEFFICIENTS
+from esd.policies.hebbian import RULE_COEFFICIENTS, HebbianPolicy
 from esd.policies.registry import find_kind, make_policy
 from esd.policies.static import StaticSettings
 
@@ -179,7 +179,14 @@ def network_of(subject: Subject, format: str) -> Network:
     _, settings, _ = find_kind(config.policy, config.format)
     policy = unguarded(policy_of(subject))
     assert isinstance(policy, Traceable)
+    if getattr(settings, "every", 1) > 1:
+        raise UsageError(
+            f"--format {format}: policy.every = {settings.every} can't be written so; only networks that are "
+            "updated after every step can. Use --format safetensors or mat"
+        )
     arrays = subject.layout.unpack(subject.state.h)
+    if isinstance(policy, HebbianPolicy) and policy.index is not None:
+        arrays = policy.by_synapse.unpack(subject.state.h[policy.index])
     gru = config.policy.kind == "gru"
     linear = gru and settings.head == "linear"
     plastic = not linear and not isinstance(settings, StaticSettings)
@@ -213,7 +220,7 @@ def network_of(subject: Subject, format: str) -> Network:
         "max" if gru else getattr(settings, "normalization", "none"),
         0 if gru else getattr(settings, "freeze_after", 0),
         subject.spaces[1],
-        policy.squashed,  # type: ignore[attr-defined]  # of every policy
+        policy.squashed,
     )
 
 

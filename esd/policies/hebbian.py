@@ -214,8 +214,12 @@ class HebbianPolicy(PerceptronPolicy):
         """Let synapses share rules.
 
         Raises:
-            UsageError: if the assignment is none of this network, or weights are in h, too.
+            UsageError: if the assignment is none of this network, or something else of the network is in h, too.
         """
+        if settings.convolutions:
+            raise UsageError(
+                f"policy.rules = {settings.rules}: can't be combined with policy.convolutions; use policy.rules = 0"
+            )
         if self._coevolved:
             raise UsageError(
                 f'policy.rules = {settings.rules}: initial_weights = "coevolved" has numbers of every synapse in h; '

@@ -42,9 +42,7 @@ def with_assignment(child: Config, parent: RunFolder, load: Callable[[], RunStat
         if both and ours.rules == theirs.rules and not ours.assignment:
             return _assigned(child, theirs.assignment)
         return child
-    header = parent.journal(config, verify=False).header
-    interface = Interface(header.observation_size, header.action_size, header.bounded)
-    coefficients = HebbianPolicy(interface, theirs).coefficients(load().h)
+    coefficients = HebbianPolicy(parent.interface(config), theirs).coefficients(load().h)
     found = shared_rules.merged(coefficients, ours.rules, child.seed)
     return _assigned(child, shared_rules.encoded(found))
 

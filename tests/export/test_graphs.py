@@ -20,6 +20,7 @@ CARTPOLE = {"id": "CartPole-v1"}
 PENDULUM = {"id": "Pendulum-v1", "normalize_observations": True}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "hebbian": ({"hidden": [7, 5]}, CARTPOLE),
+    "hebbian, shared rules": ({"hidden": [5], "rules": 4}, CARTPOLE),
     "hebbian, bounded actions": ({"hidden": [7], "rate": 0.1, "order": "F"}, PENDULUM),
     "hebbian, raw, l2": (
         {"hidden": [6], "output": "raw", "normalization": "l2", "rule": "ABCD_lr_D_in_and_out"},
@@ -142,6 +143,11 @@ def test_a_policy_without_a_graph_is_refused_in_one_line(write: Any, tmp_path: P
         write(tmp_path / "policy", subject_of(policy, CARTPOLE), print)
     assert len(str(refused.value)) < 300
     assert not (tmp_path / "policy").exists()
+
+
+def test_updates_of_every_other_step_are_refused_in_one_line() -> None:
+    with pytest.raises(UsageError, match=r"policy.every = 2 can't be written so"):
+        network_of(subject_of({"every": 2}, CARTPOLE), "onnx")
 
 
 def test_the_network_of_a_run_knows_its_first_state() -> None:

@@ -87,6 +87,7 @@ def test_k_means_finds_groups_that_lie_apart_and_the_same_ones_again() -> None:
         ({"assignment": shared_rules.encoded(np.arange(5))}, "assigns 5 synapses to 5 rules"),
         ({"assignment": shared_rules.encoded(np.full(35, 6))}, "to 7 rules"),
         ({"initial_weights": "coevolved"}, "policy.rules = 6: initial_weights"),
+        ({"convolutions": True}, "policy.rules = 6: can't be combined with policy.convolutions"),
     ],
 )
 def test_what_is_no_assignment_of_a_network_is_refused(
