@@ -245,7 +245,7 @@ def test_groups_of_runs_are_compared_in_their_own_sign(place: Path) -> None:
             words = ("--set", f"es.learning_rate={rate}", "--set", f"seed={seed}")
             assert esd("train", "mine.toml", "--run", run, *words, cwd=place).returncode == 0
             assert esd("eval", run, "--episodes", "5", cwd=place).returncode == 0
-    words = ("report", "compare", "slow=slow-s*", "fast=fast-s*")
+    words = ("compare", "slow=slow-s*", "fast=fast-s*")
     compared = esd(*words, cwd=place)
     assert compared.returncode == 0, compared.stderr
     assert "evaluated: best checkpoint, 5 test evaluations, seed 0" in compared.stdout

@@ -96,7 +96,7 @@ def commands(script: str, folder: Path) -> list[list[str]]:
     # with an empty PATH bash finds no command, and gives the words of each to this function
     handler = f"command_not_found_handle() {{ printf '%s\\0' \"$@\" >>'{log}'; printf '\\n\\0' >>'{log}'; }}\n"
     subprocess.run(
-        ["/bin/bash", "-c", handler + script],
+        ["/bin/bash", "-c", f"{handler}{script}\nwait"],
         cwd=folder,
         env={"PATH": "/nonexistent", "HOME": str(folder), "PWD": str(folder)},
         stdin=subprocess.DEVNULL,

@@ -79,7 +79,7 @@ def test_python_refuses_it(reader: str, changed: Path) -> None:
         ["show", "RUN", "--generation", "1"],
         ["eval", "RUN"],
         ["eval", "RUN", "--trace", "x.safetensors"],
-        ["report", "compare", "a=RUN", "b=RUN"],
+        ["compare", "a=RUN", "b=RUN"],
         ["doctor", "RUN"],
         ["train", "--run", "RUN"],
         ["train", "cartpole", "--run", "RUN"],
