@@ -94,7 +94,7 @@ def commands(script: str, folder: Path) -> list[list[str]]:
     log = folder / "commands"
     log.unlink(missing_ok=True)
     # with an empty PATH bash finds no command, and gives the words of each to this function
-    handler = f"command_not_found_handle() {{ printf '%s\\0' \"$@\" >>'{log}'; printf '\\n\\0' >>'{log}'; }}\n"
+    handler = f"command_not_found_handle() {{ printf '%s\\0' \"$@\" $'\\n' >>'{log}'; }}\n"
     subprocess.run(
         ["/bin/bash", "-c", f"{handler}{script}\nwait"],
         cwd=folder,
