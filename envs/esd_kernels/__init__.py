@@ -4,16 +4,20 @@ Everything here is compiled by numba without ``fastmath``: no re-association, no
 rounding. That is what makes h the same bits on AVX2, AVX-512 and any other target (laws 2 and 4); measured,
 ``fastmath=True`` gave three different results for three targets.
 
-Importing compiles nothing, makes no folder and changes none of numba's settings: all of that happens when a function
-is called for the first time.
+Importing compiles nothing, makes no folder and changes none of numba's settings but the color of its messages: all of
+that happens when a function is called for the first time.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+# numba colors its messages by colorama, where that is installed, which writes to a terminal's stdout when Python ends
+os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
 
 import numba
 from numba.core.ccallback import CFunc

@@ -149,7 +149,7 @@ def test_a_crossover_is_the_size_from_which_on_all_are_faster() -> None:
     assert report._from(sizes, [True, False, True, True]) == "from 100 on"
     assert report._from(sizes, [False, True, False, True]) == "from 1,000 on"
     assert report._from(sizes, [True] * 4) == "from 1 on"
-    assert report._from(sizes, [True, True, True, False]) == "at none of these"
+    assert report._from(sizes, [True, True, True, False]) == "at no measured size"
 
 
 def test_a_page_that_misses_a_table_is_refused() -> None:
