@@ -88,7 +88,7 @@ def test_wrong_use_of_compare_is_a_clear_error(
 
 def test_the_old_words_name_the_new_command(folder: Path) -> None:
     for arguments in (GROUPS, ["--json", *GROUPS], ["--help"], []):
-        result = esd("compare", *arguments, cwd=folder)
+        result = esd("report", "compare", *arguments, cwd=folder)
         assert (result.returncode, result.stdout) == (2, "")
         assert result.stderr.count("\n") == 1
         assert "is now esd compare" in result.stderr

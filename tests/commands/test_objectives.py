@@ -222,7 +222,7 @@ def test_a_run_starts_from_another_only_where_h_means_the_same(with_run: Path, p
         "objective.parameters.angle.high=2.0": "its parameters are transformed to other bounds",
         "objective.parameters.wing.shape=[5]": "its h has 4 coordinates, this objective has 6",
         "objective={function='sphere', direction='minimize', parameters={a={shape=[4]}}}": (
-            "its h was evolved for another objective, whose coordinates have another meaning: compare "
+            "its h was evolved for another objective, whose coordinates mean other things: compare "
             "objective.parameters with "
         ),
     }
