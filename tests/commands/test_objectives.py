@@ -286,10 +286,12 @@ def test_the_doctor_notices_that_a_function_has_changed_since_its_run(
 
 
 def test_test_functions_are_listed_with_their_text(tmp_path: Path) -> None:
-    listed = esd("list", "objectives", cwd=tmp_path)
-    names = [line.split()[0] for line in listed.stdout.splitlines()]
+    listed = json.loads(esd("list", "objectives", "--json", cwd=tmp_path).stdout)["objectives"]
+    names = [*listed]
     assert names == ["sphere", "rosenbrock", "rastrigin", "rotated_ellipsoid", "noisy_sphere"]
-    assert all(len(line.split()) > 4 for line in listed.stdout.splitlines())
+    assert all(len(text.split()) > 4 for text in listed.values())
+    table = esd("list", "objectives", cwd=tmp_path).stdout
+    assert all(f"\n  {name} " in table for name in names)
     settings = json.loads(esd("list", "settings", "--json", cwd=tmp_path).stdout)["settings"]
     assert "objective.function" in settings
     assert "objective.parameters.<name>.bounds" in settings
