@@ -65,9 +65,8 @@ def _by_package(environments: dict[str, str]) -> dict[str, dict[str, str]]:
     for name, text in environments.items():
         package = "esd" if name.startswith("esd/") else text.partition(".")[0].partition(":")[0]
         heading = f"Environments: {package}" if package.isidentifier() else _OTHERS
-        sections.setdefault(heading, {})[name] = (
-            text.partition(":")[0] if package != "esd" else text
-        )
+        is_place = package != "esd" and " " not in text  # not why a package is broken
+        sections.setdefault(heading, {})[name] = text.partition(":")[0] if is_place else text
     others = sections.pop(_OTHERS, None)  # at the end
     return {**sections, **({_OTHERS: others} if others else {})}
 

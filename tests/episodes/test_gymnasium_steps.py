@@ -87,7 +87,6 @@ def test_the_results_of_a_damaged_ant_are_told(monkeypatch: pytest.MonkeyPatch) 
     [
         ({"id": "CartPole-v1", "wrappers": [{"id": LIMIT, "kwargs": {"max_episode_steps": 3000}}]}, "TimeLimit"),
         ({"id": "CartPole-v1", "wrappers": [{"id": "tests.helpers.user_code:Doubled"}]}, "Doubled"),
-        ({"id": "HalfCheetah-v5", "wrappers": [{"id": CHANGED, "kwargs": {"at_step": 5}}]}, "ChangedBody"),
         ({"id": "HalfCheetah-v5", "wrappers": [{"id": CHANGED, "kwargs": {"sensor_noise": 0.1}}]}, "ChangedBody"),
         ({"id": "esd/DamagedAnt-v0", "kwargs": {"leg": "front_left", "damage_step": 9}}, "damage_step"),
     ],

@@ -58,7 +58,8 @@ def outcome(rollout: Rollout, config: Config, member: int) -> tuple[Outcome, Any
     """Evaluate a member whose parameters are its own, as bits."""
     h = rollout.policy.initial_parameters(member)
     result = rollout.evaluate(h, rollout.member_seeds(3, member))
-    return result, rollout.observed(result)
+    observed = rollout.observed(result)
+    return result, None if observed is None else observed.tobytes()
 
 
 @pytest.fixture(params=ENVIRONMENTS)

@@ -66,8 +66,7 @@ def test_what_a_killed_rank_has_started_is_killed_by_the_next_team(
     assert all(leftovers._born(each) is not None for each in (before, executed, forked))
     process.kill()  # nobody has waited for it: it is a zombie
     assert gone(process.pid)
-    assert {executed, forked} <= {*leftovers.left_behind()}
-    with Team(Alone()):
+    with Team(Alone()):  # or one that another test has made meanwhile
         assert gone(executed)
         assert gone(forked)
     assert leftovers._born(before) is not None
