@@ -52,6 +52,8 @@ class Lockstep:
         torch.set_num_threads(1)  # ranks are the parallelism
         # not TF32, which keeps 10 bits of what a module multiplies
         torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        # under its old name, too: otherwise PyTorch takes the two for a contradiction, and torch.export fails
+        torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
         config = self._config = rollout.config
         self._rollout, self._ranks, self._device = rollout, ranks, device

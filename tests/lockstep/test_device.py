@@ -182,3 +182,9 @@ def test_more_members_than_memory_holds_are_told_in_one_line() -> None:
         UsageError, match=r"batch_members = 1000000000: .* memory of cpu; use fewer"
     ):
         make_player(rollout, algorithm, 1, 0)
+
+
+def test_pytorch_can_export_after_an_evaluation_in_lock_step(tmp_path: Path) -> None:
+    trained(small("cartpole-static", "generations=1", "batch_members=4"), tmp_path / "run")
+    assert torch.backends.fp32_precision == "ieee"  # type: ignore[attr-defined]
+    assert not torch.backends.cudnn.allow_tf32  # raised where the old name and the new one disagree
