@@ -83,10 +83,10 @@ def _marks(process: int) -> list[bytes]:
             for text in (folder / "environ").read_bytes().split(b"\0")
             if text.startswith(prefix)
         ]
-        # cheap first: maps are long
-        if of_variable or (folder / "exe").readlink() != (PROC / "self/exe").readlink():
+        # cheap first: maps are long. A copy has the variable that its rank was started with, if another rank did that
+        if (folder / "exe").readlink() != (PROC / "self/exe").readlink():
             return of_variable
-        return _PAGE.findall((folder / "maps").read_bytes())
+        return of_variable + _PAGE.findall((folder / "maps").read_bytes())
     return []
 
 

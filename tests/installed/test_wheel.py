@@ -149,7 +149,9 @@ def test_a_launcher_of_another_kind_is_refused_in_one_line(
         [*mpirun, *theirs],
         [made.program("mpirun"), "-n", "2", *with_path, *esd_here],
     ):
-        for _ in range(3):  # a launcher was seen to lose once what a rank had said right before its end
+        for _ in range(
+            3
+        ):  # a launcher was seen to lose once what a rank had said right before its end
             done = made.run(*words, cwd=tmp_path)
             assert done.returncode == 2, done.stdout + done.stderr
             lines = [line for line in done.stderr.splitlines() if line.startswith("esd: ")]

@@ -35,10 +35,17 @@ time.sleep(60)
 """
 
 
-@pytest.fixture
-def rank() -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+@pytest.fixture(params=["alone", "started by another rank"])
+def rank(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A rank, and three processes that it has started: before it marked what it starts, and two afterwards."""
-    process = subprocess.Popen([sys.executable, "-c", RANK], stdout=subprocess.PIPE, text=True)
+    variables = {**os.environ}
+    variables.pop(leftovers.VARIABLE, None)
+    if request.param != "alone":
+        own = os.getpid()
+        variables[leftovers.VARIABLE] = f"{own}-{leftovers._born(own)}-{leftovers._here()}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", RANK], env=variables, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     started = [int(word) for word in process.stdout.readline().split()]
     yield process, started
