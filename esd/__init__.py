@@ -6,7 +6,12 @@ The names below are the public Python API. Each is imported when it is first use
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# before numba is imported, by whichever module: it would color its messages by colorama, where that is installed, which
+# writes to a terminal's stdout when Python ends
+os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
 
 if TYPE_CHECKING:
     from esd.api.evolution import Evolution

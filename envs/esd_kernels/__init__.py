@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-# numba colors its messages by colorama, where that is installed, which writes to a terminal's stdout when Python ends
+# as in esd, for who uses esd_envs alone
 os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
 
 import numba
