@@ -171,8 +171,11 @@ def test_what_does_not_fit_is_said_in_one_line(
 def test_a_launch_without_a_folder_for_temporary_files_is_refused_in_one_line(
     image: Image, tmp_path: Path
 ) -> None:
-    words = ("esd", "launch", "-n", "2", "train")
-    done = image.run(*words, temporary=False, user=SOMEBODY, work=tmp_path / "work")
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    runs.chmod(0o777)
+    words = ("esd", "launch", "-n", "2", "train", "--run", "/runs/a")
+    done = image.run(*words, temporary=False, user=SOMEBODY, mounts={"/runs": runs})
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "--tmpfs /tmp" in done.stderr
 
