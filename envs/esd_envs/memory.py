@@ -37,6 +37,21 @@ class WorldOfMemory(Env[Float32s, np.int64]):
         return observation, reward, terminated, False, {}
 
 
+def corridor_spaces(
+    forced: bool, distractors: int
+) -> tuple[spaces.Discrete, spaces.Box[np.floating[Any]]]:
+    """What is done and seen in a corridor: two signs and a junction, 0 or 1, and distractors in [−1, 1].
+
+    Args:
+        forced: the agent can't walk by itself.
+        distractors: how many there are.
+    """
+    high = np.ones(3 + distractors, np.float32)
+    low = -high
+    low[:3] = 0.0
+    return spaces.Discrete(2 if forced else 3), spaces.Box(low, high, dtype=np.float32)
+
+
 class AssociativeRecall(WorldOfMemory):
     """Pairs of a cue and a value are shown one by one; then cues are asked for their values.
 
@@ -143,17 +158,13 @@ class TMaze(WorldOfMemory):
         shortest, longest = span("length", length, 1)
         forced = flag("forced", forced)
         count = whole("distractors", distractors, 0, most=MOST)
-        self.action_space = spaces.Discrete(2 if forced else 3)
-        bounds = np.ones(3 + count, np.float32)
-        least = -bounds
-        least[:3] = 0.0
-        self.observation_space = spaces.Box(least, bounds, dtype=np.float32)
+        self.action_space, self.observation_space = corridor_spaces(forced, count)
         self.compiled = Compiled(
             kernels.reset_maze,
             kernels.step_maze,
             [shortest, longest, count, float(forced)],
             kernels.MAZE_STATE,
-            bounds.size,
+            3 + count,
             1,
         )
 

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from esd_envs.compiled import Compiled
 from esd_envs.kernels import rewriting as kernels
 from esd_envs.keywords import MOST, flag, share, span, whole
-from esd_envs.memory import Float32s, WorldOfMemory
+from esd_envs.memory import Float32s, WorldOfMemory, corridor_spaces
 
 MAX_STEPS = 100_000_000
 UPDATES = ("one", "all", "positions")
@@ -53,17 +53,13 @@ class EndlessTMaze(WorldOfMemory):
         steps = (longest + 2) if forced else 2 * (longest + 1)
         junctions = whole("junctions", junctions, 1, most=max(MAX_STEPS // steps, 1))
         count = whole("distractors", distractors, 0, most=MOST)
-        self.action_space = spaces.Discrete(2 if forced else 3)
-        bounds = np.ones(3 + count, np.float32)
-        least = -bounds
-        least[:3] = 0.0
-        self.observation_space = spaces.Box(least, bounds, dtype=np.float32)
+        self.action_space, self.observation_space = corridor_spaces(forced, count)
         self.compiled = Compiled(
             kernels.reset_maze,
             kernels.step_maze,
             [shortest, longest, count, float(forced), junctions, float(stops)],
             kernels.MAZE_STATE,
-            bounds.size,
+            3 + count,
             1,
         )
 

@@ -117,7 +117,7 @@ def step_recall(action, parameters, state, observation, reward):
 
 
 @inlined
-def _look(key, parameters, state, observation):
+def look_into_corridor(key, parameters, state, observation):
     """The sign where the corridor begins, the junction where it ends, and distractors anywhere."""
     at_start = state[POSITION] == 0.0
     observation[0] = f32(at_start and state[SIGN] == 0.0)
@@ -138,7 +138,7 @@ def reset_maze(seed, parameters, state, observation):
     state[LENGTH] = parameters[SHORTEST] + drawn
     state[SIGN] = f64(word(key, THE_SIGN, 0) >> u64(63))
     state[POSITION] = state[WASTED] = state[MAZE_TIME] = 0.0
-    _look(key, parameters, state, observation)
+    look_into_corridor(key, parameters, state, observation)
     return 0
 
 
@@ -161,7 +161,7 @@ def step_maze(action, parameters, state, observation, reward):
         reward[0] = -1.0 / way
         state[WASTED] += 1.0
         over = 1 if state[WASTED] >= way else 0
-    _look(key_of(state), parameters, state, observation)
+    look_into_corridor(key_of(state), parameters, state, observation)
     return over
 
 

@@ -10,13 +10,26 @@ import numpy as np
 
 from esd_envs.kernels import RESET, STEP, c_function, inlined
 from esd_envs.kernels.draws import begin, key_of, uniform, word
-from esd_envs.kernels.memory import DISTRACTOR, FORWARD, THE_LENGTH, THE_SIGN
+from esd_envs.kernels.memory import (
+    FORCED,
+    FORWARD,
+    LENGTH,
+    LONGEST,
+    MAZE_TIME,
+    POSITION,
+    SHORTEST,
+    SIGN,
+    THE_LENGTH,
+    THE_SIGN,
+    WASTED,
+    look_into_corridor,
+)
 
 f32, f64, i64, u64 = np.float32, np.float64, np.int64, np.uint64
 
-# what the endless T-maze is told, and its state
-SHORTEST, LONGEST, DISTRACTORS, FORCED, JUNCTIONS, STOP_AT_ERROR, MAZE_PARAMETERS = range(7)
-SIGN, LENGTH, POSITION, WASTED, MAZE_TIME, CORRIDOR, RIGHT, MAZE_STATE = range(2, 10)
+# what the endless T-maze is told, and its state: those of the T-maze, and behind them its own
+JUNCTIONS, STOP_AT_ERROR, MAZE_PARAMETERS = range(4, 7)
+CORRIDOR, RIGHT, MAZE_STATE = range(7, 10)
 
 # what color cubes are told, and their state; from CELLS on, where each cube is. SHOWN is the cube that is shown now
 # (NOTHING: none), LAST_SHOWN the last of a row of them
@@ -41,26 +54,13 @@ def _enter(key, parameters, state):
     state[POSITION] = state[WASTED] = 0.0
 
 
-@inlined
-def _look_around(key, parameters, state, observation):
-    """The sign where a corridor begins, the junction where it ends, and distractors anywhere."""
-    at_start = state[POSITION] == 0.0
-    observation[0] = f32(at_start and state[SIGN] == 0.0)
-    observation[1] = f32(at_start and state[SIGN] == 1.0)
-    observation[2] = f32(state[POSITION] == state[LENGTH] + 1.0)
-    count = i64(parameters[DISTRACTORS])
-    for i in range(count):
-        index = i64(state[MAZE_TIME]) * count + i
-        observation[3 + i] = f32(2.0 * uniform(key, DISTRACTOR, index) - 1.0)
-
-
 @c_function(RESET)
 def reset_maze(seed, parameters, state, observation):
     """Begin at the sign of the first corridor."""
     key = begin(seed, state)
     state[MAZE_TIME] = state[CORRIDOR] = state[RIGHT] = 0.0
     _enter(key, parameters, state)
-    _look_around(key, parameters, state, observation)
+    look_into_corridor(key, parameters, state, observation)
     return 0
 
 
@@ -93,7 +93,7 @@ def step_maze(action, parameters, state, observation, reward):
         reward[0] = -1.0 / (junctions * way)
         state[WASTED] += 1.0
         over = 1 if state[WASTED] >= way else 0
-    _look_around(key, parameters, state, observation)
+    look_into_corridor(key, parameters, state, observation)
     return over
 
 
