@@ -13,6 +13,18 @@ import pytest
 from tests.helpers.shell import command, contents, environment, esd
 
 
+def _at_the_import_of(module: str, action: str, folder: Path) -> str:
+    """PYTHONPATH for a process in which ``action`` happens when it first imports ``module``."""
+    (folder / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "def hook(event, arguments):\n"
+        f"    if event == 'import' and arguments[0] == {module!r}:\n"
+        f"        {action}\n"
+        "sys.addaudithook(hook)\n"
+    )
+    return f"{folder}{os.pathsep}{environment()['PYTHONPATH']}"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP])
 @pytest.mark.parametrize("exists", [False, True], ids=["a new run", "a run to go on with"])
 def test_a_signal_during_the_start_changes_nothing_and_says_how_to_go_on(
@@ -20,14 +32,9 @@ def test_a_signal_during_the_start_changes_nothing_and_says_how_to_go_on(
 ) -> None:
     folder = run if exists else tmp_path / "new"
     before = contents(folder) if exists else None
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\n"
-        "def hook(event, arguments):\n"
-        "    if event == 'import' and arguments[0] == 'esd.training.prepare':\n"
-        f"        os.kill(os.getpid(), {int(number)})\n"
-        "sys.addaudithook(hook)\n"
+    path = _at_the_import_of(
+        "esd.training.prepare", f"os.kill(os.getpid(), {int(number)})", tmp_path
     )
-    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
     words = ("train", "--run", folder, "--set", "generations=9")
     result = esd(*words, cwd=tmp_path, PYTHONPATH=path)
     assert result.returncode == 75, result.stderr
@@ -42,20 +49,34 @@ def test_a_signal_during_the_start_changes_nothing_and_says_how_to_go_on(
 
 
 @pytest.mark.parametrize(
-    "words", [["eval", "RUN", "--episodes", "1000000"], ["doctor", "RUN"], ["bench"]]
+    ("words", "module"),
+    [
+        (["eval", "RUN", "--episodes", "1000000"], "esd.evaluation.of_run"),
+        (["doctor", "RUN"], "esd.doctor.run_folder"),
+        (["bench"], "esd.doctor.bench"),
+    ],
 )
 def test_ctrl_c_ends_other_commands_with_a_line_and_130(
-    words: list[str], run: Path, tmp_path: Path
+    words: list[str], module: str, run: Path, tmp_path: Path
+) -> None:
+    path = _at_the_import_of(module, f"os.kill(os.getpid(), {int(signal.SIGINT)})", tmp_path)
+    result = esd(*(run if word == "RUN" else word for word in words), cwd=tmp_path, PYTHONPATH=path)
+    assert result.returncode == 130, result.stderr
+    assert result.stderr.strip() in ("esd: interrupted", "Aborted.")
+
+
+def test_ctrl_c_in_the_middle_of_an_evaluation_ends_it_with_a_line_and_130(
+    run: Path, tmp_path: Path
 ) -> None:
     process = subprocess.Popen(
-        command(*(run if word == "RUN" else word for word in words)),
+        command("eval", run, "--episodes", "1000000"),
         cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     time.sleep(2.0)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert errors.strip() in ("esd: interrupted", "Aborted.")
+    assert errors.strip() == "esd: interrupted"
 
 
 def test_a_second_ctrl_c_ends_a_generation_at_once_with_130(tmp_path: Path) -> None:
