@@ -1,7 +1,11 @@
-"""Members in lock-step through torch on its CPU device, beside the compiled kernels, one rank on one core.
+"""Members in lock-step through torch, beside the compiled kernels: on torch's CPU device, or on a GPU.
 
-No GPU has run this. It says what the path that a GPU takes costs where there is none: 64 slots, members of generation
-0, resets included.
+    python -m benchmarks.lockstep
+    python -m benchmarks.lockstep --device cuda
+
+One rank. Without ``--device`` it keeps to one core, and says what the path that a GPU takes costs where there is none.
+Members of generation 0, resets and perturbations included; every member plays one short episode. On a GPU the number
+of slots grows, and a network too large for a core's caches is added.
 """
 
 from __future__ import annotations
@@ -10,25 +14,38 @@ import argparse
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import torch
 
 from benchmarks.measuring import Table, in_turns, on_one_core, parser, write
 from esd.config.experiment_files import read_experiment
 from esd.config.settings import Config
-from esd.config.tables import parse
+from esd.config.tables import apply_settings, parse
 from esd.episodes.rollout import Rollout
 from esd.evolution.records import Records
 from esd.evolution.state import make_strategy, start
 from esd.problems.episodes import make_player
 
 SLOTS = 64
-EXPERIMENTS = ("cartpole", "pendulum", "halfcheetah", "ant")
+ON_A_GPU = (64, 256, 1024)  # slots
+EXPERIMENTS: dict[str, tuple[str, ...]] = {
+    "cartpole": (),
+    "pendulum": (),
+    "halfcheetah": (),
+    "ant": (),
+}
+LARGE: dict[str, tuple[str, ...]] = {
+    "halfcheetah": ("policy.hidden=[512, 512]",),
+}
+MODULE = ("policy.kind=benchmarks.torch_modules:Module",)
+STEPS = 50  # of an episode on a GPU: 1,024 slots play a thousand of them
 
 
-def contender(config: Config, slots: int) -> Callable[[], float]:
-    """Environment steps per second of as many members as there are slots."""
-    config = dataclasses.replace(config, batch_members=slots, population=SLOTS)
+def contender(config: Config, slots: int, members: int = SLOTS) -> Callable[[], float]:
+    """Environment steps per second of so many members, so many at a time."""
+    config = dataclasses.replace(config, batch_members=slots, population=members)
     rollout = Rollout(config)
     algorithm = make_strategy(config, rollout.policy.layout)
     evaluator = make_player(rollout, algorithm, 1, 0)
@@ -36,41 +53,76 @@ def contender(config: Config, slots: int) -> Callable[[], float]:
     state = start(algorithm, h, rollout.observation_size)
 
     def rate() -> float:
-        records = Records(SLOTS, 0, rollout.observation_size)
+        records = Records(members, 0, rollout.observation_size)
         began = time.perf_counter()
-        evaluator.fill(state, itertools.chain(range(SLOTS)), records)
+        evaluator.fill(state, itertools.chain(range(members)), records)
         return records.steps / (time.perf_counter() - began)
 
     return rate
 
 
-def compared(experiment: str, rounds: int, quick: bool) -> Table:
-    """Both ways."""
-    config = parse(read_experiment(experiment)[1], experiment)
-    if quick:
-        config = dataclasses.replace(config, env=dataclasses.replace(config.env, max_steps=5))
+def compared(config: Config, name: str, rounds: int) -> Table:
+    """Both ways on the CPU."""
     contenders = {
         "esd, compiled": contender(config, 0),
         f"esd, lock-step, {SLOTS} slots": contender(config, SLOTS),
     }
-    name = f"{config.env.id} with its {config.policy.kind} policy"
     return in_turns(name, "steps/s", contenders, rounds, more_is_better=True)
+
+
+def compared_on_a_gpu(config: Config, name: str, rounds: int, slots: Sequence[int]) -> Table:
+    """A core's compiled kernels, and the GPU with more and more slots."""
+    on_gpu = dataclasses.replace(config, device="cuda")
+    contenders = {
+        "one core, compiled": contender(config, 0),
+        **{f"GPU, {n:,} slots": contender(on_gpu, n, n) for n in slots},
+    }
+    return in_turns(name, "steps/s", contenders, rounds, more_is_better=True)
+
+
+def work(arguments: argparse.Namespace) -> Iterator[tuple[str, Config]]:
+    """What is played: a name, and how."""
+    cases = [*EXPERIMENTS.items()]
+    on_gpu = arguments.device == "cuda"
+    if on_gpu:
+        cases += [*LARGE.items(), ("halfcheetah", MODULE)]
+    for experiment, settings in cases[:1] if arguments.quick else cases:
+        table = apply_settings(read_experiment(experiment)[1], settings)
+        if settings == MODULE:
+            table["policy"] = {"kind": table["policy"]["kind"]}
+        config = parse(table, experiment)
+        most = 5 if arguments.quick else STEPS if on_gpu else config.env.max_steps
+        config = dataclasses.replace(config, env=dataclasses.replace(config.env, max_steps=most))
+        policy = "torch module" if settings == MODULE else f"{config.policy.kind} policy"
+        sizes = " of 512 and 512 units" if settings in LARGE.values() and settings else ""
+        yield f"{config.env.id} with its {policy}{sizes}", config
 
 
 def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     """All experiments."""
-    experiments = EXPERIMENTS[:1] if arguments.quick else EXPERIMENTS
     rounds = 1 if arguments.quick else arguments.rounds
-    return {"tables": [compared(name, rounds, arguments.quick) for name in experiments]}
+    if arguments.device == "cpu":
+        return {"tables": [compared(config, name, rounds) for name, config in work(arguments)]}
+    slots = ON_A_GPU[:1] if arguments.quick else ON_A_GPU
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "tables": [
+            compared_on_a_gpu(config, name, rounds, slots) for name, config in work(arguments)
+        ],
+    }
 
 
 def main() -> None:
     """Measure and write."""
     command_line = parser("lockstep", __doc__)
     command_line.add_argument("--rounds", type=int, default=3, help="[%(default)s]")
+    command_line.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="[%(default)s]"
+    )
     arguments = command_line.parse_args()
     on_one_core()
-    write(arguments, "lockstep", measured(arguments))
+    name = "lockstep" if arguments.device == "cpu" else "lockstep --device cuda"
+    write(arguments, name, measured(arguments))
 
 
 if __name__ == "__main__":

@@ -110,17 +110,24 @@ def test_a_change_of_device_on_resume_is_told(policy: str, told: str, tmp_path: 
     assert len(notes) == 1, "nothing has changed this time"
 
 
-def test_a_run_that_changes_its_device_on_the_way_has_the_same_h(tmp_path: Path) -> None:
+def test_a_run_that_changes_its_device_on_the_way_has_the_same_h(
+    device: torch.device, tmp_path: Path
+) -> None:
     reference = trained(small("pendulum"), tmp_path / "compiled").state
-    for generations, batch_members in ((2, 3), (3, 0), (5, 64)):
-        settings = (f"generations={generations}", f"batch_members={batch_members}")
+    for generations, where, batch_members in ((2, device, 3), (3, "cpu", 0), (5, device, 64)):
+        settings = (
+            f"generations={generations}", f"batch_members={batch_members}", f"device={where}"
+        )  # fmt: skip
         ending = trained(small("pendulum", *settings), tmp_path / "run")
     assert ending.state.generation == reference.generation
     assert ending.state.sha256() == reference.sha256()
 
 
-def test_a_module_in_lock_step_resumes_with_the_same_bits(tmp_path: Path) -> None:
-    module = ("policy.kind=tests.helpers.user_code:SmallModule", "batch_members=4")
+def test_a_module_in_lock_step_resumes_with_the_same_bits(
+    device: torch.device, tmp_path: Path
+) -> None:
+    kind = "policy.kind=tests.helpers.user_code:SmallModule"
+    module = (kind, "batch_members=4", f"device={device}")
     whole = trained(small("pendulum", *module), tmp_path / "whole").state
     for generations in (2, 5):
         ending = trained(small("pendulum", *module, f"generations={generations}"), tmp_path / "run")
@@ -174,12 +181,12 @@ def test_the_command_line_trains_evaluates_and_refuses(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_more_members_than_memory_holds_are_told_in_one_line() -> None:
-    config = of_table(batch_members=10**9, policy={"hidden": [640]})
+def test_more_members_than_memory_holds_are_told_in_one_line(device: torch.device) -> None:
+    config = of_table(batch_members=10**9, policy={"hidden": [640]}, device=str(device))
     rollout = Rollout(config)
     algorithm = make_strategy(config, rollout.policy.layout)
     with pytest.raises(
-        UsageError, match=r"batch_members = 1000000000: .* memory of cpu; use fewer"
+        UsageError, match=rf"batch_members = 1000000000: .* memory of {device.type}.*; use fewer"
     ):
         make_player(rollout, algorithm, 1, 0)
 

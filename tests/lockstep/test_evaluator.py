@@ -72,10 +72,14 @@ def state_of(config: Config, rollout: Rollout, generation: int = 3) -> RunState:
 
 
 def filled(
-    config: Config, slots: int, rows: Iterable[int] | None = None, ranks: int = 1
+    config: Config,
+    slots: int,
+    rows: Iterable[int] | None = None,
+    ranks: int = 1,
+    device: torch.device | str = "cpu",
 ) -> Records:
     """Records of some rows, with so many slots; 0: one after the other."""
-    config = with_slots(config, slots)
+    config = with_slots(config, slots, device=str(device))
     rollout = Rollout(config)
     evaluator: Player = OneByOne(rollout, make_strategy(config, rollout.policy.layout))
     if slots:
@@ -96,37 +100,37 @@ def with_slots(config: Config, slots: int, **changes: Any) -> Config:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Box2D's
 @pytest.mark.parametrize("name", CONFIGS)
-def test_records_are_the_bits_of_one_after_the_other(name: str) -> None:
+def test_records_are_the_bits_of_one_after_the_other(name: str, device: torch.device) -> None:
     expected = filled(CONFIGS[name], 0)
     assert expected.all_written_once
     assert len(set(expected.table[:, RETURNS])) > 2, "all rows are alike: nothing was compared"
     assert (expected.rows_with(Status.NOT_FINITE).size > 0) == (name == "NaN rewards")
     for slots, ranks in ((4, 1), (64, 1), (64, 5)):
         np.testing.assert_array_equal(
-            filled(CONFIGS[name], slots, None, ranks).table, expected.table
+            filled(CONFIGS[name], slots, None, ranks, device).table, expected.table
         )
 
 
-def test_an_output_that_is_not_finite_ends_the_row_and_no_other() -> None:
+def test_an_output_that_is_not_finite_ends_the_row_and_no_other(device: torch.device) -> None:
     linear = {"kind": "static", "hidden": [8, 8], "activation": "none"}
     config = of_table(env=PENDULUM, policy=linear, es={"sigma": 1e30})
     expected = filled(config, 0)
     assert MEMBERS // 2 < expected.rows_with(Status.NOT_FINITE).size <= MEMBERS
-    np.testing.assert_array_equal(filled(config, 5).table, expected.table)
+    np.testing.assert_array_equal(filled(config, 5, device=device).table, expected.table)
 
 
 @pytest.mark.parametrize("policy", [MODULE, {"hidden": [6]}], ids=["a module", "hebbian"])
 @pytest.mark.parametrize("slots", [2, 4, 64])
 def test_a_row_is_the_same_bits_alone_first_last_and_among_others(
-    policy: dict[str, Any], slots: int
+    policy: dict[str, Any], slots: int, device: torch.device
 ) -> None:
     # sizes at which the slot was seen to matter to a module's last bits
     config = of_table(env={"id": "HalfCheetah-v5", "max_steps": 20}, policy=policy)
-    whole = filled(config, slots)
-    backwards = filled(config, slots, reversed(range(MEMBERS + CENTERS)))
+    whole = filled(config, slots, device=device)
+    backwards = filled(config, slots, reversed(range(MEMBERS + CENTERS)), device=device)
     np.testing.assert_array_equal(backwards.table, whole.table)
     for rows in ([5], [5, 9, 1], [13, 2, 5]):
-        some = filled(config, slots, rows, ranks=2)
+        some = filled(config, slots, rows, ranks=2, device=device)
         np.testing.assert_array_equal(some.table[rows], whole.table[rows])
         assert some.table[:, WRITERS].sum() == len(rows)
 
@@ -170,16 +174,18 @@ def test_an_evaluator_forgets_the_generation_before() -> None:
 
 
 @pytest.mark.parametrize(("steps", "tolerance"), [(20, 1e-6), (200, 1e-5)])
-def test_a_modules_fitness_agrees_within_the_stated_tolerance(steps: int, tolerance: float) -> None:
+def test_a_modules_fitness_agrees_within_the_stated_tolerance(
+    steps: int, tolerance: float, device: torch.device
+) -> None:
     config = of_table(env={**PENDULUM, "max_steps": steps}, policy=MODULE)
-    alone, together = filled(config, 0), filled(config, 8)
+    alone, together = filled(config, 0), filled(config, 8, device=device)
     np.testing.assert_allclose(together.returns, alone.returns, rtol=tolerance, atol=0)
     assert together.steps == alone.steps
 
 
-def test_a_modules_fitness_on_cartpole_differs_in_few_members_if_any() -> None:
+def test_a_modules_fitness_on_cartpole_differs_in_few_members_if_any(device: torch.device) -> None:
     config = of_table(policy=MODULE)
-    alone, together = filled(config, 0), filled(config, 8)
+    alone, together = filled(config, 0), filled(config, 8, device=device)
     assert (together.returns != alone.returns).sum() <= 1  # a logit's last bit can tip an action
 
 
@@ -215,16 +221,17 @@ def canary_of(config: Config) -> Canary:
 @pytest.mark.parametrize("policy", [MODULE, {"hidden": [6]}], ids=["a module", "hebbian"])
 @pytest.mark.parametrize("slots", [2, 3, 7])
 def test_the_canary_of_the_journal_is_the_cpus_whatever_the_device(
-    policy: dict[str, Any], slots: int
+    policy: dict[str, Any], slots: int, device: torch.device
 ) -> None:
     config = of_table(env=PENDULUM, policy=policy)
-    assert canary_of(with_slots(config, slots)).cpu == canary_of(config).cpu
+    on_device = with_slots(config, slots, device=str(device))
+    assert canary_of(on_device).cpu == canary_of(config).cpu
 
 
 def test_a_device_with_other_bits_than_it_promises_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = with_slots(of_table(env=PENDULUM), 3)
+    config = with_slots(of_table(env=PENDULUM), 3, device=str(device))
     canary_of(config)
     monkeypatch.setattr(policies, "tanh", torch.tanh)  # a library's own
     with pytest.raises(RunError, match="other bits than the CPU"):

@@ -89,8 +89,12 @@ def filled(
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_compiled_steps_of_all_slots_are_those_of_environments_one_by_one(name: str) -> None:
-    config = of_world(WORLDS[name])
+def test_compiled_steps_of_all_slots_are_those_of_environments_one_by_one(
+    name: str, device: torch.device
+) -> None:
+    config = dataclasses.replace(of_world(WORLDS[name]), device=str(device))
+    if device.type == "cuda":
+        config = dataclasses.replace(config, batch_members=64)
     compiled = filled(config, world=CompiledWorlds)
     assert compiled.all_written_once
     assert len(np.unique(compiled.table[:, RETURNS])) > 2 or "table" in name

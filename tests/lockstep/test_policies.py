@@ -59,12 +59,15 @@ POLICIES = {
 
 
 def both(
-    policy: dict[str, Any], interface: Interface, slots: int = SLOTS
+    policy: dict[str, Any],
+    interface: Interface,
+    slots: int = SLOTS,
+    device: torch.device | str = "cpu",
 ) -> tuple[Policy, BatchPolicy]:
     """A policy alone and in lock-step."""
     config: Config = parse({"policy": policy, "batch_members": slots}, "test")
     alone = make_policy(config.policy, interface)
-    return alone, make_batch_policy(config, alone, interface, torch.device("cpu"))
+    return alone, make_batch_policy(config, alone, interface, torch.device(device))
 
 
 def observation(member: int, step: int, size: int) -> np.ndarray:
@@ -86,6 +89,7 @@ def outputs_together(
     size: int,
     slots: int,
     starts: dict[int, list[tuple[int, int]]],
+    device: torch.device,
 ) -> dict[tuple[int, int], np.ndarray]:
     """Play members side by side: by slot, who begins at which lock-step; outputs by (member, beginning)."""
     seen: dict[tuple[int, int], list[np.ndarray]] = {}
@@ -97,7 +101,8 @@ def outputs_together(
         ]
         if beginning:
             parameters = np.stack([policy.initial_parameters(m) for _, m in beginning])
-            batch.load([slot for slot, _ in beginning], torch.from_numpy(parameters))
+            on_device = torch.from_numpy(parameters).to(device)
+            batch.load([slot for slot, _ in beginning], on_device)
         for slot, member in beginning:
             batch.reset(slot, member)
             now[slot] = member, t
@@ -113,15 +118,15 @@ def outputs_together(
 @pytest.mark.parametrize("bounded", [False, True], ids=["raw", "bounded"])
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_perceptron_is_its_kernels_bits_in_any_slot_beside_any_neighbor(
-    name: str, bounded: bool
+    name: str, bounded: bool, device: torch.device
 ) -> None:
-    policy, batch = both(POLICIES[name], Interface(5, 3, bounded))
+    policy, batch = both(POLICIES[name], Interface(5, 3, bounded), device=device)
     assert batch.same_bits
     expected = {member: outputs_alone(policy, member, 5) for member in (1, 2, 3)}
     assert not np.array_equal(expected[1], expected[2], equal_nan=True) or "zeros" in name
     # member 1 alone in the batch, then again among others that began earlier, in a used slot and in the last one
     starts = {0: [(0, 1), (40, 1)], 2: [(17, 2)], 3: [(31, 3)], 4: [(36, 1)]}
-    for (member, _), outputs in outputs_together(policy, batch, 5, SLOTS, starts).items():
+    for (member, _), outputs in outputs_together(policy, batch, 5, SLOTS, starts, device).items():
         np.testing.assert_array_equal(
             outputs.view(np.uint32)[~np.isnan(outputs)],
             expected[member].view(np.uint32)[~np.isnan(outputs)],
@@ -129,10 +134,10 @@ def test_every_perceptron_is_its_kernels_bits_in_any_slot_beside_any_neighbor(
         np.testing.assert_array_equal(outputs, expected[member])  # where it is NaN, too
 
 
-def test_the_network_of_the_paper_is_its_kernels_bits_over_200_steps() -> None:
-    policy, batch = both({"hidden": [128, 64]}, Interface(28, 8, True), slots=2)
+def test_the_network_of_the_paper_is_its_kernels_bits_over_200_steps(device: torch.device) -> None:
+    policy, batch = both({"hidden": [128, 64]}, Interface(28, 8, True), slots=2, device=device)
     expected = outputs_alone(policy, 4, 28, steps=200)
-    batch.load([1], torch.from_numpy(policy.initial_parameters(4))[None])
+    batch.load([1], torch.from_numpy(policy.initial_parameters(4)).to(device)[None])
     batch.reset(1, 4)
     for step in range(200):
         seen = np.stack([np.zeros(28, np.float32), observation(4, step, 28)])
@@ -141,15 +146,15 @@ def test_the_network_of_the_paper_is_its_kernels_bits_over_200_steps() -> None:
 
 @pytest.mark.parametrize("hidden", [16, 129])
 def test_a_module_agrees_within_a_tolerance_and_depends_on_nothing_but_its_slot(
-    hidden: int,
+    hidden: int, device: torch.device
 ) -> None:
     kind = {"kind": "tests.helpers.user_code:SmallModule", "kwargs": {"hidden": hidden}}
-    policy, batch = both(kind, Interface(5, 3, False))
-    assert not batch.same_bits
+    slots = 64
+    policy, batch = both(kind, Interface(5, 3, False), slots, device)
+    assert (batch.same_bits, members_at_once(policy.layout.size)) == (False, slots)
     expected = {member: outputs_alone(policy, member, 5) for member in (1, 2, 3)}
     crowded = {0: [(0, 3), (40, 1)], 2: [(17, 2)], 3: [(31, 3)], 4: [(36, 2)]}
-    slots = members_at_once(policy.layout.size)
-    runs = [outputs_together(policy, batch, 5, slots, s) for s in ({0: [(0, 1)]}, crowded)]
+    runs = [outputs_together(policy, batch, 5, slots, s, device) for s in ({0: [(0, 1)]}, crowded)]
     np.testing.assert_array_equal(runs[0][1, 0], runs[1][1, 40])
     for (member, _), outputs in runs[1].items():
         np.testing.assert_allclose(outputs, expected[member], rtol=0, atol=1e-6)
