@@ -257,6 +257,23 @@ def machine(result: Result) -> str:
     )
 
 
+def on_gpu(result: Result) -> str:
+    """All work in one table, a GPU beside one core of its machine, and which one it was."""
+    heads = ["work", "one core", "slots", "GPU", "GPU relative to one core"]
+    rows = []
+    for measured in result["tables"]:
+        core, *others = measured["figures"]
+        for figure in others:
+            low, high = figure["against_quartiles"]
+            ratio = f"{number(figure['against'])} × ({number(low)} to {number(high)})"
+            slots = figure["name"].removeprefix("GPU, ").removesuffix(" slots")
+            rows.append(
+                [measured["name"], number(core["median"]), slots, number(figure["median"]), ratio]
+            )
+    where = f"on one {result['gpu']} and {machine(result)}"
+    return f"{table(heads, rows)}\n\n{source(result)} (steps/s), {where}"
+
+
 def pictures(result: Result) -> str:
     """Both tables, with the quickest of all rounds: others' work on the machine only ever adds."""
     tables = []
@@ -541,6 +558,7 @@ PERFORMANCE: Parts = {
     "ranks": ("jobs", ranks),
     "training": ("jobs", compared_all),
     "lockstep": ("lockstep", compared_all),
+    "lockstep on a gpu": ("lockstep_gpu", on_gpu),
     "torch modules": ("torch_modules", compared_all),
     "attention batch": ("attention", attention_batch),
     "attention quoted": ("attention", attention_quoted),

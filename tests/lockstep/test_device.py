@@ -54,7 +54,7 @@ def test_auto_without_a_gpu_is_the_cpu_as_configured() -> None:
     assert resolved(config_of("auto", 9)) == config_of("cpu", 9)
 
 
-@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch finds a GPU here")
 def test_cuda_without_a_gpu_is_refused_with_what_torch_says() -> None:
     for ask in (lambda: resolved(config_of("cuda")), lambda: device_of(config_of("cuda"), 0)):
         with pytest.raises(
