@@ -7,8 +7,9 @@
 Trains and evaluates run after run, seeds in turn. Prints the generation at which each one ended, its environment steps
 and its mean return over 100 test episodes (over the variants that it was trained on), then the comparison of ``esd
 compare``. A run of cartpole-hidden ends when the center holds the pole in both directions, or after 1,000
-generations; a run of the others after 60. What was interrupted goes on with the same command. Nothing was tuned for low-rank noise: it has the
-settings of the experiment. ``python -m benchmarks.learning low-rank-NAME ARM=RUNS…`` reads the runs for a page.
+generations; a run of the others after 60. What was interrupted goes on with the same command. Nothing was tuned for
+low-rank noise: it has the settings of the experiment. ``python -m benchmarks.learning low-rank-NAME GROUP=RUNS…`` reads
+the runs for a page.
 """
 
 from __future__ import annotations
