@@ -107,7 +107,7 @@ def guarded() -> Iterator[None]:
     try:
         yield
     except SystemExit as ending:
-        code = ending.code
+        code = 0 if had_enough(ending) else ending.code
     except RunError as error:  # while help was printed: no command has begun
         print(f"esd: {error}", file=sys.stderr, flush=True)
         code = EXIT_FAILED
@@ -117,9 +117,7 @@ def guarded() -> Iterator[None]:
         except RunError as error:
             print(f"esd: {error}", file=sys.stderr, flush=True)
             _results_lost.append(OSError())
-        except OSError:  # the reader has left
-            code = code or EXIT_FAILED
-        except ValueError:  # somebody has closed it
+        except (OSError, ValueError):  # the reader has left, or somebody has closed it
             pass
     raise SystemExit(code or (EXIT_FAILED if result_was_lost() else code))
 
@@ -191,6 +189,12 @@ def reader_left() -> bool:
     """Whether stdout is read no longer, as behind ``| head``."""
     stream = _streams.get(STDOUT)
     return stream is not None and isinstance(stream.failure, BrokenPipeError)
+
+
+def had_enough(error: BaseException) -> bool:
+    """Whether an error is only that the reader has left: a command that ends for this has not failed."""
+    at_print = error.__context__ if isinstance(error, SystemExit) else error  # as rich and typer put it
+    return isinstance(at_print, BrokenPipeError) and reader_left()
 
 
 @contextlib.contextmanager

@@ -127,6 +127,8 @@ def on_ranks(
         if failure.__cause__ is not None:
             if isinstance(failure.__cause__, FinalError):
                 report_to_supervisor("final")
+            if output.had_enough(failure.__cause__):
+                code = 0
             report(failure.__cause__)
     except RankLostError as loss:
         if comm.rank == 0:
@@ -135,6 +137,10 @@ def on_ranks(
             )
         comm.abort(EXIT_FAILED)
     except BaseException as caught:
+        if output.had_enough(caught) and comm.size == 1:  # under mpirun that is who reads
+            end_children(others)
+            comm.close(0)
+            raise typer.Exit(0) from None
         reason = stuck(caught) if isinstance(caught, watch.DeadlineError) else caught
         heard = isinstance(caught, watch.DeadlineError) and caught.heard
         time.sleep(
@@ -161,6 +167,10 @@ def alone(body: Callable[[], int], as_json: bool = False) -> NoReturn:
     except KeyboardInterrupt as error:
         report(error)
         code = EXIT_INTERRUPTED
+    except OSError as error:
+        if not output.had_enough(error):
+            raise
+        code = 0
     raise typer.Exit(code)
 
 
@@ -172,13 +182,12 @@ def report(error: BaseException, kept: str = "") -> None:
         kept: what remains after an interruption.
 
     With ``--verbose`` the traceback of the user's own code follows that line, if the error came from there.
-    Nothing if stdout was closed, as ``head`` does it: that ends a command, with exit code 1, but is no news.
+    Nothing if stdout was closed, as ``head`` does it: that ends a command, but is no failure.
     """
     from esd.commands.console import print_error
     from esd.config.plugins import their_traceback
 
-    at_print = error.__context__ if isinstance(error, SystemExit) else error  # how rich puts it
-    if isinstance(at_print, BrokenPipeError) and output.reader_left():
+    if output.had_enough(error):
         return
     if isinstance(error, EsdError):
         missing = isinstance(error, MissingPackageError)  # no fault of their code

@@ -50,10 +50,14 @@ class Screen:
 
 
 def can_draw(console: Console, variables: Mapping[str, str]) -> bool:
-    """Whether a console is a terminal with colors and Unicode, and nobody asks for plain text."""
-    plain = variables.get("NO_COLOR") or variables.get("CI")
+    """Whether a console is a terminal that can move its cursor and has Unicode; ``NO_COLOR`` drops only colors."""
     unicode = console.encoding.lower().replace("-", "").startswith("utf8")
-    return console.is_terminal and not console.is_dumb_terminal and unicode and not plain
+    return (
+        console.is_terminal
+        and not console.is_dumb_terminal
+        and unicode
+        and not variables.get("CI")
+    )
 
 
 def terminal_of(process: int, descriptor: int, proc: Path = Path("/proc")) -> str:

@@ -141,7 +141,7 @@ def test_a_curve_of_a_million_generations_keeps_a_bounded_number_of_points() -> 
         ({"TERM": "xterm"}, "utf-8", True, True),
         ({"TERM": "xterm"}, "utf-8", False, False),
         ({"TERM": "dumb"}, "utf-8", True, False),
-        ({"TERM": "xterm", "NO_COLOR": "1"}, "utf-8", True, False),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, "utf-8", True, True),  # only without colors
         ({"TERM": "xterm", "CI": "true"}, "utf-8", True, False),
         ({"TERM": "xterm"}, "ascii", True, False),
     ],

@@ -264,18 +264,18 @@ def test_an_evaluation_that_cannot_be_kept_is_told_all_the_same(
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    "words",
     [
-        (["eval", "run", "--episodes", "3"], 0),  # which has something to keep
-        (["doctor", "--env", "CartPole-v1"], 1),
-        (["bench", "noise", "--rounds", "1"], 1),
-        (["list", "settings"], 1),
-        (["show", "run"], 1),
+        ["eval", "run", "--episodes", "3"],
+        ["doctor", "--env", "CartPole-v1"],
+        ["bench", "noise", "--rounds", "1"],
+        ["list"],
+        ["list", "settings"],
+        ["show", "run"],
+        ["--help"],
     ],
 )
-def test_a_reader_that_leaves_early_is_told_nothing(
-    words: list[str], code: int, folder: Path
-) -> None:
+def test_a_reader_that_leaves_early_is_no_failure(words: list[str], folder: Path) -> None:
     process = subprocess.Popen(
         command(*words),
         cwd=folder,
@@ -286,7 +286,7 @@ def test_a_reader_that_leaves_early_is_told_nothing(
     assert process.stdout is not None
     process.stdout.close()
     _, errors = process.communicate(timeout=240)
-    assert (process.returncode, errors) == (code, b"")
+    assert (process.returncode, errors) == (0, b"")
 
 
 def test_a_broken_pipe_of_an_environments_own_is_told(tmp_path: Path) -> None:
