@@ -22,10 +22,10 @@ from esd.commands import report as report_command
 from esd.commands import show as show_command
 from esd.commands import submit as submit_command
 from esd.commands import train as train_command
-from esd.commands.leaving import leave
+from esd.commands.leaving import be_heard, leave
 from esd.commands.output import guarded
 from esd.commands.running import EXIT_INTERRUPTED, silence, use_one_thread
-from esd.errors import EXIT_FAILED
+from esd.errors import EXIT_FAILED, EXIT_USAGE
 from esd.mpi.launch import belongs_to_a_job, die_with_parent, launched_rank, release_signals
 
 STOPPABLE = ("train", "launch")  # commands that handle signals themselves
@@ -33,7 +33,7 @@ STOPPABLE = ("train", "launch")  # commands that handle signals themselves
 app = typer.Typer(
     help="Evolution strategies on MPI, for networks that keep learning after training.",
     epilog="Train on 4 ranks: mpirun -n 4 esd train. Exit codes: 0 done, 2 wrong use, 75 stopped early (the same "
-    "command resumes), 130 interrupted, 1 any other failure.",
+    "command resumes), 130 interrupted, 1 any other failure, also Ctrl-C under plain mpirun, which kills its ranks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -94,6 +94,8 @@ def main() -> None:
     try:
         _run()
     except SystemExit as ending:
+        if ending.code == EXIT_USAGE:
+            be_heard()
         leave(ending.code)
         raise
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +17,7 @@ from rich.live import Live
 from esd.commands.live_view import Throttle, View, duration, of_center, rate, short
 from esd.commands.output import write_json
 from esd.commands.terminal import Screen
+from esd.errors import one_line
 from esd.run import metrics
 from esd.run.files import json_text
 from esd.run.folder import RunFolder
@@ -24,6 +27,7 @@ from esd.training.reports import GenerationReport
 
 if TYPE_CHECKING:
     from esd.mpi.comm import Communicator
+    from esd.training.stop import StopRequest
 
 SECONDS_BETWEEN_LINES = 1.0
 SECONDS_BETWEEN_FRAMES = 0.5  # a frame takes some milliseconds
@@ -87,6 +91,11 @@ class OnFirstRank:
         """See ``ConsoleReporter.generation``."""
         if self._comm.rank == 0:
             self._reporter.generation(report, generations)
+
+    def say_at_once(self, text: str) -> None:
+        """See ``ConsoleReporter.say_at_once``."""
+        if self._comm.rank == 0:
+            self._reporter.say_at_once(text)
 
     def close(self) -> None:
         """See ``ConsoleReporter.close``."""
@@ -179,6 +188,8 @@ class ConsoleReporter:
             # without a thread: a frame is drawn when there is something new
             self._live = Live(self._view, console=self._console, auto_refresh=False)
             self._live.start()
+            if not self._screen.may_hide_cursor:
+                self._console.show_cursor(True)
         self._view.add(report.line())
         if self._due.is_due():
             self._screen.measure()
@@ -190,6 +201,14 @@ class ConsoleReporter:
             return []
         lines = metrics.read(RunFolder(self._run, Trust.NEVER).metrics_file)
         return [line for line in lines if line["generation"] < generation]
+
+    def say_at_once(self, text: str) -> None:
+        """A line of its own, from a signal handler; a view goes on below it."""
+        if self._silent:
+            return
+        self._screen.write_now(one_line(text))
+        if self._live is not None:
+            self._live._live_render._shape = None  # the next frame is not drawn over this one
 
     def close(self) -> None:
         """Draw the last frame, and leave the terminal as it was."""
@@ -203,6 +222,25 @@ def show_run(reporter: Reporter, run: Path) -> None:
     """Name the run's folder to a reporter that shows it."""
     if isinstance(reporter, ConsoleReporter | OnFirstRank):
         reporter.begin(run)
+
+
+def announce_stop(reporter: Reporter, stop: StopRequest, run: Path, launched: bool) -> None:
+    """Let the first signal be answered at once: a generation may take long, and mpirun may kill this rank meanwhile.
+
+    Args:
+        reporter: of this rank; only one that writes to the console answers.
+        stop: hears the signals.
+        run: the run's folder.
+        launched: by mpirun.
+    """
+    if isinstance(reporter, ConsoleReporter | OnFirstRank):
+        go_on = f"to continue: esd train --run {shlex.quote(str(run))}"
+        # Ctrl-C arrives as SIGTERM: mpirun answers it, and SIGTERM, so
+        kills = "mpirun ends this job at once, all completed generations are kept"
+        says = "stopping after this generation"
+        stop.announce = lambda number: reporter.say_at_once(
+            f"{kills if launched and number == signal.SIGTERM else says}; {go_on}"
+        )
 
 
 def _numbers(report: GenerationReport) -> str:

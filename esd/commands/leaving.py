@@ -13,8 +13,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from esd import watch
+from esd.mpi.launch import launched, launched_by_srun, launched_rank, release_signals
 
 LEAVE_SECONDS = 30.0  # for the interpreter's end, the user's exit handlers included
+HEARD_SECONDS = 0.5  # for a launcher to pass on what its first process has written
+OTHERS_SECONDS = 5.0  # for the first process to write it: a launcher ends all when one has failed
 _END_SECONDS = 2.0  # for processes that were killed to be gone
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -60,6 +63,20 @@ def descendants(of: int) -> list[int]:
         last = [child for process in last for child in children.get(process, [])]
         found += last
     return [process for process in found if process not in dead]
+
+
+def be_heard() -> None:
+    """Wait until what the first of several processes says of a wrong command line has been passed on.
+
+    All come to the same error, but not at the same time. Open MPI's mpirun kills the others, the first one included,
+    when one has ended with an error, and may lose the last words of a process that ends as soon as it has written them.
+    """
+    if launched() and not launched_by_srun():
+        release_signals()  # whom the launcher ends need not wait
+        met = (
+            "mpi4py.MPI" in sys.modules
+        )  # they have left MPI together, so the first one has spoken
+        time.sleep(HEARD_SECONDS if met or not launched_rank() else OTHERS_SECONDS)
 
 
 def leave(code: object) -> None:

@@ -193,7 +193,9 @@ def reader_left() -> bool:
 
 def had_enough(error: BaseException) -> bool:
     """Whether an error is only that the reader has left: a command that ends for this has not failed."""
-    at_print = error.__context__ if isinstance(error, SystemExit) else error  # as rich and typer put it
+    at_print = (
+        error.__context__ if isinstance(error, SystemExit) else error
+    )  # as rich and typer put it
     return isinstance(at_print, BrokenPipeError) and reader_left()
 
 

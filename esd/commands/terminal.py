@@ -6,6 +6,7 @@ mpirun itself writes to, which can be seen where it runs on the same machine.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -34,7 +35,7 @@ class Screen:
 
     def __init__(self, console: Console, launched: bool) -> None:
         """Look at it once; ``launched``: by mpirun."""
-        self._console, self._outer = console, ""
+        self._console, self._outer, self._launched = console, "", launched
         self.drawable = can_draw(console, os.environ)
         if self.drawable and launched:
             self._outer = terminal_of(os.getppid(), 2 if console.stderr else 1)
@@ -48,15 +49,40 @@ class Screen:
         if self._outer and (size := size_of(self._outer)) is not None:
             self._console.size = size
 
+    @property
+    def may_hide_cursor(self) -> bool:
+        """Whether this process can give the cursor back: mpirun may kill it at once."""
+        return not self._launched
+
+    def write_now(self, text: str) -> None:
+        """Write a line by a system call alone, as a signal handler may do; to mpirun's terminal, if that is known.
+
+        On Ctrl-C mpirun passes on nothing more of what its ranks write.
+        """
+        ends = (
+            "\x1b[0m\r\n" if self.drawable else ""
+        )  # a frame may have been cut off within a color
+        data = f"{ends}{text}\n".encode(errors="backslashreplace")
+        descriptor = 2 if self._console.stderr else 1
+        outer = self._outer
+        if self._launched and not outer:
+            outer = terminal_of(os.getppid(), descriptor)
+        with contextlib.suppress(OSError):
+            if not outer:
+                os.write(descriptor, data)
+                return
+            terminal = os.open(outer, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            try:
+                os.write(terminal, data)
+            finally:
+                os.close(terminal)
+
 
 def can_draw(console: Console, variables: Mapping[str, str]) -> bool:
     """Whether a console is a terminal that can move its cursor and has Unicode; ``NO_COLOR`` drops only colors."""
     unicode = console.encoding.lower().replace("-", "").startswith("utf8")
     return (
-        console.is_terminal
-        and not console.is_dumb_terminal
-        and unicode
-        and not variables.get("CI")
+        console.is_terminal and not console.is_dumb_terminal and unicode and not variables.get("CI")
     )
 
 

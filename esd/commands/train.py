@@ -77,6 +77,9 @@ def train(
     Without an argument this is the default experiment: a Hebbian network on CartPole. Every generation is kept at
     once, so a run can be stopped at any time and resumed on any number of ranks. Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and
     SIGHUP end it after the generation under way with exit code 75; a second Ctrl-C ends it at once.
+
+    Under plain mpirun, Ctrl-C and SIGTERM kill the job at once with exit code 1, because mpirun kills its ranks; all
+    completed generations are kept. Send SIGUSR1 to mpirun instead (kill -USR1 PID), or start the job with esd launch.
     """
     from esd.training.stop import StopRequest
 
@@ -93,7 +96,7 @@ def _carry_out(
     quiet: bool,
 ) -> NoReturn:
     """Plan and train on all ranks, and exit."""
-    from esd.commands.console import print_json, reporter_for, show_run
+    from esd.commands.console import announce_stop, print_json, reporter_for, show_run
     from esd.errors import EXIT_STOPPED_EARLY
     from esd.mpi.comm import agreement
     from esd.mpi.launch import launched
@@ -128,6 +131,7 @@ def _carry_out(
                 )
             return 0
         show_run(reporter, plan.folder)
+        announce_stop(reporter, stop, plan.folder, launched())
         try:
             ending = train_plan(comm, plan, stop, reporter)
         except StoppedAtStartError:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
@@ -25,6 +25,8 @@ class StopRequest:
     Attributes:
         requested: set by the first of these signals.
         number: of the last signal that came; None before.
+        announce: called once, in the handler of the first signal that comes from then on, with that signal. It has
+            to be short, and must not use what the interrupted code may be using, such as a buffered stream.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
@@ -33,6 +35,7 @@ class StopRequest:
         """Nobody did yet."""
         self.requested = False
         self.number: signal.Signals | None = None
+        self.announce: Callable[[signal.Signals], None] | None = None
         self._heard: tuple[signal.Signals, ...] = ()  # those that are ours inside of the block
         self._pipe: tuple[int, int] | None = None
         self._file: tuple[int, int] | None = None  # in its place
@@ -112,6 +115,9 @@ class StopRequest:
         self.number = signal.Signals(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        announce, self.announce = self.announce, None
+        if announce is not None:
+            announce(self.number)
 
 
 _listening: list[StopRequest] = []

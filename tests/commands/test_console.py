@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 import pty
+import signal
+import struct
 import subprocess
+import sys
+import termios
 import time
 from pathlib import Path
 
 import pytest
 
-from esd.commands.console import ConsoleReporter
+from esd.commands import terminal
+from esd.commands.console import ConsoleReporter, announce_stop
 from esd.training.reports import GenerationReport
+from esd.training.stop import StopRequest
 from tests.helpers.shell import TINY, command, environment
 
 REPORT = GenerationReport(
@@ -83,3 +91,39 @@ def test_a_terminal_shows_a_view_that_changes(tmp_path: Path) -> None:
     assert "3/3" in text
     assert "┤" in text, "no curve was drawn"
     assert "evaluate it: esd eval run" in text
+
+
+def everything_written(to: int) -> bytes:
+    os.set_blocking(to, False)
+    output = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            output += os.read(to, 65536)
+    return output
+
+
+def test_under_mpirun_which_kills_its_ranks_the_cursor_stays_and_a_signal_is_answered_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 30, 100, 0, 0))
+    monkeypatch.setattr(terminal, "terminal_of", lambda process, descriptor: os.ttyname(theirs))
+    stop = StopRequest()
+    with os.fdopen(theirs, "w", encoding="utf-8") as screen, stop.listening():
+        monkeypatch.setattr(sys, "stdout", screen)
+        for name in ("CI", "NO_COLOR"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        reporter = ConsoleReporter(launched=True)
+        announce_stop(reporter, stop, Path("runs/a b"), launched=True)
+        reporter.generation(REPORT, 10)
+        os.kill(os.getpid(), signal.SIGTERM)
+        output = everything_written(ours)  # nothing of it comes later: mpirun kills this rank now
+        assert output.rindex(b"\x1b[?25h") > output.rindex(b"\x1b[?25l")
+        told = b"all completed generations are kept; to continue: esd train --run 'runs/a b'\r\n"
+        assert output.endswith(told)
+        reporter.generation(REPORT, 10)
+        reporter.close()
+        first = everything_written(ours).partition("╯".encode())[0]
+        assert b"\x1b[1A" not in first  # the next frame is below that line, not over it
+    os.close(ours)

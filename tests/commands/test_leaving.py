@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
 
-from esd.commands.leaving import descendants, end_children
+import pytest
+
+from esd import cli
+from esd.commands.leaving import HEARD_SECONDS, OTHERS_SECONDS, descendants, end_children
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -20,3 +25,29 @@ def test_processes_that_were_there_before_a_command_are_left_alone() -> None:
             assert left.wait(10) == -9
         assert before.poll() is None
         before.kill()
+
+
+@pytest.mark.parametrize(
+    ("rank", "words", "waits"),
+    [
+        ("0", ["train", "--bogus"], HEARD_SECONDS),
+        ("1", ["train", "--bogus"], OTHERS_SECONDS),
+        ("1", ["train", "--help"], None),
+        (None, ["train", "--bogus"], None),
+    ],
+)
+def test_under_mpirun_a_wrong_command_line_is_heard_before_a_rank_ends(
+    rank: str | None, words: list[str], waits: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if rank is not None:
+        monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+        monkeypatch.setenv("OMPI_COMM_WORLD_RANK", rank)
+    monkeypatch.setattr(sys, "argv", ["esd", *words])
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
+    for name in ("leave", "die_with_parent", "guarded"):
+        monkeypatch.setattr(cli, name, lambda *_: contextlib.nullcontext())
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert slept == ([] if waits is None else [waits])

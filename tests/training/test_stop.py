@@ -123,3 +123,14 @@ def test_a_thread_beside_the_main_one_listens_to_nothing_and_does_not_fail() -> 
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_the_first_signal_alone_is_answered_at_once() -> None:
+    stop, heard = StopRequest(), []
+    with stop.listening():
+        stop.announce = heard.append
+        send(signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+        send(signal.SIGUSR1)
+        stop.renew()
+        assert heard == [signal.SIGTERM]
