@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from esd.config.tables import to_table
 from esd.errors import UsageError
 from esd.export.formats import Format, choose
 from esd.export.subject import Subject, load_subject
+from esd.run import run_file
 from esd.run.files import absolute
 from esd.run.folder import RunFolder, Warn
+from esd.run.trust import Trust, remember_exported
+
+
+READ_BACK = ("safetensors", "seed")  # formats that stand in a run's place
 
 
 @dataclass(frozen=True)
@@ -60,4 +66,17 @@ def export_run(
         raise UsageError(f"--out {out}: expected a file in a folder that exists")
     subject = load_subject(folder, checkpoint, warn)
     chosen.writer()(place, subject, warn)
+    if name in READ_BACK:
+        _remember(place, out, subject, warn)
     return Exported(out, chosen, name, place.stat().st_size, subject)
+
+
+def _remember(place: Path, out: Path, subject: Subject, warn: Warn) -> None:
+    """Let a file count as created here, as the run in it does."""
+    sha256 = run_file.RunFile(place, Trust.NEVER).contents().sha256
+    table = to_table(subject.config)
+    if not remember_exported(place, sha256, subject.folder.for_trust(), table):
+        warn(
+            f"{out}: no folder for user state is writable, so it can't be remembered that the file was written here: "
+            "commands that import its code will need --trust, or ESD_TRUST=1"
+        )

@@ -146,6 +146,10 @@ class RunFolder:
                 f"{newest}, or delete what is left and start from scratch: add --run {where} --fresh --yes to esd train"
             )
 
+    def for_trust(self) -> tuple[Path, Path, str]:
+        """What ``require_trust`` knows a run by: its path, its journal or its file, and the sha256 of a file."""
+        return self.path, self.journal_file, ""
+
     def config(self) -> Config:
         """The stored config. Whoever reads anything of a run reads this first.
 

@@ -2,7 +2,8 @@
 
 What is remembered is the journal's file itself, by its number and its time of birth in the file system. Both stay when
 the folder is moved, touched, or reached through another mount or from another node. A copy, an unpacked archive and a
-restored backup are other files, and neither number nor birth can be chosen by whoever makes them.
+restored backup are other files, and neither number nor birth can be chosen by whoever makes them. Of a file that
+``esd export`` has written the sha256 of its contents is remembered, too: unlike a journal it never changes.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ is imported only for a user who trusts the file (docs/security.md).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -56,11 +57,13 @@ class Contents:
         format: ``RUN`` or ``SEED``.
         words: its metadata.
         arrays: by name.
+        sha256: of the file's bytes.
     """
 
     format: str
     words: dict[str, str]
     arrays: Arrays
+    sha256: str
 
 
 def open_run(path: Path, trust: Trust = Trust.ASK, given: Collection[Reference] = ()) -> RunFolder:
@@ -125,6 +128,10 @@ class RunFile(RunFolder):
             self._contents = _read(self.place, self.path)
         return self._contents
 
+    def for_trust(self) -> tuple[Path, Path, str]:
+        """See ``RunFolder.for_trust``."""
+        return self.path, self.place, self.contents().sha256
+
     def config(self) -> Config:
         """See ``RunFolder.config``."""
         words = self.contents().words
@@ -135,7 +142,7 @@ class RunFile(RunFolder):
         if not isinstance(table, dict):
             self._damaged("its config is no JSON object")
         if self.trust is Trust.ASK:
-            require_trust(self.path, self.place, table, self.given)
+            require_trust(self.path, self.place, table, self.given, self.contents().sha256)
         config = parse({"format": 1} | table, str(self.path), self.trust is not Trust.NEVER)
         if identity(config) != words.get("identity"):
             self._damaged("its settings are not those that its h was evolved with")
@@ -253,7 +260,7 @@ def _read(place: Path, path: Path) -> Contents:
         raise UsageError(f"{path}: cut short or damaged ({error}), or not {WHAT}") from error
     if not all(isinstance(word, str) for word in words.values()):
         raise UsageError(f"{path}: damaged, its metadata is not text")
-    return Contents(str(found), words, arrays)
+    return Contents(str(found), words, arrays, hashlib.sha256(data).hexdigest())
 
 
 def _check_arrays(arrays: Arrays) -> None:

@@ -24,7 +24,11 @@ from esd.run import made_here
 
 VARIABLE = "ESD_TRUST"  # in the environment: as --trust
 MOST_NAMED = 3  # in a message
+WHOLE_FILE = "sha256"  # stands for a setting in what is remembered of a file of ``esd export``
 PARTS_OF_AN_OPTIMIZER = ("moment_names", "initial_scalars", "step")
+
+
+Run = tuple[Path, Path, str]  # as ``require_trust`` has it: run, journal, sha256
 
 
 class Trust(enum.Enum):
@@ -52,7 +56,11 @@ def is_trusted_by_environment() -> bool:
 
 
 def require_trust(
-    run: Path, journal: Path, table: Mapping[str, Any], given: Collection[Reference] = ()
+    run: Path,
+    journal: Path,
+    table: Mapping[str, Any],
+    given: Collection[Reference] = (),
+    sha256: str = "",
 ) -> None:
     """Make sure that what a run's settings name may be imported; of what isn't installed nothing was before.
 
@@ -61,18 +69,27 @@ def require_trust(
         journal: the run's.
         table: its settings, as TOML gives them.
         given: what the user's own command line, or their own experiment's file, names.
+        sha256: of the file of ``esd export`` that stands in the journal's place; empty if it is a journal.
 
     Raises:
         UntrustedError: naming what would be imported, and from where.
     """
-    if is_trusted_by_environment():
-        return
+    if not is_trusted_by_environment():
+        _require_memory(run, journal, table, given, sha256)
+
+
+def _require_memory(
+    run: Path, journal: Path, table: Mapping[str, Any], given: Collection[Reference], sha256: str
+) -> None:
+    """See ``require_trust``; ``ESD_TRUST`` makes no difference."""
     asked = [reference for reference in references_in(table) if reference not in given]
     for outside in (_not_installed(asked), _not_of_their_kind(asked)):
         found = list(outside)
         if not found:
             continue
         known = made_here.remembered(journal)
+        if sha256 and [WHOLE_FILE, sha256, ""] not in known:
+            known = []
         unknown = [(ref, why) for ref, why, place in found if not _is_known(ref, place, known)]
         if unknown:
             raise UntrustedError(_message(run, unknown))
@@ -94,6 +111,27 @@ def remember(run: Path, journal: Path, table: Mapping[str, Any]) -> bool:
     if not rows or made_here.remember(journal, rows, run):
         return True
     return not any(True for each in (_not_installed, _not_of_their_kind) for _ in each(references))
+
+
+def remember_exported(file: Path, sha256: str, run: Run, table: Mapping[str, Any]) -> bool:
+    """Remember that ``esd export`` has written a file here, if the run in it was itself created here.
+
+    Args:
+        file: that was written.
+        sha256: of its contents.
+        run: what was exported: its path for messages, its journal or file, and the sha256 of a file.
+        table: its settings.
+
+    Returns:
+        False if there was something to remember and no place for it.
+    """
+    references = references_in(table)
+    try:
+        _require_memory(run[0], run[1], table, (), run[2])
+    except UntrustedError:  # --trust, which was for that one command
+        return True
+    rows = [_row(reference, place_of(reference.module)) for reference in references]
+    return not rows or made_here.remember(file, [*rows, [WHOLE_FILE, sha256, ""]], file)
 
 
 def names_foreign_code(table: Mapping[str, Any], section: str) -> list[Reference]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import zlib
@@ -250,10 +251,48 @@ def test_a_file_that_asks_for_more_memory_than_there_is_is_refused(
         packed_fitness.unpack("value", {"fitness": bomb}, 10**15, 14)
 
 
+def untrusted(path: Path) -> bool:
+    try:
+        open_run(path).config()
+    except UntrustedError:
+        return True
+    return False
+
+
+def test_a_file_that_was_exported_here_is_trusted_and_a_copied_or_changed_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own_bowl.py").write_text("def bowl(x):\n    return float((x * x).sum())\n")
+    Path("bowl.toml").write_text(
+        "generations = 1\npopulation = 2\n[objective]\nfunction = 'own_bowl:bowl'\n"
+        "direction = 'minimize'\n[objective.parameters.x]\nshape = [2]\ninitial = 1.0\n"
+    )
+    esd.train("bowl.toml", run="run")
+    mine = Path(shutil.copytree("run", "copy"))
+    for suffix in ("seed", "safetensors"):
+        path = exported(Path("run"), Path(f"mine.{suffix}"), "last")
+        assert not untrusted(path)
+        assert untrusted(Path(shutil.copy(path, f"copy.{suffix}")))
+        if suffix == "safetensors":  # which a file can be exported to again
+            assert not untrusted(exported(path, Path("second.safetensors"), "last"))
+        with path.open("r+b") as file:  # the same file of the file system, with one bit changed
+            last = file.read()[-1]
+            file.seek(-1, os.SEEK_END)
+            file.write(bytes([last ^ 1]))
+        assert untrusted(path)
+    export_run(open_run(mine, Trust.YES), Path("theirs.seed"), None, "last", silent)
+    assert untrusted(Path("theirs.seed"))  # --trust was for that one command
+    monkeypatch.setenv("ESD_TRUST", "1")
+    export_run(open_run(mine), Path("theirs.seed"), None, "last", silent)
+    monkeypatch.delenv("ESD_TRUST")
+    assert untrusted(Path("theirs.seed"))
+
+
 def test_code_that_a_file_names_is_imported_only_for_a_user_who_trusts_it(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is a copy: also whoever has trained the run has to say so."""
+    """A file from elsewhere: also whoever has trained such a run has to say so."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil_policy.py").write_text("raise SystemExit('was imported')")
     path = exported(run, tmp_path / "tiny.safetensors")
