@@ -22,6 +22,7 @@ from esd.commands import report as report_command
 from esd.commands import show as show_command
 from esd.commands import submit as submit_command
 from esd.commands import train as train_command
+from esd.commands.hints import with_hints
 from esd.commands.leaving import be_heard, leave
 from esd.commands.output import guarded
 from esd.commands.running import EXIT_INTERRUPTED, silence, use_one_thread
@@ -37,6 +38,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.command("train")(train_command.train)
 app.command("launch", context_settings={"allow_interspersed_args": False})(launch_command.launch)
@@ -52,18 +54,19 @@ app.command("report", cls=report_command.ReportCommand)(report_command.report)
 app.command("doctor")(doctor_command.doctor)
 
 
-def _one_line_per_paragraph(registered: typer.Typer) -> None:
-    """Let help texts wrap at the terminal's width: typer keeps the line breaks of docstrings as they are."""
+def _prepare(registered: typer.Typer) -> None:
+    """Let help texts wrap at the terminal's width: typer keeps the line breaks of docstrings as they are. Add hints."""
     for command in registered.registered_commands:
         text = inspect.cleandoc(command.help or getattr(command.callback, "__doc__", None) or "")
         paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
         command.help = "\n\n".join(paragraphs)
+        command.cls = with_hints(command.cls)
     for group in registered.registered_groups:
         if group.typer_instance is not None:
-            _one_line_per_paragraph(group.typer_instance)
+            _prepare(group.typer_instance)
 
 
-_one_line_per_paragraph(app)
+_prepare(app)
 
 
 def _print_version(wanted: bool) -> None:

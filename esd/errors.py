@@ -147,10 +147,15 @@ class StoppedEarlyError(RunError):
 
 def nearest(word: str, known: list[str]) -> str:
     """A hint naming the nearest known word, or all of them if none is near: “ (nearest: …)” or “ (known: …)”."""
+    return closest(word, known).removeprefix(", ") or f"known: {', '.join(sorted(known))}"
+
+
+def closest(word: str, known: list[str]) -> str:
+    """A hint naming the nearest known word, “, did you mean 'reach.toml'?”; empty if none is near."""
     import difflib
 
     close = difflib.get_close_matches(word[:LONGEST_VALUE], known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def shortened(text: str, most: int = LONGEST_VALUE) -> str:

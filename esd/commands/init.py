@@ -60,11 +60,8 @@ def init(
     def body() -> int:
         from esd.commands.console import print_json
         from esd.commands.starting_files import write
-        from esd.errors import UsageError, shown
 
-        if kind not in list(Kind):
-            raise UsageError(f"{shown(kind)}: expected environment, objective or policy")
-        written = write(kind, name, env)
+        written = write(kind_of(kind), name, env)
         train = f"esd train {written[-1]}"
         if as_json:
             print_json({"kind": str(kind), "files": written, "command": train})
@@ -75,3 +72,17 @@ def init(
         return 0
 
     alone(body, as_json)
+
+
+def kind_of(word: str) -> Kind:
+    """What a user names.
+
+    Raises:
+        UsageError: if it is none of them.
+    """
+    from esd.errors import UsageError, closest, shown
+
+    if word not in list(Kind):
+        near = closest(word, [str(each) for each in Kind])
+        raise UsageError(f"{shown(word)}: expected environment, objective or policy{near}")
+    return Kind(word)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import json
 import keyword
@@ -11,9 +12,10 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from esd.errors import UsageError, shown
+from esd.errors import UsageError, closest, shown
 
 OBJECTIVE, ENVIRONMENT = "objective", "environment"
+CLASSES = {ENVIRONMENT: "PointMass", "policy": "MyPolicy"}  # in the templates
 LONGEST_NAME = 100
 
 
@@ -60,10 +62,8 @@ def _texts(kind: str, module: str, env: str | None) -> dict[str, str]:
     """Contents by file name."""
     if env is not None and kind == OBJECTIVE:
         raise UsageError(f"--env {shown(env)}: an objective has no environment; remove --env")
-    if env is not None and not (env.strip() and env.isprintable()):
-        raise UsageError(
-            f"--env {shown(env)}: expected the id of an environment, such as Pendulum-v1"
-        )
+    if env is not None:
+        _check_env(env)
     experiment = _template(f"{kind}.toml")
     files = {f"{module}.py": _template(f"{kind}.py.txt")}
     if env is not None and kind == ENVIRONMENT:
@@ -76,7 +76,34 @@ def _texts(kind: str, module: str, env: str | None) -> dict[str, str]:
         identity = json.dumps(env, ensure_ascii=False)
         experiment = re.sub(r'(?m)^id = ".*$', lambda _: f"id = {identity}", experiment, count=1)
     files[f"{module}.toml"] = experiment
-    return {file: text.replace(f"my_{kind}", module) for file, text in files.items()}
+    texts = {file: text.replace(f"my_{kind}", module) for file, text in files.items()}
+    old, new = CLASSES.get(kind, ""), _class_name(module, kind)
+    return {file: text.replace(old, new) if old else text for file, text in texts.items()}
+
+
+def _class_name(module: str, kind: str) -> str:
+    """The name of a module's class: MyRobot for my_robot."""
+    name = "".join(part[:1].upper() + part[1:] for part in module.split("_"))
+    taken = keyword.iskeyword(name) or hasattr(builtins, name)  # None, or ValueError
+    return f"{name}{kind.capitalize()}" if taken or not name.isidentifier() else name
+
+
+def _check_env(env: str) -> None:
+    """Refuse what is no id, or one that nobody has registered; a module of the user's may be written later."""
+    if not (env.strip() and env.isprintable()):
+        raise UsageError(
+            f"--env {shown(env)}: expected the id of an environment, such as Pendulum-v1"
+        )
+    if ":" in env:
+        return
+    import gymnasium
+
+    from esd.episodes.registration import register_for
+
+    register_for(env)
+    if env not in gymnasium.registry:
+        near = closest(env, list(gymnasium.registry)) or ", esd list environments shows all"
+        raise UsageError(f"--env {shown(env)}: no such environment is installed{near}")
 
 
 def _template(file: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import shlex
 from collections.abc import Mapping
 from importlib import resources
@@ -13,8 +15,10 @@ from esd.config.tables import (
     drop_settings_of_other_algorithms,
     drop_settings_of_other_kinds,
 )
-from esd.errors import UsageError, nearest
+from esd.errors import LONGEST_VALUE, UsageError, closest, nearest
 from esd.reading import CONFIG_BYTES, check_path, parse_toml, read_text
+
+MOST_FILES = 1000  # of a folder that are compared with a name
 
 
 def experiment_names() -> list[str]:
@@ -72,15 +76,29 @@ def _read_toml(experiment: str) -> dict[str, Any]:
         try:
             text = read_text(Path(experiment), CONFIG_BYTES, follow=True)
         except FileNotFoundError:
-            raise UsageError(f"{experiment}: no such file") from None
+            stem, shipped = Path(experiment).stem, experiment_names()
+            near = "" if stem in shipped else _near_file(experiment)
+            near = near or closest(stem, shipped)
+            raise UsageError(f"{experiment}: no such file{near}") from None
     else:
         if Path(experiment).is_dir():
             raise UsageError(
                 f"experiment {experiment!r}: is a folder; to resume the run in it, use --run {shlex.quote(experiment)}"
             )
-        hint = nearest(experiment, experiment_names())
-        raise UsageError(f"experiment {experiment!r}: no such experiment or TOML file, {hint}")
+        near = closest(experiment, experiment_names()) or _near_file(f"{experiment}.toml")
+        hint = near or f", {nearest(experiment, experiment_names())}"
+        raise UsageError(f"experiment {experiment!r}: no such experiment or TOML file{hint}")
     return parse_toml(text, experiment)
+
+
+def _near_file(experiment: str) -> str:
+    """A hint if a TOML file of nearly this name is in the same folder."""
+    folder = Path(experiment).parent
+    with contextlib.suppress(OSError):
+        stems = sorted(path.stem for path in folder.glob("*.toml"))[:MOST_FILES]
+        near = difflib.get_close_matches(Path(experiment).stem[:LONGEST_VALUE], stems, n=1)
+        return f", did you mean {str(folder / f'{near[0]}.toml')!r}?" if near else ""
+    return ""
 
 
 def _merged(base: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from esd.config.assignments import (
     spelling,
 )
 from esd.config.kinds import ALGORITHMS, OPTIMIZERS
+from esd.config.near_settings import settings_like
 from esd.config.policies import DEFAULT_KIND, ModuleSettings, PolicyConfig, settings_of_kind
 from esd.config.settings import (
     NOT_OF_OBJECTIVES,
@@ -33,7 +34,7 @@ from esd.config.settings import (
     Wrapper,
 )
 from esd.config.unimported import Unimported, is_foreign, without_class
-from esd.errors import LONGEST_VALUE, UsageError, nearest, one_line, shortened, shown
+from esd.errors import LONGEST_VALUE, UsageError, closest, nearest, one_line, shortened, shown
 from esd.reading import DEEPEST, depth_is_beyond
 
 HINTS = 8  # for so many unknown keys the nearest is looked for
@@ -197,7 +198,7 @@ def _build(
         path = f"{prefix}{key}"
         if key not in fields:
             path = one_line(path, LONGEST_VALUE)
-            hint = nearest(key, [*fields, *known]) if len(problems) < HINTS else ""
+            hint = _meant(path, key, [*fields, *known]) if len(problems) < HINTS else ""
             problems.append(f"{path}: unknown key{owner or _of_kind(cls, table)}, {hint}")
         else:
             before = len(problems)
@@ -215,6 +216,14 @@ def _build(
         if not check(default):  # there is no default that would do
             problems.append(f"{prefix}{key}: is missing; expected {field.metadata['expected']}")
     return cls(**values)
+
+
+def _meant(path: str, key: str, known: list[str]) -> str:
+    """Which setting is meant by an unknown one: of another section if its last part is the same, else of this one."""
+    found = [name for name in settings_like(path) if name != path]
+    if found and (found[0].endswith(f".{key}") or not closest(key, known)):
+        return f"did you mean {' or '.join(map(repr, found[:3]))}?"
+    return nearest(key, known)
 
 
 @functools.cache

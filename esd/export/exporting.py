@@ -14,7 +14,6 @@ from esd.run.files import absolute
 from esd.run.folder import RunFolder, Warn
 from esd.run.trust import Trust, remember_exported
 
-
 READ_BACK = ("safetensors", "seed")  # formats that stand in a run's place
 
 

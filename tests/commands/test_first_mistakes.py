@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from esd.commands import init
+from esd.config.experiment_files import read_experiment
 from esd.errors import UsageError
 from esd.run.training_folder import check_writable
 from tests.helpers.shell import MPIRUN, TINY, esd
@@ -45,3 +47,26 @@ def test_a_folder_without_permission_is_told_from_a_read_only_disk(
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UsageError, match="no permission to write in it; name another folder"):
         check_writable(tmp_path / "a")
+
+
+def test_a_misspelled_file_is_answered_with_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("reach.toml").touch()
+    Path("sub").mkdir()
+    Path("sub/push.toml").touch()
+    for word, meant in (
+        ("reahc.toml", "reach.toml"),
+        ("reahc", "reach.toml"),
+        ("reach", "reach.toml"),
+        ("sub/psh.toml", "sub/push.toml"),
+        ("cartpol", "cartpole"),
+        ("cartpole.toml", "cartpole"),
+    ):
+        with pytest.raises(UsageError, match=f"did you mean '{meant}'"):
+            read_experiment(word)
+    with pytest.raises(UsageError, match=r"zzzzz\.toml: no such file$"):
+        read_experiment("zzzzz.toml")
+    with pytest.raises(UsageError, match=r"expected environment, .* did you mean 'environment'"):
+        init.kind_of("enviroment")

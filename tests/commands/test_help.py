@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from typer.main import get_command
 
 from esd.cli import app
@@ -45,3 +46,35 @@ def test_every_argument_and_option_has_a_text() -> None:
             text = getattr(parameter, "help", None)
             assert text, (name, parameter.name)
             assert text.endswith((".", ")")), (name, parameter.name)
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["--generations", "5"], "use --set generations=5"),
+        (["--es.sigma=0.1"], "use --set es.sigma=0.1"),
+        (["--learning-rate", "--quiet"], "use --set es.learning_rate=…"),
+        (["--bogus", "5"], None),
+    ],
+)
+def test_an_option_that_is_a_setting_is_answered_with_set(
+    words: list[str], advice: str | None
+) -> None:
+    for name, command in commands().items():
+        sets = any("--set" in parameter.opts for parameter in command.params)
+        with pytest.raises(Exception, match=r"(?i)no such option") as error:
+            command.make_context(name, [*words, "x", "y"])
+        said = advice is not None and advice in error.value.message  # type: ignore[attr-defined]
+        assert said == (sets and advice is not None), name
+
+
+def test_h_is_help_in_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["train"], ["launch"], ["report"]):
+        texts = []
+        for flag in ("-h", "--help"):
+            with pytest.raises(SystemExit) as ending:
+                app([*words, flag], prog_name="esd")
+            assert not ending.value.code
+            texts.append(capsys.readouterr().out)
+        assert texts[0] == texts[1]
+        assert "Usage" in texts[0]

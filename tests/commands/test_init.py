@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from esd.commands.init import Kind
@@ -55,9 +57,37 @@ def test_a_registered_environment_needs_no_python_file(here: Path) -> None:
     config = parse(read_experiment("pole.toml")[1], "pole")
     assert (config.env.id, config.env.kwargs, config.env.max_steps) == ("Pendulum-v1", {}, 0)
     assert "variants" not in Path("pole.toml").read_text("utf-8")
-    assert write("policy", "own", 'a"b') == ["own.py", "own.toml"]
+    assert write("policy", "own", 'mine:a"b') == ["own.py", "own.toml"]
     config = parse(read_experiment("own.toml")[1], "own")
-    assert (config.env.id, config.policy.kind) == ('a"b', "own:MyPolicy")
+    assert (config.env.id, config.policy.kind) == ('mine:a"b', "own:Own")
+
+
+@pytest.mark.parametrize("kind", ["environment", "policy"])
+def test_a_class_is_named_after_its_file(kind: str, here: Path) -> None:
+    names = {
+        "reach": "Reach",
+        "my_robot": "MyRobot",
+        "myRobot": "MyRobot",
+        "value_error": f"ValueError{kind.capitalize()}",  # not Python's own
+        "none": f"None{kind.capitalize()}",
+    }
+    for module, name in names.items():
+        write(kind, module, None)
+        assert f"\nclass {name}" in Path(f"{module}.py").read_text("utf-8")
+        assert f'"{module}:{name}"' in Path(f"{module}.toml").read_text("utf-8")
+
+
+def test_leaving_the_line_does_not_end_an_episode_of_the_template_and_so_does_not_pay(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("environment", "line_world", None)
+    monkeypatch.syspath_prepend(here)
+    env = importlib.import_module("line_world").LineWorld()
+    env.reset(seed=0)
+    steps = [env.step(np.ones(1, np.float32)) for _ in range(300)]
+    assert not any(terminated for _, _, terminated, _, _ in steps)
+    assert steps[-1][0].tolist() == [3.0, 0.0]
+    assert min(reward for _, reward, _, _, _ in steps) == -3.0
 
 
 @pytest.mark.parametrize("in_the_way", ["mine.py", "mine.toml"])
@@ -101,6 +131,14 @@ def test_half_of_the_files_is_not_left_behind(here: Path, monkeypatch: pytest.Mo
         ("objective", None, "CartPole-v1", "an objective has no environment"),
         ("policy", None, "", "expected the id of an environment"),
         ("policy", None, "a\nb", "expected the id of an environment"),
+        (
+            "environment",
+            None,
+            "Pendulum-v2",
+            "no such environment is installed, did you mean 'Pendulum-v1'",
+        ),
+        ("environment", None, "Pendulum", "did you mean 'Pendulum-v1'"),
+        ("policy", None, "Zzz-v0", "esd list environments shows all"),
     ],
 )
 def test_names_that_cannot_be_imported_are_refused(

@@ -39,6 +39,9 @@ def test_defaults_are_valid() -> None:
     ("table", "problems"),
     [
         ({"sead": 1}, ["sead: unknown key, did you mean 'seed'?"]),
+        ({"sigma": 0.1}, ["sigma: unknown key, did you mean 'es.sigma'?"]),
+        ({"learnig_rate": 0.1}, ["learnig_rate: unknown key, did you mean 'es.learning_rate'?"]),
+        ({"env": {"units": 3}}, ["env.units: unknown key, did you mean 'policy.units'?"]),
         ({"es": {"sigma": -1}}, ["es.sigma = -1: expected more than 0"]),
         ({"es": {"sigma": math.inf}}, ["es.sigma = inf: expected a finite number"]),
         ({"es": {"sigma": math.nan}}, ["es.sigma = nan"]),
