@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from esd.config.nearby import look_near
 from esd.config.tables import (
     copied,
     drop_settings_of_other_algorithms,
@@ -75,6 +76,7 @@ def _read_toml(experiment: str) -> dict[str, Any]:
     elif experiment.endswith(".toml") or Path(experiment).is_file():
         try:
             text = read_text(Path(experiment), CONFIG_BYTES, follow=True)
+            look_near(Path(experiment).parent)
         except FileNotFoundError:
             stem, shipped = Path(experiment).stem, experiment_names()
             near = "" if stem in shipped else _near_file(experiment)

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from esd.config.installed import is_installed
+from esd.config.nearby import where_it_lies
 from esd.errors import (
     EsdError,
     MissingPackageError,
@@ -163,16 +164,37 @@ def import_name(reference: str, what: str) -> Any:
             raise
         if isinstance(error, ImportError) and (missing := missing_module(error)) is not None:
             raise MissingPackageError(shown, missing) from error
-        if isinstance(error, ModuleNotFoundError) and _is_part_of(module_name, error.name):
-            raise UsageError(
-                f"{shown}: module {shortened(repr(module_name), 60)} can't be imported "
-                f"({shortened(text_of(error), 150)}); it is looked for in the working directory "
-                f"{shortened(str(Path.cwd()), 200)} and the installed packages{_like_it(module_name)}"
-            ) from error
+        if isinstance(error, ModuleNotFoundError) and is_missing(module_name, error):
+            raise not_found(shown, module_name, error) from error
         raise import_failed(what, reference, error) from error
     if found is _ABSENT:
         raise UsageError(f"{shown}: no {shortened(repr(name), 60)} in it{_what_else(module, name)}")
     return found
+
+
+def not_found(who: str, module: str, error: ModuleNotFoundError) -> UsageError:
+    """What is said of a module of the user's that is not there.
+
+    Args:
+        who: the setting that names it, as the user wrote it.
+        module: its name.
+        error: of its import.
+    """
+    where = shortened(str(Path.cwd()), 200)
+    lies = where_it_lies(module)
+    if lies:
+        return UsageError(
+            f"{who}: module {shortened(repr(module), 60)} is not found from {where}: {lies}"
+        )
+    return UsageError(
+        f"{who}: module {shortened(repr(module), 60)} can't be imported ({shortened(text_of(error), 150)}); it is "
+        f"looked for in the working directory {where} and the installed packages{_like_it(module)}"
+    )
+
+
+def is_missing(module: str, error: BaseException) -> bool:
+    """Whether an error says that there is no such module; not that something else is missing that it imports."""
+    return isinstance(error, ModuleNotFoundError) and _is_part_of(module, error.name)
 
 
 def directory_after(reference: str) -> Path:

@@ -20,9 +20,11 @@ from esd.config.plugins import (
     how_to_write,
     import_name,
     in_one_line,
+    is_missing,
     is_module_name,
     is_of_the_users_code,
     make_working_directory_importable,
+    not_found,
     text_of,
 )
 from esd.config.settings import FORMAT, EnvironmentConfig
@@ -34,6 +36,7 @@ from esd.errors import EsdError, MissingPackageError, UsageError, missing_module
 
 Environment = gymnasium.Env[Any, Any]
 
+UNEXPECTED = "got an unexpected keyword argument"
 METHODS = ("reset", "step", "close")
 UNHEEDED = (  # warnings of Gymnasium's
     "is out of date. You should consider",  # a version that is named is meant
@@ -73,6 +76,10 @@ def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environ
         raise
     except (gymnasium.error.Error, ImportError) as error:
         _refuse_missing_package(who, error)
+        module, colon, _ = config.id.partition(":")
+        absent = error.__cause__ or error  # Gymnasium says more
+        if colon and isinstance(absent, ModuleNotFoundError) and is_missing(module, absent):
+            raise not_found(who, module, absent) from error
         hint = ""
         if isinstance(error, gymnasium.error.UnregisteredEnv | ModuleNotFoundError):
             hint = _where_it_was_looked_for(config.id) + "".join(
@@ -81,6 +88,12 @@ def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environ
         raise UsageError(f"{who}: {_one_line(error)}{hint}") from error
     except (TypeError, ValueError) as error:
         given = shortened(config.kwargs)
+        if config.kwargs and isinstance(error, TypeError) and UNEXPECTED in str(error):
+            name = str(error).partition(UNEXPECTED)[2].split()[:1]
+            raise UsageError(
+                f"{who}: env.kwargs = {given} does not fit this environment, which takes no argument "
+                f"{shortened(' '.join(name))}. Change it with --set; --set 'env.kwargs={{}}' removes all of them"
+            ) from error
         raise UsageError(f"{who} with env.kwargs = {given}: {_one_line(error)}") from error
     except BaseException as error:
         if not is_of_the_users_code(error):

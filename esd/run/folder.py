@@ -16,6 +16,7 @@ from stat import S_ISREG
 from typing import Any
 
 from esd.config.identity import identity
+from esd.config.nearby import look_near
 from esd.config.references import Reference
 from esd.config.settings import LOW_RANK, Config
 from esd.config.tables import parse, to_table
@@ -162,6 +163,7 @@ class RunFolder:
             table = read_toml(self.config_file)
         except FileNotFoundError:
             raise UsageError(f"{self.config_file}: missing; restore it from a copy") from None
+        look_near(self.place)
         if self.trust is Trust.ASK:
             require_trust(self.path, self.journal_file, table, self.given)
         importing = self.trust is not Trust.NEVER

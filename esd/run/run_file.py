@@ -26,6 +26,7 @@ import safetensors.numpy
 
 from esd import __version__
 from esd.config.identity import identity
+from esd.config.nearby import look_near
 from esd.config.references import Reference
 from esd.config.settings import Config
 from esd.config.tables import parse, to_table
@@ -141,6 +142,7 @@ class RunFile(RunFolder):
             self._damaged(f"its config is no JSON ({error})")
         if not isinstance(table, dict):
             self._damaged("its config is no JSON object")
+        look_near(self.place.parent)
         if self.trust is Trust.ASK:
             require_trust(self.path, self.place, table, self.given, self.contents().sha256)
         config = parse({"format": 1} | table, str(self.path), self.trust is not Trust.NEVER)

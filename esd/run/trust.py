@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from esd.config.installed import Place, is_installed, place_of
+from esd.config.nearby import look_near, where_it_lies
 from esd.config.references import ENVIRONMENTS, KINDS, WRAPPERS, Reference, references_in
 from esd.errors import UntrustedError, shortened, shown
 from esd.policies.guard import PARTS
@@ -91,6 +92,11 @@ def _require_memory(
         if sha256 and [WHOLE_FILE, sha256, ""] not in known:
             known = []
         unknown = [(ref, why) for ref, why, place in found if not _is_known(ref, place, known)]
+        absent = [
+            r for r, _, place in found if r.module and not place.folders and _was_named(r, known)
+        ]
+        if unknown and len(absent) == len(unknown):
+            raise UntrustedError(_not_found(run, absent[0], known))
         if unknown:
             raise UntrustedError(_message(run, unknown))
 
@@ -155,6 +161,8 @@ def _not_installed(references: list[Reference]) -> Iterator[Found]:
             if not place.installed:
                 module = shortened(repr(reference.module.partition(".")[0]), 60)
                 where = shortened(place.file, 150) or f"not found from {shortened(_here(), 150)}"
+                lies = "" if place.file else where_it_lies(reference.module)
+                where += f"; {lies}" if lies else ""
                 yield reference, f"module {module}, {where}", place
         elif not reference.names_code and reference.may_name_a_file_or_code:
             yield reference, "an argument that may name a file or a module", Place(False)
@@ -239,6 +247,27 @@ def _is_known(reference: Reference, place: Place, known: list[list[str]]) -> boo
     if reference.module.partition(".")[0] in sys.modules:
         return any(row[:2] == each[:2] for each in known)
     return row in known
+
+
+def _was_named(reference: Reference, known: list[list[str]]) -> bool:
+    """Whether a reference is remembered, wherever its module was."""
+    return any([reference.setting, reference.text] == row[:2] for row in known)
+
+
+def _not_found(run: Path, reference: Reference, known: list[list[str]]) -> str:
+    """What is said of a run of this user's whose module is not found from here."""
+    for row in known:
+        if row[:2] == [reference.setting, reference.text] and len(row) > 2:
+            for folder in filter(None, str(row[2]).split(os.pathsep)):
+                look_near(Path(folder))
+    module = shortened(repr(reference.module), 60)
+    lies = where_it_lies(reference.module) or (
+        f"run the command in the folder that holds {shortened(reference.module, 60)}.py, or set PYTHONPATH"
+    )
+    return (
+        f"{shortened(str(run), 150)}: {reference.setting} = {shown(reference.text)}: module {module} is not found from "
+        f"{shortened(_here(), 150)}: {lies}"
+    )
 
 
 def _here() -> str:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from esd.config.experiment_files import read_experiment
 from esd.config.identity import identity, settings_of_h
+from esd.config.kinds import POLICIES
 from esd.config.settings import EnvironmentConfig
 from esd.config.tables import apply_settings, parse, to_table
 from esd.doctor import purity
@@ -143,6 +145,39 @@ def test_an_unregistered_id_is_told_where_it_was_looked_for(
     assert '"module:Name-v0"' in text
     assert str(tmp_path) in text
     assert len(text) < 1000
+
+
+def test_a_module_beside_the_experiments_file_is_named_and_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = EnvironmentConfig(id="module_beside_it:Reach", max_steps=5)
+    with pytest.raises(UsageError) as caught:
+        make_environment(config)
+    assert str(caught.value).endswith(
+        "module 'module_beside_it' can't be imported (No module named 'module_beside_it'); it is looked for in the "
+        f"working directory {tmp_path} and the installed packages"
+    )
+    (tmp_path / "my own").mkdir()
+    (tmp_path / "my own/module_beside_it.py").write_text("raise SystemExit")
+    (tmp_path / "my own/reach.toml").touch()
+    read_experiment("my own/reach.toml")
+    for make in (lambda: make_environment(config), lambda: POLICIES.find("module_beside_it:A")):
+        with pytest.raises(UsageError) as caught:
+            make()
+        assert str(caught.value).endswith(
+            f"module 'module_beside_it' is not found from {tmp_path}: module_beside_it.py lies in 'my own': run the "
+            "command there (cd 'my own') or set PYTHONPATH='my own'"
+        )
+
+
+def test_arguments_of_another_environment_are_named_with_what_removes_them() -> None:
+    with pytest.raises(UsageError) as caught:
+        make_environment(EnvironmentConfig(id="CartPole-v1", kwargs={"friction": 1.0}))
+    assert str(caught.value) == (
+        "env.id = 'CartPole-v1': env.kwargs = {'friction': 1.0} does not fit this environment, which takes no argument "
+        "'friction'. Change it with --set; --set 'env.kwargs={}' removes all of them"
+    )
 
 
 def test_max_steps_beyond_the_environments_own_limit_is_refused_with_what_raises_it() -> None:

@@ -253,6 +253,24 @@ def test_a_namesake_in_another_folder_is_not_trusted(
     assert str(tmp_path / "elsewhere" / f"{module}.py") in refused(folder)
 
 
+@pytest.mark.parametrize("kind", [k for k in KINDS if "kwargs" not in k])
+def test_a_run_of_ones_own_says_where_its_module_lies_if_that_is_not_found_from_here(
+    kind: str, module: str, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = planted(tmp_path / "runs" / "run-s0", named(KINDS[kind], module))
+    created(folder)
+    shutil.copytree(folder.path, tmp_path / "elsewhere" / "copy-s0")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    sys.path[:] = [path for path in sys.path if path != str(tmp_path)]
+    said = refused(folder)
+    assert f"module {module!r} is not found from {tmp_path / 'elsewhere'}" in said
+    assert f"{module}.py lies in {tmp_path}: run the command there" in said
+    assert "--trust" not in said
+    assert "--trust" in refused(RunFolder(Path("copy-s0")))
+    Path(tmp_path / f"{module}.py").unlink()
+    assert f"run the command in the folder that holds {module}.py" in refused(folder)
+
+
 def test_what_is_written_into_a_trusted_run_later_is_not_trusted(
     module: str, state: Path, tmp_path: Path
 ) -> None:
