@@ -90,6 +90,8 @@ def no_result(variants: int, failure: str) -> Outcome:
 Episodes = Generator[Float32s, Float32s, Outcome]
 
 
+OF_OUTPUTS = "the policy's outputs before step"  # in what is said of a failed member
+OF_ENVIRONMENT = ("the reward is ", "the observation is not finite")
 REPLAYS = (
     16  # of compiled episodes that failed, to say why; a run that goes on for long needs no more
 )
@@ -382,7 +384,7 @@ class Environments:
                     return math.nan, steps
                 if action is None:
                     self._failure = self._failure or (
-                        f"{one.who}: the policy's outputs before step {steps + 1} are NaN or infinite"
+                        f"{one.who}: {OF_OUTPUTS} {steps + 1} are NaN or infinite"
                     )
                     self.info = {}
                     return math.nan, steps

@@ -126,6 +126,8 @@ class Rows:
             penalty, observations = 0.0, None
         elif penalty:
             penalty *= mean_square(piece for _, piece in self.pieces(state, task))
+        if task.member is not None:
+            records.failure = records.failure or outcome.failure
         if outcome.failure and not self._reported:
             self._reported = True
             counts = "" if task.member is None else " counts as failed"

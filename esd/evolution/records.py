@@ -40,6 +40,7 @@ class Records:
             then (with observation normalization) the count of observations, their sums and their squares.
         members: rows that are members; the others are center episodes.
         variants: on how many bodies each row was evaluated.
+        failure: why the first row failed that this process has written, in words; it is not exchanged.
         written: is called with every row that ``write`` has filled, and its record; None: nobody is.
     """
 
@@ -51,13 +52,14 @@ class Records:
         self.members, self.variants = members, variants
         self.table: Uint64s = np.zeros((members + center_episodes, width), np.uint64)
         self.written: Callable[[int, Uint64s], None] | None = None
+        self.failure = ""
 
     @classmethod
     def of_table(cls, table: Uint64s, members: int, variants: int = 1) -> Records:
         """Wrap a table that is already filled."""
         records = cls.__new__(cls)
         records.members, records.variants, records.table = members, variants, table
-        records.written = None
+        records.written, records.failure = None, ""
         return records
 
     @property

@@ -197,7 +197,10 @@ def _why_failed(config: Config) -> str:
     """What to look at where a fitness is not finite."""
     if config.objective.named:
         return "give the parameters bounds (low, high) or lower es.sigma and es.learning_rate"
-    return "outputs or rewards overflow, so lower es.sigma and es.learning_rate, or change policy.normalization"
+    return (
+        "if the environment returned NaN or infinity, fix it; if the policy's outputs overflow, lower es.sigma and "
+        "es.learning_rate, or change policy.normalization"
+    )
 
 
 SYMPTOMS: tuple[Callable[[Course], Finding | None], ...] = (

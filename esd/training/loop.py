@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from esd.config.settings import Config
+from esd.episodes.environments import OF_ENVIRONMENT, OF_OUTPUTS
 from esd.errors import RunError
 from esd.evolution.records import Records, Status
 from esd.evolution.reduction import center_return
@@ -267,10 +268,7 @@ class Generations:
             )
         elif failed > self._config.run.max_failed_share * records.members:
             fitness = "a NaN or infinite fitness"
-            advice = (
-                "What was not finite in the first of them is reported above. If the policy's outputs overflow, look "
-                "at policy.normalization, es.sigma and es.learning_rate"
-            )
+            advice = _what_to_do(self.work.own.failure if self.work is not None else "")
             if records.rows_with(Status.NO_RESULT).size:
                 fitness = "no finite fitness, or no result"
                 advice = (
@@ -355,3 +353,23 @@ def _failing_variants(names: Sequence[str], records: Records) -> str:
         f"{name!r} ({count})" for name, count in zip(names, counts, strict=True) if name and count
     ]
     return f" (on {', '.join(failing)})" if failing else ""
+
+
+def _what_to_do(failure: str) -> str:
+    """What helps against numbers that are not finite.
+
+    Args:
+        failure: of the first member of this rank that failed; empty if none did.
+    """
+    outputs = "look at policy.normalization, es.sigma and es.learning_rate"
+    if OF_OUTPUTS in failure:
+        return f"The policy's outputs were not finite, as reported above: {outputs}"
+    if any(words in failure for words in OF_ENVIRONMENT):
+        return (
+            "The environment returned what was not finite, as reported above: fix the environment, or raise "
+            "run.max_failed_share"
+        )
+    return (
+        "What was not finite in the first of them is reported above. If the environment returned it, fix the "
+        f"environment; if the policy's outputs overflow, {outputs}"
+    )

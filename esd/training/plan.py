@@ -17,7 +17,7 @@ from esd.config.references import Reference, references_in
 from esd.config.settings import DEFAULT_EXPERIMENT, FORMAT, Config
 from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.config.unused_settings import without_effect
-from esd.errors import UsageError
+from esd.errors import UsageError, shown
 from esd.policies.registry import find_kind
 from esd.run import journal
 from esd.run.folder import OWN_NAMES, RunFolder, Warn
@@ -28,6 +28,8 @@ from esd.run.trust import Trust, trust_of
 from esd.training.default_folder import default_folder
 from esd.training.merged_rules import with_assignment
 from esd.training.trusted import given_by
+
+MOST_NAMED = 5  # settings in a message
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,8 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
             "unseen variants are kept only when the run goes on; to evaluate a finished run on others: esd eval "
             f"{shlex.quote(str(folder.path))} --set 'env.variants=[…]'"
         )
+    if finished:
+        finished += _not_applied(stored, config)
     return Plan(config, folder.path, contents.head, checkpoint, finished=finished)
 
 
@@ -277,6 +281,20 @@ def _why_finished(folder: RunFolder, config: Config, generations: int, warn: War
             f"{generations} generations; to continue, {further} run.target_return with --set"
         )
     return ""
+
+
+def _not_applied(stored: Config, config: Config) -> str:
+    """What to add about settings that a finished run does not have; empty if it has them all."""
+    before, now = (flatten(to_table(each)) for each in (stored, config))
+    changed = [
+        f"{key} = {shown(now.get(key, 'unset'))}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and not key.startswith("env.variants")
+    ]
+    if not changed:
+        return ""
+    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
+    return f"; not applied, because the run is finished: {', '.join(changed[:MOST_NAMED])}{more}"
 
 
 def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from esd.training.plan import TrainRequest, make_plan
 from tests.helpers.shell import TINY, command, contents, environment, esd
 
 
@@ -49,6 +50,17 @@ def test_a_finished_run_says_how_to_extend_it_and_changes_nothing(run: Path) -> 
     moon = 'env.variants=[{name = "moon", unseen = true}, {name = "earth"}]'
     other = esd("train", "--run", run, "--set", moon, cwd=run.parent)
     assert "'earth' is not among the run's" in other.stderr
+
+
+def test_settings_that_a_finished_run_does_not_take_are_named(run: Path) -> None:
+    def answer(*settings: str) -> str:
+        return make_plan(TrainRequest(run=run, settings=settings), print).finished
+
+    assert answer().endswith("--set generations=6")
+    assert answer("generations=3", "seed=4") == answer()
+    assert answer("generations=2", 'run.loggers=["csv"]') == (
+        f"{answer()}; not applied, because the run is finished: generations = 2, run.loggers = ['csv']"
+    )
 
 
 def test_unseen_variants_of_a_finished_run_are_not_dropped_without_a_word(tmp_path: Path) -> None:
@@ -251,6 +263,8 @@ def test_too_many_members_without_a_finite_fitness_stop_the_run_with_the_reason(
     assert stopped.returncode == 1
     assert "of 6 members have a NaN or infinite fitness" in stopped.stderr
     assert len(stopped.stderr.strip().splitlines()) == 2
+    assert "The environment returned what was not finite, as reported above: fix" in stopped.stderr
+    assert "policy.normalization" not in stopped.stderr
     always = ("--set", "env.kwargs.share=1.0")
     refused = esd("train", "--run", "c", *TINY, *settings, *always, cwd=tmp_path)
     assert refused.returncode == 2
