@@ -27,13 +27,16 @@ class WithHints(TyperCommand):
     def _setting(self, option: str, words: list[str]) -> str:
         """How to set what an option seems to mean; empty if it is no setting, or the command sets none."""
         from esd.config.near_settings import settings_like
+        from esd.config.tables import setting_names
 
         sets = any("--set" in getattr(parameter, "opts", ()) for parameter in self.params)
         name = option.lstrip("-").replace("-", "_")
         if not sets or len(name) < 2:
             return ""
         found = [
-            key for key in settings_like(name) if key.rpartition(".")[2] == name.rpartition(".")[2]
+            key
+            for key in settings_like(name, setting_names())
+            if key.rpartition(".")[2] == name.rpartition(".")[2]
         ]
         if not found:
             return ""

@@ -23,7 +23,7 @@ from esd.config.assignments import (
     plain,
     spelling,
 )
-from esd.config.kinds import ALGORITHMS, OPTIMIZERS
+from esd.config.kinds import ALGORITHMS, OPTIMIZERS, POLICIES
 from esd.config.near_settings import settings_like
 from esd.config.policies import DEFAULT_KIND, ModuleSettings, PolicyConfig, settings_of_kind
 from esd.config.settings import (
@@ -220,10 +220,32 @@ def _build(
 
 def _meant(path: str, key: str, known: list[str]) -> str:
     """Which setting is meant by an unknown one: of another section if its last part is the same, else of this one."""
-    found = [name for name in settings_like(path) if name != path]
+    found = [name for name in settings_like(path, setting_names()) if name != path]
     if found and (found[0].endswith(f".{key}") or not closest(key, known)):
         return f"did you mean {' or '.join(map(repr, found[:3]))}?"
     return nearest(key, known)
+
+
+@functools.cache
+def setting_names() -> frozenset[str]:
+    """The dotted names of all settings of esd's own policies, algorithms and optimizers."""
+    sections: list[tuple[str, type[Any]]] = [("", Config)]
+    for name, hint in _hints(Config).items():
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            sections.append((f"{name}.", hint))
+    sections += [("policy.", settings_of_kind(kind)) for kind in POLICIES.built_in]
+    for algorithm in ALGORITHMS.built_in:
+        for optimizer in OPTIMIZERS.built_in:
+            with contextlib.suppress(UsageError):
+                table = {"algorithm": algorithm, "optimizer": optimizer}
+                sections.append(("es.", settings_of_algorithm(table)))
+    named = frozenset(
+        f"{prefix}{field.name}"
+        for prefix, cls in sections
+        for field in dataclasses.fields(cls)
+        if "text" in field.metadata
+    )
+    return named | {"policy.kind"}
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import tomli_w
 from hypothesis import given
@@ -213,6 +214,7 @@ def test_every_setting_is_described_with_its_default() -> None:
     assert all(text and "[default: " in text for text in described.values())
 
 
+@hypothesis.settings(deadline=None)  # the first call imports what names the settings
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
                         st.sampled_from(["seed", "es", "env", "policy", "run", "sigma", "kind", "hidden", "id", "x"]),
