@@ -147,12 +147,13 @@ def _train_command(words: Sequence[str]) -> TrainCommand:
     """
     from typer.main import get_command
 
+    from esd.commands.literal_help import LiteralCommand
     from esd.commands.train import train
     from esd.errors import UsageError
     from esd.launching.train_command import TrainCommand, folder_of
 
     alone_in_its_app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone_in_its_app.command()(train)
+    alone_in_its_app.command(cls=LiteralCommand)(train)
     command = get_command(alone_in_its_app)
     read = command.make_context("esd launch … train", list(words)).params
     run, start_from = read.pop("run"), read.pop("start_from")

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from esd.commands import completion
+from esd.commands.literal_help import LiteralCommand
 from esd.commands.running import alone
 from esd.errors import EXIT_USAGE
 
 
-class ReportCommand(TyperCommand):
+class ReportCommand(LiteralCommand):
     """``esd report``, which answers the words of older versions, ``esd report compare``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
