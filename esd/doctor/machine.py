@@ -7,7 +7,7 @@ and ``esd.doctor.purity`` an environment, in lines of the same kind.
 from __future__ import annotations
 
 import enum
-import importlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -31,13 +31,25 @@ PACKAGES = {
     "gymnasium": "gymnasium",
     "safetensors": "safetensors",
 }
-# what only some settings need, and what for
+# optional ones that results may depend on, so that ranks should have the same
 OPTIONAL = {"torch": "torch", "mujoco": "mujoco", "Box2D": "box2d"}
+# what each optional package is for: a setting, a command or environments
 PURPOSES = {
     "torch": "device, batch_members and torch modules",
     "mujoco": "MuJoCo environments",
     "Box2D": "Box2D environments",
+    "popgym": "popgym environments",
+    "plotly": "esd report",
+    "PIL": "esd eval --video FILE.gif",
+    "imageio_ffmpeg": "esd eval --video FILE.mp4",
+    "scipy": "esd export --format mat",
+    "onnx": "esd export --format onnx",
+    "tensorboard": "run.loggers",
+    "wandb": "run.loggers",
+    "mlflow": "run.loggers",
 }
+DISTRIBUTIONS = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "mlflow": "mlflow-skinny"}
+SLOW_TO_IMPORT = ("popgym", "tensorboard", "wandb", "mlflow")  # so they are only looked for
 LITTLE_MEMORY = 0.5e9  # bytes per core: a rank takes 90 MB, its environment comes on top
 LITTLE_DISK = 1e9
 GIGA = 1e9
@@ -124,18 +136,34 @@ def packages() -> Check:
 
 
 def optional_packages() -> Check:
-    """What some settings need; none of it has to be there, but what is there has to load."""
+    """What some settings and commands need; none of it has to be there, but what is there has to load."""
     name = "optional packages"
-    found, missing, broken = _imported(OPTIONAL)
+    imported = {n: _distribution(n) for n in PURPOSES if n not in SLOW_TO_IMPORT}
+    found, missing, broken = _imported(imported)
+    for module in SLOW_TO_IMPORT:
+        if importlib.util.find_spec(module) is None:
+            missing.append(module)
+        else:
+            found.append(f"{module} {version(_distribution(module))}")
     if broken:
         return failed(name, f"could not be imported: {'; '.join(broken)}. Install them again")
     if missing:
-        absent = "; ".join(
-            f"{module}, for {PURPOSES[module]}: pip install 'esd-mpi[{EXTRAS[module][1]}]'"
-            for module in missing
+        by_purpose: dict[str, list[str]] = {}
+        for module in missing:
+            by_purpose.setdefault(PURPOSES[module], []).append(EXTRAS[module][0])
+        absent = "; ".join(f"{', '.join(names)} ({use})" for use, names in by_purpose.items())
+        extras = ",".join(sorted({EXTRAS[module][1] for module in missing}))
+        return note(
+            name,
+            f"{', '.join(found) or 'none'}. Not installed: {absent}. Install all of these, or only the extras "
+            f"that you need: pip install 'esd-mpi[{extras}]'",
         )
-        return note(name, f"{', '.join(found) or 'none'}. Not installed: {absent}")
     return ok(name, ", ".join(found))
+
+
+def _distribution(module: str) -> str:
+    """What pip calls the package of a module."""
+    return {**OPTIONAL, **DISTRIBUTIONS}.get(module, module)
 
 
 def _imported(packages: dict[str, str]) -> tuple[list[str], list[str], list[str]]:
