@@ -9,7 +9,7 @@ EXIT_USAGE = 2
 EXIT_STOPPED_EARLY = 75
 LONGEST_MESSAGE = 1_000  # characters
 LONGEST_VALUE = 100
-UPDATE = "it was written by a newer esd: update yours (pip install -U esd-mpi)"
+UPDATE = "it was written by a newer version of esd: update esd (pip install -U esd-mpi)"
 
 
 class EsdError(Exception):
@@ -54,7 +54,7 @@ def shown(value: object) -> str:
         ValueError,
         RecursionError,
     ):  # a list of numbers that are too long to be printed, or of lists of lists
-        return f"a {type(value).__name__} too long to be shown"
+        return f"a {type(value).__name__} too long to show"
 
 
 class UsageError(EsdError):

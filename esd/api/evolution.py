@@ -82,7 +82,8 @@ class Evolution:
         self._sign = SIGNS[direction]
         if "common_random_numbers" in settings:
             raise UsageError(
-                "common_random_numbers: has no effect in a loop of your own, which draws the episodes' seeds; remove it"
+                "common_random_numbers: has no effect in your own loop, which draws the seeds of the episodes; "
+                "remove it"
             )
         self._config = parse(
             {
@@ -96,7 +97,7 @@ class Evolution:
         if rows > available_memory():
             raise UsageError(
                 f"population = {self._config.population:,}: its records take {rows / 1e9:,.1f} GB of memory, but "
-                f"{available_memory() / 1e9:,.1f} GB are available; lower it"
+                f"{available_memory() / 1e9:,.1f} GB are available; reduce it"
             )
         arrays = {name: _float32s(name, value) for name, value in _named(initial).items()}
         self._single = not isinstance(initial, Mapping)
@@ -233,7 +234,7 @@ class Evolution:
             loaded = checkpoint.load(Path(path))
             if loaded.identity != self._identity:
                 raise UsageError(
-                    f"{path}: was saved with other settings; build esd.Evolution with the same arguments"
+                    f"{path}: was saved with other settings; create esd.Evolution with the same arguments"
                 )
             self._memory = NodeState(self._team, self._algorithm, loaded.state)
 
@@ -248,7 +249,7 @@ class Evolution:
     def _require_open(self) -> None:
         if self._closed:
             raise UsageError(
-                "this esd.Evolution was closed; build another one, and load what was saved"
+                "this esd.Evolution is closed; create another one, and load the saved state"
             )
 
     def __enter__(self) -> Evolution:

@@ -192,17 +192,18 @@ def usable_cores() -> int:
 def cores() -> Check:
     """How many ranks have a core of their own here."""
     name, usable, quota = "cores", usable_cores(), cgroup_cores()
-    text = f"{usable} of {os.cpu_count()} may be used"
+    text = f"{usable} of {os.cpu_count()} can be used"
     if quota is not None and quota < usable:
         return note(
             name,
-            f"{text}, but a control group allows the time of {quota:.3g}: start at most {max(1, int(quota))} ranks "
+            f"{text}, but a control group limits CPU time to {quota:.3g} cores: start at most {max(1, int(quota))} ranks "
             "here",
         )
     ranks = launched_on_this_machine()
     if ranks > usable:
         return note(
-            name, f"{text}, by {ranks} ranks: they take turns, so start at most {usable} here"
+            name,
+            f"{text}, used by {ranks} ranks, which have to share them: start at most {usable} here",
         )
     return ok(name, f"{text}: up to {usable} ranks here")
 
@@ -223,11 +224,11 @@ def memory() -> Check:
     available, limit = available_memory(ROOT), memory_limit(ROOT)
     text = f"{total / GIGA:.1f} GB, {available / GIGA:.1f} GB may still be used"
     if limit is not None and limit < total:
-        text += f", a control group allows {limit / GIGA:.1f} GB"
+        text += f", limited by a control group to {limit / GIGA:.1f} GB"
     if available < LITTLE_MEMORY * usable_cores():
         return note(
             name,
-            f"{text}: little for {usable_cores()} ranks, a rank takes 0.1 GB and its environment",
+            f"{text}: little for {usable_cores()} ranks: each rank needs 0.1 GB and the memory of its environment",
         )
     return ok(name, text)
 
@@ -245,7 +246,8 @@ def threads() -> Check:
     if several:
         shown = ", ".join(f"{name}={value}" for name, value in several.items())
         return note(
-            "threads", f"{shown}: ranks are the parallelism, so unset them (esd then takes 1)"
+            "threads",
+            f"{shown}: esd runs in parallel by ranks, so unset them (esd then uses 1 thread per rank)",
         )
     return ok("threads", "one per rank")
 
@@ -263,7 +265,7 @@ def kernel_cache() -> Check:
         return note(
             name,
             "no folder for it is writable: every start compiles for some seconds. Set NUMBA_CACHE_DIR to a folder "
-            "that lasts",
+            "that is kept",
         )
     if not compiled:
         return note(name, f"{folder}: empty, so the next start compiles for some seconds")
@@ -274,12 +276,12 @@ def disk() -> Check:
     """Whether a run could be written here."""
     name, here = "disk", Path.cwd()
     if not _writable(here):
-        return note(name, f"{here} is not writable: name the run's folder with --run")
+        return note(name, f"{here} is not writable: use another run folder with --run")
     free = shutil.disk_usage(here).free
     if free < LITTLE_DISK:
         return note(
             name,
-            f"{free / GIGA:.2f} GB free in {here}: a run keeps three checkpoints of 4 to 12 bytes per coordinate of h",
+            f"{free / GIGA:.2f} GB free in {here}: a run keeps three checkpoints of 4 to 12 bytes per parameter",
         )
     return ok(name, f"{free / GIGA:,.1f} GB free in {here}")
 

@@ -173,7 +173,7 @@ def network_of(subject: Subject, format: str) -> Network:
             "safetensors or mat" if format == "torch" else "safetensors, mat or (a module) torch"
         )
         raise UsageError(
-            f"--format {format}: policy.kind = {config.policy.kind!r} can't be written so; {', '.join(SUPPORTED)} can. "
+            f"--format {format}: not supported for policy.kind = {config.policy.kind!r}, only for {', '.join(SUPPORTED)}. "
             f"Use --format {others}"
         )
     _, settings, _ = find_kind(config.policy, config.format)
@@ -181,8 +181,8 @@ def network_of(subject: Subject, format: str) -> Network:
     assert isinstance(policy, Traceable)
     if getattr(settings, "every", 1) > 1:
         raise UsageError(
-            f"--format {format}: policy.every = {settings.every} can't be written so; only networks that are "
-            "updated after every step can. Use --format safetensors or mat"
+            f"--format {format}: policy.every = {settings.every} not supported; only networks that are updated "
+            "after every step can be exported in this format. Use --format safetensors or mat"
         )
     arrays = subject.layout.unpack(subject.state.h)
     if isinstance(policy, HebbianPolicy) and policy.index is not None:

@@ -138,6 +138,6 @@ def read_head(
     available = available_memory()
     if 2 * size > available:
         raise UsageError(
-            f"{path}: {size:,} bytes take twice as much memory to read, more than the {available:,} that are left"
+            f"{path}: {size:,} bytes need twice as much memory to read, more than the available {available:,}"
         )
     return metadata, head

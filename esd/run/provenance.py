@@ -121,9 +121,9 @@ def what_changed(path: Path, now: Call) -> str:
     try:
         calls = read(path)
     except UsageError as error:
-        return f"what has changed can't be said ({error})"
+        return f"the changes are not known ({error})"
     if not calls:
-        return "what has changed can't be said without its provenance.json"
+        return "the changes are not known, because its provenance.json is missing"
     since = "the run was started"
     before = calls[0]
     found = [
@@ -135,11 +135,14 @@ def what_changed(path: Path, now: Call) -> str:
         more = len(found) - MOST_LISTED
         return "; ".join(found[:MOST_LISTED]) + (f"; and {more} more" if more > 0 else "")
     if not isinstance(calls[0].get("modules"), dict):
-        return "no package version has changed since; your own modules may have, of which this run has kept no hashes"
+        return (
+            "no package version has changed since; your own modules may have changed, but this run has no "
+            "hashes of them"
+        )
     return (
-        "neither your modules nor package versions have changed since: a file that they read, an environment variable "
-        f"or the processor has (then {calls[0].get('machine')} on {calls[0].get('host')}), or your code depends on the "
-        "process or the time (esd doctor examines it)"
+        "neither your modules nor package versions have changed since. Either a file that they read, an "
+        f"environment variable or the processor has changed (then {calls[0].get('machine')} on "
+        f"{calls[0].get('host')}), or your code depends on the process or the time (esd doctor checks this)"
     )[:400]
 
 

@@ -90,7 +90,9 @@ def test_a_package_that_cant_be_loaded_is_named(
 
 def test_every_optional_package_is_listed_with_its_use(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = ("plotly", "tensorboard", "mlflow")
-    monkeypatch.setattr(doctor, "_imported", lambda names: ([], [n for n in names if n in absent], []))
+    monkeypatch.setattr(
+        doctor, "_imported", lambda names: ([], [n for n in names if n in absent], [])
+    )
     found = {name: object() for name in doctor.SLOW_TO_IMPORT if name not in absent}
     monkeypatch.setattr(importlib.util, "find_spec", found.get)
     check = doctor.optional_packages()

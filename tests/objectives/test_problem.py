@@ -221,7 +221,7 @@ def test_an_impure_function_is_refused_unless_drift_is_allowed(tmp_path: Path) -
     assert trained(objective(f"{HERE}:impure", "run.allow_drift=true"), tmp_path / "run").finished
 
 
-BETWEEN = "because other parameters were evaluated in between: it keeps something between calls"
+BETWEEN = "because other parameters were evaluated in between: it keeps state between calls"
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ def test_what_is_wrong_with_a_parameter_is_named(parameter: dict[str, Any], prob
     [
         (
             {"direction": ""},
-            'objective.direction: is missing; expected "minimize" or "maximize"',
+            'objective.direction is missing; expected "minimize" or "maximize"',
         ),
         (
             {"direction": "min"},
@@ -467,7 +467,7 @@ def test_what_is_wrong_with_a_parameter_is_named(parameter: dict[str, Any], prob
         ),
         (
             {"function": ""},
-            'objective.function: is missing; expected "module:name" or one of esd list objectives',
+            'objective.function is missing; expected "module:name" or one of esd list objectives',
         ),
         ({"values": ["a", "a"]}, "objective.values = ['a', 'a']: expected names that all differ"),
         (
@@ -487,7 +487,7 @@ def test_settings_of_policies_are_refused_beside_an_objective() -> None:
     with pytest.raises(UsageError) as caught:
         parse({**table(), "env": {"id": "CartPole-v1"}, "device": "cpu"}, "mine.toml")
     assert str(caught.value) == (
-        "mine.toml: env, device: not supported with an objective, which has no policy or environment; remove them"
+        "mine.toml: env, device: not supported with an objective, which has no policy or environment; remove these settings"
     )
 
 

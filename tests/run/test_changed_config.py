@@ -43,7 +43,7 @@ def change(run: Path, before: str, after: str) -> None:
 
 
 NAMED = (
-    "config.toml: is not the config that this run was started with: es.optimizer = 'adam' was 'sgd'"
+    "config.toml: is not the config of this run: es.optimizer = 'adam' was 'sgd'"
 )
 
 READERS: dict[str, Callable[[Path], Any]] = {

@@ -124,7 +124,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", no_space)
-    with pytest.raises(RunError, match="what was there is unchanged"):
+    with pytest.raises(RunError, match="the old file is unchanged"):
         checkpoint.save(path, Checkpoint("other", state()))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

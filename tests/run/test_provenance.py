@@ -186,7 +186,7 @@ def test_versions_and_an_unknown_cause_are_told(tmp_path: Path) -> None:
     file.write_text(json.dumps([call(modules={})]))
     assert "neither your modules nor package versions" in what_changed(file, call(modules={}))
     file.write_text(json.dumps([call()]))
-    assert "kept no hashes" in what_changed(file, call(modules={}))
+    assert "has no hashes" in what_changed(file, call(modules={}))
 
 
 def test_the_package_that_an_environment_comes_from_is_kept_with_its_version() -> None:

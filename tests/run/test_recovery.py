@@ -179,7 +179,7 @@ def test_a_start_that_was_cut_off_is_started_again_by_the_same_command_alone(
         (run / name).unlink()
     shutil.rmtree(run / "checkpoints")
     (run / "journal.bin").write_bytes(b"")
-    assert "another run was being started here" in refusal(run=run, settings=["seed=9"])
+    assert "the start of another run in this folder was interrupted" in refusal(run=run, settings=["seed=9"])
     with pytest.raises(UsageError, match="is not the folder of a run"):
         RunFolder(run).require_run()
     (tmp_path / "experiment.toml").write_text((run / "config.toml").read_text())
@@ -254,7 +254,7 @@ def test_a_lost_journal_without_a_good_checkpoint_leaves_nothing_to_start_from(
     for path in (run / "checkpoints").iterdir():
         path.write_bytes(b"x" * 100)
     text = refusal(run=tmp_path / "new", start_from=run)
-    assert "no good checkpoint" in text
+    assert "no undamaged checkpoint" in text
     assert not (tmp_path / "new").exists()
 
 
@@ -284,7 +284,7 @@ def test_the_ways_on_that_a_damaged_journal_is_refused_with_all_work(
     call(run=tmp_path / "new", start_from=Path(commands["from"][-1]), settings=["generations=1"])
     np.testing.assert_array_equal(from_journal(tmp_path / "new", 0).h, from_journal(whole).h)
     subprocess.run(commands["truncate"], check=True)
-    assert "remove the checkpoints of later generations than 5" in refusal(run=run)
+    assert "remove the checkpoints of generations after 5" in refusal(run=run)
     for generation in (8, 12):
         (run / f"checkpoints/generation-{generation:08d}.safetensors").unlink()
     ending = call(run=run, settings=["generations=13"])

@@ -65,7 +65,7 @@ def test_more_ranks_than_cores_or_than_a_control_group_allows_is_said_once() -> 
 
 def test_ranks_bound_to_one_core_while_others_idle_are_told_of_mpirun_s_option() -> None:
     text = remark(bound=1, bound_cores=1)
-    assert "only 1 can have a core of their own, though there are 4" in text
+    assert "only 1 have their own core, although there are 4" in text
     assert "--bind-to core" in text
     # with fewer cores than ranks both may be wrong
     assert len(placement.remarks(Node(**{**FINE, "ranks": 8, "bound": 1}))) == 2
@@ -80,7 +80,7 @@ def test_ranks_and_gpus_of_other_numbers_are_said() -> None:
     assert remark(gpus=2, seen_gpus=2) == ""
     assert remark(gpus=1, seen_gpus=1).startswith("2 ranks share 1 GPU, each rank the next one")
     text = remark(gpus=2, seen_gpus=4)
-    assert text.startswith("2 ranks on 4 GPUs: 2 of them have nothing to do; start 4 ranks")
+    assert text.startswith("2 ranks on 4 GPUs: 2 of them are idle; start 4 ranks")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_each_machine_is_counted_and_those_with_a_remark_are_named(
     assert all(outcome == outcomes[0] for outcome in outcomes)
     (line,), count = outcomes[0]
     assert count == 2
-    assert line.startswith("on a node: 3 ranks are bound so that only 1 can have a core of their")
+    assert line.startswith("on a node: 3 ranks are bound so that only 1 have their own core")
 
 
 def test_alone_there_is_one_node() -> None:
