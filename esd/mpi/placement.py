@@ -231,7 +231,7 @@ def remarks(node: Node) -> list[str]:
         )
     if node.ranks > 1 and node.bound < min(node.ranks, node.cores):
         found.append(
-            f"{node.ranks} ranks are bound so that only {node.bound} have their own core, although there are "
+            f"{node.ranks} ranks are bound so that only {node.bound} can have their own core, although there are "
             f"{node.cores}: start mpirun with --map-by core --bind-to core, or with --bind-to none (srun: "
             "--cpu-bind=cores or none)"
         )

@@ -215,7 +215,7 @@ def test_an_id_without_a_version_is_refused_in_new_runs_with_the_newest(
     id: str, versioned: str
 ) -> None:
     config = EnvironmentConfig(id=id)
-    with pytest.raises(UsageError, match=rf'has no version; .* use env\.id = "{versioned}"$'):
+    with pytest.raises(UsageError, match=rf'has no version; .* Use env\.id = "{versioned}"$'):
         make_environment(config)
     with pytest.warns(UserWarning, match="latest versioned environment"):
         assert make_environment(config, format=1).spec is not None

@@ -174,8 +174,8 @@ def test_too_many_failed_members_end_a_run_with_a_message_that_fits(tmp_path: Pa
     assert isinstance(caught.value.__cause__, RunError)
     assert re.fullmatch(
         rf"generation 0: \d+ of 14 members have no fitness, more than run.max_failed_share = 0.1 allows. Calls of "
-        rf"{HERE}:fails_above failed, the first one as reported above: fix it, give its parameters bounds \(low, "
-        r"high\), or lower es.sigma",
+        rf"{HERE}:fails_above failed, and the first failure is reported above: fix its cause, add bounds to the "
+        r"parameters \(low, high\), or reduce es.sigma",
         str(caught.value.__cause__),
     )
 
@@ -462,8 +462,8 @@ def test_what_is_wrong_with_a_parameter_is_named(parameter: dict[str, Any], prob
         ),
         (
             {"parameters": {}},
-            "objective.parameters: is missing; describe what evolves in tables [objective.parameters.NAME] with shape "
-            "and initial",
+            "objective.parameters is missing; describe each parameter in a table [objective.parameters.NAME] with "
+            "shape and initial",
         ),
         (
             {"function": ""},

@@ -65,7 +65,7 @@ def test_more_ranks_than_cores_or_than_a_control_group_allows_is_said_once() -> 
 
 def test_ranks_bound_to_one_core_while_others_idle_are_told_of_mpirun_s_option() -> None:
     text = remark(bound=1, bound_cores=1)
-    assert "only 1 have their own core, although there are 4" in text
+    assert "only 1 can have their own core, although there are 4" in text
     assert "--bind-to core" in text
     # with fewer cores than ranks both may be wrong
     assert len(placement.remarks(Node(**{**FINE, "ranks": 8, "bound": 1}))) == 2
@@ -184,7 +184,7 @@ def test_each_machine_is_counted_and_those_with_a_remark_are_named(
     assert all(outcome == outcomes[0] for outcome in outcomes)
     (line,), count = outcomes[0]
     assert count == 2
-    assert line.startswith("on a node: 3 ranks are bound so that only 1 have their own core")
+    assert line.startswith("on a node: 3 ranks are bound so that only 1 can have their own core")
 
 
 def test_alone_there_is_one_node() -> None:
