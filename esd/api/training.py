@@ -42,7 +42,7 @@ def train(
 ) -> Run:
     """Train, or go on with the run that is in the folder. The same as the command ``esd train``.
 
-    Under mpirun every rank calls it with the same arguments. A signal ends the run after the generation under way; the
+    Under mpirun every rank calls it with the same arguments. A signal ends the run after the current generation; the
     same call goes on with it. Ctrl-C, SIGTERM and SIGHUP then do what they do in any Python program (Ctrl-C raises
     ``KeyboardInterrupt``); after SIGUSR1 and SIGUSR2 the unfinished run is returned.
 

@@ -105,7 +105,7 @@ class EnvironmentConfig:
 
     episode_seconds: float | None = setting(
         None,
-        "Time limit of an episode in seconds of wall time; env.on_failure says what happens after it",
+        "Time limit of an episode in seconds of wall time; env.on_failure defines what happens after it",
         since=SECOND_VERSION,
         **POSITIVE,
     )

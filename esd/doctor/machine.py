@@ -264,11 +264,11 @@ def kernel_cache() -> Check:
     if folder is None or not _writable(folder):
         return note(
             name,
-            "no folder for it is writable: every start compiles for some seconds. Set NUMBA_CACHE_DIR to a folder "
-            "that is kept",
+            "no folder for it is writable: every start compiles for several seconds. Set NUMBA_CACHE_DIR to a "
+            "folder that is kept",
         )
     if not compiled:
-        return note(name, f"{folder}: empty, so the next start compiles for some seconds")
+        return note(name, f"{folder}: empty, so the next start compiles for several seconds")
     return ok(name, f"{folder}: {compiled} compiled kernels")
 
 

@@ -115,7 +115,7 @@ def launcher(library: str = "") -> Iterator[Check]:
     if kind and others and kind != others:
         yield failed(
             name,
-            f"{found} is of {kind}'s kind, but mpi4py uses {short(library)}: they do not work together. Put the "
+            f"{found} is a launcher of {kind}, but mpi4py uses {short(library)}: they do not work together. Put the "
             "library's own mpirun first on the PATH, or start training with esd launch, which finds it",
         )
         return

@@ -108,7 +108,7 @@ def _fitting(config: EnvironmentConfig) -> Iterator[Check]:
     except UsageError:
         raise
     except Exception as error:
-        yield failed("made and closed", f"creating it raised {_told_error(error)}")
+        yield failed("created and closed", f"creating it raised {_told_error(error)}")
         return
     looks: dict[str, Callable[[], str]] = {
         "observations": lambda: _observations(env, config),
@@ -127,17 +127,17 @@ def _fitting(config: EnvironmentConfig) -> Iterator[Check]:
     except BaseException as error:
         if not is_of_the_users_code(error):
             raise
-        yield failed("made and closed", f"closing it raised {_told_error(error)}")
+        yield failed("created and closed", f"closing it raised {_told_error(error)}")
         return
     if keeps and config.rebuild == "never":
         yield note(
-            "made and closed",
+            "created and closed",
             "keeps a Box2D world, which carries state of the last episode into the next one: set env.rebuild = "
             '"auto", even if the checks below pass',
         )
         return
     text = 'created again for every episode, because it keeps a Box2D world (env.rebuild = "auto")'
-    yield ok("made and closed", text if keeps and config.rebuild == "auto" else "")
+    yield ok("created and closed", text if keeps and config.rebuild == "auto" else "")
 
 
 def _step_limit(env: gymnasium.Env[Any, Any], config: EnvironmentConfig) -> str:
@@ -290,7 +290,7 @@ def main() -> None:
 
 
 def _mended(config: EnvironmentConfig, steps: int) -> Check:
-    """Whether making the environment anew for every episode would help."""
+    """Whether making the environment again for every episode would help."""
     name = "env.rebuild"
     outside = (
         "the environment keeps state outside of its object (in a class, a module or a file), or uses a random "

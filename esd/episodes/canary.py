@@ -73,7 +73,7 @@ def compute(
         other = next((text for text in texts if text != texts[0]), None)
         if other is not None and not config.run.allow_drift:
             raise RunError(
-                f"env.id = {config.env.id!r}: the same episodes, played several times with the same seeds, gave "
+                f"env.id = {config.env.id!r}: the same episodes, run several times with the same seeds, gave "
                 f"different results (returns and steps {texts[0]}, then {other}). State leaks from one episode into "
                 'another: try env.rebuild = "always", or accept it with run.allow_drift = true'
             )

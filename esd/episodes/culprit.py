@@ -70,7 +70,7 @@ def _what(found: Difference) -> str:
     event = found.event
     step = event.step + (event.what == "output")  # it comes before the step that is made of it
     where = f"in step {step}" if step else "after reset"
-    return f"the same episode, {found.history}, had another {event.what} {where}"
+    return f"the same episode, {found.history}, had a different {event.what} {where}"
 
 
 def _of_environment(

@@ -199,7 +199,7 @@ class Environments:
 
     @property
     def made_anew(self) -> bool:
-        """Whether all of them are made anew for every episode."""
+        """Whether all of them are made again for every episode."""
         return all(one.made_anew for one in self._all)
 
     def left_behind(self, variant: int) -> bytes:

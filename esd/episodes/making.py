@@ -192,9 +192,9 @@ def _where_it_was_looked_for(id: str) -> str:
     if len(known) > 100:
         known = "esd list environments lists the installed ones"
     return (
-        f" ({known}). An environment of your own has to be registered by gymnasium.register(id=…) in a module that the "
-        f'id names, env.id = "module:Name-v0", or be a class, env.id = "module:Class"; modules are looked for in '
-        f"{Path.cwd()} and the installed packages"
+        f" ({known}). Register your own environment with gymnasium.register(id=…) in a module that the id names, "
+        f'env.id = "module:Name-v0", or use a class, env.id = "module:Class"; esd looks for modules in {Path.cwd()} '
+        "and the installed packages"
     )
 
 
@@ -233,11 +233,11 @@ def _refuse_what_is_none(env: Any, who: str) -> None:
     lacking = [method for method in METHODS if not callable(getattr(env, method, None))]
     if lacking:
         raise UsageError(
-            f"{who}: gave {described(env)}, which lacks {', '.join(lacking)}; expected a gymnasium.Env"
+            f"{who}: returned {described(env)}, which lacks {', '.join(lacking)}; expected a gymnasium.Env"
         )
     if not isinstance(env, gymnasium.Env):  # wrappers, ours too, go around nothing else
         raise UsageError(
-            f"{who}: gave a {type(env).__name__}, which is not a gymnasium.Env; inherit from that class"
+            f"{who}: returned a {type(env).__name__}, which is not a gymnasium.Env; inherit from that class"
         )
 
 

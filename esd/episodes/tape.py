@@ -56,7 +56,7 @@ class Tape:
             env = self._rollout.config.env
             raise RunError(
                 f"env.id = {env.id!r}: the environment or a wrapper no longer behaves as at the start: the same "
-                f"episode, played again before generation {generation}, had another {found.what} {where}, after the "
+                f"episode, repeated before generation {generation}, had a different {found.what} {where}, after the "
                 "same actions. It keeps state from earlier episodes, so results depend on the number of ranks: let "
                 'its reset() set everything that its step() changes, or try env.rebuild = "always"; esd doctor '
                 "checks this. To continue anyway: --set run.allow_drift=true"

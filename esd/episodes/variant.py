@@ -144,7 +144,7 @@ class VariantEnvironment:
 
     @property
     def made_anew(self) -> bool:
-        """Whether the environment is made anew for every episode."""
+        """Whether the environment is made again for every episode."""
         return self._rebuild
 
     @property

@@ -83,7 +83,7 @@ def submit(script: Path) -> str:
     job = asked.stdout.strip().splitlines()[-1:] or [""]
     found = re.match(r"\d+", job[0])  # behind it ";cluster"
     if not found:
-        raise RunError(f"sbatch: expected a job id, got {shown(asked.stdout)}; see squeue")
+        raise RunError(f"sbatch: expected a job id, got {shown(asked.stdout)}; check with squeue")
     return found[0]
 
 
@@ -94,7 +94,7 @@ _FIXES = (
     ("qos", "choose one with --qos (sacctmgr show qos lists them)"),
     ("feature", "choose another --constraint (sinfo -o '%f' lists features)"),
     ("time limit", "use a shorter --time (sinfo shows the limits of the partitions)"),
-    ("gres", "ask for GPUs that the nodes have with --gpus-per-node (sinfo -o '%G' lists them)"),
+    ("gres", "request GPUs that the nodes have with --gpus-per-node (sinfo -o '%G' lists them)"),
     ("node configuration", "use fewer --ntasks-per-node or --nodes (sinfo -o '%P %D %c' lists nodes and their CPUs)"),
     ("more processors", "use fewer --ntasks-per-node (sinfo -o '%P %D %c' lists nodes and their CPUs)"),
     ("array", "use fewer tasks (scontrol show config | grep MaxArraySize)"),

@@ -350,7 +350,7 @@ def _warn_of_devices(request: SubmitRequest, configs: Sequence[Config], warn: Wa
             table = read_experiment(request.experiment)[1]
         device = apply_settings(table, request.settings).get("device")
         if device == "cuda" and request.gpus_per_node is None:
-            warn("device = cuda, but the job asks for no GPU; add --gpus-per-node N")
+            warn("device = cuda, but the job requests no GPU; add --gpus-per-node N")
 
 
 def _once(warn: Warn) -> Warn:

@@ -226,7 +226,7 @@ def remarks(node: Node) -> list[str]:
         if quota and quota < node.cores:
             cores = f"the CPU time of {quota:.3g} cores (limit of a control group)"
         found.append(
-            f"{node.ranks} ranks share {cores}, so they share them; {max(1, int(usable))} on this machine would be "
+            f"{node.ranks} ranks share {cores}; {max(1, int(usable))} on this machine would be "
             "as fast, with the same result"
         )
     if node.ranks > 1 and node.bound < min(node.ranks, node.cores):

@@ -103,7 +103,7 @@ class TorchPolicy:
             if parameter.device.type != "cpu" or parameter.layout != torch.strided:
                 kind = parameter.device if parameter.device.type != "cpu" else parameter.layout
                 raise UsageError(
-                    f"{named} is on {kind}, expected an ordinary tensor on the cpu; device and batch_members say "
+                    f"{named} is on {kind}, expected an ordinary tensor on the cpu; device and batch_members define "
                     "where networks run"
                 )
             if parameter.requires_grad and parameter.dtype not in (torch.float32, torch.float64):

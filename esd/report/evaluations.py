@@ -62,7 +62,7 @@ def section(arms: Sequence[Arm]) -> str:
     by_conditions = _by_conditions(arms)
     if not by_conditions:
         run = arms[0].runs[0]
-        what = "evaluates the best center on new seeds" if run.objective else "plays test episodes"
+        what = "evaluates the best center on new seeds" if run.objective else "runs test episodes"
         text = f"No run has been evaluated yet. esd eval {run.folder.path} {what} and stores the results."
         return html.section("evaluation", "Evaluation", html.notes([text]))
     parts = []

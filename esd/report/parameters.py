@@ -64,7 +64,7 @@ def section(arms: Sequence[Arm]) -> str:
     if not parts:
         return ""
     hebbian = any(run.config.policy.kind == "hebbian" for arm in arms for run in arm.runs)
-    intro = "How the coordinates of each array of h are distributed after training, and how they were at the start."
+    intro = "Distributions of the values of each array of h, at the start and after training."
     if hebbian:
         intro += (
             f" Every synapse of a Hebbian network has its own rule {FORMULA}, with the activity x before it "

@@ -65,7 +65,7 @@ class ReportedRun:
         trained: what a comparison needs.
         evaluations: what ``esd eval`` stored, oldest generation first.
         done: what DONE.json says; None if the run is not finished.
-        calls: the training calls of provenance.json.
+        calls: the training sessions of provenance.json.
         findings: what looks wrong.
         parameters: None where they can't be read without code of the user's.
         states: generation and hash of h of every checkpoint, by which a trace is recognized.

@@ -76,7 +76,7 @@ def load(path: Path) -> Checkpoint:
         found = shown(metadata.get("format"))
         newer = str(metadata.get("format")).startswith(FORMAT.rstrip("1"))
         raise UsageError(
-            f"{path}: format {found}, expected {FORMAT!r}; {UPDATE if newer else 'it is no checkpoint of esd'}"
+            f"{path}: format {found}, expected {FORMAT!r}; {UPDATE if newer else 'this is not a checkpoint of esd'}"
         )
     try:
         state = RunState.of_arrays(int(metadata["generation"]), arrays)

@@ -240,9 +240,9 @@ class RunFolder:
         if newest is None or generation <= good:
             return f"Restore it from a copy, or {again} to continue from generation {good}"
         return (
-            f"The newest state that can be trusted is h_{generation}, of {newest[0].name}: start a new run from it "
-            f"with {start}. To keep this run, restore the journal from a copy; or {again} and remove the "
-            f"checkpoints of generations after {good}: they are evaluated again, with the same bits"
+            f"The newest undamaged state is h_{generation}, from {newest[0].name}: start a new run from it with "
+            f"{start}. To keep this run, restore the journal from a copy; or {again} and remove the checkpoints of "
+            f"generations after {good}: they are evaluated again, with the same bits"
         )
 
     def newest_good_checkpoint(self, config: Config, warn: Warn) -> tuple[Path, int] | None:

@@ -56,7 +56,7 @@ def weakness(folder: Path, locked: bool, mounts: Path = MOUNTS) -> str:
             f"its file system ({kind}{with_option}) keeps locks only on one machine, so esd can't prevent a second "
             "training run in this folder on another machine"
         )
-    return f"{folder}: {why}; make sure that there is none"
+    return f"{folder}: {why}; make sure that only one is running"
 
 
 def kind_of(folder: Path, mounts: Path = MOUNTS) -> str:

@@ -102,7 +102,7 @@ def _packages_of(modules: Sequence[str]) -> dict[str, str | None]:
 
 
 def read(path: Path) -> list[Call]:
-    """The training calls in provenance.json, oldest first; none without the file.
+    """The training sessions in provenance.json, oldest first; none without the file.
 
     Raises:
         UsageError: if it is damaged.
@@ -112,7 +112,7 @@ def read(path: Path) -> list[Call]:
     except FileNotFoundError:
         return []
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-        raise UsageError(f"{path}: not a list of training calls")
+        raise UsageError(f"{path}: not a list of training sessions")
     return calls
 
 
@@ -163,7 +163,7 @@ def _other_modules(before: Call, now: Call) -> list[str]:
     old, new = (_hashes(call) for call in (before, now))
     if old is None or new is None:
         return []
-    found = [f"{_shown(old[name][0])} is not imported any more" for name in old if name not in new]
+    found = [f"{_shown(old[name][0])} is no longer imported" for name in old if name not in new]
     return found + [
         f"{_shown(new[name][0])} was not imported then" for name in new if name not in old
     ]

@@ -55,7 +55,7 @@ class TrainingFolder(RunFolder):
             locked = locks.taken(descriptor)
         except BlockingIOError:
             os.close(descriptor)
-            raise UsageError(f"{self.path}: another esd is training in this folder") from None
+            raise UsageError(f"{self.path}: another esd process is training in this folder") from None
         self.lock_weakness = locks.weakness(self.place, locked)
         if locked:
             self._lock = descriptor
@@ -91,7 +91,7 @@ class TrainingFolder(RunFolder):
         self._check_and_tidy()
         if self.is_run or self.remains:
             raise UsageError(
-                f"{self.path}: another esd started a run in this folder in the meantime"
+                f"{self.path}: another esd process started a run in this folder in the meantime"
             )
         with changing(self.place):
             self.journal_file.touch()  # empty: until its header is there, the same command may start again
@@ -114,8 +114,7 @@ class TrainingFolder(RunFolder):
         self._check_and_tidy()
         if self.journal_file.lstat().st_size != journal_size:
             raise UsageError(
-                f"{self.path}: another esd trained in this folder in the meantime; run the command "
-                "again"
+                f"{self.path}: another esd process trained in this folder in the meantime; run the command again"
             )
         with changing(self.place):
             self.checkpoints.mkdir(exist_ok=True)

@@ -311,7 +311,7 @@ def _open_folder(
         return Commit.resume(folder, plan.config, contents, reporter)
     if plan.unbegun and journal.scan(folder.journal_file, verify=False).positions:
         raise UsageError(
-            f"{folder.path}: another esd trained in this folder in the meantime; run the command again"
+            f"{folder.path}: another esd process trained in this folder in the meantime; run the command again"
         )
     folder.create(plan.config, {**call, "settings_of_h": settings_of_h(plan.config)}, plan.erase)
     _note_weak_lock(folder, reporter)

@@ -84,8 +84,8 @@ def test_a_launcher_that_hangs_is_given_up(folder: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("version", "library", "told"),
     [
-        ("mpirun (Open MPI) 5.0.11", MPICH, "Open MPI's kind, but mpi4py uses MPICH Version: 5.0.2:"),
-        ("HYDRA build details:", OPEN_MPI, "MPICH's kind, but mpi4py uses Open MPI v5.0.11:"),
+        ("mpirun (Open MPI) 5.0.11", MPICH, "a launcher of Open MPI, but mpi4py uses MPICH Version: 5.0.2:"),
+        ("HYDRA build details:", OPEN_MPI, "a launcher of MPICH, but mpi4py uses Open MPI v5.0.11:"),
     ],
 )  # fmt: skip
 def test_a_launcher_of_another_kind_than_the_library_is_named_and_not_started(

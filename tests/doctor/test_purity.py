@@ -228,11 +228,11 @@ def box2d(rebuild: str) -> dict[str, Check]:
 def test_a_box2d_world_that_lives_on_is_found_and_one_made_anew_is_fine() -> None:
     left = box2d("never")
     assert "twice" in names(left, Verdict.FAILED)
-    assert "Box2D" in left["made and closed"].text
+    assert "Box2D" in left["created and closed"].text
     assert 'set env.rebuild = "always"' in left["env.rebuild"].text
     anew = box2d("auto")
     assert names(anew, Verdict.OK) == set(anew)
-    assert "made anew for every episode" in anew["made and closed"].text
+    assert "created again for every episode" in anew["created and closed"].text
 
 
 def test_an_unknown_environment_is_wrong_use() -> None:

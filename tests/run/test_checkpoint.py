@@ -109,7 +109,7 @@ def test_somebody_elses_safetensors_are_refused(tmp_path: Path) -> None:
 
     path = tmp_path / "c.safetensors"
     path.write_bytes(safetensors.numpy.save({"h": np.zeros(3, np.float32)}))
-    with pytest.raises(UsageError, match="is no checkpoint of esd"):
+    with pytest.raises(UsageError, match="is not a checkpoint of esd"):
         checkpoint.load(path)
 
 

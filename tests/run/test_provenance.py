@@ -181,7 +181,7 @@ def test_versions_and_an_unknown_cause_are_told(tmp_path: Path) -> None:
     assert what_changed(file, other) == "numpy 2.0 → 2.1; Python 3.11.1 → 3.12.0"
     file.write_text(json.dumps([call(modules=modules(a="1", c="3"))]))
     assert what_changed(file, call(modules=modules(a="1", d="5"))) == (
-        "c.py is not imported any more; d.py was not imported then"
+        "c.py is no longer imported; d.py was not imported then"
     )
     file.write_text(json.dumps([call(modules={})]))
     assert "neither your modules nor package versions" in what_changed(file, call(modules={}))

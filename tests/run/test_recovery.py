@@ -213,7 +213,7 @@ def test_a_new_run_starts_from_the_newest_state_that_can_be_trusted(
     before, notes = contents(run), list[str]()
     call(notes, run=tmp_path / "new", start_from=run, settings=["generations=1"])
     np.testing.assert_array_equal(from_journal(tmp_path / "new", 0).h, last)
-    assert any("trusted is h_12, of generation-00000012.safetensors" in note for note in notes)
+    assert any("undamaged state is h_12, of generation-00000012.safetensors" in note for note in notes)
     assert contents(run) == before
 
 
@@ -227,7 +227,7 @@ def test_without_a_newer_checkpoint_that_is_what_stands_before_the_damage(
     notes = list[str]()
     call(notes, run=tmp_path / "new", start_from=run, settings=["generations=1"])
     np.testing.assert_array_equal(from_journal(tmp_path / "new", 0).h, h)
-    assert any("trusted is h_9, rebuilt from the journal" in note for note in notes)
+    assert any("undamaged state is h_9, rebuilt from the journal" in note for note in notes)
     shutil.rmtree(run / "checkpoints")
     call(run=tmp_path / "newer", start_from=run, settings=["generations=1"])
     np.testing.assert_array_equal(from_journal(tmp_path / "newer", 0).h, h)

@@ -56,9 +56,9 @@ def test_ranks_with_a_core_each_need_no_remark() -> None:
 
 def test_more_ranks_than_cores_or_than_a_control_group_allows_is_said_once() -> None:
     text = remark(ranks=5, bound=4)
-    assert text.startswith("5 ranks share 4 cores, so they take turns; 4 on this machine")
+    assert text.startswith("5 ranks share 4 cores; 4 on this machine")
     text = remark(quota=1500)
-    assert text.startswith("2 ranks share the time of 1.5 cores, which is what a control group")
+    assert text.startswith("2 ranks share the CPU time of 1.5 cores (limit of a control group)")
     assert "1 on this machine" in text
     assert remark(quota=2000) == ""
 
@@ -227,7 +227,7 @@ def test_a_refused_mix_of_machines_names_nodes_and_what_differs(
         text = str(error)
         assert "2 of 4 ranks compute other bits than rank 0 (ranks 1, 3, on node1)" in text
         assert "the processor is model 0 on node0 and model 1 on node1" in text
-        assert "Use machines of one kind" in text
+        assert "Use machines of the same kind" in text
 
 
 def test_the_processor_is_named_by_its_model(tmp_path: Path) -> None:
