@@ -196,8 +196,8 @@ def cores() -> Check:
     if quota is not None and quota < usable:
         return note(
             name,
-            f"{text}, but a control group limits CPU time to {quota:.3g} cores: start at most {max(1, int(quota))} ranks "
-            "here",
+            f"{text}, but a control group limits CPU time to {quota:.3g} cores: start at most "
+            f"{max(1, int(quota))} ranks here",
         )
     ranks = launched_on_this_machine()
     if ranks > usable:

@@ -173,8 +173,8 @@ def network_of(subject: Subject, format: str) -> Network:
             "safetensors or mat" if format == "torch" else "safetensors, mat or (a module) torch"
         )
         raise UsageError(
-            f"--format {format}: not supported for policy.kind = {config.policy.kind!r}, only for {', '.join(SUPPORTED)}. "
-            f"Use --format {others}"
+            f"--format {format}: not supported for policy.kind = {config.policy.kind!r}, only for "
+            f"{', '.join(SUPPORTED)}. Use --format {others}"
         )
     _, settings, _ = find_kind(config.policy, config.format)
     policy = unguarded(policy_of(subject))

@@ -63,9 +63,7 @@ def newest_state(folder: RunFolder, warn: Warn) -> Source:
     if problem:
         newest = max(generation, reached)
         origin = f"of {path.name}" if path and generation >= reached else "rebuilt from the journal"
-        warn(
-            f"{folder.path}: {problem}; the newest undamaged state is h_{newest}, {origin}"
-        )
+        warn(f"{folder.path}: {problem}; the newest undamaged state is h_{newest}, {origin}")
     return Source(max(generation, reached), path)
 
 

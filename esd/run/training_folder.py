@@ -55,7 +55,9 @@ class TrainingFolder(RunFolder):
             locked = locks.taken(descriptor)
         except BlockingIOError:
             os.close(descriptor)
-            raise UsageError(f"{self.path}: another esd process is training in this folder") from None
+            raise UsageError(
+                f"{self.path}: another esd process is training in this folder"
+            ) from None
         self.lock_weakness = locks.weakness(self.place, locked)
         if locked:
             self._lock = descriptor

@@ -195,7 +195,10 @@ def test_a_function_without_a_seed_is_evaluated_once(place: Path) -> None:
             "CartPole-v1: not supported for the run of an objective; --env, --set and --variant are for policies "
             "in environments",
         ),
-        (["--set", "env.max_steps=3"], "env.max_steps=3: not supported for the run of an objective"),
+        (
+            ["--set", "env.max_steps=3"],
+            "env.max_steps=3: not supported for the run of an objective",
+        ),
         (["--variant", "drag"], "drag: not supported for the run of an objective"),
         (["--trace", "x.safetensors"], "--trace x.safetensors: run is a run of an objective"),
         (

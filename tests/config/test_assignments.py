@@ -225,7 +225,9 @@ def test_the_last_value_of_a_setting_counts() -> None:
 
 
 def test_a_table_that_undoes_what_was_set_before_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"env.kwargs={y=2}: overrides the earlier --set env.kwargs.x=1"):
+    with pytest.raises(
+        UsageError, match=r"env.kwargs={y=2}: overrides the earlier --set env.kwargs.x=1"
+    ):
         changed("env.kwargs.x=1", "env.kwargs={y=2}")
     assert changed("env.kwargs={y=2}", "env.kwargs.x=1").env.kwargs == {"y": 2, "x": 1}
 

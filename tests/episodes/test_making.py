@@ -226,7 +226,10 @@ def test_an_id_without_a_version_is_refused_in_new_runs_with_the_newest(
     [
         ("./my_envs.py:Mine-v0", "; write the module as Python imports it: my_envs:Mine-v0"),
         ("envs/my_envs:Mine", "; write the module as Python imports it: envs.my_envs:Mine"),
-        (".my_envs:Mine-v0", "; relative names are not supported, write the full name of the module"),
+        (
+            ".my_envs:Mine-v0",
+            "; relative names are not supported, write the full name of the module",
+        ),
         (":Mine", ""),
     ],
 )

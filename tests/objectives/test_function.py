@@ -225,7 +225,9 @@ def test_a_time_limit_outside_of_the_main_thread_is_refused() -> None:
     thread = threading.Thread(target=call)
     thread.start()
     thread.join()
-    assert found == ["objective.max_seconds: only works in the main thread of a process; remove this setting"]
+    assert found == [
+        "objective.max_seconds: only works in the main thread of a process; remove this setting"
+    ]
 
 
 @pytest.mark.parametrize(

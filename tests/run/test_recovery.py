@@ -179,7 +179,9 @@ def test_a_start_that_was_cut_off_is_started_again_by_the_same_command_alone(
         (run / name).unlink()
     shutil.rmtree(run / "checkpoints")
     (run / "journal.bin").write_bytes(b"")
-    assert "the start of another run in this folder was interrupted" in refusal(run=run, settings=["seed=9"])
+    assert "the start of another run in this folder was interrupted" in refusal(
+        run=run, settings=["seed=9"]
+    )
     with pytest.raises(UsageError, match="is not the folder of a run"):
         RunFolder(run).require_run()
     (tmp_path / "experiment.toml").write_text((run / "config.toml").read_text())
@@ -213,7 +215,9 @@ def test_a_new_run_starts_from_the_newest_state_that_can_be_trusted(
     before, notes = contents(run), list[str]()
     call(notes, run=tmp_path / "new", start_from=run, settings=["generations=1"])
     np.testing.assert_array_equal(from_journal(tmp_path / "new", 0).h, last)
-    assert any("undamaged state is h_12, of generation-00000012.safetensors" in note for note in notes)
+    assert any(
+        "undamaged state is h_12, of generation-00000012.safetensors" in note for note in notes
+    )
     assert contents(run) == before
 
 

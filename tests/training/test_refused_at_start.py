@@ -276,7 +276,9 @@ def test_a_run_that_has_begun_since_it_was_looked_at_is_not_replaced(tmp_path: P
         prepared(Alone(), plan, StopRequest(), Quiet()),
     ):
         pass
-    assert "another esd process trained in this folder in the meantime" in str(caught.value.__cause__)
+    assert "another esd process trained in this folder in the meantime" in str(
+        caught.value.__cause__
+    )
     assert (tmp_path / "run" / "journal.bin").read_bytes() == before
 
 

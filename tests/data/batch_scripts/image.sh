@@ -47,7 +47,7 @@ else
   fruitless=$((fruitless + 1))
 fi
 if [ "$fruitless" -ge "$give_up" ]; then
-  say "$run: $fruitless starts in a row without progress; not queued again, see the messages above. If there are none," \
+  say "$run: $fruitless starts in a row without progress; not queued again, see the messages above. Without any," \
     "use a longer --time or more ranks, and submit it again"
   exit 1
 fi
