@@ -220,13 +220,12 @@ def _of_one(group: str, run: dict[str, Any]) -> str:
     ]
     return table(heads, rows)
 
-    def references(result: dict[str, Any]) -> str:
-        """What random rules, and plasticity frozen in tests alone, give on
-        the variants of the table; no groups of their own.
 
-        Means over the runs of a group; only of evaluations on all of these variants that all of its runs have.
-        """
+def references(result: dict[str, Any]) -> str:
+    """What random rules, and plasticity frozen in tests alone, give on the variants of the table; no own groups.
 
+    Means over the runs of a group; only of evaluations on all of these variants that all of its runs have.
+    """
     if result["comparison"] is None:
         return ""
     names = [variant["name"] for variant in result["comparison"]["variants"]]

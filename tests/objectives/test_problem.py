@@ -487,7 +487,8 @@ def test_settings_of_policies_are_refused_beside_an_objective() -> None:
     with pytest.raises(UsageError) as caught:
         parse({**table(), "env": {"id": "CartPole-v1"}, "device": "cpu"}, "mine.toml")
     assert str(caught.value) == (
-        "mine.toml: env, device: not supported with an objective, which has no policy or environment; remove these settings"
+        "mine.toml: env, device: not supported with an objective, which has no policy or environment; "
+        "remove these settings"
     )
 
 
