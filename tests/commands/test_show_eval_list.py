@@ -92,9 +92,9 @@ def test_follow_shows_generations_while_they_are_trained(tmp_path: Path) -> None
     [
         (["nowhere"], "does not exist"),
         (["run/checkpoints"], "not the folder of a run"),
-        (["run", "--json", "--csv"], "exclude each other"),
+        (["run", "--json", "--csv"], "cannot be combined"),
         (["run", "--generation", "-1"], "generation -1"),
-        (["run", "--generation", "1", "--csv"], "--csv and --follow show all generations"),
+        (["run", "--generation", "1", "--csv"], "cannot be combined with --csv and --follow"),
     ],
 )
 def test_wrong_use_of_show_is_a_clear_error(arguments: list[str], words: str, folder: Path) -> None:
@@ -134,7 +134,7 @@ def test_eval_in_text_names_the_interval_for_what_it_is(folder: Path) -> None:
     )
     assert head.split()[:3] == ["variant", "mean", "std"]
     assert row.split()[:2] == ["CartPole-v1", "seen"]
-    assert "episode noise of this one run" in last
+    assert "episode noise of this run" in last
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_eval_in_text_names_the_interval_for_what_it_is(folder: Path) -> None:
     [
         (["nowhere"], "nowhere: does not exist"),
         (["run", "--variant", "x"], "--variant x: no such variant, the run has no variants"),
-        (["run", "--set", "es.sigma=1"], "--set es.sigma=1: not in an evaluation"),
+        (["run", "--set", "es.sigma=1"], "--set es.sigma=1: can't be changed in an evaluation"),
         (["run", "--set", "policy.hidden=[3]"], "policy.hidden: h was evolved for another network"),
         (["run", "--set", "env.kwargs.nope=3"], "env.kwargs = {'nope': 3}"),
         (["run", "--trace", "nowhere/t"], "--trace nowhere/t: expected a file in a folder"),
