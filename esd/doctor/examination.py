@@ -131,7 +131,9 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
             report.take(section, [failed(check, str(error))])
             own = str(error)
         else:
-            report.take(section, [told(True, check, "")])
+            report.take(
+                section, [told(True, check, "", "a short check gives the same results again")]
+            )
             own = found.cpu
     _compare(comm, report, section, "canary on all ranks", own)
     with agreement(comm, "playing many episodes", evaluates=True):
@@ -153,7 +155,17 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
                 "or resume the run with --set run.allow_drift=true"
             )
             same = found is not None and found.agrees_with(begun)
-            report.take(section, [told(same, "canary of the run", text)])
+            report.take(
+                section,
+                [
+                    told(
+                        same,
+                        "canary of the run",
+                        text,
+                        "the results with which the run was started",
+                    )
+                ],
+            )
 
 
 def _alike(comm: Communicator) -> Iterator[Check]:
@@ -164,6 +176,7 @@ def _alike(comm: Communicator) -> Iterator[Check]:
         not differing,
         "versions on all ranks",
         f"{differing}. Training does not start if ranks compute other bits; install the same versions",
+        "the same",
     )
     others = {n: value for n, value in what_bits_depend_on().items() if n.startswith("the ")}
     if differing := differences(comm, others):
@@ -186,4 +199,4 @@ def _compare(comm: Communicator, report: Report, section: str, name: str, found:
         f"{different.size} of {comm.size} ranks get other results than rank 0 (ranks {ranks}): their packages, the "
         "environment's files or, with a physics engine, their processors differ"
     )
-    report.take(section, [told(not different.size, name, text)])
+    report.take(section, [told(not different.size, name, text, "the same results")])

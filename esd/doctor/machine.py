@@ -96,9 +96,9 @@ def failed(name: str, text: str) -> Check:
     return Check(name, Verdict.FAILED, text)
 
 
-def told(fine: bool, name: str, otherwise: str) -> Check:
-    """Fine, or failed with a text."""
-    return ok(name) if fine else failed(name, otherwise)
+def told(fine: bool, name: str, otherwise: str, says: str = "") -> Check:
+    """Fine, which may be said in words, or failed with a text."""
+    return ok(name, says) if fine else failed(name, otherwise)
 
 
 def machine() -> Iterator[Check]:

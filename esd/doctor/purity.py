@@ -48,6 +48,7 @@ AGAIN, STEPS_AGAIN = (
     10_000,
 )  # how often the episode is played again in the end, and in how many steps at most
 # "twice" and so on: what is played before the episode that is looked at, in the same object
+SAME = "the same episode"
 HISTORIES = ("twice", "after others", "after an abandoned episode", "after an exception in step")
 
 
@@ -173,13 +174,13 @@ def _played(config: EnvironmentConfig, steps: int, lockstep: bool) -> Iterator[C
     yield _seeded(first, others)
     leaks = []
     for name, again in histories(here, others[0].steps // 3):
-        check = told(again == first, name, _difference(first, again))
+        check = told(again == first, name, _difference(first, again), "the same episode again")
         leaks += [check] if check.state is Verdict.FAILED else []
         yield check
     yield (often := _often(here, first))
     leaks += [often] if often.state is Verdict.FAILED else []
     fresh = hash_of_episode(config, steps)
-    yield (fresh_object := told(fresh == first, "a new object", _difference(first, fresh)))
+    yield (fresh_object := told(fresh == first, "a new object", _difference(first, fresh), SAME))
     yield from _elsewhere(config, steps, first, fresh)
     if leaks or fresh_object.state is Verdict.FAILED:
         yield from culprit(config)
@@ -223,9 +224,9 @@ def _often(player: WatchedEnvironment, first: EpisodeHash) -> Check:
         again = player.play(SEED)
         if again != first:
             return failed(
-                "many times", f"{_difference(first, again)} at the {number}. of {times} times"
+                "many times", f"{_difference(first, again)} in repetition {number} of {times}"
             )
-    return ok("many times", f"{times} times the same")
+    return ok("many times", f"the same episode {times} times")
 
 
 def _seeded(first: EpisodeHash, others: list[EpisodeHash]) -> Check:
@@ -254,7 +255,7 @@ def _elsewhere(
             ": it depends on the process, for example on the order of a set, on the time or on an unseeded "
             "generator"
         )
-    yield told(there == first, name, text)
+    yield told(there == first, name, text, SAME)
 
 
 def in_a_fresh_process(config: EnvironmentConfig, steps: int) -> EpisodeHash:
@@ -320,13 +321,14 @@ def _finite(watch: Watch) -> Check:
         "finite numbers",
         f"{watch.not_finite}; such a member has no fitness and ranks last. If the physics diverges, end the episode "
         "earlier (terminated), or clip the values",
+        "no NaN and no infinite value",
     )
 
 
 def _global_draws(watch: Watch, lockstep: bool) -> Check:
     name = "its own random generator"
     if not watch.global_draws:
-        return ok(name)
+        return ok(name, "does not use the global ones")
     text = (
         "draws from Python's or numpy's global random generator, which esd seeds for episodes that run one after "
         'another. With device = "cuda" and batch_members it is not supported: let it draw from self.np_random'
@@ -348,7 +350,7 @@ def _side_by_side(
     one.close()
     other.close()
     if same:
-        return ok(name)
+        return ok(name, "two objects that run together do not affect each other")
     text = (
         "an episode changes while a second environment object runs at the same time: the objects share state or a "
         'global random generator. Only batch_members and device = "cuda" run episodes at the same time'
@@ -380,6 +382,7 @@ def _compiled(config: EnvironmentConfig, steps: int) -> Iterator[Check]:
             "the compiled functions and the environment's own step gave other observations, rewards or episode "
             f"ends (returns and steps {compiled[0]}, and {stepped[0]}). Fix one of them, or remove "
             "env.unwrapped.compiled",
+            "give the same as the environment's own step",
         )
     rollout.close()
 
