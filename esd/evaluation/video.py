@@ -213,7 +213,7 @@ def _try_one_picture(env: EnvironmentConfig, format: int) -> float:
     if RENDER_MODE not in modes:
         known = f"its render modes are {shortened(', '.join(map(str, modes)))}" if modes else "none"
         raise UsageError(
-            f"{who} can't be drawn into a picture: it has no render mode {RENDER_MODE!r} ({known}). Leave out --video"
+            f"{who} can't be rendered to pictures: it has no render mode {RENDER_MODE!r} ({known}). Leave out --video"
         )
     made = make_environment(env, format)
     try:
@@ -224,7 +224,7 @@ def _try_one_picture(env: EnvironmentConfig, format: int) -> float:
     except Exception as error:
         text = shortened(f"{type(error).__name__}: {error}", 300)
         raise UsageError(
-            f"{who} can't be drawn on this machine ({text}). {HOW_TO_RENDER}"
+            f"{who} can't be rendered on this machine ({text}). {HOW_TO_RENDER}"
         ) from error
     finally:
         close(made, f"env.id = {env.id!r}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from esd.cli import app
 
@@ -78,3 +79,16 @@ def test_h_is_help_in_every_command(capsys: pytest.CaptureFixture[str]) -> None:
             texts.append(capsys.readouterr().out)
         assert texts[0] == texts[1]
         assert "Usage" in texts[0]
+
+
+def test_help_is_printed_as_it_is_written() -> None:
+    runner = CliRunner(env={"COLUMNS": "2000", "TERM": "dumb"})
+    begins = {name: command.help.split("\n\n")[0] for name, command in commands().items()}
+    shown = runner.invoke(app, ["--help"]).stdout
+    assert all(text in shown for text in begins.values())
+    for name, command in commands().items():
+        shown = runner.invoke(app, [name, "--help"]).stdout
+        texts = [*command.help.split("\n\n"), *(parameter.help for parameter in command.params)]
+        for text in texts:
+            assert text in shown, name
+    assert "pip install 'esd-mpi[report]'" in runner.invoke(app, ["report", "--help"]).stdout
