@@ -88,11 +88,12 @@ def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environ
         raise UsageError(f"{who}: {_one_line(error)}{hint}") from error
     except (TypeError, ValueError) as error:
         given = shortened(config.kwargs)
-        if config.kwargs and isinstance(error, TypeError) and UNEXPECTED in str(error):
-            name = str(error).partition(UNEXPECTED)[2].split()[:1]
+        unexpected = str(error).partition(UNEXPECTED)[2].split()[:1]
+        name = unexpected[0].strip("'") if unexpected else ""
+        if isinstance(error, TypeError) and name in config.kwargs:
             raise UsageError(
-                f"{who}: env.kwargs = {given} does not fit this environment, which takes no argument "
-                f"{shortened(' '.join(name))}. Change it with --set; --set 'env.kwargs={{}}' removes all of them"
+                f"{who}: env.kwargs = {given} does not fit this environment, which takes no argument {name!r}. Change "
+                "it with --set; --set 'env.kwargs={}' removes all of them"
             ) from error
         raise UsageError(f"{who} with env.kwargs = {given}: {_one_line(error)}") from error
     except BaseException as error:
