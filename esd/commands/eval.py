@@ -183,7 +183,8 @@ def evaluate(
                 if shown and not as_json:
                     print(f"{video}: {shown[0].described()}")
                 if not as_json:
-                    _tell_what_a_report_embeds(run, folder, trace=trace_file, video=video_file)
+                    files = {"trace": (trace, trace_file), "video": (video, video_file)}
+                    _tell_what_a_report_embeds(run, folder, files)
 
         evaluate_and_store(comm, folder, subject, state, which, episodes, seed, str(rules), report)
         return 0
@@ -191,18 +192,20 @@ def evaluate(
     on_ranks(body, as_json)
 
 
-def _tell_what_a_report_embeds(run: Path, folder: RunFolder, **files: Path | None) -> None:
-    """Say how a report gets the files that were not written to the run's folder."""
+def _tell_what_a_report_embeds(
+    run: Path, folder: RunFolder, files: dict[str, tuple[Path | None, Path | None]]
+) -> None:
+    """Say how a report gets files outside of the run's folder; each as the user wrote it and from the root on."""
     outside = {
-        option: file
-        for option, file in files.items()
+        option: str(given)
+        for option, (given, file) in files.items()
         if file is not None and file.parent.resolve() != folder.place.resolve()
     }
     if outside:
-        options = shlex.join(word for o, file in outside.items() for word in (f"--{o}", str(file)))
+        options = shlex.join(word for o, given in outside.items() for word in (f"--{o}", given))
         print(
-            f"esd report embeds only {' and '.join(f'{each}s' for each in outside)} in the run's folder by itself. To embed "
-            f"others: esd report {shlex.quote(str(run))} {options}"
+            f"esd report embeds only {' and '.join(f'{each}s' for each in outside)} in the run's folder by itself. To "
+            f"embed this one: esd report {shlex.quote(str(run))} {options}"
         )
 
 

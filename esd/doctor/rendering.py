@@ -65,10 +65,10 @@ def _mujoco(found: list[str], missing: list[str]) -> None:
     elif os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         found.append("a screen, for MuJoCo")
     elif there:
-        missing.append(f"export MUJOCO_GL={there[0]}, for MuJoCo without a screen")
+        found.append(f"{there[0].upper()}, for MuJoCo")  # esd eval --video sets MUJOCO_GL itself
     else:
         missing.append(
-            "EGL or OSMesa, for MuJoCo: apt-get install libegl1, and export MUJOCO_GL=egl"
+            "EGL or OSMesa, for MuJoCo: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6"
         )
 
 
@@ -85,10 +85,9 @@ def one_picture(env: EnvironmentConfig, format: int) -> Iterator[Check]:
 
     name = "a picture"
     try:
-        if is_drawn_by_mujoco(env.id):  # OpenGL keeps its first library, and may end the process
-            text = _in_a_fresh_process(env, format)
-        else:
-            text = described_picture(env, format)
+        # OpenGL keeps its first library, and may end the process
+        draw = _in_a_fresh_process if is_drawn_by_mujoco(env.id) else described_picture
+        text = draw(env, format)
     except Exception as error:  # whatever a user's render() raises
         known = isinstance(error, EsdError)
         text = str(error) if known else shortened(f"{type(error).__name__}: {error}", 300)

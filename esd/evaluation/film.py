@@ -113,10 +113,12 @@ class Film:
         if self.frames >= self._most:
             self.whole = False
             return
-        picture = np.asarray(render(), np.uint8)
-        self.size = picture.shape[1], picture.shape[0]
-        text = f"return {total:.1f}    step {steps}    {self._caption}"
+        picture = render()
         try:
+            if wrong := what_is_wrong(picture, self.size):
+                raise UsageError(f"--video: step {steps}: {wrong}")
+            self.size = picture.shape[1], picture.shape[0]
+            text = f"return {total:.1f}    step {steps}    {self._caption}"
             self._writer.add(captioned(picture, text))
         except EsdError as error:
             self.problem = error
@@ -130,6 +132,30 @@ class Film:
     def close(self) -> None:
         """Give up what is not written."""
         self._writer.close()
+
+
+def what_is_wrong(picture: Any, size: tuple[int, int] = (0, 0)) -> str:
+    """Why something can't be a picture of a video; nothing if it can.
+
+    Args:
+        picture: what an environment has rendered.
+        size: width and height of the pictures before it; (0, 0) before the first one.
+    """
+    if not isinstance(picture, np.ndarray):
+        found = "None" if picture is None else type(picture).__name__
+    elif (
+        picture.dtype != np.uint8
+        or picture.ndim != 3
+        or picture.shape[2] != 3
+        or 0 in picture.shape
+    ):
+        found = f"a {picture.dtype} array of shape {list(picture.shape)}"
+    elif size not in ((0, 0), (picture.shape[1], picture.shape[0])):
+        before = f"{size[0]} × {size[1]} pixels before"
+        return f"render() returned {picture.shape[1]} × {picture.shape[0]} pixels, and {before}; keep one size"
+    else:
+        return ""
+    return f"render() returned {found}, expected a uint8 array [rows, columns, 3]"
 
 
 def captioned(picture: Picture, text: str) -> Picture:

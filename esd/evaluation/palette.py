@@ -25,6 +25,7 @@ class Palette:
         """Begin without a color."""
         self._near = np.zeros((0, 3), np.uint8)  # what pixels are compared with
         self._shown = self._near  # what is shown for them
+        self._image: Any = None  # the former, as Pillow takes it; it keeps a cache
 
     def indexed(self, picture: Picture) -> Any:
         """A picture as numbers of entries: a Pillow image of mode "P", with a palette that isn't final yet.
@@ -37,11 +38,12 @@ class Palette:
         numbered = self._numbered(picture)
         room = min(AT_ONCE, MOST - len(self._near))
         if room > 0:
-            far = self._is_far(picture, numbered)
-            if far.any():
+            numbers = np.asarray(numbered)
+            # of every second pixel each way: comparing all of them takes longer than all the rest
+            if self._is_far(picture[::2, ::2], numbers[::2, ::2]).any():
+                far = self._is_far(picture, numbers).any(axis=2)
                 new = _chosen(picture[far][None], room)
-                self._near = np.concatenate([self._near, new])
-                self._shown = np.concatenate([self._shown, new])
+                self._use(np.concatenate([self._near, new]), np.concatenate([self._shown, new]))
                 numbered = self._numbered(picture)
         return numbered
 
@@ -51,23 +53,29 @@ class Palette:
 
     def _begin(self, picture: Picture) -> None:
         """Take the colors of the first picture; shown are medians, so that a plain area keeps its exact color."""
-        self._near = _chosen(picture, FIRST)
-        self._shown = self._near.copy()
+        colors = _chosen(picture, FIRST)
+        self._use(colors, colors.copy())
         numbers = np.asarray(self._numbered(picture))
         for number in np.unique(numbers):
             self._shown[number] = np.median(picture[numbers == number], axis=0)
 
+    def _use(self, near: Picture, shown: Picture) -> None:
+        from PIL import Image
+
+        self._near, self._shown = near, shown
+        self._image = Image.new("P", (1, 1))
+        self._image.putpalette(_filled(near).tobytes())
+
     def _numbered(self, picture: Picture) -> Any:
         from PIL import Image
 
-        own = Image.new("P", (1, 1))
-        own.putpalette(_filled(self._near).tobytes())
-        return Image.fromarray(picture).quantize(palette=own, dither=Image.Dither.NONE)
+        dither = Image.Dither.NONE
+        return Image.fromarray(picture).quantize(palette=self._image, dither=dither)
 
-    def _is_far(self, picture: Picture, numbered: Any) -> npt.NDArray[np.bool_]:
-        shown = _filled(self._shown)[np.asarray(numbered)]
-        distance = np.maximum(shown, picture) - np.minimum(shown, picture)
-        found: npt.NDArray[np.bool_] = distance.max(axis=2) > FAR
+    def _is_far(self, picture: Picture, numbers: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Of each channel, bool [rows, columns, 3]."""
+        shown = _filled(self._shown)[numbers]
+        found: npt.NDArray[np.bool_] = np.maximum(shown, picture) - np.minimum(shown, picture) > FAR
         return found
 
 

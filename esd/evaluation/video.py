@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import numpy as np
-import numpy.typing as npt
 
 from esd.config.settings import EnvironmentConfig, Wrapper
 from esd.episodes.checked import reward
 from esd.episodes.making import close, make_environment, metadata_of
 from esd.errors import EsdError, UsageError, missing_module, shortened
-from esd.evaluation.film import Film, Format, writer_for
+from esd.evaluation.film import Film, Format, what_is_wrong, writer_for
 from esd.evaluation.test_episodes import (
     Subject,
     episode_seeds,
@@ -30,8 +28,6 @@ from esd.evaluation.test_episodes import (
     rules_of,
 )
 from esd.evolution.state import RunState
-
-Picture = npt.NDArray[np.uint8]
 
 RENDER_MODE = "rgb_array"
 USUAL_RATE = 30  # frames per second where an environment doesn't say
@@ -247,7 +243,7 @@ def try_one_picture(env: EnvironmentConfig, format: int, who: str) -> OnePicture
     )
     try:
         made.reset(seed=0)
-        picture = made.render()
+        picture: Any = made.render()
     except EsdError:
         raise
     except Exception as error:
@@ -261,10 +257,8 @@ def try_one_picture(env: EnvironmentConfig, format: int, who: str) -> OnePicture
         raise UsageError(f"{who} can't be drawn on this machine ({text}){how}") from error
     finally:
         close(made, f"env.id = {env.id!r}")
-    if not _is_picture(picture):
-        raise UsageError(
-            f"{who}: render() returned {_described(picture)}, expected a uint8 array [rows, columns, 3]"
-        )
+    if wrong := what_is_wrong(picture):
+        raise UsageError(f"{who}: {wrong}")
     rate = metadata_of(made.unwrapped).get("render_fps")
     usable = isinstance(rate, int | float) and math.isfinite(rate) and 0 < rate <= FASTEST
     height, width = picture.shape[:2]
@@ -280,22 +274,3 @@ def declared_modes(env: EnvironmentConfig, format: int) -> list[str]:
     modes = metadata_of(made.unwrapped).get("render_modes")
     close(made, f"env.id = {env.id!r}")
     return [str(mode) for mode in modes] if isinstance(modes, list | tuple | set) else []
-
-
-def _described(found: Any) -> str:
-    """What came in place of a picture."""
-    if isinstance(found, np.ndarray):
-        return f"a {found.dtype} array of shape {list(found.shape)}"
-    if found is None:
-        return "None"
-    return type(found).__name__
-
-
-def _is_picture(picture: Any) -> bool:
-    return (
-        isinstance(picture, np.ndarray)
-        and picture.dtype == np.uint8
-        and picture.ndim == 3
-        and picture.shape[2] == 3
-        and min(picture.shape) > 0
-    )

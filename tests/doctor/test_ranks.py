@@ -142,7 +142,7 @@ def test_what_draws_is_named_and_what_is_missing_comes_with_the_command_that_ins
     assert say(ALL, "", DISPLAY=":0").state is Verdict.OK
     assert "Pillow, for .gif and .mp4: pip install 'esd-mpi[video]'" in say("pygame", "").text
     assert "imageio-ffmpeg, for .mp4: pip install 'esd-mpi[video]'" in say("pygame PIL", "").text
-    assert "export MUJOCO_GL=osmesa" in say(ALL, "OSMesa").text
+    assert "OSMESA, for MuJoCo" in say(ALL, "OSMesa").text
     assert "apt-get install libegl1" in say(ALL, "").text
     assert "apt-get install libosmesa6" in say(ALL, "EGL", MUJOCO_GL="osmesa").text
     bare = say("", "")

@@ -178,6 +178,10 @@ def test_what_cannot_be_filmed_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "MuJoCo" not in blind
     odd = refusal(gif, {"id": "tests.helpers.exported_worlds:Scribble", "max_steps": 3})
     assert "render() returned list" in odd
+    none = refusal(gif, {"id": "tests.helpers.exported_worlds:Stops", "max_steps": 5})
+    assert "step 3: render() returned None, expected a uint8 array" in none
+    grows = refusal(gif, {"id": "tests.helpers.exported_worlds:Grows", "max_steps": 5})
+    assert "step 1: render() returned 160 × 61 pixels, and 160 × 60 pixels before" in grows
     assert "ends with .mp4 or .gif" in refusal(tmp_path / "a.avi", DRAWN)
     assert "a folder that exists" in refusal(tmp_path / "no" / "a.gif", DRAWN)
     assert [*tmp_path.iterdir()] == []

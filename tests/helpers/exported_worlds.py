@@ -91,6 +91,20 @@ class Forgotten(Drawn):
         super().render()
 
 
+class Stops(Drawn):
+    """Draws the first steps only."""
+
+    def render(self) -> Any:
+        return super().render() if self._steps < 3 else None
+
+
+class Grows(Drawn):
+    """Draws larger and larger pictures."""
+
+    def render(self) -> Any:
+        return super().render()[: 60 + self._steps]
+
+
 class Bright(Drawn):
     """Draws with numbers from 0 to 1."""
 
