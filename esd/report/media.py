@@ -67,7 +67,7 @@ def section(runs: Sequence[ReportedRun], named: Sequence[Path], warn: Warn, hint
                 continue
             total += size
     if parts:
-        intro = "Test episodes, filmed by esd eval --video."
+        intro = "Videos in the folders of the runs, and those named with --video."
         return html.section(
             "video", "Video", f'<div class="videos"><div>\n{"".join(parts)}</div></div>\n', intro
         )

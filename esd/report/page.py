@@ -105,16 +105,18 @@ def _hint_of_video(runs: Sequence[ReportedRun]) -> str:
     run = next((run for run in runs if not run.objective), None)
     if run is None:
         return ""
-    command = _recording(run, "video", "episode.gif")
-    return f"No episode has been filmed. {command} films one (of an environment that can draw); the report shows it."
+    return f"No video has been recorded. {_recording(run, 'video', 'episode.gif')}"
 
 
 def _recording(run: ReportedRun, option: str, file: str) -> str:
-    """The command that records an episode where the report finds it."""
-    path = run.folder.path
+    """How to record an episode, and to have it shown."""
+    path = str(run.folder.path)
     if is_file(run.folder):
-        return f"esd eval {shlex.quote(str(path))} --{option} {file}, and --{option} {file} of esd report,"
-    return f"esd eval {shlex.quote(str(path))} --{option} {shlex.quote(str(path / file))}"
+        name = shlex.quote(path)
+        shows = f"esd report {name} --{option} {file} shows it"
+        return f"esd eval {name} --{option} {file} records one; {shows}."
+    target = shlex.quote(str(run.folder.path / file))
+    return f"esd eval {shlex.quote(path)} --{option} {target} records one; the report shows it."
 
 
 def plotly_script() -> str:
