@@ -2,10 +2,10 @@
 
     python -m benchmarks.learning cartpole-hidden 'hebbian=runs/cartpole-hidden-s[0-9]*' 'static=runs/…'
 
-Each group is one arm: runs that differ in their seed alone, evaluated by ``esd eval``. What is read is kept in
+Each group is a set of runs that differ in their seed alone, evaluated by ``esd eval``. What is read is kept in
 benchmarks/results/learning/NAME.json; ``python -m benchmarks.learning`` alone makes figures and tables from there anew.
 Holm's correction is over the variants of the table: name them by --variant, which takes patterns, too. Runs by which an
-arm's settings were chosen are counted if they are named by --trials ARM=RUNS.
+group's settings were chosen are counted if they are named by --trials GROUP=RUNS.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _reached(lines: list[metrics.Line], target: float | None) -> dict[str, float
 
 
 def _counted(words: list[str]) -> dict[str, dict[str, float]]:
-    """By arm, how many runs were made before its settings were chosen, and their environment steps."""
+    """By group, how many runs were made before its settings were chosen, and their environment steps."""
     counted = {}
     for name, paths in map(runs_of, words):
         lines = [metrics.read(RunFolder(path).metrics_file) for path in paths]
@@ -95,21 +95,21 @@ def _counted(words: list[str]) -> dict[str, dict[str, float]]:
 def read(
     words: list[str], variants: Sequence[str] = (), trials: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Arms as they are kept, and their comparison if there are several of several runs.
+    """Groups as they are kept, and their comparison if there are several of several runs.
 
     Args:
-        words: of the arms.
+        words: of the groups.
         variants: that are compared, names or patterns; none for all.
-        trials: words of the runs by which an arm's settings were chosen.
+        trials: words of the runs by which a group's settings were chosen.
     """
-    arms = {
+    groups = {
         name: sorted(map(read_run, paths), key=lambda run: int(run["seed"]))
         for name, paths in map(runs_of, words)
     }
-    several = len(arms) > 1 and min(map(len, arms.values())) > 1
+    several = len(groups) > 1 and min(map(len, groups.values())) > 1
     return {
         "words": words,
-        "arms": arms,
+        "arms": groups,
         "comparison": as_json_table(compare(words, variants)) if several else None,
         "trials": _counted(list(trials)),
     }
@@ -127,11 +127,11 @@ def _success(runs: list[dict[str, Any]]) -> str:
     return f"{len(found)} of {len(runs)} ({low:.0%} to {high:.0%}){after}"
 
 
-def training(arms: dict[str, Any], trials: dict[str, Any]) -> str:
-    """What each arm was trained with, how often it reached its target, and what its settings took to choose."""
-    targets = any(run.get("target") is not None for runs in arms.values() for run in runs)
+def training(groups: dict[str, Any], trials: dict[str, Any]) -> str:
+    """What each group was trained with, how often it reached its target, and what its settings took to choose."""
+    targets = any(run.get("target") is not None for runs in groups.values() for run in runs)
     rows = []
-    for name, runs in arms.items():
+    for name, runs in groups.items():
         generations = sorted({run["generations"] for run in runs})
         span = " to ".join(str(n) for n in dict.fromkeys((generations[0], generations[-1])))
         rows.append(
@@ -150,7 +150,7 @@ def training(arms: dict[str, Any], trials: dict[str, Any]) -> str:
             own = trials.get(name, {"runs": 0, "env_steps": 0})
             rows[-1].append(f"{own['runs']} ({own['env_steps'] / 1e6:.1f} M steps)")
     heads = [
-        "arm",
+        "group",
         "seeds",
         "generations × population",
         "environment steps",
@@ -163,11 +163,11 @@ def training(arms: dict[str, Any], trials: dict[str, Any]) -> str:
 
 
 def outcome(result: dict[str, Any]) -> str:
-    """What each arm reaches on each variant in test episodes, and how sure the difference is."""
+    """What each group reaches on each variant in test episodes, and how sure the difference is."""
     found = result["comparison"]
     if found is None:
         return "\n\n".join(
-            _of_one(arm, run) for arm, runs in result["arms"].items() for run in runs
+            _of_one(group, run) for group, runs in result["arms"].items() for run in runs
         )
     first, *others = result["arms"]
     heads = ["variant", "", first]
@@ -182,10 +182,10 @@ def outcome(result: dict[str, Any]) -> str:
             row += [shown[name], f"{test['difference']:+.1f}", f"{test['p_holm']:.2g}"]
         rows.append(row)
     described = found["conditions"]["described"]
-    return f"{table(heads, rows)}\n\nMean ± deviation over training runs; {described}."
+    return f"{table(heads, rows)}\n\nMean ± standard deviation over training runs; {described}."
 
 
-def _of_one(arm: str, run: dict[str, Any]) -> str:
+def _of_one(group: str, run: dict[str, Any]) -> str:
     """One run's evaluations: what it reached, and its episode noise."""
     rows = []
     for found in run["evaluations"]:
@@ -193,7 +193,7 @@ def _of_one(arm: str, run: dict[str, Any]) -> str:
             low, high = variant["interval_95"]
             rows.append(
                 [
-                    f"{arm}, seed {run['seed']}",
+                    f"{group}, seed {run['seed']}",
                     f"{found['env']}{', ' * bool(variant['name'])}{variant['name']}",
                     f"{found['checkpoint']}, generation {found['generation']}",
                     str(found["episodes"]),
@@ -203,35 +203,39 @@ def _of_one(arm: str, run: dict[str, Any]) -> str:
             )
     heads = [
         "run",
-        "world",
-        "h",
+        "environment",
+        "checkpoint",
         "episodes",
-        "return ± deviation of episodes",
+        "mean return ± standard deviation over episodes",
         "95 % interval (episode noise)",
     ]
     return table(heads, rows)
 
 
 def references(result: dict[str, Any]) -> str:
-    """What random rules, and plasticity frozen in tests alone, give on the variants of the table; no arms of their own.
+    """What random rules, and plasticity frozen in tests alone, give on the variants of the table; no own groups.
 
-    Means over the runs of an arm; only of evaluations on all of these variants that all of its runs have.
+    Means over the runs of a group; only of evaluations on all of these variants that all of its runs have.
     """
     if result["comparison"] is None:
         return ""
     names = [variant["name"] for variant in result["comparison"]["variants"]]
     rows = []
-    for arm, runs in result["arms"].items():
+    for group, runs in result["arms"].items():
         found: dict[str, list[dict[str, float]]] = {}
         for run in runs:
             for label, means in _untrained(run).items():
                 found.setdefault(label, []).append(means)
         rows += [
-            [f"{arm}, {label}", *(f"{statistics.mean(m[n] for m in own):.1f}" for n in names)]
+            [f"{group}, {label}", *(f"{statistics.mean(m[n] for m in own):.1f}" for n in names)]
             for label, own in found.items()
             if len(own) == len(runs) and all(set(names) <= set(means) for means in own)
         ]
-    return table(["not trained so", *(name or "all" for name in names)], rows) if rows else ""
+    return (
+        table(["changed in the evaluation only", *(name or "all" for name in names)], rows)
+        if rows
+        else ""
+    )
 
 
 def _untrained(run: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -303,12 +307,12 @@ def _frozen_in(
     return {step: means for step, means in found.items() if len(means) == len(runs)}
 
 
-def draw(arms: dict[str, Any], name: str, folder: Path) -> None:
+def draw(groups: dict[str, Any], name: str, folder: Path) -> None:
     """The center's return over environment steps, and over the step after which plasticity was frozen in tests."""
     as_svg()
     import matplotlib.pyplot as plt
 
-    frozen = {arm: found for arm, runs in arms.items() if len(found := _frozen(runs)) > 1}
+    frozen = {group: found for group, runs in groups.items() if len(found := _frozen(runs)) > 1}
     figure, panels = plt.subplots(
         1,
         1 + bool(frozen),
@@ -316,17 +320,17 @@ def draw(arms: dict[str, Any], name: str, folder: Path) -> None:
         layout="constrained",
         squeeze=False,
     )
-    _draw_training(panels[0, 0], arms)
-    for color, (arm, found) in zip(COLORS, frozen.items(), strict=False):
-        _draw_frozen(panels[0, 1], found, arm, color)
+    _draw_training(panels[0, 0], groups)
+    for color, (group, found) in zip(COLORS, frozen.items(), strict=False):
+        _draw_frozen(panels[0, 1], found, group, color)
     save(figure, folder / f"learning-{name}.svg")
 
 
-def _draw_training(axes: Any, arms: dict[str, Any]) -> None:
-    """A thin line per run, a thick one for the arm's median."""
+def _draw_training(axes: Any, groups: dict[str, Any]) -> None:
+    """A thin line per run, a thick one for the group's median."""
     import numpy as np
 
-    for color, (arm, runs) in zip(COLORS, arms.items(), strict=False):
+    for color, (group, runs) in zip(COLORS, groups.items(), strict=False):
         curves = [run["curve"] for run in runs]
         for curve in curves:
             millions = np.array(curve["env_steps"]) / 1e6
@@ -335,14 +339,14 @@ def _draw_training(axes: Any, arms: dict[str, Any]) -> None:
         steps = np.linspace(max(curve["env_steps"][0] for curve in curves), end, 300)
         # a run that ended early, because it had reached its target, keeps its last return
         returns = [np.interp(steps, curve["env_steps"], curve["center_return"]) for curve in curves]
-        label = f"{arm} ({len(runs)} run{'s' * (len(runs) > 1)}, median)"
+        label = f"{group} ({len(runs)} run{'s' * (len(runs) > 1)}, median)"
         axes.plot(steps / 1e6, np.median(returns, axis=0), color=color, lw=2.0, label=label)
     axes.set_xlabel("environment steps, millions")
     axes.set_ylabel("center's return in training")
     axes.legend(fontsize=8)
 
 
-def _draw_frozen(axes: Any, found: dict[int, list[float]], arm: str, color: str) -> None:
+def _draw_frozen(axes: Any, found: dict[int, list[float]], group: str, color: str) -> None:
     """Each run a thin line, their mean a thick one; never frozen is the last point."""
     import numpy as np
 
@@ -350,7 +354,7 @@ def _draw_frozen(axes: Any, found: dict[int, list[float]], arm: str, color: str)
     places = np.arange(len(steps))
     runs = np.array([found[step] for step in steps])
     axes.plot(places, runs, color=color, lw=0.5, alpha=0.7)
-    axes.plot(places, runs.mean(axis=1), "-o", color=color, lw=2.0, ms=4, label=f"{arm}, mean")
+    axes.plot(places, runs.mean(axis=1), "-o", color=color, lw=2.0, ms=4, label=f"{group}, mean")
     axes.set_xticks(places, [str(step or "never") for step in steps])
     axes.set_xlabel("step after which plasticity is frozen in a test episode")
     axes.set_ylabel("return in test episodes")
@@ -372,12 +376,12 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command_line.add_argument("name", nargs="?", help="of the experiment")
-    command_line.add_argument("groups", nargs="*", metavar="ARM=RUNS", help="folders of runs")
+    command_line.add_argument("groups", nargs="*", metavar="GROUP=RUNS", help="folders of runs")
     command_line.add_argument(
         "--variant", action="append", default=[], help="compare on this one; a name or a pattern"
     )
     command_line.add_argument(
-        "--trials", action="append", default=[], metavar="ARM=RUNS", help="count these trial runs"
+        "--trials", action="append", default=[], metavar="GROUP=RUNS", help="count these trial runs"
     )
     command_line.add_argument("--results", type=Path, default=LEARNING, help="[%(default)s]")
     command_line.add_argument("--figures", type=Path, default=FIGURES, help="[%(default)s]")

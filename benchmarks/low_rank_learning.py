@@ -8,7 +8,7 @@ Trains and evaluates run after run, seeds in turn. Prints the generation at whic
 and its mean return over 100 test episodes (over the variants that it was trained on), then the comparison of ``esd
 compare``. A run of cartpole-hidden ends when the center holds the pole in both directions, or after 1,000
 generations; a run of the others after 60. What was interrupted goes on with the same command. Nothing was tuned for
-low-rank noise: it has the settings of the experiment. ``python -m benchmarks.learning low-rank-NAME GROUP=RUNS…`` reads
+low-rank noise: it has the settings of the experiment. ``python -m benchmarks.learning low-rank-NAME NOISE=RUNS…`` reads
 the runs for a page.
 """
 
@@ -28,7 +28,7 @@ from esd.run.folder import RunFolder
 
 # each with the most generations of a run
 EXPERIMENTS = {"cartpole-hidden": 1000, "halfcheetah": 60, "car-racing-quick": 60}
-ARMS: dict[str, tuple[str, ...]] = {
+NOISES: dict[str, tuple[str, ...]] = {
     "gaussian": (),
     "rank 1": ("es.noise=low_rank",),
     "rank 4": ("es.noise=low_rank", "es.rank=4"),
@@ -66,31 +66,33 @@ def main() -> None:
     command_line = parser("low_rank_learning", __doc__)
     command_line.add_argument("experiment", choices=EXPERIMENTS)
     command_line.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12, 13, 14])
-    command_line.add_argument("--arms", nargs="+", choices=[*ARMS], default=["gaussian", "rank 1"])
+    command_line.add_argument(
+        "--noise", nargs="+", choices=[*NOISES], default=["gaussian", "rank 1"]
+    )
     command_line.add_argument("--ranks", type=int, default=1, help="[%(default)s]")
     command_line.add_argument("--runs", type=Path, default=Path("runs"), help="[%(default)s]")
     arguments = command_line.parse_args()
     experiment = arguments.experiment
     shared = TINY if arguments.quick else (f"generations={EXPERIMENTS[experiment]}",)
-    print("seed  arm        generations        steps  mean return of 100 test episodes", flush=True)
+    print("seed  noise      generations        steps  mean return of 100 test episodes", flush=True)
     for seed in arguments.seeds:
-        for arm in arguments.arms:
-            run = _folder(arguments.runs, experiment, arm, seed)
-            settings = (*shared, f"seed={seed}", *ARMS[arm])
+        for noise in arguments.noise:
+            run = _folder(arguments.runs, experiment, noise, seed)
+            settings = (*shared, f"seed={seed}", *NOISES[noise])
             print(
-                f"{seed:4}  {arm:9}  {evaluated(experiment, settings, run, arguments.ranks)}",
+                f"{seed:4}  {noise:9}  {evaluated(experiment, settings, run, arguments.ranks)}",
                 flush=True,
             )
-    if len(arguments.seeds) > 1 and len(arguments.arms) > 1:
+    if len(arguments.seeds) > 1 and len(arguments.noise) > 1:
         groups = [
-            f"{arm}={_folder(arguments.runs, experiment, arm, 0).parent}/*"
-            for arm in arguments.arms
+            f"{noise}={_folder(arguments.runs, experiment, noise, 0).parent}/*"
+            for noise in arguments.noise
         ]
         print(_called(["compare", *groups], 1))
 
 
-def _folder(runs: Path, experiment: str, arm: str, seed: int) -> Path:
-    return runs / "low-rank" / f"{experiment}-{arm.replace(' ', '-')}" / f"s{seed}"
+def _folder(runs: Path, experiment: str, noise: str, seed: int) -> Path:
+    return runs / "low-rank" / f"{experiment}-{noise.replace(' ', '-')}" / f"s{seed}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m benchmarks.memory runs
 
-reads the runs of the presets, runs/TASK[-ARM]-s*, and what ``esd eval`` found of them, times a step of each in test
+reads the runs of the presets, runs/TASK[-POLICY]-s*, and what ``esd eval`` found of them, times a step of each in test
 episodes on one core, and keeps all of it in benchmarks/results/learning/memory-tasks.json.
 """
 
@@ -25,7 +25,7 @@ from esd.run import metrics
 from esd.run.folder import RunFolder
 
 FILE = RESULTS / "learning" / "memory-tasks.json"
-ARMS = {"LSH": "", "full attention": "-full", "GRU": "-gru", "Hebbian": "-hebbian"}
+POLICIES = {"LSH": "", "full attention": "-full", "GRU": "-gru", "Hebbian": "-hebbian"}
 TEN_THOUSAND_PAIRS = ("env.kwargs.pairs=10000", "env.kwargs.queries=1000")
 TEN_MILLION_STEPS = ('env.variants=[{name="10,000,000 steps", kwargs={length=10000000}}]',)
 # more memory than in training, as the preset's comment says
@@ -38,7 +38,7 @@ class Test:
     """What trained runs are asked to do.
 
     Attributes:
-        task: the preset, whose baselines have its name and the arm's behind it.
+        task: the preset, whose baselines have its name and the policy's behind it.
         variant: of the evaluation.
         says: the row's name.
         world: settings of another world than that of training.
@@ -49,9 +49,9 @@ class Test:
     says: str
     world: tuple[str, ...] = ()
 
-    def settings(self, arm: str) -> list[str]:
+    def settings(self, policy: str) -> list[str]:
         """What the evaluation changes."""
-        larger = self.task == "associative-recall" and arm == "LSH"
+        larger = self.task == "associative-recall" and policy == "LSH"
         return [*self.world, *(LARGER if larger else ())]
 
 
@@ -94,7 +94,7 @@ def _evaluated(folder: RunFolder, wanted: dict[str, Any], variant: str) -> dict[
     return None
 
 
-def read_run(path: Path, test: Test, arm: str) -> dict[str, Any]:
+def read_run(path: Path, test: Test, policy: str) -> dict[str, Any]:
     """What training took, and what the test found.
 
     Raises:
@@ -102,7 +102,7 @@ def read_run(path: Path, test: Test, arm: str) -> dict[str, Any]:
     """
     folder = RunFolder(path)
     last, config = metrics.read(folder.metrics_file)[-1], folder.config()
-    settings = test.settings(arm)
+    settings = test.settings(policy)
     found = _evaluated(folder, choose(config, None, settings, []).settings, test.variant)
     if found is None:
         words = " ".join(f"--set {setting}" for setting in settings)
@@ -118,7 +118,7 @@ def read_run(path: Path, test: Test, arm: str) -> dict[str, Any]:
     }
 
 
-def step_seconds(path: Path, test: Test, arm: str) -> float:
+def step_seconds(path: Path, test: Test, policy: str) -> float:
     """Seconds of a step, environment included, in test episodes with the trained h; the least of several episodes.
 
     popgym's own world takes far longer than any policy: its compiled twin is timed instead.
@@ -126,7 +126,7 @@ def step_seconds(path: Path, test: Test, arm: str) -> float:
     folder = RunFolder(path)
     variant = "compiled" if test.variant == "popgym" else test.variant
     config = folder.config()
-    subject = choose(config, None, test.settings(arm), [variant] if variant else [])
+    subject = choose(config, None, test.settings(policy), [variant] if variant else [])
     state = folder.load_checkpoint(folder.best_file, config).state
     rollout = make_rollout(subject, state)
     rollout.load([(0, state.h)])
@@ -141,16 +141,21 @@ def step_seconds(path: Path, test: Test, arm: str) -> float:
 
 
 def read(runs: Path) -> dict[str, Any]:
-    """All tests of all arms."""
+    """All tests of all policies."""
     tests = []
     for test in TESTS:
-        arms = {}
-        for arm, ending in ARMS.items():
+        policies = {}
+        for policy, ending in POLICIES.items():
             paths = sorted(runs.glob(f"{test.task}{ending}-s[0-9]*"))
             if paths:
-                own = sorted((read_run(p, test, arm) for p in paths), key=lambda r: int(r["seed"]))
-                arms[arm] = {"runs": own, "step_seconds": step_seconds(paths[0], test, arm)}
-        tests.append({"says": test.says, "task": test.task, "arms": arms})
+                own = sorted(
+                    (read_run(p, test, policy) for p in paths), key=lambda r: int(r["seed"])
+                )
+                policies[policy] = {
+                    "runs": own,
+                    "step_seconds": step_seconds(paths[0], test, policy),
+                }
+        tests.append({"says": test.says, "task": test.task, "arms": policies})
     return {"tests": tests}
 
 
@@ -167,24 +172,24 @@ def section(result: dict[str, Any]) -> str:
     """Two tables: returns and time per step of every test, and what training took."""
     rows, trained = [], {}
     for test in result["tests"]:
-        for arm, own in test["arms"].items():
+        for policy, own in test["arms"].items():
             runs, episodes = own["runs"], {run["episodes"] for run in own["runs"]}
             step = f"{own['step_seconds'] * 1e6:.2f} µs"
             shown = ", ".join(map(str, sorted(episodes)))
-            rows.append([test["says"], arm, _return(runs), str(len(runs)), shown, step])
+            rows.append([test["says"], policy, _return(runs), str(len(runs)), shown, step])
             seconds = [run["seconds"] for run in runs]
             span = f"{min(seconds):.0f} to {max(seconds):.0f}"
             generations = sorted(run["generations"] for run in runs)
-            trained[test["task"], arm] = [
+            trained[test["task"], policy] = [
                 test["task"],
-                arm,
+                policy,
                 " to ".join(str(n) for n in dict.fromkeys((generations[0], generations[-1]))),
                 f"{statistics.mean(run['env_steps'] for run in runs) / 1e6:.1f} M",
                 span,
                 ", ".join(str(n) for n in sorted({n for run in runs for n in run["ranks"]})),
             ]
-    reached = table(["test", "arm", "return", "seeds", "test episodes", "time per step"], rows)
-    heads = ["training", "arm", "generations", "environment steps", "seconds", "ranks"]
+    reached = table(["test", "policy", "return", "seeds", "test episodes", "time per step"], rows)
+    heads = ["training", "policy", "generations", "environment steps", "seconds", "ranks"]
     return f"{reached}\n\n{table(heads, list(trained.values()))}"
 
 

@@ -23,6 +23,7 @@ from esd.commands import show as show_command
 from esd.commands import submit as submit_command
 from esd.commands import train as train_command
 from esd.commands.leaving import leave
+from esd.commands.literal_help import LiteralCommand, LiteralGroup
 from esd.commands.output import guarded
 from esd.commands.running import EXIT_INTERRUPTED, silence, use_one_thread
 from esd.errors import EXIT_FAILED
@@ -31,25 +32,28 @@ from esd.mpi.launch import belongs_to_a_job, die_with_parent, launched_rank, rel
 STOPPABLE = ("train", "launch")  # commands that handle signals themselves
 
 app = typer.Typer(
+    cls=LiteralGroup,
     help="Evolution strategies on MPI, for networks that keep learning after training.",
-    epilog="Train on 4 ranks: mpirun -n 4 esd train. Exit codes: 0 done, 2 wrong use, 75 stopped early (the same "
+    epilog="Train on 4 ranks: mpirun -n 4 esd train. Exit codes: 0 done, 2 usage error, 75 stopped early (the same "
     "command resumes), 130 interrupted, 1 any other failure.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command("train")(train_command.train)
-app.command("launch", context_settings={"allow_interspersed_args": False})(launch_command.launch)
-app.command("submit")(submit_command.submit)
-app.command("eval")(eval_command.evaluate)
-app.command("show")(show_command.show)
-app.command("list")(list_command.list_names)
-app.command("init")(init_command.init)
-app.command("bench")(bench_command.bench)
-app.command("export")(export_command.export)
-app.command("compare")(compare_command.compare)
+app.command("train", cls=LiteralCommand)(train_command.train)
+app.command("launch", cls=LiteralCommand, context_settings={"allow_interspersed_args": False})(
+    launch_command.launch
+)
+app.command("submit", cls=LiteralCommand)(submit_command.submit)
+app.command("eval", cls=LiteralCommand)(eval_command.evaluate)
+app.command("show", cls=LiteralCommand)(show_command.show)
+app.command("list", cls=LiteralCommand)(list_command.list_names)
+app.command("init", cls=LiteralCommand)(init_command.init)
+app.command("bench", cls=LiteralCommand)(bench_command.bench)
+app.command("export", cls=LiteralCommand)(export_command.export)
+app.command("compare", cls=LiteralCommand)(compare_command.compare)
 app.command("report", cls=report_command.ReportCommand)(report_command.report)
-app.command("doctor")(doctor_command.doctor)
+app.command("doctor", cls=LiteralCommand)(doctor_command.doctor)
 
 
 def _one_line_per_paragraph(registered: typer.Typer) -> None:

@@ -9,13 +9,13 @@ EXIT_USAGE = 2
 EXIT_STOPPED_EARLY = 75
 LONGEST_MESSAGE = 1_000  # characters
 LONGEST_VALUE = 100
-UPDATE = "it was written by a newer esd: update yours (pip install -U esd-mpi)"
+UPDATE = "it was written by a newer version of esd: update esd (pip install -U esd-mpi)"
 
 
 class EsdError(Exception):
-    """A failure whose message is all a user needs; the command line prints it without a traceback.
+    """Base class of the errors that esd raises. Commands print the message without a traceback.
 
-    A message is one line of at most 1,000 characters, whatever a file, a setting or a user's code has put into it.
+    A message is one line of at most 1,000 characters.
     """
 
     exit_code = EXIT_FAILED
@@ -54,11 +54,11 @@ def shown(value: object) -> str:
         ValueError,
         RecursionError,
     ):  # a list of numbers that are too long to be printed, or of lists of lists
-        return f"a {type(value).__name__} too long to be shown"
+        return f"a {type(value).__name__} too long to show"
 
 
 class UsageError(EsdError):
-    """The user asked for something that can't be done; nothing on disk was changed."""
+    """An argument or a setting is wrong. Nothing on disk was changed."""
 
     exit_code = EXIT_USAGE
 
@@ -119,7 +119,7 @@ def missing_module(error: BaseException | None) -> str | None:
 
 
 class RunError(EsdError):
-    """A run that can't go on (a rank is missing, too many members failed, a disk is full)."""
+    """A run that can't continue, for example because a rank was lost, too many members failed or a disk is full."""
 
 
 class FinalError(RunError):

@@ -65,7 +65,7 @@ def open_regular(path: Path, most: int | None = None, *, follow: bool = False) -
             raise UsageError(f"{path}: is {kind_of(found.st_mode)}; expected a regular file")
         if most is not None and found.st_size > most:
             raise UsageError(
-                f"{path}: {found.st_size:,} bytes, expected at most {most:,}: it is not a file that esd has written"
+                f"{path}: {found.st_size:,} bytes, expected at most {most:,}: this file was not written by esd"
             )
         return os.fdopen(descriptor, "rb")
     except BaseException:
@@ -89,7 +89,7 @@ def check_path(path: Path) -> None:
             reason = error.strerror or "not possible"
     if reason:
         raise UsageError(
-            f"{shortened(str(path))!r}: is not a path that can be used ({reason}); name another one"
+            f"{shortened(str(path))!r}: is not a usable path ({reason}); use another one"
         )
 
 

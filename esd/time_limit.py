@@ -51,7 +51,9 @@ def time_limit(seconds: float | None, setting: str) -> Iterator[Callable[..., No
         yield _nothing
         return
     if threading.current_thread() is not threading.main_thread():
-        raise UsageError(f"{setting}: only works in the main thread of a process; remove it")
+        raise UsageError(
+            f"{setting}: only works in the main thread of a process; remove this setting"
+        )
     if watch.WATCH.is_mine:
         try:
             with watch.within(seconds, WHAT, grace=GRACE_SECONDS):

@@ -180,4 +180,4 @@ def test_a_value_is_shown_short() -> None:
     assert shown([1, 2]) == "[1, 2]"
     assert len(shown("x" * 10_000)) == len(shown(list(range(10_000)))) == 100
     assert shown(10**5_000) == "a whole number of 5001 digits"
-    assert shown([10**5_000]) == "a list too long to be shown"
+    assert shown([10**5_000]) == "a list too long to show"

@@ -38,7 +38,7 @@ SIGNS = {"maximize": 1.0, "minimize": -1.0}
 
 
 class Evolution:
-    """Evolves parameters in a loop of one's own, on one process or on all ranks of mpirun.
+    """Evolve parameters in your own loop, in one process or on all ranks of mpirun.
 
     ::
 
@@ -47,20 +47,20 @@ class Evolution:
             evolution.tell([np.sum(x**2) for x in evolution.ask()])
         print(evolution.center)
 
-    Under ``mpirun -n 4 python my_script.py`` the same lines share the work: ``ask`` gives every rank its share of the
-    members, and ``tell`` exchanges one number per member. The parameters are the same bits on any number of ranks.
+    Under ``mpirun -n 4 python my_script.py`` the same code runs in parallel: ``ask`` gives each rank its share of the
+    members, and ``tell`` exchanges one number per member. The parameters have the same bits on any number of ranks.
 
     Args:
-        initial: the parameters to begin with: an array, or named arrays. Kept as float32.
+        initial: Initial parameters: an array, or a dict of named arrays. Stored as float32.
         direction: "maximize" or "minimize".
-        population: members per generation, an even number.
-        seed: of the perturbations, 0 to 2⁶⁴ − 1.
-        algorithm: a name of ``esd list algorithms``.
-        settings: of [es] in an experiment, such as ``sigma=0.1`` or ``optimizer="adam"`` (``esd list settings``).
+        population: Members per generation, an even number.
+        seed: Seed of the perturbations, 0 to 2⁶⁴ − 1.
+        algorithm: A name from ``esd list algorithms``.
+        settings: Settings of [es], such as ``sigma=0.1`` or ``optimizer="adam"`` (``esd list settings``).
 
     Attributes:
-        population: members per generation.
-        members: numbers of the members that this rank evaluates.
+        population: Members per generation.
+        members: Numbers of the members that this rank evaluates.
 
     Raises:
         UsageError: if an argument or a setting is wrong.
@@ -82,7 +82,8 @@ class Evolution:
         self._sign = SIGNS[direction]
         if "common_random_numbers" in settings:
             raise UsageError(
-                "common_random_numbers: has no effect in a loop of your own, which draws the episodes' seeds; remove it"
+                "common_random_numbers: has no effect in your own loop, which draws the seeds of the episodes; "
+                "remove it"
             )
         self._config = parse(
             {
@@ -96,7 +97,7 @@ class Evolution:
         if rows > available_memory():
             raise UsageError(
                 f"population = {self._config.population:,}: its records take {rows / 1e9:,.1f} GB of memory, but "
-                f"{available_memory() / 1e9:,.1f} GB are available; lower it"
+                f"{available_memory() / 1e9:,.1f} GB are available; reduce it"
             )
         arrays = {name: _float32s(name, value) for name, value in _named(initial).items()}
         self._single = not isinstance(initial, Mapping)
@@ -120,20 +121,20 @@ class Evolution:
 
     @property
     def generation(self) -> int:
-        """The number of updates made."""
+        """Number of updates so far."""
         return self._memory.state.generation
 
     @property
     def center(self) -> Parameters:
-        """The evolved parameters, a copy."""
+        """Copy of the evolved parameters."""
         return self._shaped(self._memory.state.h.copy())
 
     def ask(self) -> list[Parameters]:
-        """The parameters of this rank's members, in the order of ``members``; float32, new arrays."""
+        """Return the parameters of this rank's members, in the order of ``members``, as new float32 arrays."""
         return [self.parameters(member) for member in self.members]
 
     def parameters(self, member: int) -> Parameters:
-        """The parameters of one member, where all of a rank's together are too much memory.
+        """Return the parameters of one member, if those of all members need too much memory.
 
         Raises:
             UsageError: if there is no such member.
@@ -144,13 +145,14 @@ class Evolution:
         return self._shaped(self._algorithm.ask(evolution, member, np.empty_like(h)))
 
     def tell(self, values: Sequence[float] | npt.NDArray[Any]) -> None:
-        """Exchange what the members are worth, and make one update.
+        """Exchange the values of all members, and make one update.
 
         Args:
-            values: of this rank's members, in the order of ``members``. NaN or infinite: that member ranks worst.
+            values: One number for each of this rank's members, in the order of ``members``. A member with NaN or an
+                infinite value ranks worst.
 
         Raises:
-            UsageError: if there is not one number per member, or this was closed.
+            UsageError: if there is not one number per member, or after ``close``.
             RunError: if the update made the parameters NaN or infinite.
         """
         self._require_open()
@@ -212,7 +214,7 @@ class Evolution:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the whole state (parameters, moments, generation) as a safetensors file; rank 0 writes.
+        """Save the whole state (parameters, moments, generation) to a safetensors file. Only rank 0 writes.
 
         Raises:
             RunError: if it can't be written.
@@ -223,24 +225,26 @@ class Evolution:
                 checkpoint.save(Path(path), Checkpoint(self._identity, state))
 
     def load(self, path: str | PathLike[str]) -> None:
-        """Go on from a state that ``save`` has written with the same settings.
+        """Load a state that ``save`` wrote with the same settings.
 
         Raises:
-            UsageError: if there is no such file, it belongs to other settings, or this was closed.
+            UsageError: if there is no such file, it belongs to other settings, or after ``close``.
         """
         self._require_open()
         with failures_raised(), agreement(self._comm, "loading"):
             loaded = checkpoint.load(Path(path))
             if loaded.identity != self._identity:
                 raise UsageError(
-                    f"{path}: was saved with other settings; build esd.Evolution with the same arguments"
+                    f"{path}: was saved with other settings; create esd.Evolution with the same arguments"
                 )
             self._memory = NodeState(self._team, self._algorithm, loaded.state)
 
     def close(self) -> None:
-        """Free what the ranks of a node share; every rank has to call it. Also at the end of a ``with`` block.
+        """Free the memory that the ranks of a node share. Every rank has to call it.
 
-        Parameters can still be read; ``tell`` and ``load`` are refused.
+        A ``with`` block calls it at its end.
+
+        Parameters can still be read afterwards, but ``tell`` and ``load`` raise UsageError.
         """
         self._closed = True
         self._opened.close()
@@ -248,7 +252,7 @@ class Evolution:
     def _require_open(self) -> None:
         if self._closed:
             raise UsageError(
-                "this esd.Evolution was closed; build another one, and load what was saved"
+                "this esd.Evolution is closed; create another one, and load the saved state"
             )
 
     def __enter__(self) -> Evolution:

@@ -20,7 +20,7 @@ from esd.training.process_state import kept_process_state
 
 
 class Policy:
-    """A policy with evolved parameters; made by ``Run.policy``.
+    """A policy with evolved parameters, as returned by ``Run.policy``.
 
     ::
 
@@ -30,8 +30,8 @@ class Policy:
         action = policy.act(observation)
 
     Attributes:
-        observation_space: what ``act`` takes.
-        action_space: what ``act`` returns.
+        observation_space: Space of the observations for ``act``.
+        action_space: Space of the actions that ``act`` returns.
     """
 
     def __init__(self, config: Config, state: RunState, variant: str = "") -> None:
@@ -70,18 +70,18 @@ class Policy:
         self.reset(0)
 
     def reset(self, seed: int) -> None:
-        """Begin an episode: forget the last one, and draw new initial weights if the policy starts from random ones.
+        """Start an episode: clear all state, and draw new initial weights if the policy starts from random weights.
 
         Args:
             seed: 0 to 2⁶⁴ − 1; the same seed gives the same weights.
 
         Raises:
-            UsageError: if it is not.
+            UsageError: if the seed is not in this range.
         """
         self._policy.reset(whole_number("seed", seed, 0, LARGEST_SEED))
 
     def act(self, observation: Any) -> Any:
-        """Map an observation to an action; a policy that learns also learns from it.
+        """Return the action for an observation. A plastic policy also updates its weights.
 
         Args:
             observation: an element of ``observation_space``.

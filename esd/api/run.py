@@ -32,18 +32,18 @@ Float64s = npt.NDArray[np.float64]
 
 
 class Run:
-    """A run that was trained, or is being trained.
+    """A finished or unfinished training run.
 
     Args:
-        path: the run's folder, or the file that ``esd export`` has made of it.
-        trust: import the code that the run names although it was not created here, as a copy (docs/security.md).
+        path: The run's folder, or a file written by ``esd export``.
+        trust: Allow the run's own code although the run was not created here, for example a copy (docs/security.md).
             Settings and metrics can be read without it.
 
     Attributes:
         path: the run's folder.
 
     Raises:
-        UsageError: if there is no run.
+        UsageError: if there is no run at this path.
     """
 
     def __init__(self, path: str | PathLike[str], *, trust: bool = False) -> None:
@@ -73,28 +73,29 @@ class Run:
 
     @property
     def generation(self) -> int:
-        """How many updates of h are in the journal."""
+        """Number of updates of h in the journal."""
         return self._folder.generation(self.config)
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per generation, as in ``metrics.jsonl``: ready for ``pandas.DataFrame(run.metrics())``.
 
-        A line that is missing or damaged is rebuilt from the journal, with None for what only the clock knew.
+        Missing or damaged lines are rebuilt from the journal, with None for times.
         """
         return self._folder.metrics_lines(self.config, lambda text: None)
 
     def findings(self) -> list[dict[str, str]]:
-        """What went wrong in training although it ended: "name" and "text" of each; empty if nothing did."""
+        """Problems found in the training, each with "name" and "text". Empty if there are none."""
         config = self._folder.config()
         size = self._last().h.size
         lines = self._folder.metrics_lines(config, lambda text: None)
         return [finding.as_json() for finding in diagnose(Course.of_lines(lines, config, size))]
 
     def h(self, generation: int | None = None) -> Float32s:
-        """The evolved vector before a generation.
+        """Return the evolved vector h before a generation.
 
         Args:
-            generation: t; h_t is rebuilt from the journal, without one episode. None: after the last generation.
+            generation: Number of the generation. h is rebuilt from the journal, without running episodes. None: after
+                the last generation.
 
         Returns:
             float32 [|h|].
@@ -111,9 +112,9 @@ class Run:
     def parameters(
         self, generation: int | None = None
     ) -> dict[str, Float32s] | dict[str, Float64s]:
-        """The same as named arrays, such as ``layer0.A`` [inputs, outputs] of a Hebbian network.
+        """Return h as named arrays, such as ``layer0.A`` [inputs, outputs] of a Hebbian network.
 
-        Of the run of an objective they are what its function gets: float64, within their bounds.
+        For the run of an objective, these are the arguments of its function: float64, within their bounds.
         """
         config = self._folder.config()
         return parameters_of(config, self._folder.interface(config), self.h(generation))
@@ -128,19 +129,19 @@ class Run:
         checkpoint: str = "best",
         rules: str = "evolved",
     ) -> dict[str, Any]:
-        """Play new episodes that neither training nor the choice of the best has seen. The same as ``esd eval``.
+        """Evaluate on test episodes that were not used for training or selection, like ``esd eval``.
 
         Args:
-            episodes: on each variant.
-            seed: of the test stream.
-            variants: names; all of them, seen and unseen, without any.
-            settings: changes of [env] and [policy] for these episodes, by dotted name.
+            episodes: Number of test episodes on each variant.
+            seed: Seed of the test episodes.
+            variants: Names of the variants. None: all variants, seen and unseen.
+            settings: Overrides of [env] and [policy] settings for these episodes, by dotted name.
             checkpoint: "best" or "last".
-            rules: "evolved", or "random": new rules in each episode, which have not evolved.
+            rules: "evolved", or "random" for new random rules in each episode, as a baseline.
 
         Returns:
-            "mean", "std", "interval_95" over all episodes and, under "variants", of each variant. The evaluation is
-            also written to the run's folder.
+            "mean", "std" and "interval_95" over all episodes, and the same for each variant under "variants". The
+            evaluation is also written to the run's folder.
 
         Raises:
             UsageError: if an argument does not fit the run.
@@ -167,17 +168,17 @@ class Run:
         return summary(found)
 
     def policy(self, checkpoint: str = "best", variant: str = "") -> Policy:
-        """The trained policy, to act in an environment of one's own.
+        """Return the trained policy, to act in your own environment.
 
         Args:
             checkpoint: "best" or "last".
-            variant: whose observation and action spaces it is built for; without a name the first one's.
+            variant: Name of the variant whose observation and action spaces are used. None: the first variant.
 
         Returns:
-            A policy whose ``reset(seed)`` begins an episode and whose ``act(observation)`` gives an action.
+            A policy: ``reset(seed)`` starts an episode, and ``act(observation)`` returns an action.
 
         Raises:
-            UsageError: if the run has no such checkpoint or variant, or evolves no policy.
+            UsageError: if the run has no such checkpoint or variant, or is the run of an objective.
         """
         _check(checkpoint, CHECKPOINTS, "checkpoint")
         config = self._folder.config()
@@ -190,15 +191,15 @@ class Run:
     def export(
         self, path: str | PathLike[str], format: str | None = None, *, checkpoint: str = "best"
     ) -> None:
-        """Write the run to one file. The same as ``esd export``.
+        """Write the run to one file, like ``esd export``.
 
         Args:
             path: the file, such as "policy.onnx".
-            format: "safetensors", "seed", "mat", "onnx" or "torch"; None: by the file's suffix.
+            format: "safetensors", "seed", "mat", "onnx" or "torch"; None: from the suffix of the file.
             checkpoint: "best" or "last".
 
         Raises:
-            UsageError: if the run can't be written so.
+            UsageError: if the run can't be written in this format.
             RunError: if the file can't be written.
         """
         _check(checkpoint, CHECKPOINTS, "checkpoint")

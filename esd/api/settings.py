@@ -65,5 +65,5 @@ def _toml(key: str, value: Any) -> str:
         return tomli_w.dumps({"value": plain(value)}).partition("=")[2].strip()
     except TypeError as error:
         raise UsageError(
-            f"{key} = {value!r}: expected text, a number, true or false, or a list or dict of these"
+            f"{key} = {value!r}: expected a string, a number, true or false, or a list or dict of these"
         ) from error

@@ -40,21 +40,21 @@ def train(
     trust: bool = False,
     verbose: bool = True,
 ) -> Run:
-    """Train, or go on with the run that is in the folder. The same as the command ``esd train``.
+    """Train, or resume the run in the folder, like the command ``esd train``.
 
-    Under mpirun every rank calls it with the same arguments. A signal ends the run after the generation under way; the
-    same call goes on with it. Ctrl-C, SIGTERM and SIGHUP then do what they do in any Python program (Ctrl-C raises
-    ``KeyboardInterrupt``); after SIGUSR1 and SIGUSR2 the unfinished run is returned.
+    Under mpirun every rank calls it with the same arguments. A signal stops the run after the current generation; the
+    same call resumes it. Ctrl-C, SIGTERM and SIGHUP then have their usual effect in Python (Ctrl-C raises
+    ``KeyboardInterrupt``). After SIGUSR1 and SIGUSR2 the unfinished run is returned.
 
     Args:
         experiment: name of a shipped experiment (``esd list experiments``) or path of a TOML file. Without one: the
             settings of the run in the folder or of ``start_from``, otherwise "cartpole".
-        run: the run's folder. Default: ``runs/<experiment>-s<seed>``; what ``settings`` change is part of the name.
-        seed: short for the setting "seed".
-        generations: short for the setting "generations".
+        run: the run's folder. Default: ``runs/<experiment>-s<seed>``, with the changed ``settings`` in the name.
+        seed: The setting "seed".
+        generations: The setting "generations".
         settings: other settings, nested or by dotted name: ``{"es.sigma": 0.05}`` or ``{"es": {"sigma": 0.05}}``.
-        start_from: folder of a run whose last h is the h_0 of a new run.
-        trust: import the code that a run names which was not created here, such as a copy (docs/security.md).
+        start_from: Folder of a run. The new run starts from its last h.
+        trust: Allow the code of a run that was not created here, such as a copy (docs/security.md).
         verbose: print progress on rank 0.
 
     Returns:
@@ -62,8 +62,8 @@ def train(
 
     Raises:
         UsageError: if an argument or a setting is wrong; nothing was written.
-        RunError: if the run can't go on: too many members failed, or a file can't be written.
-        KeyboardInterrupt: after Ctrl-C; everything up to the last whole generation is kept.
+        RunError: if the run can't continue: too many members failed, or a file can't be written.
+        KeyboardInterrupt: after Ctrl-C; all completed generations are saved.
     """
     with failures_raised():
         comm = ranks()
@@ -111,11 +111,11 @@ def resume(
     trust: bool = False,
     verbose: bool = True,
 ) -> Run:
-    """Go on with a run that exists.
+    """Resume a run.
 
     Args:
         run: the run's folder.
-        settings: what may change on resume, such as ``{"generations": 200}``.
+        settings: Settings that can change on resume, such as ``{"generations": 200}``.
         trust: see ``train``.
         verbose: print progress on rank 0.
 
@@ -141,7 +141,7 @@ def generations(
     trust: bool = False,
     verbose: bool = False,
 ) -> Iterator[GenerationReport]:
-    """Train generation by generation; leaving the loop leaves a run that can be resumed.
+    """Train one generation per iteration. After leaving the loop, the run can be resumed.
 
     ::
 
@@ -150,7 +150,8 @@ def generations(
             if generation.env_steps > 1_000_000:
                 break
 
-    Under mpirun every rank iterates, all see the same numbers, and all have to leave the loop after the same one.
+    Under mpirun every rank iterates and gets the same numbers. All ranks have to leave the loop after the same
+    generation.
 
     Args:
         experiment: see ``train``.
@@ -163,7 +164,7 @@ def generations(
         verbose: print progress on rank 0.
 
     Yields:
-        Each generation in numbers, after it was written to the run's folder; nothing if the run is finished.
+        The metrics of each generation, after it was written to the run's folder. Nothing if the run is finished.
 
     Raises:
         UsageError: see ``train``.

@@ -46,14 +46,17 @@ def bench(
         float, typer.Option(help="Duration of one measurement of rollout and ranks.", min=0.01)
     ] = 1.0,
     rounds: Annotated[
-        int, typer.Option(help="Number of rounds; each round measures every pair once.", min=1)
+        int,
+        typer.Option(
+            help="Number of rounds. Each round measures every figure and its reference once.", min=1
+        ),
     ] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure this machine. Each figure is compared with a limit or another library, as a ratio with quartiles.
 
-    Start it under mpirun to measure how ranks scale; kernel, noise and rollout are then measured on rank 0 while the
-    others wait.
+    Start it under mpirun to measure how speed scales with ranks. Kernel, noise and rollout are then measured on rank
+    0 only.
     """
     from esd.commands.console import print_json
     from esd.config.experiment_files import read_experiment
@@ -69,8 +72,8 @@ def bench(
             config = parse(read_experiment(experiment)[1], experiment)
             if config.objective.named:
                 raise UsageError(
-                    f"--experiment {experiment}: an objective, which has no environment and no policy to measure; name "
-                    "another experiment"
+                    f"--experiment {experiment}: optimizes an objective, so it has no environment or policy to "
+                    "measure; use another experiment"
                 )
         found: list[Measurement] = []
         parts: dict[Part, Callable[[], Iterator[Measurement]]] = {

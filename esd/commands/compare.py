@@ -18,7 +18,7 @@ def compare(
     groups: Annotated[
         list[str],
         typer.Argument(
-            help="Groups of run folders: name=PATTERN or name=FOLDER,FOLDER,…. Each is compared with the first.",
+            help="Groups of runs: name=PATTERN or name=FOLDER,FOLDER,…. Each group is compared with the first one.",
             metavar="NAME=RUNS…",
             autocompletion=completion.groups,
         ),
@@ -26,7 +26,7 @@ def compare(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Compare only this variant, or those that match a pattern. Can be repeated.",
+            help="Compare only this variant, or the variants that match a pattern. Can be repeated.",
             metavar="NAME",
             show_default=False,
         ),
@@ -34,7 +34,8 @@ def compare(
     conditions: Annotated[
         str | None,
         typer.Option(
-            help="Evaluations to compare, if runs were evaluated in several ways. Without it an error lists the keys.",
+            help="Key of the evaluations to compare, if runs were evaluated with different settings. If it is "
+            "needed, an error lists the keys.",
             metavar="KEY",
             show_default=False,
         ),
@@ -43,8 +44,8 @@ def compare(
 ) -> None:
     """Compare groups of training runs by their evaluations (esd eval), on every variant.
 
-    The unit is the training run: its mean over test episodes is one number. Each group is tested against the first by
-    a permutation test over runs, two-sided, and the p-values are corrected for the number of tests (Holm).
+    Each training run counts as one value: its mean over the test episodes. A two-sided permutation test over runs
+    compares each group with the first one. The p-values are corrected for the number of tests (Holm).
     """
 
     def body() -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from esd.commands.live_view import Throttle, View, duration, of_center, rate, short
 from esd.commands.output import write_json
@@ -134,7 +135,7 @@ class ConsoleReporter:
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        self._say(lambda: self._console.print(text, markup=False))
+        self._say(lambda: self._console.print(Text(text)))
 
     def _say(self, say: Callable[[], object]) -> None:
         """Write as long as it can be written: a reader that has left, or a full disk, is no reason to stop training."""

@@ -22,8 +22,8 @@ def doctor(
     subject: Annotated[
         str | None,
         typer.Argument(
-            help="A shipped experiment, a TOML file or a run's folder, whose environment and policy (or objective) "
-            "to examine.",
+            help="A shipped experiment, a TOML file or a run's folder whose environment and policy (or objective) "
+            "are checked.",
             metavar="EXPERIMENT|FILE.toml|RUN",
             show_default=False,
             autocompletion=completion.experiments_and_runs,
@@ -42,13 +42,16 @@ def doctor(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Change a setting, such as --set env.rebuild=always.",
+            help="Override a setting, such as --set env.rebuild=always.",
             metavar="KEY=VALUE",
             autocompletion=completion.settings,
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option(help="Length of the episodes in which an environment is checked.", min=1)
+        int,
+        typer.Option(
+            help="Maximum number of steps of the episodes that check an environment.", min=1
+        ),
     ] = 300,
     trust: Trusted = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -59,8 +62,9 @@ def doctor(
 ) -> None:
     """Check this machine and MPI, and whether an environment is a pure function of its seed.
 
-    Every check is a line: ok, a note, or FAILED with what to do; exit code 1 if one failed. Start it under mpirun to
-    see whether all ranks find the same. Each variant of an environment is examined, the unseen ones too.
+    Every check prints one line: ok, a note, or FAILED with what to do. The exit code is 1 if a check failed. Start it
+    under mpirun to check that all ranks get the same results. All variants of an environment are checked, also unseen
+    ones.
     """
     from esd.doctor.examination import examine
     from esd.mpi.comm import agreement
@@ -151,5 +155,5 @@ class _Report:
         else:
             count = self.failures
             if count or not self._only_failures:
-                end = f"{count} check{'s' * (count != 1)} FAILED" if count else "all is fine"
+                end = f"{count} check{'s' * (count != 1)} FAILED" if count else "all checks passed"
                 print(f"\n{end}", flush=True)

@@ -44,7 +44,7 @@ def evaluate(
     run: Annotated[
         Path,
         typer.Argument(
-            help="The run's folder, or the file that esd export has made of it.",
+            help="The run's folder, or a file written by esd export.",
             autocompletion=completion.runs,
         ),
     ],
@@ -60,7 +60,7 @@ def evaluate(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Evaluate only this variant, or those that match a pattern. Can be repeated.",
+            help="Evaluate only this variant, or the variants that match a pattern. Can be repeated.",
             metavar="NAME",
             show_default=False,
         ),
@@ -69,7 +69,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Change a setting of env or policy for these episodes, such as --set env.kwargs.gravity=5.",
+            help="Override a setting of env or policy in the evaluation, such as --set env.kwargs.gravity=5.",
             metavar="KEY=VALUE",
             show_default=False,
             autocompletion=completion.settings_of_episodes,
@@ -78,7 +78,8 @@ def evaluate(
     rules: Annotated[
         Rules,
         typer.Option(
-            help="Learning rules: those of the run, or in each episode random ones as a baseline."
+            help="Learning rules to use: the evolved rules of the run, or as a baseline random rules in each "
+            "episode."
         ),
     ] = Rules.EVOLVED,
     episodes: Annotated[
@@ -112,7 +113,7 @@ def evaluate(
         ),
     ] = None,
     video_seconds: Annotated[
-        float, typer.Option(help="Longest video in seconds.", min=0.1, max=3600.0)
+        float, typer.Option(help="Maximum length of the video in seconds.", min=0.1, max=3600.0)
     ] = 30.0,
     trust: Trusted = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -120,10 +121,9 @@ def evaluate(
 ) -> None:
     """Evaluate a run on test episodes that were not used for training or for selecting the best checkpoint.
 
-    All variants are played, those of training (seen) and those kept from it (unseen), each on the same test episodes.
-    An interval is the 95 % interval of a mean over the episodes of this one run: episode noise, not the spread over
-    training runs, which is what esd compare is for. The result is also written to the run's folder, under
-    evaluations/.
+    Every variant is evaluated on the same test episodes: the variants used for training (seen) and those excluded from
+    it (unseen). The 95 % interval of a mean covers the noise between the episodes of this run. It does not cover the
+    spread over training runs; esd compare does. The result is also written to the run's folder, under evaluations/.
     """
     from esd.commands.console import print_error
     from esd.errors import UsageError
@@ -152,7 +152,10 @@ def evaluate(
             if config.objective.named and (trace or video or rules is Rules.RANDOM):
                 option = f"--trace {trace}" if trace else f"--video {video}"
                 option = option if trace or video else f"--rules {rules}"
-                raise UsageError(f"{option}: {run} is a run of an objective, which has no policy")
+                raise UsageError(
+                    f"{option}: {run} is the run of an objective, which has no policy; leave this "
+                    "option out"
+                )
             subject = choose(config, env, settings or [], variant or [])
         with agreement(comm, "recording an episode"):
             if comm.rank == 0 and trace_file is not None:
@@ -232,10 +235,13 @@ def _report_values(found: dict[str, Any], conditions: str, as_json: bool) -> Non
     print_table(rows, right=range(1, len(rows[0])))
     for name, values in found.get("parameters", {}).items():
         text = str(values)
-        print(f"{name} = {text if len(text) <= 200 else f'{text[:199]}… (all of them: --json)'}")
+        print(
+            f"{name} = {text if len(text) <= 200 else f'{text[:199]}… (--json prints all of them)'}"
+        )
     if noisy:
         print(
-            "deviations and intervals: evaluation noise of this one run, not the spread over runs"
+            "standard deviations and intervals show the evaluation noise of this run, not the spread over training "
+            "runs"
         )
 
 
@@ -283,14 +289,17 @@ def _report(found: dict[str, Any], conditions: str, trace: Path | None, as_json:
         )
     if len(found["variants"]) > 1:
         own = [_shown(found["mean"]), _shown(found["std"]), _interval(found["interval_95"])]
-        rows.append(["mean of these", "", *own, *("" for _ in names)])
+        rows.append(["mean of the above", "", *own, *("" for _ in names)])
     print_table(rows, right=range(2, len(rows[0])))
     if found["episodes"] == 1:
         print("1 episode gives no standard deviation and no interval; use more --episodes")
     else:
-        print("deviations and intervals: episode noise of this one run, not the spread over runs")
+        print(
+            "standard deviations and intervals show the episode noise of this run, not the spread over training "
+            "runs"
+        )
     failed = [variant["name"] for variant in found["variants"] if variant["mean"] is None]
     if failed:
-        print(f"no mean on {', '.join(failed)}: an episode there has no finite return")
+        print(f"no mean on {', '.join(failed)}: at least one of its episodes has no finite return")
     if trace is not None:
         print(f"recorded the first episode on {found['variants'][0]['name']} in {trace}")

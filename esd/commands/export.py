@@ -16,7 +16,7 @@ def export(
     run: Annotated[
         Path,
         typer.Argument(
-            help="The run's folder, or the file that esd export has made of it.",
+            help="The run's folder, or a file written by esd export.",
             autocompletion=completion.runs,
         ),
     ],
@@ -24,8 +24,8 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help="Format of the file: safetensors (for esd itself), seed (kilobytes, for esd), mat (MATLAB, Octave), "
-            "onnx or torch. Without it the suffix of --out decides.",
+            help="Format of the file: safetensors (for esd itself), seed (kilobytes, for esd), mat (MATLAB, "
+            "Octave), onnx or torch. Default: the format of the suffix of --out.",
             metavar="NAME",
             show_default=False,
         ),
@@ -33,7 +33,8 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The file to write. By default the run's name with the format's suffix, in the working directory.",
+            help="The file to write. Default: the run's name with the suffix of the format, in the working "
+            "directory.",
             metavar="FILE",
             show_default=False,
         ),
@@ -47,8 +48,8 @@ def export(
 ) -> None:
     """Write a run to one file: for another machine, for MATLAB or Octave, for ONNX Runtime, or for PyTorch.
 
-    A file of the formats safetensors and seed can be used in place of the run's folder in esd eval, esd show,
-    esd report, esd export and esd train --from.
+    A safetensors or seed file can be used instead of the run's folder in esd eval, esd show, esd report, esd export and
+    esd train --from.
     """
 
     def body() -> int:

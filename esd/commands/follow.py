@@ -85,6 +85,7 @@ def follow(folder: RunFolder) -> None:
 
 def _follow_live(folder: RunFolder, console: Console) -> None:
     from rich.live import Live
+    from rich.text import Text
 
     from esd.commands.live_view import View, duration
 
@@ -113,7 +114,7 @@ def _follow_live(folder: RunFolder, console: Console) -> None:
         console.show_cursor()
     for finding in done.get("findings") or ():
         if isinstance(finding, dict) and isinstance(finding.get("text"), str):
-            console.print(f"warning: {one_line(finding['text'])}", markup=False)
+            console.print(Text(f"warning: {one_line(finding['text'])}"))
 
 
 def _follow_lines(folder: RunFolder) -> None:

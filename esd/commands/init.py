@@ -23,7 +23,7 @@ def init(
     kind: Annotated[
         str,
         typer.Argument(
-            help="What you bring: environment, objective (a function to optimize) or policy.",
+            help="What to write: environment, objective (a function to optimize) or policy.",
             metavar="KIND",
             show_default=False,
             autocompletion=lambda incomplete: [k for k in Kind if k.startswith(incomplete)],
@@ -40,7 +40,7 @@ def init(
     env: Annotated[
         str | None,
         typer.Option(
-            help="Use this registered environment, such as Pendulum-v1. With environment, only the TOML file is "
+            help="Use this registered environment, such as Pendulum-v1. With KIND environment, no Python file is "
             "written.",
             metavar="ID",
             show_default=False,

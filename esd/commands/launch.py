@@ -24,7 +24,8 @@ def launch(
         list[str],
         typer.Argument(
             metavar="train",
-            help="The command to start, with its options; before it, after --, further options of mpirun.",
+            help="The word train with the arguments of esd train. Options for mpirun can be given before it, after "
+            "--.",
             show_default=False,
         ),
     ],
@@ -45,17 +46,19 @@ def launch(
         ),
     ] = None,
     hostfile: Annotated[
-        Path | None, typer.Option(help="A file with a host in each line, as mpirun reads it.")
+        Path | None, typer.Option(help="A file with one host per line, in mpirun's format.")
     ] = None,
     max_restarts: Annotated[
         int,
-        typer.Option(min=0, help="Maximum number of restarts after the job has died.", metavar="K"),
+        typer.Option(
+            min=0, help="Maximum number of restarts after failures of the job.", metavar="K"
+        ),
     ] = DEFAULT_RESTARTS,
     start_seconds: Annotated[
         float,
         typer.Option(
             min=1.0,
-            help="Kill and restart a job whose ranks have not all joined after this time.",
+            help="Restart the job if its ranks have not all connected after this time.",
             metavar="SECONDS",
         ),
     ] = START_SECONDS,
@@ -63,16 +66,17 @@ def launch(
         bool,
         typer.Option(
             "--fault-tolerant",
-            help="When ranks are lost, continue with the others to the same result. Needs Open MPI 5.",
+            help="If ranks are lost, finish the run with the remaining ranks, with the same result. Needs Open MPI "
+            "5.",
         ),
     ] = False,
 ) -> None:
-    """Start a training under mpirun, and restart it from its folder when it dies.
+    """Start training under mpirun, and restart it after a failure.
 
-    mpirun is the one that belongs to the MPI library of mpi4py (ESD_MPIRUN names another). A run is done when its
-    folder has a DONE.json, whatever mpirun's exit code is. Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and SIGHUP end the
-    training after the generation under way with exit code 75; a second Ctrl-C ends it at once. Each event is one line
-    on stderr and one in launches.jsonl in the run's folder.
+    esd launch uses the mpirun of mpi4py's MPI library, or the one in ESD_MPIRUN. A run is done when its folder
+    contains DONE.json; the exit code of mpirun does not matter. Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and SIGHUP stop
+    training after the current generation, with exit code 75. A second Ctrl-C stops it immediately. Each event is one
+    line on stderr and one line in launches.jsonl in the run's folder.
 
     Example: esd launch -n 4 train cartpole --set seed=1
     """  # fmt: skip
@@ -108,18 +112,18 @@ def _launch(
         refuse_nested()
     if "train" not in words:
         raise UsageError(
-            "esd launch starts esd train: expected the word train, such as esd launch -n 4 train cartpole"
+            "esd launch: expected the word train and its arguments, such as esd launch -n 4 train cartpole"
         )
     position = list(words).index("train")
     named, file = places
     if named is not None and file is not None:
-        raise UsageError("--hosts and --hostfile: name the hosts by one of them")
+        raise UsageError("--hosts and --hostfile cannot be combined; use one of them")
     where = hosts.listed(named) if named is not None else hosts.of_file(file) if file else None
     launcher = mpirun.find()
     if fault_tolerant and launcher.kind != mpirun.OPEN_MPI:
         raise UsageError(
-            f"--fault-tolerant: needs Open MPI 5, and mpi4py uses a library of {launcher.kind}'s kind. Without it, esd "
-            "launch starts the job again when a rank is lost"
+            f"--fault-tolerant: needs Open MPI 5, but mpi4py uses {launcher.kind}. Leave this option out: esd "
+            "launch then restarts the job when a rank is lost"
         )
     train = _train_command(words[position + 1 :])
     if not RunFolder(train.run).done_file.exists():
@@ -147,18 +151,19 @@ def _train_command(words: Sequence[str]) -> TrainCommand:
     """
     from typer.main import get_command
 
+    from esd.commands.literal_help import LiteralCommand
     from esd.commands.train import train
     from esd.errors import UsageError
     from esd.launching.train_command import TrainCommand, folder_of
 
     alone_in_its_app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone_in_its_app.command()(train)
+    alone_in_its_app.command(cls=LiteralCommand)(train)
     command = get_command(alone_in_its_app)
     read = command.make_context("esd launch … train", list(words)).params
     run, start_from = read.pop("run"), read.pop("start_from")
     fresh, yes = read.pop("fresh"), read.pop("yes")
     if run is None and start_from is not None:
-        raise UsageError(f"--from {start_from}: name the new run's folder with --run")
+        raise UsageError(f"--from {start_from}: set the new run's folder with --run")
     if run is None:
         run = folder_of(read["experiment"], read["settings"] or ())
     return TrainCommand(

@@ -44,8 +44,8 @@ HEADINGS = {
 _NOISE_TEXTS = {
     "gaussian": "Normal distribution, N(0, 1)",
     "rademacher": "−1 or 1",
-    "binomial": "(ones among 16 random bits − 8)/2: nearly normal, and cheaper",
-    "low_rank": "Products of two thin normal factors for every matrix; es.rank is their rank",
+    "binomial": "(number of ones in 16 random bits − 8) / 2: nearly normal, and faster to draw",
+    "low_rank": "Product of two thin normal factors for each matrix; es.rank sets the rank",
 }
 _OF_A_RULE = {"A": "A·xy", "B": "B·x", "C": "C·y", "D": "D"}  # x before a connection, y behind it
 
@@ -68,7 +68,7 @@ def names_of(topic: Topic) -> dict[str, str]:
         case Topic.OBJECTIVES:
             return _of_kinds(OBJECTIVES)
         case Topic.POLICIES:
-            own = "A class or a torch.nn.Module of yours (docs/policies.md)"
+            own = "Your own class or torch.nn.Module (docs/policies.md)"
             return {**_of_kinds(POLICIES), YOUR_OWN: own}
         case Topic.RULES:
             return {name: _rule(names) for name, names in RULE_COEFFICIENTS.items()}

@@ -65,7 +65,7 @@ class _Stream(io.RawIOBase):
             with contextlib.suppress(OSError):
                 _written(
                     STDERR,
-                    f"esd: stdout can't be written any more ({error.strerror}); the command goes on\n".encode(),
+                    f"esd: stdout can no longer be written ({error.strerror}); the command continues\n".encode(),
                 )
 
 
@@ -217,7 +217,7 @@ def stdout_is_for_json(as_json: bool) -> Iterator[None]:
 
 
 def write_json(text: str) -> None:
-    """Write a JSON object to stdout; if that fails the command goes on, and its exit code is 1."""
+    """Write a JSON object to stdout; if that fails the command continues, and its exit code is 1."""
     if not _json_stdout:
         print(text, flush=True)
         return

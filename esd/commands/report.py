@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from esd.commands import completion
+from esd.commands.literal_help import LiteralCommand
 from esd.commands.running import alone
 from esd.errors import EXIT_USAGE
 
 
-class ReportCommand(TyperCommand):
+class ReportCommand(LiteralCommand):
     """``esd report``, which answers the words of older versions, ``esd report compare``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -59,7 +59,7 @@ def report(
 ) -> None:
     """Write a page about one or more runs: curves, evaluations, comparisons, evolved parameters, episodes, timing.
 
-    The page is one HTML file that needs no network. Code that a run names is not imported. Needs pip install
+    The page is one HTML file that needs no network. The code of runs is not imported. Needs pip install
     'esd-mpi[report]'.
     """
 
@@ -74,9 +74,7 @@ def report(
         if place.is_dir() or not place.parent.is_dir():
             raise UsageError(f"--out {out}: expected a file in a folder that exists")
         if place.exists() and not is_report(place):
-            raise UsageError(
-                f"--out {out}: is there already and is not a report; name another file"
-            )
+            raise UsageError(f"--out {out}: exists and is not a report; use another file")
         warnings: list[str] = []
         arms = read_arms(runs, warnings.append)
         text = page(arms, video or [], trace or [], warnings)

@@ -40,7 +40,7 @@ Verbose = Annotated[
     bool,
     typer.Option(
         "--verbose",
-        help="After an error in an environment, a policy or a function of yours, print its traceback.",
+        help="Print the traceback of an error in your environment, policy or function.",
         callback=_be_verbose,
     ),
 ]
@@ -50,8 +50,8 @@ Trusted = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Import code that the run names from outside of installed packages. Only a run that was not created here, "
-        "such as a copy, needs it (docs/security.md). ESD_TRUST=1 does the same.",
+        help="Allow code that is not in an installed package. Needed only for a run that was not created here, "
+        "such as a copy (docs/security.md). ESD_TRUST=1 does the same.",
     ),
 ]
 
@@ -131,7 +131,7 @@ def on_ranks(
     except RankLostError as loss:
         if comm.rank == 0:
             print_error(
-                f"a rank was lost at a point where the job can't continue ({loss}); start the same command again"
+                f"a rank was lost at a point where the job can't continue ({loss}); run the same command again"
             )
         comm.abort(EXIT_FAILED)
     except BaseException as caught:

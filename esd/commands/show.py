@@ -32,29 +32,35 @@ def show(
         bool,
         typer.Option(
             "--follow",
-            help="Show the live view of esd train until the run is done. Without a terminal: a line per generation.",
+            help="Show the live view of esd train until the run is done. Without a terminal, print one line per "
+            "generation.",
         ),
     ] = False,
     episode: Annotated[
         bool,
         typer.Option(
             "--episode",
-            help="Also play one test episode with the last parameters, to see whether units saturate or weights grow.",
+            help="Also run one test episode with the last parameters, to check whether units saturate or weights "
+            "grow.",
         ),
+    ] = False,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Also print the settings that have their default.")
     ] = False,
     trust: Trusted = False,
     generation: Annotated[
         int | None,
         typer.Option(
-            help="Rebuild the state before this generation from the journal, and show it.",
+            help="Rebuild the state before this generation from the journal and show it.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Show the progress of a run: generations, best and last returns, and the hash of its parameters h.
 
-    Where something looks wrong, a sentence says what, and what to try. Code that the run names is imported only with
-    --episode. Of a folder of runs: a line for each, with the job and its state if it was submitted with esd submit.
+    If something looks wrong, a warning names it and suggests what to try. For a folder of runs, one line per run is
+    printed, with the state of the SLURM job if the run was submitted with esd submit. Your own code is imported only
+    with --episode.
     """
 
     def body() -> int:
@@ -65,20 +71,21 @@ def show(
         from esd.run.trust import Trust
 
         if sum((as_json, as_csv, follow)) > 1:
-            raise UsageError("--json, --csv and --follow exclude each other; give one of them")
+            raise UsageError("--json, --csv and --follow cannot be combined; use one of them")
         if generation is not None and (as_csv or follow):
             raise UsageError(
-                f"--generation {generation}: --csv and --follow show all generations; use it alone or with --json"
+                f"--generation {generation}: cannot be combined with --csv and --follow, which show all "
+                "generations; use it alone or with --json"
             )
         if episode and (as_csv or follow or generation is not None):
             raise UsageError(
-                "--episode: plays the last parameters; leave out --csv, --follow and --generation"
+                "--episode: uses the last parameters; leave out --csv, --follow and --generation"
             )
         if is_folder_of_runs(run):
             if as_csv or follow or episode or generation is not None:
                 raise UsageError(
-                    f"{run}: is a folder of runs; --csv, --follow, --episode and --generation need the folder of one "
-                    "of them"
+                    f"{run}: is a folder of runs; --csv, --follow, --episode and --generation need the folder of "
+                    "one run"
                 )
             _print_runs(run, as_json)
             return 0
@@ -86,13 +93,15 @@ def show(
         folder = open_run(run, asked if episode else Trust.NEVER)  # only an episode takes its code
         folder.require_run()
         if follow and is_file(folder):
-            raise UsageError(f"--follow: {run} is a run in one file, which does not change")
+            raise UsageError(
+                f"--follow: {run} is an exported file, which does not change; use the run's folder"
+            )
         if as_csv:
             _print_csv(folder)
         elif follow:
             follow_run(folder)
         else:
-            _print_state(folder, generation, as_json, episode)
+            _print_state(folder, generation, as_json, episode, settings)
         return 0
 
     alone(body, as_json)
@@ -186,10 +195,14 @@ def _by_variant(line: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _print_state(
-    folder: RunFolder, generation: int | None, as_json: bool, episode: bool = False
+    folder: RunFolder,
+    generation: int | None,
+    as_json: bool,
+    episode: bool = False,
+    all_settings: bool = False,
 ) -> None:
     from esd.commands.console import print_json
-    from esd.config.tables import flatten
+    from esd.config.tables import flatten, not_default
 
     description = _describe(folder, generation)
     if episode:
@@ -209,15 +222,34 @@ def _print_state(
         del description["env_steps"]
     rows = {key.replace("_", " "): value for key, value in description.items() if key != "config"}
     rows |= {f"last center return, {name}": mean for name, mean in of_variants.items()}
-    rows |= flatten(description["config"])
+    listed = flatten(description["config"])
+    chosen = set(listed) if all_settings else not_default(folder.config())
+    if rows["sigma min"] == rows["sigma max"]:
+        del rows["sigma min"], rows["sigma max"]
+    for name, value in listed.items():
+        if name == "env.variants" and value:
+            rows |= {f"variant {number + 1}": _said(v) for number, v in enumerate(value)}
+        elif name in chosen:
+            rows[name] = value
     width = max(map(len, rows))
     for name, value in rows.items():
         shown = (
             "–" if value is None else f"{value:,.6g}" if isinstance(value, float) else str(value)
         )
         print(f"{name:{width}}  {shown}")
+    if others := len(set(listed) - chosen):
+        print(f"{others} other settings have their default; --settings prints them, too")
     for finding in findings:
         print(f"warning: {finding['text']}")
+
+
+def _said(variant: dict[str, Any]) -> str:
+    """A variant in a line: its name, whether training saw it, and what it changes."""
+    changes = {key: variant[key] for key in ("id", "kwargs", "wrappers") if variant[key]}
+    words = ", ".join(f"{key} = {value}" for key, value in changes.items())
+    return (
+        f"{variant['name']} ({'unseen' if variant['unseen'] else 'seen'}): {words or 'no change'}"
+    )
 
 
 def _print_csv(folder: RunFolder) -> None:

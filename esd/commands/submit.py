@@ -41,7 +41,8 @@ def submit(
     array: Annotated[
         str | None,
         typer.Option(
-            help="Train once for each value, as a job array: seed=0-4, seed=0,3,7 or, ten at a time, seed=0-99%10.",
+            help="Train once for each value, as a job array: seed=0-4, seed=0,3,7, or at most ten at a time: "
+            "seed=0-99%10.",
             metavar="KEY=RANGES",
             show_default=False,
         ),
@@ -49,8 +50,8 @@ def submit(
     grid: Annotated[
         list[str] | None,
         typer.Option(
-            help="Train once for each value, such as es.sigma=0.05,0.1; several are combined with each other and with "
-            "--array.",
+            help="Train once for each value, such as es.sigma=0.05,0.1. Can be repeated; all combinations are "
+            "trained, also with --array.",
             metavar="KEY=VALUE,…",
         ),
     ] = None,
@@ -58,7 +59,7 @@ def submit(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Change a setting, such as --set es.sigma=0.05.",
+            help="Override a setting, such as --set es.sigma=0.05.",
             metavar="KEY=VALUE",
             autocompletion=completion.settings,
         ),
@@ -66,7 +67,8 @@ def submit(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="The run's folder; with --array or --grid the folder of the runs. Default: as esd train chooses it.",
+            help="The run's folder. With --array or --grid, the folder that contains the runs. Default: the same "
+            "as for esd train.",
             show_default=False,
         ),
     ] = None,
@@ -83,7 +85,7 @@ def submit(
         str | None, typer.Option(help="The partition to run in.", show_default=False)
     ] = None,
     qos: Annotated[
-        str | None, typer.Option(help="The quality of service.", show_default=False)
+        str | None, typer.Option(help="The quality of service (QOS).", show_default=False)
     ] = None,
     constraint: Annotated[
         str | None, typer.Option(help="Features that the nodes must have.", show_default=False)
@@ -91,7 +93,7 @@ def submit(
     launcher: Annotated[
         str | None,
         typer.Option(
-            help="What starts the ranks: srun, or mpirun through esd launch. Default: srun.",
+            help="Program that starts the ranks: srun, or mpirun through esd launch. Default: srun.",
             show_default=False,
         ),
     ] = None,
@@ -99,14 +101,14 @@ def submit(
         bool,
         typer.Option(
             "--fault-tolerant",
-            help="With --launcher mpirun: when ranks are lost, the others finish the run. Needs Open MPI 5.",
+            help="With --launcher mpirun: if ranks are lost, the remaining ranks finish the run. Needs Open MPI 5.",
         ),
     ] = False,
     stop_before: Annotated[
         int | None,
         typer.Option(
-            help="Ask the training to stop so many seconds before the time limit. Default: 120, or what a generation "
-            "needs.",
+            help="Seconds before the time limit at which training stops. Default: 120, or more if a generation "
+            "needs more.",
             metavar="SECONDS",
             show_default=False,
         ),
@@ -115,33 +117,36 @@ def submit(
         int,
         typer.Option(
             min=1,
-            help="Do not queue the job again after so many starts in a row that gained nothing.",
+            help="Stop queueing the job again after this many starts in a row without progress.",
             metavar="K",
         ),
     ] = GIVE_UP_AFTER,
     options: Annotated[
         list[str] | None,
-        typer.Option("--sbatch", help="A further option of sbatch, such as --sbatch=--mem=8G."),
+        typer.Option(
+            "--sbatch",
+            help="Another option for sbatch, such as --sbatch=--mem=8G. Can be repeated.",
+        ),
     ] = None,
     site: Annotated[
         Path | None,
         typer.Option(
-            help="A TOML file that says what this cluster needs: modules, environment, image, options. Default: "
-            "~/.config/esd/submit.toml, if it is there.",
+            help="A TOML file with the settings of this cluster: modules, environment, image, options. Default: "
+            "~/.config/esd/submit.toml, if it exists.",
             show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the script; submit and write nothing.")
+        bool, typer.Option("--dry-run", help="Print the script, and submit and write nothing.")
     ] = False,
     trust: Trusted = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Submit a training, or an array of them, to SLURM.
+    """Submit a training run, or an array of runs, to SLURM.
 
-    Everything is checked before the job is queued. The script asks the training to stop before the time limit, and
-    queues itself again until the run has its DONE.json. esd show FOLDER lists the state of every run in a folder.
+    Everything is checked before the job is queued. The job stops training before the time limit and is queued again
+    until the run is done. esd show FOLDER lists the state of every run in a folder.
 
     Example: esd submit cartpole --nodes 2 --ntasks-per-node 8 --time 2:00:00 --array seed=0-4
     """  # fmt: skip
@@ -199,9 +204,7 @@ def _submit(request: SubmitRequest, dry_run: bool, as_json: bool) -> int:
     from esd.mpi.launch import launched_processes
 
     if launched_processes() > 1:
-        raise UsageError(
-            "esd submit hands a job to SLURM: call it once, without mpirun or srun in front of it"
-        )
+        raise UsageError("esd submit: run it once, without mpirun or srun")
     notes: list[str] = []  # one line says what is wrong; these are for a job that is not
     prepared = prepare(request, str(Path.cwd()), sys.executable, notes.append)
     name = prepared.job.name
@@ -241,9 +244,9 @@ def _submit(request: SubmitRequest, dry_run: bool, as_json: bool) -> int:
         return 0
     count = f"{len(job.tasks)} tasks" if job.array else job.tasks[0].run
     print(f"submitted job {job_id}: {count}")
-    print(f"its script and logs: {folder}")
+    print(f"script and logs: {folder}")
     print(
-        f"where it stands: esd show {_quoted(prepared.parent if job.array else Path(job.tasks[0].run))}"
+        f"show progress: esd show {_quoted(prepared.parent if job.array else Path(job.tasks[0].run))}"
     )
     return 0
 

@@ -33,7 +33,7 @@ def train(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="The run's folder. By default runs/<experiment>-s<seed>, with the settings of --set in its name.",
+            help="The run's folder. Default: runs/<experiment>-s<seed>, with the settings of --set in its name.",
             show_default=False,
             autocompletion=completion.runs,
         ),
@@ -42,7 +42,7 @@ def train(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Change a setting, such as --set es.sigma=0.05.",
+            help="Override a setting, such as --set es.sigma=0.05.",
             metavar="KEY=VALUE",
             autocompletion=completion.settings,
         ),
@@ -60,8 +60,8 @@ def train(
         Path | None,
         typer.Option(
             "--from",
-            help="Start a new run from the last h of this run; without an experiment also with its settings. "
-            "Everything else, such as sigma and the moments of the optimizer, starts from scratch.",
+            help="Start a new run from the last parameters (h) of this run. Without an experiment it also has the "
+            "settings of this run. Sigma, the optimizer's moments and everything else start from scratch.",
             autocompletion=completion.runs,
         ),
     ] = None,
@@ -74,9 +74,9 @@ def train(
 ) -> None:
     """Train a policy, or resume the run in the folder.
 
-    Without an argument this is the default experiment: a Hebbian network on CartPole. Every generation is kept at
-    once, so a run can be stopped at any time and resumed on any number of ranks. Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and
-    SIGHUP end it after the generation under way with exit code 75; a second Ctrl-C ends it at once.
+    Without an argument, the default experiment is trained: a Hebbian network on CartPole. Every generation is saved
+    when it is done, so a run can be stopped at any time and resumed on any number of ranks. Ctrl-C, SIGTERM, SIGUSR1,
+    SIGUSR2 and SIGHUP stop it after the current generation, with exit code 75. A second Ctrl-C stops it immediately.
     """
     from esd.training.stop import StopRequest
 
@@ -153,7 +153,7 @@ def _stopped_at_start(plan: Plan, reporter: Reporter, as_json: bool, quiet: bool
 
     if as_json:
         print_json({"run": str(plan.folder), "reason": "signal", "finished": False})
-    go_on = "start the same command again"
+    go_on = "run the same command again"
     if plan.resumes:
         go_on = f"to continue: esd train --run {shlex.quote(str(plan.folder))}"
     if not quiet:

@@ -95,7 +95,7 @@ def _finite(text: str) -> float:
 def _why_no_toml(text: str, reason: str) -> str:
     """What is said of a list, table or quoted text that isn't one."""
     if text.startswith("("):
-        return "TOML has no tuples; write a list, such as [1, 2], or quotes around a text"
+        return "TOML has no tuples; write a list, such as [1, 2], or put a string in quotes"
     reason = re.sub(r" \(at .*\)$", "", reason)
     words = re.findall(r"\b(True|False|None|null|nil)\b", text)
     if words:
@@ -103,19 +103,19 @@ def _why_no_toml(text: str, reason: str) -> str:
         return f"not valid TOML ({reason}): it has no {words[0]}, {meant}"
     if ":" in text and text.startswith("{"):
         return f"not valid TOML ({reason}): a table is written {{a = 1, b = 2}}"
-    return f"not valid TOML ({reason}); a text needs quotes, also in a list"
+    return f"not valid TOML ({reason}); a string needs quotes, also in a list"
 
 
 def spelling(text: str) -> str:
     """How to write what a bare text probably means; empty if it is a text and nothing else."""
-    quoted = f"a text needs quotes: '\"{text}\"'"
+    quoted = f"a string needs quotes: '\"{text}\"'"
     lower = text.translate(DASHES).lower()
     if not text:
-        return "the value is missing; an empty text is '\"\"'"
+        return "the value is missing; an empty string is '\"\"'"
     if lower in WORDS:
         return f"write {WORDS[lower]}; {quoted}"
     if lower in NOTHING:
-        return f"TOML has no {text}; omit the setting; {quoted}"
+        return f"TOML has no {text}; remove the setting; {quoted}"
     if lower.lstrip("+-") == "nan" or _looks_like_a_number(lower):
         number = _number(lower)
         return f"write {number}; {quoted}" if number else f"not a number in TOML; {quoted}"
@@ -143,7 +143,7 @@ def fitting(text: str, kind: type) -> str:
     if not text:
         return "the value is missing"
     if lower in NOTHING:
-        return f"TOML has no {text}; omit the setting"
+        return f"TOML has no {text}; remove the setting"
     if kind is bool and WORDS.get(lower) in ("true", "false"):
         return f"write {WORDS[lower]}"
     number = _number(lower) if kind in (int, float) and _looks_like_a_number(lower) else ""

@@ -61,7 +61,7 @@ def differences_that_matter(stored: Config, asked: Config) -> list[str]:
 def _differences_of_variants(stored: list[Any], asked: list[Any]) -> list[str]:
     """How the bodies that a run is trained on differ from those asked for, by their names: none if they don't."""
     old, new = ({variant["name"]: variant for variant in variants} for variants in (stored, asked))
-    found = [f"{name!r} is not among the run's" for name in new if name not in old]
+    found = [f"{name!r} is not in the run" for name in new if name not in old]
     found += [f"{name!r} of the run is missing" for name in old if name not in new]
     found += [
         f"{name!r} has {key} = {shown(new[name][key])}, but the run has {shown(old[name][key])}"
@@ -71,5 +71,5 @@ def _differences_of_variants(stored: list[Any], asked: list[Any]) -> list[str]:
         if new[name][key] != old[name][key]
     ]
     if not found and stored != asked:
-        found = [f"in the run their order is {', '.join(map(repr, old))}"]
+        found = [f"in the run the order is {', '.join(map(repr, old))}"]
     return [f"env.variants trained on: {', '.join(found)}"] if found else []

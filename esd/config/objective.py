@@ -29,15 +29,14 @@ class ParameterConfig:
     )
     initial: Any = setting(
         0.0,
-        'Where the search starts: a number, nested lists of the shape, or "uniform": drawn between low and '
-        "high from the seed",
+        'Initial value: a number, nested lists of the shape, or "uniform" for a random value between low and high',
     )
     low: Any = setting(None, "Lower bound: a number, or nested lists of the shape")
     high: Any = setting(None, "Upper bound: a number, or nested lists of the shape")
     bounds: str = setting(
         CLIP,
-        "How values are kept within low and high: clip, reflect at the bound, or transform by tanh, which "
-        "scales es.sigma to the range",
+        "How values are limited to low and high: clip, reflect at the bound, or transform by tanh, which scales "
+        "es.sigma to the range",
         choices=BOUNDS,
     )
 
@@ -149,14 +148,14 @@ class ObjectiveConfig:
     )
     check_at_start: bool = setting(
         True,
-        "Before training, evaluate the initial parameters twice and two members in between, on every rank, "
-        "to check that the function is repeatable. Turn it off if a call takes hours",
+        "Check before training that the function is repeatable: every rank evaluates the initial parameters twice, "
+        "and two members in between. Set it to false if a call takes hours",
     )
 
     on_failure: str = setting(
         WORST,
-        "What happens when a call raises an error, takes longer than max_seconds, returns no finite number, or has "
-        "ended its process three times. worst: the member ranks last in its generation; stop: the run ends",
+        "What happens if a call raises an error, takes longer than max_seconds, returns no finite number, or "
+        "crashes its process three times. worst: the member ranks last in its generation; stop: the run ends",
         choices=ON_FAILURE,
         since=SECOND_VERSION,
     )
@@ -170,14 +169,14 @@ class ObjectiveConfig:
         """What is wrong although every setting by itself is right: a line each."""
         if not self.named:
             if self != ObjectiveConfig():
-                yield 'objective.function: is missing; expected "module:name" or one of esd list objectives'
+                yield 'objective.function is missing; expected "module:name" or one of esd list objectives'
             return
         if not self.direction:
-            yield 'objective.direction: is missing; expected "minimize" or "maximize"'
+            yield 'objective.direction is missing; expected "minimize" or "maximize"'
         if not self.parameters:
             yield (
-                "objective.parameters: is missing; describe what evolves in tables [objective.parameters.NAME] with "
-                "shape and initial"
+                "objective.parameters is missing; describe each parameter in a table [objective.parameters.NAME] "
+                "with shape and initial"
             )
         for name, parameter in self.parameters.items():
             if not name.replace("-", "_").isidentifier():

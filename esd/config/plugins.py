@@ -84,7 +84,7 @@ def text_of(value: object) -> str:
     try:
         text = str(value)
     except Exception as second:  # a __str__ of theirs
-        text = f"its text can't be made: {type(second).__name__}"
+        text = f"its message can't be formatted: {type(second).__name__}"
     return " ".join(text[:5000].split())
 
 
@@ -166,7 +166,7 @@ def import_name(reference: str, what: str) -> Any:
         if isinstance(error, ModuleNotFoundError) and _is_part_of(module_name, error.name):
             raise UsageError(
                 f"{shown}: module {shortened(repr(module_name), 60)} can't be imported "
-                f"({shortened(text_of(error), 150)}); it is looked for in the working directory "
+                f"({shortened(text_of(error), 150)}); esd looked in the working directory "
                 f"{shortened(str(Path.cwd()), 200)} and the installed packages{_like_it(module_name)}"
             ) from error
         raise import_failed(what, reference, error) from error
@@ -201,7 +201,7 @@ def how_to_write(module: str, name: str) -> str:
         dotted = module.removesuffix(".py").removeprefix("./").replace("/", ".")
         return f"; write the module as Python imports it: {shortened(dotted, 60)}:{shortened(name, 60)}"
     if module.startswith("."):
-        return "; relative names don't work here, write the module's full name"
+        return "; relative names are not supported, write the full name of the module"
     return ""
 
 
@@ -229,8 +229,8 @@ def _what_else(module: ModuleType, name: str) -> str:
     local = Path.cwd() / f"{module.__name__.replace('.', '/')}.py"
     if file is not None and local.is_file() and not local.samefile(file):
         return (
-            f": {shortened(str(file), 200)} has the same name as {local.name} in the working directory; "
-            f"rename yours"
+            f": {shortened(str(file), 200)} has the same name as {local.name} in the working directory; rename your "
+            "file"
         )
     exported = getattr(module, "__all__", None)
     names = exported if isinstance(exported, list | tuple) else vars(module)

@@ -84,35 +84,35 @@ class EnvironmentConfig:
         **NOT_NEGATIVE,
     )
     stop_after_negative: int = setting(
-        0, "Stop an episode at this many negative rewards in a row. 0: never", **NOT_NEGATIVE
+        0, "Stop an episode after this many negative rewards in a row. 0: never", **NOT_NEGATIVE
     )
     normalize_observations: bool = setting(
-        False, "Normalize observations by the mean and standard deviation seen so far in the run"
+        False, "Normalize observations by the mean and standard deviation of the run so far"
     )
     rebuild: str = setting(
         "auto",
-        "Create the environment again for every episode, for environments whose reset() does not clear "
-        "everything. auto: only if it keeps a Box2D world, as BipedalWalker and CarRacing do",
+        "Create the environment again for every episode, for environments whose reset() does not clear everything. "
+        "auto: only if it keeps a Box2D world, such as BipedalWalker and CarRacing",
         choices=REBUILD,
     )
     compiled: str = setting(
         "auto",
-        "auto: play whole episodes in compiled code where that gives the same bits. never: call the "
-        "environment's step",
+        "auto: run whole episodes in compiled code if that gives the same bits. never: always call the "
+        "environment's step()",
         choices=("auto", "never"),
         since=SECOND_VERSION,
     )
 
     episode_seconds: float | None = setting(
         None,
-        "Time limit of an episode in seconds of wall time; env.on_failure says what happens after it",
+        "Time limit of an episode in seconds of wall time; env.on_failure defines what happens after it",
         since=SECOND_VERSION,
         **POSITIVE,
     )
     on_failure: str = setting(
         STOP,
-        "What happens when an episode raises an error, takes longer than env.episode_seconds, or has ended its process "
-        "three times. stop: the run ends and names the member; worst: the member ranks last in its generation",
+        "What happens if an episode raises an error, takes longer than env.episode_seconds, or crashes its process "
+        "three times. stop: the run ends and reports the member; worst: the member ranks last in its generation",
         choices=ON_FAILURE,
         since=SECOND_VERSION,
     )
@@ -139,7 +139,7 @@ class VariantsConfig:
 
     reduce: str = setting(
         "mean",
-        "How a member's returns on the variants become one fitness: their mean, min (the worst), or "
+        "How a member's returns on the variants are reduced to one fitness: their mean, min (the worst), or "
         "mean_of_ranks (the mean of its centered ranks on each variant, for returns of different scales)",
         choices=REDUCTION_NAMES,
     )
@@ -227,20 +227,19 @@ class RunConfig:
     )
     deadline_minutes: float = setting(
         60.0,
-        "Time limit in minutes for everything that is not an evaluation, such as an update or a checkpoint,"
-        " and for waiting for other ranks while none of them evaluates",
+        "Time limit in minutes for everything except evaluations, such as an update or a checkpoint, and for "
+        "waiting for other ranks while no rank evaluates",
         **POSITIVE,
     )
     silence_seconds: float = setting(
         60.0,
-        "Time in seconds after which a rank that is stopped, or a host that gives no sign of life, counts "
-        "as lost",
+        "Time in seconds after which a rank that is stopped, or a host that does not respond, counts as lost",
         since=SECOND_VERSION,
         **POSITIVE,
     )
     max_failed_share: float = setting(
         0.5,
-        "Stop the run when more than this share of a generation has a NaN or infinite fitness, or no result at all",
+        "Stop the run if more than this share of a generation's members has a NaN or infinite fitness, or no result",
         **SHARE,
     )
     compare_nodes_every: int = setting(
@@ -250,8 +249,8 @@ class RunConfig:
     )
     unsaved_generations: int = setting(
         100,
-        "Generations that may exist in memory only, while the run's folder can't be written; then the run stops, with "
-        "exit code 75. 0: stop at the first failure",
+        "Maximum number of generations that exist only in memory because the run's folder can't be written. After "
+        "that the run stops with exit code 75. 0: stop at the first failure",
         **NOT_NEGATIVE,
     )
     loggers: tuple[str, ...] = setting(
@@ -288,8 +287,8 @@ class Config:
     )
     device: str = setting(
         "cpu",
-        "Device on which networks run: cpu, cuda (one GPU per rank of a node), or auto: cuda if it is "
-        "available. The device that was found is stored",
+        "Device on which networks run: cpu, cuda (one GPU per rank of a node), or auto: cuda if it is available. "
+        "The resolved device is stored",
         choices=DEVICES,
     )
     batch_members: int = setting(
@@ -301,7 +300,7 @@ class Config:
     )
     format: int = setting(
         FORMAT,
-        "Version of the evaluation rules. A run keeps the version that it was started with",
+        "Version of the evaluation rules. A run keeps the version with which it was started",
         expected=f"1 to {FORMAT}; a larger one comes from a newer esd",
         check=lambda v: 1 <= v <= FORMAT,
     )

@@ -124,7 +124,10 @@ def _of_episodes(table: Mapping[str, Any]) -> Iterator[str]:
     """A line if settings of policies and environments stand beside an objective."""
     named = [key for key in table if key in NOT_OF_OBJECTIVES]
     if named:
-        yield f"{', '.join(named)}: not supported with an objective, which has no policy or environment; remove them"
+        yield (
+            f"{', '.join(named)}: not supported with an objective, which has no policy or environment; remove "
+            "these settings"
+        )
 
 
 def _cross_checks(config: Config) -> list[str]:
@@ -135,7 +138,9 @@ def _cross_checks(config: Config) -> list[str]:
         if count > 1 or not name
     ]
     if names and all(variant.unseen for variant in config.env.variants):
-        problems.append("env.variants: all are unseen, so there is nothing to train on")
+        problems.append(
+            "env.variants: all variants are unseen; set unseen = false for at least one"
+        )
     return [
         *problems,
         *config.objective.problems(),
@@ -165,8 +170,8 @@ def parse_settings(
         settings = _build(cls, table, f"{section}.", problems, f" of {owner}", known)
     except (TypeError, KeyError, NameError) as error:
         raise UsageError(
-            f"{owner}: its settings {cls.__name__} can't be read ({type(error).__name__}: {error}); expected a "
-            "dataclass whose fields have defaults and are int, float, bool, str, tuple[…, ...] or dict"
+            f"{owner}: its settings class {cls.__name__} can't be read ({type(error).__name__}: {error}); expected "
+            "a dataclass whose fields have defaults and are int, float, bool, str, tuple[…, ...] or dict"
         ) from error
     if problems:
         raise UsageError(_joined(problems))
@@ -332,7 +337,8 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
     if dataclasses.is_dataclass(hint) or origin is dict:
         if hint is VariantsConfig and isinstance(value, list):
             problems.append(
-                f"[[{path}]]: expected [[env.{path}]] for bodies; [{path}] says how the returns on them are reduced"
+                f"[[{path}]]: expected [[env.{path}]] for variants of the environment; [{path}] configures how "
+                "their returns are reduced"
             )
             return None
         if not isinstance(value, Mapping):
@@ -380,7 +386,7 @@ def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> No
             _refuse_what_no_hash_takes(item, f"{path}[{i}]", problems)
     elif not isinstance(value, str | int | float | None) or value != value:
         number = "a number other than nan" if value != value else "a number"
-        problems.append(f"{path} = {shown(value)}: expected text, {number}, true or false")
+        problems.append(f"{path} = {shown(value)}: expected a string, {number}, true or false")
     elif isinstance(value, BareText) and (advice := spelling(value)):
         problems.append(f"{path} = {shortened(value, 60)}: {shortened(advice, 300)}")
 
@@ -448,6 +454,32 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+NAMED = {"seed", "population", "env.id", "policy.kind", "es.algorithm"}  # whatever they are
+
+
+def not_default(config: Any, prefix: str = "") -> set[str]:
+    """The settings that say what a config is: those that differ from their default, by their flat names.
+
+    Args:
+        config: a config, or a part of one.
+        prefix: of its names.
+    """
+    found = set()
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):  # a policy's own settings stand beside its kind
+            found |= not_default(value, prefix if field.name == "settings" else f"{name}.")
+            continue
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if isinstance(value, Mapping) and value:
+            found |= {f"{name}.{key}" for key in flatten(value)}
+        elif name in NAMED or value != default:
+            found.add(name)
+    return found
+
+
 def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """Return a copy of ``table`` with ``key=value`` strings set; a value is TOML, or else a bare text.
 
@@ -471,7 +503,7 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
         for other, inner, _ in parsed[:position]:
             if len(inner) > len(keys) and inner[: len(keys)] == keys:
                 raise UsageError(
-                    f"{shown_setting}: would undo --set {shortened(other, 200)} before it; remove one of them"
+                    f"{shown_setting}: overrides the earlier --set {shortened(other, 200)}; remove one of them"
                 )
         if keys == ["policy", "kind"]:
             drop_settings_of_other_kinds(target, value)

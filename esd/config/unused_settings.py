@@ -35,7 +35,7 @@ def _conditions(config: Config) -> Iterator[tuple[tuple[str, ...], bool, str]]:
     yield ("policy.assignment",), shares, "with policy.rules = 0"
     several = len(config.value_names) > 1
     reduces = several or config.variants.reduce == "mean_of_ranks"  # ranks differ from returns
-    what = "objective.values" if config.objective.named else "[[env.variants]] to train on"
-    yield ("variants.reduce",), reduces, f"with less than two {what}"
+    what = "objective.values" if config.objective.named else "[[env.variants]] that are not unseen"
+    yield ("variants.reduce",), reduces, f"with fewer than two {what}"
     center = ("run.center_episodes", "run.target_return")
     yield center, run.center_every > 0, "with run.center_every = 0"

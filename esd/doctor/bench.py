@@ -187,7 +187,7 @@ def rollout(config: Config, seconds: float, rounds: int) -> Iterator[Measurement
         yield compared(
             f"{config.env.id} with its {config.policy.kind} policy, one rank", "steps/s",
             lambda: play.rate(seconds),
-            "the bare environment, random actions",
+            "the environment alone, random actions",
             lambda: bare_rate(env, actions, seconds), rounds,
         )  # fmt: skip
 

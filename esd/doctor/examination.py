@@ -133,7 +133,9 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
             report.take(section, [failed(check, str(error))])
             own = str(error)
         else:
-            report.take(section, [told(True, check, "")])
+            report.take(
+                section, [told(True, check, "", "a short check gives the same results again")]
+            )
             own = found.cpu
     _compare(comm, report, section, "canary on all ranks", own)
     with agreement(comm, "playing many episodes", evaluates=True):
@@ -150,12 +152,22 @@ def _examine_problem(comm: Communicator, report: Report, config: Config, subject
                 found = computed(version)
                 own = found.cpu
             text = (
-                f"this machine computes other bits than the one the run was started on (canary {own}, not {begun}): "
-                f"{what_changed(folder.provenance_file, collect(comm.size, config))}. Restore what has changed, or "
-                "resume it with --set run.allow_drift=true"
+                f"this machine computes other bits than the machine on which the run was started (canary {own}, not "
+                f"{begun}): {what_changed(folder.provenance_file, collect(comm.size, config))}. Undo these changes, "
+                "or resume the run with --set run.allow_drift=true"
             )
             same = found is not None and found.agrees_with(begun)
-            report.take(section, [told(same, "canary of the run", text)])
+            report.take(
+                section,
+                [
+                    told(
+                        same,
+                        "canary of the run",
+                        text,
+                        "the results with which the run was started",
+                    )
+                ],
+            )
 
 
 def _alike(comm: Communicator) -> Iterator[Check]:
@@ -165,14 +177,15 @@ def _alike(comm: Communicator) -> Iterator[Check]:
     yield told(
         not differing,
         "versions on all ranks",
-        f"{differing}. A training is refused if they compute other bits; install the same versions",
+        f"{differing}. Training does not start if ranks compute other bits; install the same versions",
+        "the same",
     )
     others = {n: value for n, value in what_bits_depend_on().items() if n.startswith("the ")}
     if differing := differences(comm, others):
         yield note(
-            "nodes of one kind",
-            f"{differing}. esd computes the same on all of them; a physics engine may not, and is then refused at the "
-            "start. Use machines of one kind for it",
+            "same kind of nodes",
+            f"{differing}. esd computes the same bits on all of them. A physics engine may not; training then does "
+            "not start. Use machines of the same kind for a physics engine",
         )
 
 
@@ -185,7 +198,7 @@ def _compare(comm: Communicator, report: Report, section: str, name: str, found:
     different = np.flatnonzero(numbers != numbers[0])
     ranks = ", ".join(str(rank) for rank in different[:8])
     text = (
-        f"{different.size} of {comm.size} ranks find something else than rank 0 (ranks {ranks}): their packages, the "
+        f"{different.size} of {comm.size} ranks get other results than rank 0 (ranks {ranks}): their packages, the "
         "environment's files or, with a physics engine, their processors differ"
     )
-    report.take(section, [told(not different.size, name, text)])
+    report.take(section, [told(not different.size, name, text, "the same results")])

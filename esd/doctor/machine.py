@@ -7,7 +7,7 @@ and ``esd.doctor.purity`` an environment, in lines of the same kind.
 from __future__ import annotations
 
 import enum
-import importlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -31,13 +31,25 @@ PACKAGES = {
     "gymnasium": "gymnasium",
     "safetensors": "safetensors",
 }
-# what only some settings need, and what for
+# optional ones that results may depend on, so that ranks should have the same
 OPTIONAL = {"torch": "torch", "mujoco": "mujoco", "Box2D": "box2d"}
+# what each optional package is for: a setting, a command or environments
 PURPOSES = {
     "torch": "device, batch_members and torch modules",
     "mujoco": "MuJoCo environments",
     "Box2D": "Box2D environments",
+    "popgym": "popgym environments",
+    "plotly": "esd report",
+    "PIL": "esd eval --video FILE.gif",
+    "imageio_ffmpeg": "esd eval --video FILE.mp4",
+    "scipy": "esd export --format mat",
+    "onnx": "esd export --format onnx",
+    "tensorboard": "run.loggers",
+    "wandb": "run.loggers",
+    "mlflow": "run.loggers",
 }
+DISTRIBUTIONS = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "mlflow": "mlflow-skinny"}
+SLOW_TO_IMPORT = ("popgym", "tensorboard", "wandb", "mlflow")  # so they are only looked for
 LITTLE_MEMORY = 0.5e9  # bytes per core: a rank takes 90 MB, its environment comes on top
 LITTLE_DISK = 1e9
 GIGA = 1e9
@@ -84,9 +96,9 @@ def failed(name: str, text: str) -> Check:
     return Check(name, Verdict.FAILED, text)
 
 
-def told(fine: bool, name: str, otherwise: str) -> Check:
-    """Fine, or failed with a text."""
-    return ok(name) if fine else failed(name, otherwise)
+def told(fine: bool, name: str, otherwise: str, says: str = "") -> Check:
+    """Fine, which may be said in words, or failed with a text."""
+    return ok(name, says) if fine else failed(name, otherwise)
 
 
 def machine() -> Iterator[Check]:
@@ -124,18 +136,34 @@ def packages() -> Check:
 
 
 def optional_packages() -> Check:
-    """What some settings need; none of it has to be there, but what is there has to load."""
+    """What some settings and commands need; none of it has to be there, but what is there has to load."""
     name = "optional packages"
-    found, missing, broken = _imported(OPTIONAL)
+    imported = {n: _distribution(n) for n in PURPOSES if n not in SLOW_TO_IMPORT}
+    found, missing, broken = _imported(imported)
+    for module in SLOW_TO_IMPORT:
+        if importlib.util.find_spec(module) is None:
+            missing.append(module)
+        else:
+            found.append(f"{module} {version(_distribution(module))}")
     if broken:
         return failed(name, f"could not be imported: {'; '.join(broken)}. Install them again")
     if missing:
-        absent = "; ".join(
-            f"{module}, for {PURPOSES[module]}: pip install 'esd-mpi[{EXTRAS[module][1]}]'"
-            for module in missing
+        by_purpose: dict[str, list[str]] = {}
+        for module in missing:
+            by_purpose.setdefault(PURPOSES[module], []).append(EXTRAS[module][0])
+        absent = "; ".join(f"{', '.join(names)} ({use})" for use, names in by_purpose.items())
+        extras = ",".join(sorted({EXTRAS[module][1] for module in missing}))
+        return note(
+            name,
+            f"{', '.join(found) or 'none'}. Not installed: {absent}. Install all of these, or only the extras "
+            f"that you need: pip install 'esd-mpi[{extras}]'",
         )
-        return note(name, f"{', '.join(found) or 'none'}. Not installed: {absent}")
     return ok(name, ", ".join(found))
+
+
+def _distribution(module: str) -> str:
+    """What pip calls the package of a module."""
+    return {**OPTIONAL, **DISTRIBUTIONS}.get(module, module)
 
 
 def _imported(packages: dict[str, str]) -> tuple[list[str], list[str], list[str]]:
@@ -164,17 +192,18 @@ def usable_cores() -> int:
 def cores() -> Check:
     """How many ranks have a core of their own here."""
     name, usable, quota = "cores", usable_cores(), cgroup_cores()
-    text = f"{usable} of {os.cpu_count()} may be used"
+    text = f"{usable} of {os.cpu_count()} can be used"
     if quota is not None and quota < usable:
         return note(
             name,
-            f"{text}, but a control group allows the time of {quota:.3g}: start at most {max(1, int(quota))} ranks "
-            "here",
+            f"{text}, but a control group limits CPU time to {quota:.3g} cores: start at most "
+            f"{max(1, int(quota))} ranks here",
         )
     ranks = launched_on_this_machine()
     if ranks > usable:
         return note(
-            name, f"{text}, by {ranks} ranks: they take turns, so start at most {usable} here"
+            name,
+            f"{text}, used by {ranks} ranks, which have to share them: start at most {usable} here",
         )
     return ok(name, f"{text}: up to {usable} ranks here")
 
@@ -195,11 +224,11 @@ def memory() -> Check:
     available, limit = available_memory(ROOT), memory_limit(ROOT)
     text = f"{total / GIGA:.1f} GB, {available / GIGA:.1f} GB may still be used"
     if limit is not None and limit < total:
-        text += f", a control group allows {limit / GIGA:.1f} GB"
+        text += f", limited by a control group to {limit / GIGA:.1f} GB"
     if available < LITTLE_MEMORY * usable_cores():
         return note(
             name,
-            f"{text}: little for {usable_cores()} ranks, a rank takes 0.1 GB and its environment",
+            f"{text}: little for {usable_cores()} ranks: each rank needs 0.1 GB and the memory of its environment",
         )
     return ok(name, text)
 
@@ -217,7 +246,8 @@ def threads() -> Check:
     if several:
         shown = ", ".join(f"{name}={value}" for name, value in several.items())
         return note(
-            "threads", f"{shown}: ranks are the parallelism, so unset them (esd then takes 1)"
+            "threads",
+            f"{shown}: esd runs in parallel by ranks, so unset them (esd then uses 1 thread per rank)",
         )
     return ok("threads", "one per rank")
 
@@ -234,11 +264,11 @@ def kernel_cache() -> Check:
     if folder is None or not _writable(folder):
         return note(
             name,
-            "no folder for it is writable: every start compiles for some seconds. Set NUMBA_CACHE_DIR to a folder "
-            "that lasts",
+            "no folder for it is writable: every start compiles for several seconds. Set NUMBA_CACHE_DIR to a "
+            "folder that is kept",
         )
     if not compiled:
-        return note(name, f"{folder}: empty, so the next start compiles for some seconds")
+        return note(name, f"{folder}: empty, so the next start compiles for several seconds")
     return ok(name, f"{folder}: {compiled} compiled kernels")
 
 
@@ -246,12 +276,12 @@ def disk() -> Check:
     """Whether a run could be written here."""
     name, here = "disk", Path.cwd()
     if not _writable(here):
-        return note(name, f"{here} is not writable: name the run's folder with --run")
+        return note(name, f"{here} is not writable: use another run folder with --run")
     free = shutil.disk_usage(here).free
     if free < LITTLE_DISK:
         return note(
             name,
-            f"{free / GIGA:.2f} GB free in {here}: a run keeps three checkpoints of 4 to 12 bytes per coordinate of h",
+            f"{free / GIGA:.2f} GB free in {here}: a run keeps three checkpoints of 4 to 12 bytes per parameter",
         )
     return ok(name, f"{free / GIGA:,.1f} GB free in {here}")
 

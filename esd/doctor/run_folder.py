@@ -17,11 +17,13 @@ SLOW_SYNC_SECONDS = 0.25  # a run syncs its journal once a second
 _PROBE = ".esd-doctor"
 # what a file system of a kind means for a run that is kept there
 REMARKS = {
-    "tmpfs": "memory: what is in it is lost when the machine, the container or the job ends. Name a disk with --run",
-    "ramfs": "memory: what is in it is lost when the machine ends. Name a disk with --run",
-    "overlay": "a container's own layer: it is lost with the container. Mount a volume, and name it with --run",
-    "nfs": "a network file system: a server that doesn't answer holds a run up for a while",
-    "nfs4": "a network file system: a server that doesn't answer holds a run up for a while",
+    "tmpfs": "memory: its files are lost when the machine, the container or the job ends. Use a folder on a disk "
+             "with --run",
+    "ramfs": "memory: its files are lost when the machine ends. Use a folder on a disk with --run",
+    "overlay": "the container's own layer: its files are lost with the container. Mount a volume, and use it with "
+               "--run",
+    "nfs": "a network file system: a server that does not respond delays a run",
+    "nfs4": "a network file system: a server that does not respond delays a run",
     "lustre": "a parallel file system, slow with small files: one run writes a few each second",
     "gpfs": "a parallel file system, slow with small files: one run writes a few each second",
     "beegfs": "a parallel file system, slow with small files: one run writes a few each second",
@@ -66,7 +68,7 @@ def run_folder(folder: Path, needed: bool, mounts: Path = locks.MOUNTS) -> Itera
             errno.EDQUOT: "your quota is used up",
         }.get(error.errno or 0, str(error.strerror))
         say = failed if needed else note
-        yield say("write test", f"{folder}: {fix}; name another folder with --run")
+        yield say("write test", f"{folder}: {fix}; use another folder with --run")
     finally:
         for path in (probe, _renamed(probe)):
             with contextlib.suppress(OSError):
@@ -99,17 +101,15 @@ def _written(probe: Path) -> Check:
     else:
         return failed(
             "write test",
-            f"{probe.parent}: its file system creates a file twice (O_EXCL has no effect), so files could get lost; "
-            "name another folder with --run",
+            f"{probe.parent}: its file system does not support exclusive creation (O_EXCL), so files could get "
+            "lost; use another folder with --run",
         )
     probe.replace(_renamed(probe))
     _renamed(probe).replace(probe)
     figures = {"sync_milliseconds": 1000 * seconds}
     text = f"files can be created, renamed and synced ({1000 * seconds:.3g} ms)"
     if seconds > SLOW_SYNC_SECONDS:
-        text += (
-            ": slow, and short generations wait for it; name a folder on a faster disk with --run"
-        )
+        text += ": slow, so short generations have to wait for it; use a folder on a faster disk with --run"
         return Check("write test", Verdict.NOTE, text, figures)
     return Check("write test", Verdict.OK, text, figures)
 
@@ -126,4 +126,4 @@ def _locked(folder: Path, probe: Path, mounts: Path) -> Check:
             else:
                 has_locks = False
     weakness = locks.weakness(folder, has_locks, mounts)
-    return note("locks", weakness) if weakness else ok("locks", "keep out a second training")
+    return note("locks", weakness) if weakness else ok("locks", "lock against a second training")

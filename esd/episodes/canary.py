@@ -73,9 +73,9 @@ def compute(
         other = next((text for text in texts if text != texts[0]), None)
         if other is not None and not config.run.allow_drift:
             raise RunError(
-                f"env.id = {config.env.id!r}: the same episodes, played several times with the same seeds, gave "
-                f"different results (returns and steps {texts[0]}, then {other}). Something leaks from one episode "
-                'into another: try env.rebuild = "always", or accept it with run.allow_drift = true'
+                f"env.id = {config.env.id!r}: the same episodes, run several times with the same seeds, gave "
+                f"different results (returns and steps {texts[0]}, then {other}). State leaks from one episode into "
+                'another: try env.rebuild = "always", or accept it with run.allow_drift = true'
             )
         results.append(texts[0])
     outputs = hashlib.sha256()
@@ -83,8 +83,8 @@ def compute(
     text = f"{outcome.returns!r} {outcome.steps}"
     if rollout.environments.steps_compiled and text != results[0] and not config.run.allow_drift:
         raise RunError(
-            f"env.id = {config.env.id!r}: its compiled functions and its own step are not the same environment "
-            f"(returns and steps {results[0]}, and {text}). Fix one of them, or remove env.unwrapped.compiled"
+            f"env.id = {config.env.id!r}: its compiled functions and its own step give different results (returns "
+            f"and steps {results[0]}, and {text}). Fix one of them, or remove env.unwrapped.compiled"
         )
     if player.same_bits and results[-1] != results[0] and not config.run.allow_drift:
         raise RunError(

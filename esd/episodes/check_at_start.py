@@ -116,7 +116,7 @@ def _check_initial_parameters(rollout: Rollout, h0: npt.NDArray[np.float32]) -> 
         again = np.asarray(policy.initial_parameters(seed), np.float32)
         if again.tobytes() != h0.tobytes():
             raise RunError(
-                f"policy.kind = {rollout.config.policy.kind!r}: initial_parameters({seed}) gave two different vectors, "
-                "so no run could be repeated. Draw from np.random.default_rng(seed), with the seed that it is given. "
-                f"{culprit.ACCEPT}"
+                f"policy.kind = {rollout.config.policy.kind!r}: initial_parameters({seed}) gave two different "
+                "vectors, so runs could not be reproduced. Draw from np.random.default_rng(seed), with the "
+                f"argument seed. {culprit.ACCEPT}"
             )

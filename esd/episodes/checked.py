@@ -87,7 +87,7 @@ def raised(who: str, call: str, error: BaseException) -> BrokenEnvironmentError:
 
 def too_long(config: EnvironmentConfig) -> BrokenEnvironmentError:
     """What is said of an episode that ``env.episode_seconds`` has ended."""
-    way_out = '. Raise it, or let such members rank last: --set env.on_failure="worst"'
+    way_out = '. Increase it, or let such members rank last: --set env.on_failure="worst"'
     return BrokenEnvironmentError(
         f"{named(config)}: an episode took longer than env.episode_seconds = {config.episode_seconds:g}"
         f"{way_out if config.on_failure == STOP else ''}"

@@ -143,7 +143,7 @@ def _check_vector(
         )
     if not array.flags.c_contiguous or (key != "parameters" and not array.flags.writeable):
         raise UsageError(
-            f"env.id = {name!r}: compiled.{key} has to be contiguous and writable; take a copy of it"
+            f"env.id = {name!r}: compiled.{key} has to be contiguous and writable; use a copy of it"
         )
 
 

@@ -33,9 +33,8 @@ from esd.episodes.stateful_wrappers import instead_of
 
 ACCEPT = "To continue anyway, without reproducible results: run.allow_drift = true"
 UNREACHABLE = (
-    "it draws from a random generator that reset(seed) does not seed, reads the clock, or keeps something outside of "
-    "its object (in a "
-    "class, a module, a file)"
+    "it uses a random generator that reset(seed) does not seed, reads the clock, or keeps state outside of its "
+    "object (in a class, a module or a file)"
 )
 
 MakePlayer = Callable[[Rollout, bool], Player]
@@ -71,7 +70,7 @@ def _what(found: Difference) -> str:
     event = found.event
     step = event.step + (event.what == "output")  # it comes before the step that is made of it
     where = f"in step {step}" if step else "after reset"
-    return f"the same episode, {found.history}, had another {event.what} {where}"
+    return f"the same episode, {found.history}, had a different {event.what} {where}"
 
 
 def _of_environment(
@@ -102,8 +101,8 @@ def _of_environment(
     mend = "let its reset() set everything that its step() changes"
     if milliseconds is not None:
         return (
-            f'{text}. Set env.rebuild = "always": with it the same episodes are equal, at {milliseconds:.3g} ms per '
-            f"episode. Better, {mend}"
+            f'{text}. Set env.rebuild = "always": with this setting the episodes are the same, at a cost of '
+            f"{milliseconds:.3g} ms per episode. It is better to {mend}"
         )
     if config.rebuild == "always" or _new_environments_differ(rollout, make_player, plan):
         return (
@@ -178,17 +177,17 @@ def _advice(rollout: Rollout, make_player: MakePlayer, found: Difference) -> str
     first = one.play(variant, 0, steps)
     if _is_policys(difference_between(first, other.play(variant, 0, steps))):
         return (
-            f"{UNREACHABLE[0].upper()}{UNREACHABLE[1:]}. Draw random numbers from a generator that reset(seed) makes "
-            "of its seed, in the constructor from a fixed seed"
+            f"{UNREACHABLE[0].upper()}{UNREACHABLE[1:]}. Draw random numbers from a generator that reset(seed) "
+            "creates from its seed; in the constructor, use a fixed seed"
         )
     module = getattr(one.rollout.policy, "module", None)
     if _is_policys(difference_between(first, one.play(variant, 0, steps))):
         if module is not None and not hasattr(module, "reset"):
             return (
-                "Its memory lasts longer than the episode: give the module a method reset() that clears it, called at "
-                "the start of every episode"
+                "Its memory outlives the episode: give the module a method reset() that clears it, called at the "
+                "start of every episode"
             )
-        return "Its memory lasts longer than the episode: let reset clear everything that acting changes"
+        return "Its memory outlives the episode: let reset clear everything that acting changes"
     one.load(OTHER_MEMBER)
     one.play(variant, 1, steps)
     another = make_player(rollout.with_new_policy(), False)
@@ -199,8 +198,8 @@ def _advice(rollout: Rollout, make_player: MakePlayer, found: Difference) -> str
         _is_policys(difference_between(first, p.play(variant, 0, steps))) for p in (one, another)
     ):
         return (
-            "It depends on the member that was loaded before: let load(parameters) overwrite everything that it sets "
-            "and everything that is computed from it"
+            "It depends on the member that was loaded before: let load(parameters) overwrite everything that it "
+            "sets, and everything computed from it"
         )
     return "Let reset clear everything that acting changes, and load overwrite everything that loading sets"
 

@@ -124,7 +124,7 @@ class Environments:
             if one.interface != self.interface:
                 raise UsageError(
                     f"env.variants: {name!r} has {one.interface.described()}, but {self.variants[0]!r} has "
-                    f"{self.interface.described()}; one network has to fit all"
+                    f"{self.interface.described()}; one network has to fit all variants"
                 )
         self._scale: tuple[Float64s, Float64s] | None = None
         self._sums = np.zeros((2, self.interface.observation_size))
@@ -162,8 +162,8 @@ class Environments:
         """
         for variant in self.never_finite if self._checks else ():
             raise BrokenEnvironmentError(
-                f"{self._not_finite[variant]}. No episode at the start had only finite numbers; end an episode before "
-                "they overflow, or clip them"
+                f"{self._not_finite[variant]}. No episode in the check had only finite numbers; end an episode "
+                "before values overflow, or clip them"
             )
 
     def step_limit(self, variant: int) -> int:
@@ -199,7 +199,7 @@ class Environments:
 
     @property
     def made_anew(self) -> bool:
-        """Whether all of them are made anew for every episode."""
+        """Whether all of them are made again for every episode."""
         return all(one.made_anew for one in self._all)
 
     def left_behind(self, variant: int) -> bytes:

@@ -85,7 +85,7 @@ def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environ
     except BaseException as error:
         if not is_of_the_users_code(error):
             raise
-        raise UsageError(f"{who}: making it raised {in_one_line(error)}") from error
+        raise UsageError(f"{who}: creating it raised {in_one_line(error)}") from error
     _refuse_what_is_none(env, who)
     if format > 1:
         _refuse_unknown_render_mode(env, config, who)
@@ -128,8 +128,8 @@ def _refuse_missing_version(id: str, who: str) -> None:
     if name in gymnasium.registry or version is not None or newest is None:
         return
     raise UsageError(
-        f"{who}: has no version, so it would mean the newest installed one, which may change; use "
-        f'env.id = "{module}{colon}{name}-v{newest}"'
+        f"{who}: has no version; without one it means the newest installed version, which may change. Use env.id = "
+        f'"{module}{colon}{name}-v{newest}"'
     )
 
 
@@ -142,7 +142,7 @@ def _refuse_unknown_render_mode(env: Environment, config: EnvironmentConfig, who
         known = ", ".join(str(each) for each in modes)
         expected = f"expected one of {shortened(known)}" if modes else "it has none"
         raise UsageError(
-            f"{who}: env.kwargs.render_mode = {mode!r}: {expected}; remove it, because training needs no pictures"
+            f"{who}: env.kwargs.render_mode = {mode!r}: {expected}; remove it; training does not render"
         )
 
 
@@ -190,11 +190,11 @@ def _where_it_was_looked_for(id: str) -> str:
     """What to do about an id that nobody has registered."""
     known = nearest(id, list(gymnasium.registry))
     if len(known) > 100:
-        known = "esd list environments shows those installed"
+        known = "esd list environments lists the installed ones"
     return (
-        f" ({known}). An environment of your own has to be registered by gymnasium.register(id=…) in a module that the "
-        f'id names, env.id = "module:Name-v0", or be a class, env.id = "module:Class"; modules are looked for in '
-        f"{Path.cwd()} and the installed packages"
+        f" ({known}). Register your own environment with gymnasium.register(id=…) in a module that the id names, "
+        f'env.id = "module:Name-v0", or use a class, env.id = "module:Class"; esd looks for modules in {Path.cwd()} '
+        "and the installed packages"
     )
 
 
@@ -216,7 +216,7 @@ def _wrapped(env: Environment, wrapper: WrapperConfig, who: str) -> Environment:
         if not is_of_the_users_code(error):
             raise
         _refuse_missing_package(f"env.wrappers: {wrapper.id}", error)
-        raise UsageError(f"{given}: making it raised {in_one_line(error)}") from error
+        raise UsageError(f"{given}: creating it raised {in_one_line(error)}") from error
     _refuse_what_is_none(wrapped, f"{who}, in env.wrappers: {wrapper.id}")
     made: Environment = wrapped
     return made
@@ -227,17 +227,17 @@ def _refuse_what_is_none(env: Any, who: str) -> None:
     vector = sys.modules.get("gymnasium.vector")
     if hasattr(env, "num_envs") or (vector is not None and isinstance(env, vector.VectorEnv)):
         raise UsageError(
-            f"{who}: a {type(env).__name__} is a batch of environments; name the environment itself: esd plays one per "
+            f"{who}: a {type(env).__name__} is a vector environment; use the single environment: esd runs one per "
             "rank, or many in lock-step with batch_members"
         )
     lacking = [method for method in METHODS if not callable(getattr(env, method, None))]
     if lacking:
         raise UsageError(
-            f"{who}: gave {described(env)}, which lacks {', '.join(lacking)}; expected a gymnasium.Env"
+            f"{who}: returned {described(env)}, which lacks {', '.join(lacking)}; expected a gymnasium.Env"
         )
     if not isinstance(env, gymnasium.Env):  # wrappers, ours too, go around nothing else
         raise UsageError(
-            f"{who}: gave a {type(env).__name__}, which is not a gymnasium.Env; inherit from that class"
+            f"{who}: returned a {type(env).__name__}, which is not a gymnasium.Env; inherit from that class"
         )
 
 
@@ -262,7 +262,7 @@ def step_limit(env: Environment, config: EnvironmentConfig) -> int:
     limits = [limit for limit in (own, config.max_steps) if limit]
     if not limits:
         raise UsageError(
-            f"env.id = {config.id!r} has no step limit; set env.max_steps, because an episode may otherwise never end"
+            f"env.id = {config.id!r} has no step limit; set env.max_steps, because otherwise an episode may never end"
         )
     return min(limits)
 

@@ -1,6 +1,6 @@
 """Is an episode a pure function of its seeds and the member's parameters, whatever was played before (law 1)?
 
-Episodes are played again behind different histories, and everything that passes is compared: observations, rewards,
+Episodes are repeated behind different histories, and everything that passes is compared: observations, rewards,
 ends and the policy's outputs. The first thing that differs came from the culprit, because all that it had been given
 until then was the same. What is found is explained in ``culprit``.
 
@@ -53,10 +53,10 @@ class Plan:
     """How much is played on each variant.
 
     Attributes:
-        steps: of the episodes that are played again, at most.
+        steps: of the episodes that are repeated, at most.
         long: of one episode that may come to its end.
-        again: as much of it as is played again.
-        others: how often an episode of a few steps is played again, one time after the other: what leaks into every
+        again: as much of it as is repeated.
+        others: how often an episode of a few steps is repeated, one time after the other: what leaks into every
             tenth episode shows in one of ten.
         few: how many steps these have; at most ``steps``.
         total: of all long episodes together, over the variants.
@@ -78,7 +78,7 @@ THOROUGH = Plan(steps=64, long=4096, again=2048, others=150, few=64, total=40_00
 
 @dataclass(frozen=True)
 class Difference:
-    """An episode that was another one when it was played again.
+    """An episode that was another one when it was repeated.
 
     Attributes:
         history: what had been played in between.
@@ -288,7 +288,7 @@ class Player:
 
 
 def difference_between(first: Episode, again: Episode) -> Event | None:
-    """The first event that differs; an episode may have been cut short when it was played again."""
+    """The first event that differs; an episode may have been cut short when it was repeated."""
     for before, now in zip(first, again, strict=False):
         if before != now:
             return now
@@ -310,19 +310,19 @@ def differences(player: Player, plan: Plan) -> Iterator[Difference]:
 
     for variant in variants:
         first[variant, one] = player.play(variant, one, plan.steps)
-        yield from again(variant, one, plan.steps, "played again")
+        yield from again(variant, one, plan.steps, "repeated")
     for variant in variants:
         first[variant, other] = player.play(variant, other, plan.steps)
         first[variant, third] = player.play(variant, third, long)
         for steps in (*[plan.few] * plan.others, plan.steps):
-            yield from again(variant, one, steps, "played again after other episodes")
+            yield from again(variant, one, steps, "repeated after other episodes")
     player.load(OTHER_MEMBER)
     for variant in reversed(variants):
         player.play(variant, other, plan.steps)
     player.load(MEMBER)
     for variant in reversed(variants):
         for number, steps in ((other, plan.steps), (third, plan.again), (one, plan.steps)):
-            yield from again(variant, number, steps, "played again after another member")
+            yield from again(variant, number, steps, "repeated after another member")
     if player.rollout.environments.steps_compiled:
         yield from _compiled_differences(player, plan)
     player.settle()
@@ -340,7 +340,7 @@ def _compiled_differences(player: Player, plan: Plan) -> Iterator[Difference]:
     for which in reversed(both):
         found = difference_between(first[which], player.play(*which, plan.steps, compiled=True))
         if found is not None:
-            yield Difference("played again by its compiled functions", found, which[0])
+            yield Difference("repeated by its compiled functions", found, which[0])
 
 
 def new_object_differs(player: Player, new: Player, steps: int) -> Iterator[Difference]:
@@ -354,4 +354,4 @@ def new_object_differs(player: Player, new: Player, steps: int) -> Iterator[Diff
     for variant in range(len(player.rollout.variants)):
         found = difference_between(*(one.play(variant, 0, steps) for one in (player, new)))
         if found is not None:
-            yield Difference("played again in a new object", found, variant)
+            yield Difference("repeated in a new object", found, variant)

@@ -240,7 +240,7 @@ class Rollout:
                 seen.append((repr(outcome), environments.sums_of_observations()))
             if seen[0] != seen[1]:
                 environments.drop_known_step(
-                    variant, "its compiled step has other bits than its own on this machine"
+                    variant, "its compiled step gives other bits than its own step on this machine"
                 )
 
     def how_played(self) -> list[str]:
@@ -251,12 +251,10 @@ class Rollout:
             why = self.environments.why_stepwise(number)
             if self.environments.plays_known_step(number):
                 whole = self.environments.all_compiled() is not None
-                what = "whole episodes are played" if whole else "steps are made"
+                what = "whole episodes run" if whole else "steps run"
                 found[f"{name}: {what} in compiled code"] = None
             elif why:
-                found[f"{name}: episodes are played step by step, not in compiled code: {why}"] = (
-                    None
-                )
+                found[f"{name}: episodes run step by step, not in compiled code: {why}"] = None
         return list(found)
 
     def observed(self, outcome: Outcome) -> Float64s | None:

@@ -40,7 +40,7 @@ def space_of(env: object, which: str, name: str) -> spaces.Space[Any]:
         return space
     kind = f"{type(space).__module__}.{type(space).__name__}"
     is_old = kind.startswith("gym.")
-    old = "; gym's spaces are not Gymnasium's: import gymnasium in place of gym" if is_old else ""
+    old = "; spaces of gym are not supported: import gymnasium instead of gym" if is_old else ""
     what = "None" if space is None else f"a {kind.removeprefix('builtins.')}"
     raise UsageError(f"{who} is {what}, expected a space of gymnasium.spaces{old}")
 
@@ -57,7 +57,7 @@ def _flaw(space: spaces.Space[Any]) -> str:
             return f"n is {leaf.n}"
         elif isinstance(leaf, spaces.MultiDiscrete) and (np.asarray(leaf.nvec) < 1).any():
             return "nvec has numbers below 1"
-    return "" if spaces.flatdim(space) else "it has no numbers at all"
+    return "" if spaces.flatdim(space) else "it has no numbers"
 
 
 class ObservationFlattener:

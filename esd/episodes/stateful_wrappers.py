@@ -74,6 +74,6 @@ def _is_stateful(module: str, name: str) -> bool:
 
 def _text(what: str, name: str) -> str:
     return (
-        f"{what}: keeps statistics of all episodes that its process has played, so a member's return depends on the "
-        f"members before it and on the number of ranks; {INSTEAD[name]}"
+        f"{what}: keeps statistics over all episodes of its process, so a member's return depends on earlier "
+        f"members and on the number of ranks; {INSTEAD[name]}"
     )

@@ -55,11 +55,11 @@ class Tape:
             where = f"in step {found.step}" if found.step else "after reset"
             env = self._rollout.config.env
             raise RunError(
-                f"env.id = {env.id!r}: the environment or a wrapper has changed since the start: the same episode, "
-                f"played again before generation {generation}, had another {found.what} {where}, after the same "
-                "actions. It keeps something of the episodes before, so results depend on the number of ranks: let "
+                f"env.id = {env.id!r}: the environment or a wrapper no longer behaves as at the start: the same "
+                f"episode, repeated before generation {generation}, had a different {found.what} {where}, after the "
+                "same actions. It keeps state from earlier episodes, so results depend on the number of ranks: let "
                 'its reset() set everything that its step() changes, or try env.rebuild = "always"; esd doctor '
-                "examines it. To continue anyway: --set run.allow_drift=true"
+                "checks this. To continue anyway: --set run.allow_drift=true"
             )
 
     def _difference(self) -> Event | None:

@@ -144,7 +144,7 @@ class VariantEnvironment:
 
     @property
     def made_anew(self) -> bool:
-        """Whether the environment is made anew for every episode."""
+        """Whether the environment is made again for every episode."""
         return self._rebuild
 
     @property
@@ -202,8 +202,8 @@ class VariantEnvironment:
             now = getattr(environment, which, None)
             if now is not space and now != space:
                 raise BrokenEnvironmentError(
-                    f"{self.who}, reset: changed {which} from {checked.shortened(space)} to {checked.shortened(now)}; "
-                    "it has to be the same in all episodes: set it in __init__"
+                    f"{self.who}, reset: changed {which} from {checked.shortened(space)} to "
+                    f"{checked.shortened(now)}; it has to be the same in all episodes; set it in __init__"
                 )
 
     def misfit(self, steps: int, error: MisfitError) -> BrokenEnvironmentError:

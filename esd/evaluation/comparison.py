@@ -131,7 +131,7 @@ def _shared_conditions(groups: list[Group], key: str | None) -> Conditions:
         by_key = {conditions.key: conditions for conditions in known}
         if key not in by_key:
             raise UsageError(
-                f"--conditions {key}: no run was evaluated in this way; there are {_ways(known)}"
+                f"--conditions {key}: no run was evaluated in this way; known evaluations are {_ways(known)}"
             )
         chosen = by_key[key]
         if chosen not in shared:
@@ -143,7 +143,7 @@ def _shared_conditions(groups: list[Group], key: str | None) -> Conditions:
             return candidates.pop()
     if shared:
         raise UsageError(
-            f"the runs were evaluated in several ways; choose one with --conditions: {_ways(shared)}"
+            f"the runs were evaluated with several settings; choose one with --conditions: {_ways(shared)}"
         )
     counts = Counter(conditions for run in runs for conditions in run.found)
     raise _lacking(runs, max(counts, key=lambda c: (c.plain, counts[c], c.key)))
@@ -164,8 +164,8 @@ def _check_newest(groups: list[Group], conditions: Conditions) -> None:
         now = run.best if conditions.checkpoint == "best" else run.generations
         if now is not None and run.generation[conditions] < now:
             raise UsageError(
-                f"{run.path}: was evaluated at generation {run.generation[conditions]}, its {conditions.checkpoint} "
-                f"checkpoint is of generation {now} now; run {_command(run, conditions)}"
+                f"{run.path}: was evaluated at generation {run.generation[conditions]}, but its "
+                f"{conditions.checkpoint} checkpoint is now of generation {now}; run {_command(run, conditions)}"
             )
 
 
@@ -200,7 +200,7 @@ def _shared_variants(
         if lacking:
             raise UsageError(
                 f"{_paths(lacking)}: not evaluated on variant {name!r}; run "
-                f"{_command(lacking[0], conditions, name)}, or name others with --variant"
+                f"{_command(lacking[0], conditions, name)}, or choose other variants with --variant"
             )
         worlds = [_world(run.found[conditions][name]["world"]) for run in runs]
         for run, world in zip(runs, worlds, strict=True):
@@ -208,7 +208,7 @@ def _shared_variants(
                 if world[key] != worlds[0][key]:
                     raise UsageError(
                         f"variant {name!r}: {key} is {worlds[0][key]!r} in {runs[0].path} but {world[key]!r} in "
-                        f"{run.path}: returns in different worlds can't be compared"
+                        f"{run.path}: returns in different environments can't be compared"
                     )
     return names
 
@@ -239,15 +239,15 @@ def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
             yield f"{pair}: p can't be below {test.smallest_p:.3g} with so few runs"
         elif test.smallest_p * tests >= LEVEL:
             yield (
-                f"{pair}: after Holm over {tests} tests p may not get below {LEVEL}, even if all of them are as clear "
-                "as can be; take more runs or fewer variants"
+                f"{pair}: after Holm's correction for {tests} tests, p can't be below {LEVEL}; use more runs or "
+                "fewer variants"
             )
         here, there = group.env_steps, first.env_steps
         if there and abs(here / there - 1.0) > UNLIKE:
             steps = "evaluations" if first.objective else "environment steps"
             yield (
-                f"{group.name} was trained with {here / there:.2f} × the {steps} of {first.name}: "
-                "a fair comparison gives every group the same"
+                f"{group.name} was trained with {here / there:.2f} × the {steps} of {first.name}: a fair comparison "
+                "uses the same number for every group"
             )
         mine, its = group.runs[0].settings, first.runs[0].settings
         differing = sorted(k for k in {*mine, *its} if mine.get(k) != its.get(k))
@@ -258,7 +258,7 @@ def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
         yield f"{group.name} differs from {first.name} in {', '.join(differing) or 'no setting'}"
     for row in rows:
         if row.seen is None:
-            yield f"variant {row.name!r} was seen in training by some of the runs and not by others"
+            yield f"variant {row.name!r} was used for training in some of the runs and not in others"
     for group in groups:
         generations = {run.generations for run in group.runs}
         if len(generations) > 1:

@@ -66,7 +66,7 @@ def writer_for(path: Path) -> Format:
     """
     formats = {".gif": Format(25.0, Gif), ".mp4": Format(60.0, Mp4)}
     if path.suffix.lower() not in formats:
-        raise UsageError(f"--video {path}: expected a name that ends with .mp4 or .gif")
+        raise UsageError(f"--video {path}: expected a file name that ends with .mp4 or .gif")
     needed = ["PIL"] if path.suffix.lower() == ".gif" else ["PIL", "imageio_ffmpeg"]
     for module in needed:
         try:
@@ -188,7 +188,8 @@ class Gif:
         """See ``Writer``."""
         if len(self._images) % 50 == 0 and 100 * picture.size > available_memory():
             raise RunError(
-                f"--video {self._path}: no memory for more frames; use --video-seconds, or an .mp4 file"
+                f"--video {self._path}: not enough memory for more frames; use a smaller --video-seconds, or an "
+                ".mp4 file"
             )
         self._images.append(self._palette.indexed(picture))
 
@@ -245,7 +246,7 @@ class Mp4:
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or in_short(str(error), 200)
             raise NotWritableError(
-                f"{self._path}: can't be written ({reason})", "what was there is unchanged"
+                f"{self._path}: can't be written ({reason})", "the old file is unchanged"
             ) from error
 
     def close(self) -> None:

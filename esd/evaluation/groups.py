@@ -23,7 +23,7 @@ from esd.run.trust import Trust
 
 # what decides, beside the settings that h depends on, which h a run ends with and which is its best
 ENDINGS = ("generations", "run.center_every", "run.center_episodes", "run.target_return")
-PATTERN_HINT = "if a pattern matches more than it should: -s[0-9]* takes seeds only"
+PATTERN_HINT = "if a pattern matches more than it should: -s[0-9]* matches seeds only"
 
 Table = dict[str, Any]
 
@@ -100,7 +100,7 @@ def runs_of(word: str) -> tuple[str, list[Path]]:
     name, equals, patterns = word.partition("=")
     if not (name and equals and patterns):
         raise UsageError(
-            f"{word!r}: expected name=folders, such as hebbian='runs/cartpole-s*' or a,b,c for folders"
+            f"{word!r}: expected NAME=PATTERN or NAME=FOLDER,FOLDER, such as hebbian='runs/cartpole-s*'"
         )
     paths: list[Path] = []
     for pattern in patterns.split(","):
@@ -174,7 +174,7 @@ def check_groups(groups: list[Group]) -> None:
         UsageError: saying why.
     """
     if len(groups) < 2:
-        raise UsageError("one group: give another one to compare it with, as name=folders")
+        raise UsageError("only one group; add another one to compare it with, as NAME=FOLDERS")
     for name, count in Counter(group.name for group in groups).items():
         if count > 1:
             raise UsageError(f"{count} groups are called {name!r}; give each a different name")
@@ -184,11 +184,13 @@ def check_groups(groups: list[Group]) -> None:
             place = run.path.resolve()
             if place in owners:
                 where = f"twice in {group.name}" if owners[place] == group.name else "in two groups"
-                raise UsageError(f"{run.path}: is {where}; a run counts once ({PATTERN_HINT})")
+                raise UsageError(
+                    f"{run.path}: is {where}; each run can be used only once ({PATTERN_HINT})"
+                )
             owners[place] = group.name
         if len(group.runs) < 2:
             raise UsageError(
-                f"{group.name}: one run ({group.runs[0].path}); a spread over runs needs at least two"
+                f"{group.name}: one run ({group.runs[0].path}); at least two runs are needed"
             )
         _check_alike(group)
 
@@ -202,11 +204,11 @@ def _check_alike(group: Group) -> None:
             one, other = first.settings.get(key), run.settings.get(key)
             if one != other:
                 raise UsageError(
-                    f"{group.name}: {key} is {one!r} in {first.path} but {other!r} in {run.path}; the runs of a group "
-                    f"differ in their seed alone ({PATTERN_HINT})"
+                    f"{group.name}: {key} is {one!r} in {first.path} but {other!r} in {run.path}; the runs of a "
+                    f"group may differ only in their seed ({PATTERN_HINT})"
                 )
         twin = seeds.setdefault(run.seed, run)
         if twin is not run:
             raise UsageError(
-                f"{group.name}: {twin.path} and {run.path} have the same seed, so they are one training done twice"
+                f"{group.name}: {twin.path} and {run.path} have the same seed, so they are the same training run"
             )

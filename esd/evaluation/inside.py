@@ -61,7 +61,7 @@ class Inside:
             found.append(
                 Finding(
                     "growing_weights",
-                    f"The network's weights {grew} within one episode: set policy.normalization, or lower es.sigma "
+                    f"The network's weights {grew} within one episode: set policy.normalization, or reduce es.sigma "
                     "and es.learning_rate.",
                 )
             )
@@ -70,8 +70,8 @@ class Inside:
                 Finding(
                     "saturated",
                     f"{self.saturated_share:.0%} of the activities in one episode were at their limit (beyond "
-                    f"±{AT_THE_LIMIT}), so units hardly tell observations apart: set env.normalize_observations, "
-                    "change policy.normalization, or lower es.sigma.",
+                    f"±{AT_THE_LIMIT}), so units hardly distinguish observations: set env.normalize_observations, "
+                    "change policy.normalization, or reduce es.sigma.",
                 )
             )
         return found
@@ -87,7 +87,7 @@ def look_inside(folder: RunFolder) -> Inside:
     config = folder.config()
     if config.objective.named:
         raise UsageError(
-            f"{folder.path}: evolves an objective, which has no episodes; leave out --episode"
+            f"{folder.path}: is the run of an objective, which has no episodes; leave out --episode"
         )
     state = folder.last_state(config, lambda text: None)
     subject = choose(config, None, (), ())

@@ -43,8 +43,8 @@ def load(folder: RunFolder, checkpoint: str, warn: Warn) -> tuple[Config, RunSta
     if isinstance(folder, RunFile):
         if checkpoint == "last" and folder.checkpoint != "last":
             raise UsageError(
-                f"{folder.path}: holds the best checkpoint, not the last one; export the run again with --checkpoint "
-                "last"
+                f"{folder.path}: contains the best checkpoint, not the last one; export the run again with "
+                "--checkpoint last"
             )
         return config, folder.last_state(config, warn), folder.checkpoint
     if checkpoint == "best" and (config.run.center_every or folder.best_file.exists()):
@@ -57,7 +57,7 @@ def _check_room(episodes: int, variants: int) -> None:
     needed, available = BYTES_OF_AN_EPISODE * episodes * variants, available_memory()
     if needed > available:
         raise UsageError(
-            f"episodes = {episodes:,}: their returns take {needed / 1e9:,.1f} GB of memory, but "
+            f"episodes = {episodes:,}: their returns need {needed / 1e9:,.1f} GB of memory, but "
             f"{available / 1e9:,.1f} GB are available; use fewer"
         )
 

@@ -212,7 +212,7 @@ def store(folder: RunFolder, description: dict[str, Any]) -> Path:
     except UsageError as error:
         raise RunError(str(error)) from error
     except OSError as error:
-        raise RunError(f"{folder.evaluations}: can't be made ({error.strerror})") from error
+        raise RunError(f"{folder.evaluations}: can't be created ({error.strerror})") from error
     path = folder.evaluations / name
     write_atomically(path, json_text(description, indent=1).encode() + b"\n")
     return path

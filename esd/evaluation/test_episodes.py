@@ -39,10 +39,10 @@ WATCHING = ("RecordVideo", "RecordEpisodeStatistics", "HumanRendering", "RenderC
 RECORDED = "esd.evaluation.trace:Recorded"
 
 NOT_FOR_EVALUATION = {
-    "env.episodes_per_member": "esd eval has --episodes",
-    "env.normalize_observations": "h was evolved with observations as they are in the run",
+    "env.episodes_per_member": "use the option --episodes of esd eval",
+    "env.normalize_observations": "h was evolved with the observations of the run",
     "policy.kind": "h was evolved for another policy",
-    "policy.assignment": "h was evolved with the rules assigned as they are in the run",
+    "policy.assignment": "h was evolved with the run's assignment of rules",
 }
 
 
@@ -147,8 +147,8 @@ def choose(
         named = [*([env] if env is not None else []), *settings, *variants]
         if named:
             raise UsageError(
-                f"{', '.join(named)}: a run of an objective is evaluated as it is; --env, --set and --variant are "
-                "for policies in environments"
+                f"{', '.join(named)}: not supported for the run of an objective; --env, --set and --variant are for "
+                "policies in environments"
             )
         return Subject(trained, trained, {})
     if env is not None:
@@ -157,7 +157,7 @@ def choose(
         key = setting.partition("=")[0].strip()
         if key in NOT_FOR_EVALUATION or not key.startswith(("env.", "policy.")):
             reason = NOT_FOR_EVALUATION.get(key, "only env.* and policy.* can be changed")
-            raise UsageError(f"--set {setting}: not in an evaluation: {reason}")
+            raise UsageError(f"--set {setting}: can't be changed in an evaluation: {reason}")
     config = parse(apply_settings(to_table(trained), settings), "--set") if settings else trained
     chosen = _named(config.env, variants)
     for setting in settings:
@@ -191,8 +191,9 @@ def _check_effect(setting: str, variants: Sequence[Variant]) -> None:
         own += [("env", "id")] if variant.id else []
         if any(key[: len(o)] == o for key in changed for o in own):  # it replaces tables as a whole
             raise UsageError(
-                f"--set {setting}: has no effect on variant {variant.name!r}, which sets it itself; leave that out "
-                "with --variant, or describe another one: --set 'env.variants=[{name = \"…\", kwargs = {…}}]'"
+                f"--set {setting}: has no effect on variant {variant.name!r}, which sets this itself; exclude this "
+                'variant with --variant, or define another one: --set \'env.variants=[{name = "…", kwargs = '
+                "{…}}]'"
             )
 
 
@@ -263,14 +264,14 @@ def _check_network(subject: Subject, state: RunState, rollout: Rollout) -> None:
     if (dict(layout.shapes), layout.order) != (dict(trained.shapes), trained.order):
         changed = [key for key in subject.settings if key.startswith("policy.")]
         raise UsageError(
-            f"{', '.join(changed)}: h was evolved for another network; this changes what its coordinates are "
-            f"({trained.size} in the run, {layout.size} so)"
+            f"{', '.join(changed)}: h was evolved for another network; this setting changes the meaning of its "
+            f"coordinates ({trained.size} in the run, {layout.size} with the setting)"
         )
     if layout.size != state.h.size:
         env_id = subject.config.env.of_variant(subject.variants[0]).id
         raise UsageError(
             f"env.id = {env_id!r}: its policy has {layout.size} coordinates, the run's h has {state.h.size}: "
-            "observations or actions are of another size, or the policy's code has changed"
+            "observations or actions have another size, or the policy's code has changed"
         )
 
 
@@ -319,7 +320,7 @@ def evaluate(
             )
             if outcome.failure and not reported:
                 reported = True
-                warn(f"test episode {episode} has no return: {outcome.failure}")
+                warn(f"test episode {episode} failed: {outcome.failure}")
             told = _told(environments.info, units[variant], subject.name(subject.variants[variant]))
             slot = floats[variant, episode]
             slot[0], slot[2 : 2 + len(told)] = outcome.returns[variant], told
@@ -344,8 +345,8 @@ def check_same(comm: Communicator, state: RunState) -> None:
     marks = gather(comm, int(state.sha256()[:16], 16), "comparing what is evaluated")
     if (marks != marks[0]).any():  # every rank comes to the same conclusion
         error = RunError(
-            "the ranks have read different states of the run, which is still being trained, or whose folder they "
-            "don't share; start again"
+            "the ranks read different states of the run: either it is still being trained, or the ranks do not "
+            "share its folder; run the command again"
         )
         raise_if_any_failed(comm.rank, np.ones(comm.size, np.uint64), error)
 
@@ -356,6 +357,6 @@ def _told(info: dict[str, Any], units: dict[str, str], name: str) -> list[float]
         return [float(info[result]) if info else math.nan for result in units]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{name}: its metadata promises the results {', '.join(units)}, but info has no such number after the last "
-            f"step ({error})"
+            f"{name}: its metadata declares the results {', '.join(units)}, but info after the last step has no "
+            f"such number ({error})"
         ) from error

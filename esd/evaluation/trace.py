@@ -109,9 +109,9 @@ def record(
         policy = rollout.policy
         if not isinstance(policy, Traceable):
             raise UsageError(
-                f"policy.kind = {subject.config.policy.kind!r}: can't be traced; hebbian, static, reformer and gru "
-                "can, and a class of your own with activities() and weights() (esd.policies.base.Traceable). Leave "
-                "out --trace"
+                f"policy.kind = {subject.config.policy.kind!r}: --trace is not supported; use hebbian, static, "
+                "reformer, gru or your own class with activities() and weights() (esd.policies.base.Traceable), or "
+                "leave out --trace"
             )
         _check_memory(
             policy, rollout.interface.observation_size, rollout.environments.step_limit(0), every
@@ -154,8 +154,8 @@ def _check_memory(policy: Traceable, observation_size: int, limit: int, every: i
         copies = (MOST_BYTES - of_steps) // of_weights if of_weights else 0
         advice = f"; use --trace-every {-(-limit // copies)}" if copies > 0 else ""
         raise UsageError(
-            f"--trace: an episode of {limit} steps may take {needed / 1e6:,.0f} MB, "
-            f"more than {MOST_BYTES / 1e6:,.0f} MB{advice}"
+            f"--trace: an episode of {limit} steps can need {needed / 1e6:,.0f} MB, more than "
+            f"{MOST_BYTES / 1e6:,.0f} MB{advice}"
         )
 
 

@@ -235,7 +235,7 @@ def try_one_picture(env: EnvironmentConfig, format: int, who: str) -> OnePicture
     if RENDER_MODE not in modes:
         known = f"its render modes are {shortened(', '.join(modes))}" if modes else "none"
         raise UsageError(
-            f"{who} can't be drawn into a picture: it has no render mode {RENDER_MODE!r} ({known}). Leave out --video"
+            f"{who} can't be rendered to pictures: it has no render mode {RENDER_MODE!r} ({known}). Leave out --video"
         )
     made = make_environment(env, format)
     by_mujoco = is_drawn_by_mujoco(env.id) or "mujoco_renderer" in getattr(
@@ -249,12 +249,12 @@ def try_one_picture(env: EnvironmentConfig, format: int, who: str) -> OnePicture
     except Exception as error:
         if missing_module(error) == "pygame":
             raise UsageError(
-                f"{who} can't be drawn, because pygame is not installed; install it with pip install "
+                f"{who} can't be rendered, because pygame is not installed; install it with pip install "
                 "'gymnasium[classic-control]'"
             ) from error
         text = shortened(f"{type(error).__name__}: {error}", 300)
         how = f". {HOW_TO_RENDER}" if by_mujoco else ""
-        raise UsageError(f"{who} can't be drawn on this machine ({text}){how}") from error
+        raise UsageError(f"{who} can't be rendered on this machine ({text}){how}") from error
     finally:
         close(made, f"env.id = {env.id!r}")
     if wrong := what_is_wrong(picture):

@@ -85,9 +85,9 @@ class GuardedOptimizer:
             return  # the first step of the run says why
         if first != again:
             raise RunError(
-                f"{self._who}: step gave two different results for the same gradient, moments and numbers, so the run "
-                "could not be reproduced. Draw no random numbers in it, and keep everything in ascent.following and "
-                "in the numbers that it returns, nothing in the object. To continue anyway: run.allow_drift = true"
+                f"{self._who}: step gave two different results for the same gradient, moments and numbers, so the "
+                "run could not be reproduced. Draw no random numbers in it, and keep all state in ascent.following "
+                "and in the returned numbers, none in the object. To continue anyway: run.allow_drift = true"
             )
 
     def _stepped(self, optimizer: Any, make_ascent: Callable[..., Any]) -> tuple[str, bytes]:
@@ -112,7 +112,7 @@ def check_written(vectors: Mapping[str, Float32s], what: str) -> None:
     left = [name for name, vector in vectors.items() if np.isnan(vector).any()]
     if left:
         raise UsageError(
-            f"{what}, {shortened(', '.join(left))}: NaN is left in it; write every coordinate, such as by "
+            f"{what}, {shortened(', '.join(left))}: it contains NaN; write every coordinate, for example with "
             "after[...] = …"
         )
 

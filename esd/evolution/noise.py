@@ -40,7 +40,7 @@ def adapting_noise(kind: str) -> Iterator[str]:
     """What is wrong with a kind of noise for an algorithm that learns σ from ε²; nothing but for Rademacher noise."""
     if kind == "rademacher":
         yield (
-            'es.noise = "rademacher": every ε² is 1, so sigma can\'t be learned from it; use gaussian or binomial'
+            'es.noise = "rademacher": every ε² is 1, so sigma can\'t be adapted; use gaussian or binomial'
         )
 
 
@@ -178,7 +178,7 @@ class Noise:
         if isinstance(self.seed, Noise):
             raise TypeError(
                 "Noise(kind, seed): seed is a Noise; an algorithm is built from (settings, noise, population, "
-                "reduction), so use that noise as it is"
+                "reduction), so use that noise unchanged"
             )
 
     def epsilon(self, pair: int, generation: int, start: int, stop: int) -> Float32s:

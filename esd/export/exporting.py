@@ -55,7 +55,7 @@ def export_run(
         out = Path(f"{stem}{chosen.suffix}")
     place = absolute(out)  # before an environment may move us
     if place.resolve() == folder.place.resolve():
-        raise UsageError(f"{out}: is the file that is exported; name another one with --out")
+        raise UsageError(f"{out}: is the file to export; use another file with --out")
     if place.is_dir() or not place.parent.is_dir():
         raise UsageError(f"--out {out}: expected a file in a folder that exists")
     subject = load_subject(folder, checkpoint, warn)

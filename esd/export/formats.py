@@ -37,9 +37,9 @@ class Format:
 
 FORMATS = {
     "safetensors": Format(
-        ".safetensors", "esd itself, and whatever reads safetensors", "esd.export.one_file"
+        ".safetensors", "esd and any program that reads safetensors", "esd.export.one_file"
     ),
-    "seed": Format(".seed", "esd, which rebuilds h from it: kilobytes", "esd.export.seed"),
+    "seed": Format(".seed", "esd, which rebuilds h from these kilobytes", "esd.export.seed"),
     "mat": Format(".mat", "MATLAB, GNU Octave and SciPy", "esd.export.matlab"),
     "onnx": Format(".onnx", "ONNX Runtime: one step of the policy", "esd.export.onnx_graph"),
     "torch": Format(

@@ -173,16 +173,16 @@ def network_of(subject: Subject, format: str) -> Network:
             "safetensors or mat" if format == "torch" else "safetensors, mat or (a module) torch"
         )
         raise UsageError(
-            f"--format {format}: policy.kind = {config.policy.kind!r} can't be written so; {', '.join(SUPPORTED)} can. "
-            f"Use --format {others}"
+            f"--format {format}: not supported for policy.kind = {config.policy.kind!r}, only for "
+            f"{', '.join(SUPPORTED)}. Use --format {others}"
         )
     _, settings, _ = find_kind(config.policy, config.format)
     policy = unguarded(policy_of(subject))
     assert isinstance(policy, Traceable)
     if getattr(settings, "every", 1) > 1:
         raise UsageError(
-            f"--format {format}: policy.every = {settings.every} can't be written so; only networks that are "
-            "updated after every step can. Use --format safetensors or mat"
+            f"--format {format}: policy.every = {settings.every} not supported; only networks that are updated "
+            "after every step can be exported in this format. Use --format safetensors or mat"
         )
     arrays = subject.layout.unpack(subject.state.h)
     if isinstance(policy, HebbianPolicy) and policy.index is not None:

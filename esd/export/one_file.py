@@ -41,7 +41,7 @@ def _spaces(subject: Subject, warn: Warn) -> dict[str, object] | None:
     except UntrustedError:
         raise
     except UsageError as error:
-        warn(f"{error}; the file says nothing of the spaces")
+        warn(f"{error}; the file will not describe the spaces")
         return None
     return {
         "observation": described_space(observations),

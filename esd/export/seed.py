@@ -26,12 +26,12 @@ def write(path: Path, subject: Subject, warn: Warn) -> None:
     config, folder, state = subject.config, subject.folder, subject.state
     if run_file.is_file(folder):
         raise UsageError(
-            f"--format seed: {folder.path} is a run in one file, which has no journal; export the run's folder"
+            f"--format seed: {folder.path} is an exported file, which has no journal; export the run's folder"
         )
     if os.path.lexists(folder.initial_file):
         raise UsageError(
-            f"--format seed: {folder.path} was started from another run's h (--from), which its seed does not give; "
-            "use --format safetensors"
+            f"--format seed: {folder.path} was started from another run's h (--from), which its seed can't "
+            "reproduce; use --format safetensors"
         )
     contents = folder.journal(config)
     fitness = [
@@ -45,8 +45,8 @@ def write(path: Path, subject: Subject, warn: Warn) -> None:
     rebuilt = run_file.replayed(config, subject.interface, again)
     if rebuilt.h_sha256() != state.h_sha256():
         raise UsageError(
-            f"--format seed: {folder.path}: the seed and the fitnesses give another h, so the code of its policy or "
-            "its algorithm has changed, or depends on something else; use --format safetensors"
+            f"--format seed: {folder.path}: the seed and the fitnesses lead to another h: the code of its policy or "
+            "algorithm has changed, or depends on something else; use --format safetensors"
         )
     statistics = {k: v for k, v in state.arrays().items() if k.startswith("observations.")}
     words = run_file.words_of(config, state, subject.checkpoint, subject.interface)

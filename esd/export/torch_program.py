@@ -78,8 +78,8 @@ def _of_module(own: Any, subject: Subject) -> tuple[Any, dict[str, Any]]:
 
     if hasattr(own, "reset"):
         raise UsageError(
-            f"--format torch: policy.kind = {subject.config.policy.kind!r} has a reset(), so it keeps a memory that "
-            "torch.export would freeze; use --format safetensors"
+            f"--format torch: policy.kind = {subject.config.policy.kind!r} has a reset(), so it keeps a memory, "
+            "which torch.export would freeze; use --format safetensors"
         )
     around = Network(
         subject.interface.observation_size, subject.scale, None, None, (), "none", 0,

@@ -153,7 +153,7 @@ def _options(job: BatchJob) -> Iterator[str]:
 
 
 _HEAD = """\
-# Written by esd submit. It trains until the run has its DONE.json: before the time limit it asks the training to stop,
+# Written by esd submit. It trains until the run has its DONE.json. Before the time limit it asks the training to stop,
 # which keeps everything, and queues the job again. The same command goes on from the run's folder.
 # shellcheck disable=SC1091,SC2016 # a file on the cluster; words that are meant as they are written
 
@@ -233,7 +233,7 @@ else
   fruitless=$((fruitless + 1))
 fi
 if [ "$fruitless" -ge "$give_up" ]; then
-  say "$run: $fruitless starts in a row gained nothing; not queued again, see the messages above. If there are none," \\
+  say "$run: $fruitless starts in a row without progress; not queued again, see the messages above. Without any," \\
     "use a longer --time or more ranks, and submit it again"
   exit 1
 fi
@@ -246,7 +246,7 @@ job=${job:-$SLURM_JOB_ID}
 queue_again() {
   say "$run: $1; job $job is queued again"
   if ! scontrol requeue "$job"; then
-    say "job $job could not be queued again; submit the script again to go on: sbatch ${notes%/starts}/job.sh"
+    say "job $job could not be queued again; to resume, submit the script again: sbatch ${notes%/starts}/job.sh"
     [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null
   fi
   exit 75
@@ -280,7 +280,7 @@ while :; do
   interrupted=''
   wait "$pid"
   code=$?
-  [ "$stop" != late ] || queue_again "the generation under way did not end in time; what is evaluated is kept"
+  [ "$stop" != late ] || queue_again "the current generation did not end in time; finished evaluations are kept"
   [ -n "$interrupted" ] || break
 done
 pid=''
@@ -292,7 +292,7 @@ if [ -f "$run/DONE.json" ] && { [ "$code" = 0 ] || [ "$run/DONE.json" -nt "$note
   exit 0
 fi
 case "$stop:$code" in
-  cancel:*) say "$run: stopped because the job was asked to end; submit it again to go on"; exit "$code" ;;
+  cancel:*) say "$run: stopped because the job was canceled; submit it again to resume"; exit "$code" ;;
   limit:75) queue_again "stopped before the time limit" ;;
   *:75) queue_again "stopped early" ;;
   *:0) queue_again "ended without a DONE.json" ;;

@@ -89,7 +89,7 @@ def listed(text: str) -> Hosts:
             name, slots = part.strip(), ""
         if not name or any(c.isspace() for c in name) or name.startswith("-"):
             raise UsageError(
-                f"--hosts {text}: expected names, each with :SLOTS if it takes several ranks, such as a:4,b:4"
+                f"--hosts {text}: expected host names, each with :SLOTS for several ranks, such as a:4,b:4"
             )
         hosts.append(Host(name, part.strip(), int(slots) if slots else None))
     return Hosts(tuple(hosts), from_file=False)
@@ -115,7 +115,7 @@ def of_file(path: Path) -> Hosts:
         number = (slots or [count])[0]
         hosts.append(Host(name, " ".join(words), int(number) if number.isdigit() else None))
     if not hosts:
-        raise UsageError(f"--hostfile {path}: names no host; expected a line for each")
+        raise UsageError(f"--hostfile {path}: contains no host; expected one host per line")
     return Hosts(tuple(hosts), from_file=True)
 
 

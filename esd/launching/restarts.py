@@ -91,7 +91,7 @@ class Restarts:
             return Verdict(EXIT_USAGE, "refused")
         if ended.is_final:
             code = ended.code or EXIT_FAILED
-            return Verdict(code, "gave-up", "starting again would not help")
+            return Verdict(code, "gave-up", "a restart would not help")
         if ended.asked_to_stop:  # it died of the wish: the journal has what was done
             killed = ended.code == 0 or ended.code > KILLED_BY
             return Verdict(EXIT_STOPPED_EARLY if killed else ended.code, "stopped")
@@ -107,10 +107,10 @@ class Restarts:
         code = code or EXIT_FAILED  # 0 for a run that isn't done
         self._fruitless = 0 if gained else self._fruitless
         if self.used >= self._most:
-            why = f"all {self._most} restarts are used (--max-restarts)"
+            why = f"all {self._most} restarts were used (--max-restarts)"
             return Verdict(code, "gave-up", why if self._most else "no restarts are allowed")
         if self._fruitless >= MOST_FRUITLESS:
-            why = f"{MOST_FRUITLESS} restarts in a row gained no generation"
+            why = f"{MOST_FRUITLESS} restarts in a row completed no generation"
             return Verdict(code, "gave-up", why)
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0**self._fruitless)
         self._fruitless += 1

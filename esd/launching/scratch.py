@@ -41,8 +41,8 @@ def _temporary() -> Path:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:
         raise UsageError(
-            "no folder for temporary files is writable, which mpirun needs: give the container one (--tmpfs /tmp), or "
-            "set TMPDIR to a folder that is"
+            "no folder for temporary files is writable, and mpirun needs one: start the container with --tmpfs "
+            "/tmp, or set TMPDIR to a writable folder"
         ) from None
 
 

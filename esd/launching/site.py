@@ -119,7 +119,7 @@ def site_of(table: Mapping[str, Any], name: str) -> Site:
         check_option(f"{name}: sbatch", option)
     given = [key for key in _PLACES if values.get(key)]
     if len(given) > 1:
-        raise UsageError(f"{name}: {' and '.join(given)} exclude each other; give one of them")
+        raise UsageError(f"{name}: {' and '.join(given)} cannot be combined; use one of them")
     for key in ("venv", "image"):
         if values.get(key):
             values[key] = str(Path(values[key]).expanduser())
@@ -134,7 +134,7 @@ def check_word(what: str, value: str) -> None:
     """
     if not _PLAIN_WORD.fullmatch(value):
         raise UsageError(
-            f"{what} {shown(value)}: expected a word without blanks, quotes, backslashes and #"
+            f"{what} {shown(value)}: expected a word without spaces, quotes, backslashes and #"
         )
 
 
@@ -157,7 +157,7 @@ def check_option(what: str, option: str) -> None:
     found = _OPTION.fullmatch(option)
     if not found:
         raise UsageError(
-            f"{what} {shown(option)}: expected an option of sbatch in one word, such as --mem=8G or --exclusive"
+            f"{what} {shown(option)}: expected one option of sbatch without spaces, such as --mem=8G or --exclusive"
         )
     name = found[1] or found[2]
     if name in RESERVED:
@@ -169,13 +169,15 @@ def check_option(what: str, option: str) -> None:
 
 def _text(key: str, value: Any, name: str) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise UsageError(f"{name}: {key} = {shown(value)}: expected text in quotes")
+        raise UsageError(f"{name}: {key} = {shown(value)}: expected a string in quotes")
     return value
 
 
 def _texts(key: str, value: Any, name: str) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise UsageError(f'{name}: {key} = {shown(value)}: expected a list of texts, such as ["…"]')
+        raise UsageError(
+            f'{name}: {key} = {shown(value)}: expected a list of strings, such as ["…"]'
+        )
     return tuple(_text(key, item, name) for item in value)
 
 
@@ -187,7 +189,8 @@ def _environment(value: Any, name: str) -> dict[str, str]:
     for variable, text in value.items():
         if not _NAME.fullmatch(variable):
             raise UsageError(
-                f"{name}: environment: {shown(variable)} is not a variable's name; expected letters, digits and _"
+                f"{name}: environment: {shown(variable)} is not the name of a variable; expected letters, digits "
+                "and _"
             )
         _text(f"environment.{variable}", text, name)
     return value

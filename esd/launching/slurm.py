@@ -83,7 +83,7 @@ def submit(script: Path) -> str:
     job = asked.stdout.strip().splitlines()[-1:] or [""]
     found = re.match(r"\d+", job[0])  # behind it ";cluster"
     if not found:
-        raise RunError(f"sbatch: printed no job id but {shown(asked.stdout)}; see squeue")
+        raise RunError(f"sbatch: expected a job id, got {shown(asked.stdout)}; check with squeue")
     return found[0]
 
 
@@ -94,7 +94,7 @@ _FIXES = (
     ("qos", "choose one with --qos (sacctmgr show qos lists them)"),
     ("feature", "choose another --constraint (sinfo -o '%f' lists features)"),
     ("time limit", "use a shorter --time (sinfo shows the limits of the partitions)"),
-    ("gres", "ask for GPUs that the nodes have with --gpus-per-node (sinfo -o '%G' lists them)"),
+    ("gres", "request GPUs that the nodes have with --gpus-per-node (sinfo -o '%G' lists them)"),
     ("node configuration", "use fewer --ntasks-per-node or --nodes (sinfo -o '%P %D %c' lists nodes and their CPUs)"),
     ("more processors", "use fewer --ntasks-per-node (sinfo -o '%P %D %c' lists nodes and their CPUs)"),
     ("array", "use fewer tasks (scontrol show config | grep MaxArraySize)"),
@@ -117,9 +117,9 @@ def not_configured(said: str) -> str:
     if not any(word in said for word in _NO_CLUSTER):
         return ""
     return (
-        "SLURM's commands are installed on this machine, but they find no cluster (no usable slurm.conf, and no server "
-        "that has one). Use a login node of the cluster, or set SLURM_CONF to its slurm.conf; without SLURM start "
-        "trainings with esd launch"
+        "SLURM's commands are installed on this machine, but find no cluster (no slurm.conf and no configuration "
+        "server). Use a login node of the cluster, or set SLURM_CONF to its slurm.conf. Without SLURM, start "
+        "training with esd launch"
     )
 
 
@@ -137,7 +137,7 @@ def why_refused(stderr: str) -> str:
     if "{partitions}" in fix:
         names = sorted({partition.name for partition in partitions()})
         fix = fix.format(partitions=", ".join(names) or "sinfo lists them")
-    return f"SLURM refuses the job: {shortened(said, 400)}{fix and f'. To fix it, {fix}'}"
+    return f"SLURM rejects the job: {shortened(said, 400)}{fix and f'. To fix it, {fix}'}"
 
 
 def partitions() -> list[Partition]:
@@ -188,12 +188,12 @@ def check_fits(
         missing = [part for part in name.split(",") if part not in names]
         if missing:
             raise UsageError(
-                f"--partition {shown(name)}: there is no partition {shown(missing[0])} here; choose one of "
+                f"--partition {shown(name)}: this cluster has no partition {shown(missing[0])}; use one of "
                 f"{shortened(', '.join(names), 300)}"
             )
     elif not any(partition.is_default for partition in known):
         raise UsageError(
-            f"this cluster has no default partition; name one with --partition: {shortened(', '.join(names), 300)}"
+            f"this cluster has no default partition; choose one with --partition: {shortened(', '.join(names), 300)}"
         )
     problems = [
         _why_not(of_name, part, nodes, tasks_per_node, seconds)

@@ -36,7 +36,8 @@ def when_to_stop(asked: int | None, seconds: int, plans: Sequence[Plan], ranks: 
         stop = max(stop, round(SAFETY * slowest))
     if stop < LEAST_STOP_SECONDS:
         raise UsageError(
-            f"--stop-before {stop}: expected at least {LEAST_STOP_SECONDS} seconds; the generation under way has to end"
+            f"--stop-before {stop}: expected at least {LEAST_STOP_SECONDS} seconds, so that the current generation "
+            "can end"
         )
     if slowest and asked is not None and asked < slowest:
         raise UsageError(
@@ -46,8 +47,8 @@ def when_to_stop(asked: int | None, seconds: int, plans: Sequence[Plan], ranks: 
     if seconds < stop + max(slowest, LEAST_STOP_SECONDS):
         why = f"a generation takes about {slowest:.0f} s on {ranks} ranks, and " if slowest else ""
         raise UsageError(
-            f"--time {text_of(seconds)}: too short, because {why}the training is asked to stop {stop} s before the "
-            f"limit (--stop-before). Use --time {text_of(2 * stop + round(2 * slowest))} or more"
+            f"--time {text_of(seconds)}: too short, because {why}training stops {stop} s before the limit "
+            f"(--stop-before). Use --time {text_of(2 * stop + round(2 * slowest))} or more"
         )
     return stop
 

@@ -68,7 +68,7 @@ def make_folder(parent: Path, name: str) -> str:
             continue
         except OSError as error:
             raise RunError(
-                f"{parent / FOLDER / free}: can't be made ({error.strerror}); name another folder with --run"
+                f"{parent / FOLDER / free}: can't be created ({error.strerror}); use another folder with --run"
             ) from None
         return free
 

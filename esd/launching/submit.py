@@ -133,9 +133,11 @@ def prepare(request: SubmitRequest, working_directory: str, python: str, warn: W
     finished = [plan for plan in plans if plan.finished]
     if len(finished) == len(plans):
         more = "" if len(plans) == 1 else f" (and {len(plans) - 1} more)"
-        raise UsageError(f"nothing is left to train: {plans[0].finished}{more}")
+        raise UsageError(f"nothing left to train: {plans[0].finished}{more}")
     if finished:
-        warn(f"{len(finished)} of {len(plans)} runs are finished already; their tasks end at once")
+        warn(
+            f"{len(finished)} of {len(plans)} runs are already finished; their tasks end immediately"
+        )
     _warn_of_devices(request, [plan.config for plan in plans], warn)
     ranks = request.nodes * request.tasks_per_node
     stop_before = when_to_stop(request.stop_before, seconds, plans, ranks)
@@ -180,8 +182,8 @@ def check_cluster(prepared: Prepared) -> None:
         most = slurm.largest_array()
         if most is not None and len(job.tasks) > most:
             raise UsageError(
-                f"--array and --grid: {len(job.tasks):,} tasks, and this cluster takes {most:,} in an array. "
-                "Submit parts of it"
+                f"--array and --grid: {len(job.tasks):,} tasks, but this cluster allows {most:,} in an array. "
+                "Submit it in parts"
             )
     names = {Path(task.run).name for task in job.tasks}
     before = [task for task in submission.submitted_tasks(prepared.parent) if task.run in names]
@@ -190,8 +192,8 @@ def check_cluster(prepared: Prepared) -> None:
         state = states.get(task.job)
         if state is not None and state.name in QUEUED:
             raise UsageError(
-                f"{prepared.parent / task.run}: job {task.job} ({state.name}) trains it already; wait for it, or "
-                f"cancel it first: scancel {task.job}"
+                f"{prepared.parent / task.run}: job {task.job} ({state.name}) is already training this run; wait "
+                f"for it, or cancel it first: scancel {task.job}"
             )
 
 
@@ -224,11 +226,13 @@ def _check_words(request: SubmitRequest) -> None:
         check_option("--sbatch", option)
     if request.gpus_per_node is not None and not GPUS.fullmatch(request.gpus_per_node):
         raise UsageError(
-            f"--gpus-per-node {shown(request.gpus_per_node)}: expected a number, or a kind and a number, such as 4 or "
-            "a100:4"
+            f"--gpus-per-node {shown(request.gpus_per_node)}: expected a number, or a GPU type and a number, such "
+            "as 4 or a100:4"
         )
     if request.fault_tolerant and (site.launcher != "mpirun" or site.image):
-        raise UsageError("--fault-tolerant: needs --launcher mpirun, and no image")
+        raise UsageError(
+            "--fault-tolerant: needs --launcher mpirun, and does not work with an image"
+        )
 
 
 def _axes(request: SubmitRequest) -> tuple[list[sweep.Axis], int | None]:
@@ -242,7 +246,7 @@ def _axes(request: SubmitRequest) -> tuple[list[sweep.Axis], int | None]:
         for setting in request.settings:
             if setting.partition("=")[0].strip() == axis.key:
                 raise UsageError(
-                    f"--set {shown(setting)}: {axis.key} is swept; leave out one of the two"
+                    f"--set {shown(setting)}: {axis.key} is also varied by --array or --grid; remove one of the two"
                 )
     return axes, at_once
 
@@ -299,8 +303,9 @@ def _check_folders(tasks: Sequence[Task]) -> None:
         other = seen.setdefault(task.run, task)
         if other is not task:
             raise UsageError(
-                f"{task.run}: the tasks of {' '.join(other.settings)} and {' '.join(task.settings)} would train in the "
-                "same folder, because what differs is no part of a run's name. Submit them one by one, each with --run"
+                f"{task.run}: the tasks of {' '.join(other.settings)} and {' '.join(task.settings)} would use the "
+                "same folder, because these settings are not part of the run's name. Submit them one by one, each "
+                "with --run"
             )
 
 
@@ -328,7 +333,9 @@ def _check_buildable(configs: Sequence[Config], site: Site, warn: Warn) -> None:
                 raise
             if str(error) not in missing:
                 missing.add(str(error))
-                warn(f"not checked here: {error}, unless the job's environment has it")
+                warn(
+                    f"not checked on this machine: {error} (unless the job's environment provides it)"
+                )
 
 
 def _warn_of_devices(request: SubmitRequest, configs: Sequence[Config], warn: Warn) -> None:
@@ -336,14 +343,14 @@ def _warn_of_devices(request: SubmitRequest, configs: Sequence[Config], warn: Wa
     ranks = request.nodes * request.tasks_per_node
     members = min(config.population for config in configs)
     if ranks > members:
-        warn(f"{ranks} ranks for {members} members: {ranks - members} of them have nothing to do")
+        warn(f"{ranks} ranks for {members} members: {ranks - members} of them are idle")
     table: dict[str, Any] = {}
     with contextlib.suppress(UsageError):
         if request.experiment is not None:
             table = read_experiment(request.experiment)[1]
         device = apply_settings(table, request.settings).get("device")
         if device == "cuda" and request.gpus_per_node is None:
-            warn("device = cuda, but the job asks for no GPU; add --gpus-per-node N")
+            warn("device = cuda, but the job requests no GPU; add --gpus-per-node N")
 
 
 def _once(warn: Warn) -> Warn:

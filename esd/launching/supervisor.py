@@ -85,7 +85,7 @@ class Supervisor:
         """Start the job, watch it until it ends, and decide what is next."""
         hosts = self._hosts()
         if hosts is not None and not hosts.hosts:
-            self._events.say("no-host", "none of the hosts answers")
+            self._events.say("no-host", "no host responds")
             return self._judged(self._restarts.again(1, gained=False), None)
         before = Standing.of(self._folder)
         words = self._words(hosts, before, files)
@@ -93,7 +93,7 @@ class Supervisor:
         number = self._restarts.used
         what = f"restart {number} of {self._launch.max_restarts}" if number else "started"
         where = "" if hosts is None else f" on {', '.join(hosts.names())}"
-        count = f"{ranks} ranks" if ranks is not None else "a rank per slot"
+        count = f"{ranks} ranks" if ranks is not None else "one rank per slot"
         job = Job(words, self._variables(files, in_memory))
         self._events.say(
             "restarted" if number else "started",
@@ -127,19 +127,21 @@ class Supervisor:
                 job.started = True
                 self._events.write()
             if not job.started and now - job.began > self._launch.start_seconds:
-                return self._ended(job, f"not all ranks had joined after {now - job.began:.0f} s")
+                return self._ended(
+                    job, f"not all ranks had connected after {now - job.began:.0f} s"
+                )
             if hosts is None and not job.started:
                 here = job.ranks_here()
                 most, full = max(most, here), now if here >= most else full
                 if (
                     now - full > GONE_SECONDS
                 ):  # nobody gets through the initialization of MPI any more
-                    return self._ended(job, "a rank was lost before all had joined")
+                    return self._ended(job, "a rank was lost before all ranks had connected")
             if hosts is not None and now - since > QUIET_SECONDS:
                 gone = set(hosts.names()) - answering(hosts, agent(self._launch.options))
                 if gone & missing:  # twice in a row
                     return self._ended(
-                        job, f"{', '.join(sorted(gone & missing))} no longer answers"
+                        job, f"{', '.join(sorted(gone & missing))} no longer responds"
                     )
                 missing, since = gone, time.monotonic()
         job.close()
@@ -163,14 +165,14 @@ class Supervisor:
             after = f" (the job then ended with {why})" if death and death.code else ""
             text = f"{path} is done{after}"
         elif verdict.event == "stopped":
-            text = f"{path}: stopped on request; the same command goes on"
+            text = f"{path}: stopped on request; run the same command to resume"
         elif verdict.event == "refused":
-            text = "refused, and not started again: see the message above"
+            text = "esd train rejected its arguments, so it is not restarted: see the message above"
         elif verdict.exit_code is None:
             gained = f" after {ended.gained} new generations" if ended else ""
-            text = f"the job died{gained} ({why or 'no host'}); starting again in {verdict.pause:.0f} s"
+            text = f"the job died{gained} ({why or 'no host'}); restarting in {verdict.pause:.0f} s"
         else:
-            died = f"the job died ({why})" if why else "no host answers"
+            died = f"the job died ({why})" if why else "no host responds"
             text = f"{died}; giving up: {verdict.why}"
         self._events.say(verdict.event, text, why=why, **details)
         return verdict
@@ -183,9 +185,9 @@ class Supervisor:
         there = answering(hosts, agent(self._launch.options))
         gone = set(hosts.names()) - there
         for name in sorted(gone - self._left_out):
-            self._events.say("host-lost", f"{name} does not answer and is left out", host=name)
+            self._events.say("host-lost", f"{name} does not respond and is not used", host=name)
         for name in sorted(self._left_out - gone):
-            self._events.say("host-back", f"{name} answers again", host=name)
+            self._events.say("host-back", f"{name} responds again", host=name)
         self._left_out = gone
         return hosts.only(there) if gone else hosts
 
@@ -263,6 +265,4 @@ def refuse_nested() -> NoReturn:
     Raises:
         UsageError: always.
     """
-    raise UsageError(
-        "esd launch starts mpirun itself: start it once, without mpirun or srun in front of it"
-    )
+    raise UsageError("esd launch starts mpirun itself: run it once, without mpirun or srun")

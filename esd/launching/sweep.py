@@ -55,8 +55,8 @@ def array_axis(text: str) -> tuple[Axis, int | None]:
         found = _RANGE.fullmatch(part.strip())
         if not found:
             raise UsageError(
-                f"--array {shown(text)}: {shown(part)} is not a number or a range; expected values such as {key}=0-4 "
-                f"or {key}=0,3,8-20:4. Sweep other values with --grid {key}=…"
+                f"--array {shown(text)}: {shown(part)} is not a number or a range; expected values such as "
+                f"{key}=0-4 or {key}=0,3,8-20:4. Vary other values with --grid {key}=…"
             )
         first = int(found[1])
         last = first if found[2] is None else int(found[2])
@@ -66,7 +66,9 @@ def array_axis(text: str) -> tuple[Axis, int | None]:
                 f"--array {shown(text)}: the range {shown(part)} is empty; expected FIRST-LAST or FIRST-LAST:STEP"
             )
         if len(numbers) + (last - first) // step >= MOST_TASKS:
-            raise UsageError(f"--array {shown(text)}: more than {MOST_TASKS:,} tasks; use fewer")
+            raise UsageError(
+                f"--array {shown(text)}: more than {MOST_TASKS:,} tasks; use fewer values"
+            )
         numbers += range(first, last + 1, step)
     return _distinct("--array", text, Axis(key, tuple(map(str, numbers)))), (
         int(at_once) if percent else None
@@ -117,13 +119,13 @@ def combinations(axes: Sequence[Axis]) -> list[tuple[str, ...]]:
     for axis in axes:
         if axis.key in seen:
             raise UsageError(
-                f"{axis.key}: is swept twice; name all its values in one --grid or --array"
+                f"{axis.key}: is varied twice; list all its values in one --grid or --array"
             )
         seen.add(axis.key)
         count *= len(axis.values)
     if count > MOST_TASKS:
         raise UsageError(
-            f"--array and --grid: {count:,} tasks, expected at most {MOST_TASKS:,}; submit parts of it"
+            f"--array and --grid: {count:,} tasks, expected at most {MOST_TASKS:,}; submit it in parts"
         )
     return list(itertools.product(*(axis.settings() for axis in axes)))
 

@@ -75,7 +75,7 @@ def folder_of(experiment: str | None, settings: Sequence[str]) -> Path:
     if kind == "wrong":
         raise UsageError(text)
     reason = (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
-    raise UsageError(f"the run's folder could not be determined ({reason}); name it with --run")
+    raise UsageError(f"the run's folder could not be determined ({reason}); set it with --run")
 
 
 def answer(experiment: str | None, settings: Sequence[str]) -> bytes:

@@ -136,7 +136,7 @@ class Lockstep:
             alone = 1 if self._config.format > 1 else 0
             raise UsageError(
                 f"env.id = {self._config.env.id!r}: draws from Python's or numpy's global random generator, which "
-                "episodes in lock-step would share, so that no result could be reproduced. Let it draw from "
+                "episodes in lock-step would share, so results could not be reproduced. Let it draw from "
                 f'self.np_random, or use device = "cpu" and batch_members = {alone}'
             )
         for task, outcome, seen in unexplained:  # not before: playing alone seeds those generators

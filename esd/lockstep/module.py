@@ -43,8 +43,8 @@ class NotTogetherError(UsageError):
     def __init__(self, who: str, why: str) -> None:
         """Say whose it is, and why."""
         super().__init__(
-            f"{who}: can't be evaluated in lock-step: {why} "
-            '(device = "cpu" with batch_members = 0 evaluates it alone)'
+            f'{who}: can\'t be evaluated in lock-step: {why} (device = "cpu" with batch_members = 0 evaluates one '
+            "member at a time)"
         )
         self.why = why
 
@@ -86,7 +86,7 @@ class BatchModule:
         if hasattr(policy.module, "reset"):
             raise NotTogetherError(
                 policy.who,
-                "it has a memory that reset() clears, which could hold only one member's",
+                "it has a memory that reset() clears, which can hold only the state of one member",
             )
         self._layout, self._who, self._strict = policy.layout, policy.who, policy.strict
         self._module = copy.deepcopy(policy.module).to(device)
@@ -129,7 +129,7 @@ class BatchModule:
         for warning in warned:
             without = re.search(r"batching rule for (\S+?)\.?\s", str(warning.message))
             if without and self._strict:
-                why = f"torch has no batching rule for {without[1]}, and would compute one after the other"
+                why = f"torch has no batching rule for {without[1]}, and would compute members one after another"
                 raise NotTogetherError(self._who, why)
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno

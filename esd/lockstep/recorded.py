@@ -81,7 +81,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif constant and op.is_view:  # shows the same memory, whatever is in it
             return outputs
         if op._schema.is_mutable and self._writes_constant(op, args, kwargs):
-            raise _NotRecordedError(f"{op} writes to what lasts longer")
+            raise _NotRecordedError(f"{op} writes to memory that outlives the call")
         self._write_down(op, args, kwargs, outputs)
         return outputs
 
@@ -134,7 +134,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         node = self._nodes.get(id(outputs))
         if node is None:
-            raise _NotRecordedError("the outputs are constant, or no tensor")
+            raise _NotRecordedError("the outputs are constant, or not a tensor")
         self._graph.output(node)
         forward = fx.GraphModule({}, self._graph).forward
         constants = [value for _, value in self._constants.values()]

@@ -119,6 +119,6 @@ class Loggers:
                     failed.close()
             reason = one_line(f"{type(error).__name__}: {error}", LONGEST_REASON)
             self._note(
-                f'warning: run.loggers = ["{name}"] failed ({reason}); the run goes on without it, and the next resume '
-                "writes all that is missing"
+                f'warning: run.loggers = ["{name}"] failed ({reason}); the run continues without it, and the next '
+                "resume writes the missing entries"
             )

@@ -306,7 +306,7 @@ class Ranks:
         text = f"rank {self.rank}: MPI failed in {what} ({error})"
         if self.survives:
             raise RankLostError(text) from error
-        raise RunError(f"{text}: a rank is lost. Start the same command again to resume") from error
+        raise RunError(f"{text}: a rank is lost. Run the same command again to resume") from error
 
     @contextlib.contextmanager
     def node(self) -> Iterator[Communicator]:
@@ -379,8 +379,8 @@ class Ranks:
     def _too_late(self, what: str) -> RunError:
         return RunError(
             f"rank {self.rank} waited {self.deadline_seconds:.0f} s for the other ranks in {what}, and no other "
-            "rank is known to work: a rank or a connection is stuck (run.deadline_minutes sets how long to wait). "
-            "Start the same command again to resume"
+            "rank is known to be working: a rank or a connection is stuck (run.deadline_minutes sets the time "
+            "limit). Run the same command again to resume"
         )
 
     def abort(self, exit_code: int) -> None:
@@ -414,8 +414,8 @@ class Ranks:
                 except MPI.Exception as error:  # another one was lost meanwhile
                     if attempt == SHRINKS - 1:
                         raise RunError(
-                            f"rank {self.rank}: MPI can't go on without the ranks that were lost ({error}). Start the "
-                            "same command again to resume"
+                            f"rank {self.rank}: MPI can't continue without the ranks that were lost ({error}). Run "
+                            "the same command again to resume"
                         ) from error
         self.arrivals = None
         self._parted = False
@@ -452,8 +452,8 @@ class Ranks:
 def stuck(error: watch.DeadlineError) -> RunError:
     """What the watch found out about another rank or host."""
     return RunError(
-        f"{error}. It is stopped or unreachable (run.silence_seconds sets how long to wait for it). Start the same "
-        "command again to resume"
+        f"{error}. It is stopped or unreachable (run.silence_seconds sets the time limit). Run the same command "
+        "again to resume"
     )
 
 
@@ -500,14 +500,14 @@ def _joined(launched: int) -> Communicator:
         library = short(MPI.Get_library_version())
         if launched_by_srun():
             raise UsageError(
-                f"srun started {launched} processes, but MPI sees {size}: each would train alone. Use srun --mpi=pmix "
-                f"(srun --mpi=list shows what else there is for {library}), or start the ranks with mpirun inside of "
-                "the job, as esd submit --launcher mpirun does"
+                f"srun started {launched} processes, but MPI sees {size}: each process would train alone. Use srun "
+                f"--mpi=pmix (srun --mpi=list shows the alternatives for {library}), or start the ranks with mpirun "
+                "inside the job, as esd submit --launcher mpirun does"
             )
         raise UsageError(
-            f"the launcher started {launched} processes, but MPI sees {size}: launcher and library "
-            f"({library}) are of different kinds. Use the mpirun that belongs to the library "
-            "(with SLURM: srun --mpi=pmix, or mpirun inside of the job)"
+            f"the launcher started {launched} processes, but MPI sees {size}: launcher and library ({library}) are "
+            "of different kinds. Use the library's own mpirun (with SLURM: srun --mpi=pmix, or mpirun inside the "
+            "job)"
         )
     # a communicator of our own: whoever else uses MPI in this process can't take our messages
     if survives_losses():  # to shrink works on all ranks or on none, to duplicate doesn't

@@ -95,16 +95,16 @@ def why_not(launcher: str | None, library: str, environment: Mapping[str, str]) 
 def mismatch(launcher: str, library: str) -> str:
     """What is said of a launcher of one kind and a library of another."""
     return (
-        f"the launcher is of {launcher}'s kind, but mpi4py uses {short(library)}: they don't work together. Use the "
-        "mpirun that belongs to the library; esd launch finds it"
+        f"this is a launcher of {launcher}, but mpi4py uses {short(library)}: they do not work together. Use the "
+        "library's own mpirun; esd launch finds it"
     )
 
 
 def little_shared_memory(folder: str, free: int) -> str:
     """What is said where Open MPI can't make its segments."""
     return (
-        f"{folder} has {free / 1e6:,.1f} MB free, and Open MPI needs more than {SEGMENT_BYTES / 1e6:.1f} MB: give the "
-        "container more (--shm-size=64m), remove what is left there of dead jobs (esd doctor lists it), or set "
+        f"{folder} has {free / 1e6:,.1f} MB free, and Open MPI needs more than {SEGMENT_BYTES / 1e6:.1f} MB: give "
+        "the container more (--shm-size=64m), remove files left by dead jobs (esd doctor lists them), or set "
         "OMPI_MCA_btl=self,tcp"
     )
 

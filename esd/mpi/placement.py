@@ -211,8 +211,8 @@ def idle_ranks(ranks: int, members: int) -> list[str]:
     if ranks <= members:
         return []
     return [
-        f"{ranks} ranks for {members} members: {ranks - members} of them have nothing to do; start {members} at most, "
-        "or raise population"
+        f"{ranks} ranks for {members} members: {ranks - members} of them are idle; start {members} at most, or "
+        "raise population"
     ]
 
 
@@ -224,14 +224,14 @@ def remarks(node: Node) -> list[str]:
     if 1 < node.ranks > usable:
         cores = f"{node.cores} core" + "s" * (node.cores > 1)
         if quota and quota < node.cores:
-            cores = f"the time of {quota:.3g} cores, which is what a control group allows"
+            cores = f"the CPU time of {quota:.3g} cores (limit of a control group)"
         found.append(
-            f"{node.ranks} ranks share {cores}, so they take turns; {max(1, int(usable))} on this machine would be as "
-            "fast (h is the same)"
+            f"{node.ranks} ranks share {cores}; {max(1, int(usable))} on this machine would be "
+            "as fast, with the same result"
         )
     if node.ranks > 1 and node.bound < min(node.ranks, node.cores):
         found.append(
-            f"{node.ranks} ranks are bound so that only {node.bound} can have a core of their own, though there are "
+            f"{node.ranks} ranks are bound so that only {node.bound} can have their own core, although there are "
             f"{node.cores}: start mpirun with --map-by core --bind-to core, or with --bind-to none (srun: "
             "--cpu-bind=cores or none)"
         )
@@ -242,12 +242,11 @@ def remarks(node: Node) -> list[str]:
         )
     if node.gpus and node.ranks > node.gpus:
         found.append(
-            f"{node.ranks} ranks share {node.gpus} GPU{'s' * (node.gpus > 1)}, each rank the next one in turn; fewer "
-            "ranks may be as fast"
+            f"{node.ranks} ranks share {node.gpus} GPU{'s' * (node.gpus > 1)}; fewer ranks may be as fast"
         )
     elif node.gpus and node.seen_gpus > node.gpus:
         found.append(
-            f"{node.ranks} rank{'s' * (node.ranks > 1)} on {node.seen_gpus} GPUs: {node.seen_gpus - node.gpus} of them "
-            f"have nothing to do; start {node.seen_gpus} ranks on this machine"
+            f"{node.ranks} rank{'s' * (node.ranks > 1)} on {node.seen_gpus} GPUs: {node.seen_gpus - node.gpus} of "
+            f"them are idle; start {node.seen_gpus} ranks on this machine"
         )
     return found

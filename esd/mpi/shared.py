@@ -56,7 +56,7 @@ def allocate(node: Communicator, size: int, what: str) -> mmap.mmap:
     mapped = gather(node, int(memory is not None), "mapping the node's memory").all()
     if memory is None or not mapped:
         shared = f"that the {node.size} ranks of a node share, " if node.size > 1 else ""
-        hint = ", or look whether ranks of one node can't see each other's processes in /proc"
+        hint = ", or check whether ranks of one node can see each other's processes in /proc"
         raise RunError(
             f"{what} need {size / 1e6:,.1f} MB of memory {shared}but it could not be allocated. "
             f"Give the job or the container more memory{hint if node.size > 1 else ''}"

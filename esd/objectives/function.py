@@ -68,8 +68,8 @@ class Function:
         except TypeError as error:
             kwargs = f" and objective.kwargs = {config.kwargs}" if config.kwargs else ""
             raise UsageError(
-                f"objective.function = {config.function!r}: has the parameters {signature}, and can't be called with "
-                f"one argument{kwargs} ({error})"
+                f"objective.function = {config.function!r}: has the parameters {signature}, so it can't be called "
+                f"with one argument{kwargs} ({error})"
             ) from None
         return takes
 

@@ -231,13 +231,13 @@ class ObjectiveEvaluator:
         gave = f"{name}: {gave} for the same parameters and the same seed"
         if _same(*(self._problem.measure(h0, [seed]) for _ in range(2))):
             raise UsageError(
-                f"{gave}, because other parameters were evaluated in between: it keeps something between calls (in a "
-                "global variable, a closure, an attribute, a cache or a file), so results would depend on the number "
-                f"of ranks. Make every call independent of earlier ones, {accept}"
+                f"{gave}, because other parameters were evaluated in between: it keeps state between calls (in a "
+                "global variable, a closure, an attribute, a cache or a file), so results would depend on the "
+                f"number of ranks. Make every call independent of earlier calls, {accept}"
             )
         raise UsageError(
-            f"{gave}, so the run could not be reproduced. Draw random numbers from a parameter named seed only, "
-            f"keep nothing between calls, {accept}"
+            f"{gave}, so the run could not be reproduced. Draw random numbers only from a generator made from the "
+            f"argument seed, keep no state between calls, {accept}"
         )
 
     def close(self) -> None:

@@ -112,7 +112,7 @@ class GuardedPolicy:
                 "whole numbers for each name"
             )
         if self.layout.size == 0:
-            raise UsageError(f"{self._who}: it has no parameters, so there is nothing to evolve")
+            raise UsageError(f"{self._who}: it has no parameters to evolve")
         if not isinstance(self.squashed, bool | np.bool_):
             raise UsageError(
                 f"{self._who}: squashed is {described(self.squashed)}, expected True (outputs are within [-1, 1]) or "
@@ -296,7 +296,7 @@ def wrong_size(who: str, call: str, size: int, interface: Interface) -> str:
         hint = ", one output for each choice of each action"
     named = f" ({space}{hint})" if space else ""
     return (
-        f"{who}: {call} puts out {size} {'number' if size == 1 else 'numbers'}, but the environment's actions need "
+        f"{who}: {call} returned {size} {'number' if size == 1 else 'numbers'}, but the environment's actions need "
         f"{interface.action_size}{named}"
     )
 

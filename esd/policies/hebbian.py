@@ -75,8 +75,8 @@ class HebbianSettings:
     )
     rate: float = setting(
         1.0,
-        "Factor on every change of a weight. With coefficients from N(0, 1) and weights of at most 1, a "
-        "rate of 1 overwrites a network within a few steps; a small rate lets it integrate over many",
+        "Factor on every change of a weight. With coefficients from N(0, 1) and weights of at most 1, a rate of 1 "
+        "overwrites a network within a few steps; a small rate averages over many steps",
         **RATE,
     )
     convolutions: bool = convolutions()
@@ -115,14 +115,14 @@ class HebbianSettings:
     )
     average: bool = setting(
         False,
-        "Update the weights by the means of the activities since the last update, in place of the activities of "
-        "the last step; see policy.every",
+        "Update the weights by the means of the activities since the last update, instead of the activities of the "
+        "last step; see policy.every",
         since=SECOND_VERSION,
     )
     draw_weights: str = setting(
         "episode",
-        "How often initial weights are drawn: anew for every episode, once for each member of the population, "
-        "or once for the run (docs/policies.md)",
+        "How often initial weights are drawn: for every episode, once for each member of the population, or once "
+        "for the run (docs/policies.md)",
         choices=DRAW_WEIGHTS,
         since=SECOND_VERSION,
     )
@@ -133,22 +133,22 @@ class HebbianSettings:
     )
     coefficient_scale: float = setting(
         1.0,
-        "Factor on the initial coefficients h_0. 0.01: rules that start with hardly any plasticity",
+        "Factor on the initial coefficients h_0. With 0.01, rules start with hardly any plasticity",
         since=SECOND_VERSION,
         **RATE,
     )
     rules: int = setting(
         0,
-        "Number of learning rules that the synapses share. 0: every synapse has its own. With esd train --from RUN, "
-        "the rules of that run are merged into so many by K-means",
+        "Number of learning rules that the synapses share. 0: every synapse has its own. With esd train --from "
+        "RUN, K-means merges the rules of that run into this number",
         expected=f"0 to {shared_rules.MOST_RULES:,}",
         check=lambda v: 0 <= v <= shared_rules.MOST_RULES,
         since=SECOND_VERSION,
     )
     assignment: str = setting(
         "",
-        "Which of the shared rules each synapse follows, as base64; written by esd train --from. Empty: at random, the "
-        "same in all runs",
+        "Which of the shared rules each synapse follows, as base64; written by esd train --from. Empty: a random "
+        "assignment, the same in all runs",
         since=SECOND_VERSION,
     )
     order: str = array_order()
@@ -222,8 +222,8 @@ class HebbianPolicy(PerceptronPolicy):
             )
         if self._coevolved:
             raise UsageError(
-                f'policy.rules = {settings.rules}: initial_weights = "coevolved" has numbers of every synapse in h; '
-                "use other initial weights, or policy.rules = 0"
+                f'policy.rules = {settings.rules}: initial_weights = "coevolved" stores one number per synapse in '
+                "h; use other initial weights, or policy.rules = 0"
             )
         connections, rules = self._perceptron.connections, settings.rules
         self._assignment = shared_rules.assignment_of(settings.assignment, connections, rules)

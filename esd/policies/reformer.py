@@ -81,8 +81,8 @@ class ReformerSettings:
     )
     sharpness: float = setting(
         1.0,
-        "Factor on the logits of attention, beside the evolved one. Above 1: for a memory with many more keys than in "
-        "training, whose small weights would add up",
+        "Factor on the attention logits, in addition to the evolved factor. Use a value above 1 if the memory has "
+        "many more keys than in training, because their small weights add up",
         since=SECOND_VERSION,
         **POSITIVE,
     )

@@ -49,7 +49,8 @@ def assignment_of(text: str, connections: int, rules: int) -> Int64s:
         found = np.frombuffer(base64.b64decode(text, validate=True), "<u2").astype(np.int64)
     except (binascii.Error, ValueError):
         raise UsageError(
-            "policy.assignment: is not base64 of 16-bit numbers; leave it to esd train --from RUN --set policy.rules=…"
+            "policy.assignment: is not base64 of 16-bit numbers; it is written by esd train --from RUN --set "
+            "policy.rules=…"
         ) from None
     if found.size != connections or (found >= rules).any():
         raise UsageError(

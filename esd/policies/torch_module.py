@@ -83,7 +83,7 @@ class TorchPolicy:
         evolved = [name for name, p in parameters.items() if p.requires_grad or not self.strict]
         if parameters and not evolved:
             raise UsageError(
-                f"{self.who}: all its parameters are frozen (requires_grad=False), so there is nothing to evolve"
+                f"{self.who}: all its parameters are frozen (requires_grad=False); at least one has to evolve"
             )
         module.eval()
         module.requires_grad_(False)
@@ -103,13 +103,13 @@ class TorchPolicy:
             if parameter.device.type != "cpu" or parameter.layout != torch.strided:
                 kind = parameter.device if parameter.device.type != "cpu" else parameter.layout
                 raise UsageError(
-                    f"{named} is on {kind}, expected an ordinary tensor on the cpu; device and batch_members say "
+                    f"{named} is on {kind}, expected an ordinary tensor on the cpu; device and batch_members define "
                     "where networks run"
                 )
             if parameter.requires_grad and parameter.dtype not in (torch.float32, torch.float64):
                 raise UsageError(
-                    f"{named} is {_dtype(parameter)}, but h is float32; make it one with .float(), or keep what "
-                    "does not evolve as a buffer"
+                    f"{named} is {_dtype(parameter)}, but h is float32; convert it with .float(), or register it as "
+                    "a buffer if it should not evolve"
                 )
 
     def _check_unregistered(self, module: torch.nn.Module) -> None:
@@ -129,7 +129,7 @@ class TorchPolicy:
                         kind = "Dict" if isinstance(value, dict) else "List"
                         raise UsageError(
                             f"{self.who}: its attribute {shortened(name)} is a plain {type(value).__name__} with a "
-                            f"{type(item).__name__} in it, which would not evolve; make it a torch.nn.{which}{kind}"
+                            f"{type(item).__name__} in it, which would not evolve; use a torch.nn.{which}{kind}"
                         )
 
     def _check_batch_norms(self) -> None:
@@ -138,8 +138,8 @@ class TorchPolicy:
             if isinstance(part, _BatchNorm) and (part.training or not part.track_running_stats):
                 why = "is in training mode" if part.training else "has track_running_stats=False"
                 raise UsageError(
-                    f"{self.who}: {type(part).__name__} {shortened(name)!r} {why}, so it would use the statistics of "
-                    "a batch, which is one observation here; use LayerNorm, or leave it in evaluation mode"
+                    f"{self.who}: {type(part).__name__} {shortened(name)!r} {why}, so it would use the statistics "
+                    "of a batch, which is one observation here; use LayerNorm, or keep it in evaluation mode"
                 )
 
     def initial_parameters(self, seed: int) -> Float32s:
@@ -194,10 +194,10 @@ class TorchPolicy:
                 what, advice = "buffer", "clear it in a method reset()"
                 if isinstance(tensor, torch.nn.Parameter):
                     what = "parameter"
-                    advice = "keep what changes in a buffer or an attribute that reset() clears"
+                    advice = "keep changing values in a buffer or an attribute that reset() clears"
                 raise UsageError(
-                    f"{self.who}: forward changes its {what} {shortened(name)}, which would last longer than the "
-                    f"episode; {advice}"
+                    f"{self.who}: forward changes its {what} {shortened(name)}, which would outlive the episode; "
+                    f"{advice}"
                 )
         if self._reset is not None:
             return first
@@ -210,9 +210,8 @@ class TorchPolicy:
             changed = [name for name in now if now[name] is not attributes.get(name)]
             kept = f" (it keeps {shortened(', '.join(changed))})" if changed else ""
             raise UsageError(
-                f"{self.who}: forward gives two outputs for the same observation{kept}, so it has a memory, or a "
-                "random generator inside it, which would last longer than the episode; add a method reset() that "
-                "clears it"
+                f"{self.who}: forward gives two outputs for the same observation{kept}, so it has a memory or an "
+                "internal random generator that outlives the episode; add a method reset() that clears it"
             )
         return first
 

@@ -203,8 +203,8 @@ def make_player(
         if "memory" not in text and "overflow" not in text:  # of the bytes that would be needed
             raise
         raise UsageError(
-            f"batch_members = {config.batch_members}: so many networks don't fit into "
-            f"the memory of {device}; use fewer"
+            f"batch_members = {config.batch_members}: this many networks do not fit into the memory of {device}; "
+            "use fewer"
         ) from error
 
 
@@ -232,9 +232,12 @@ def _batched_module(
     who, size = unguarded(rollout.policy).who, rollout.policy.layout.size
     compiled = rollout.environments.all_steps()
     if compiled is None or not are_alike(compiled):
-        why = "the environment is stepped in Python, so it would gain little. batch_members = 64 evaluates 64 at a time"
+        why = (
+            "the environment runs in Python, so lock-step would hardly be faster. batch_members = 64 evaluates "
+            "64 at a time"
+        )
     elif not pays(size):
-        why = f"with {size:,} parameters that is faster"
+        why = f"with {size:,} parameters this is faster"
     else:
         try:
             player = Lockstep(rollout, algorithm, ranks, torch.device("cpu"))
@@ -243,5 +246,5 @@ def _batched_module(
         else:
             note(f"{who}: {members_at_once(size)} members are evaluated at a time")
             return player
-    note(f"{who}: members are evaluated one by one: {why}")
+    note(f"{who}: members are evaluated one at a time: {why}")
     return None

@@ -30,7 +30,7 @@ def section(traces: list[Trace], recalls: dict[int, str], hint: str) -> str:
         recalls: by number of a trace, figures about what its Reformer recalled.
         hint: how to record an episode, where there is none.
     """
-    intro = "One test episode, recorded by esd eval --trace: what the network did at every step."
+    intro = "One test episode, recorded by esd eval --trace: what the network did at each step."
     if not traces:
         text = f"No episode has been recorded. {hint}"
         return html.section("episode", "Inside an episode", html.notes([text]))
@@ -112,7 +112,7 @@ def _weights(trace: Trace, index: int) -> Figure:
     elif len(moments) == MOST_FRAMES:
         caption += f" {MOST_FRAMES} moments of the episode are shown."
     if any(_is_part(layer) for layer in trace.layers):
-        caption += " Of large layers some units are drawn, evenly spaced."
+        caption += " For large layers, a selection of evenly spaced units is shown."
     described = "; ".join(
         f"layer {i} to {i + 1}, {layer.inputs} × {layer.outputs}: mean size from {number(float(layer.size[0]))} to "
         f"{number(float(layer.size[-1]))}"
@@ -120,7 +120,7 @@ def _weights(trace: Trace, index: int) -> Figure:
     )
     return Figure(
         f"weights-{index}",
-        "The weights through the episode" if moves else "The weights",
+        "The weights during the episode" if moves else "The weights",
         f"Heat maps of the weights, one for each layer, at a step that the slider chooses. {described}.",
         {"": View(data, layout)},
         Table(head, rows, "Weights at the start and at the end of the episode"),
@@ -170,8 +170,8 @@ def _course(trace: Trace, index: int) -> Figure:
     of_episode = {"return so far": view(of_return, "return so far")}
     if _moves(trace):
         of_weights = {
-            "how far weights have moved": view(moved, "mean |w − w at the start|"),
-            "size of the weights": view(size, "mean |w|"),
+            "distance of the weights from the start": view(moved, "mean |w − w at the start|"),
+            "mean size of the weights": view(size, "mean |w|"),
         }
         of_episode = of_weights | of_episode
     views = {str(i): own for i, own in enumerate(of_episode.values())}
@@ -196,10 +196,10 @@ def _course(trace: Trace, index: int) -> Figure:
         )
     return Figure(
         f"course-{index}",
-        "The course of the episode",
+        "Return and weights during the episode",
         words,
         views,
-        Table(head, rows, "The course of the episode at some steps", ()),
+        Table(head, rows, "Return and weights during the episode at some steps", ()),
         "",
         (("Show", list(of_episode)),),
         keys if _moves(trace) else (),
@@ -249,7 +249,7 @@ def _activities(trace: Trace, index: int) -> Figure:
         Table(
             ["layer", "units", "mean", "std", "beyond ±0.99 in %"],
             rows,
-            "Activities over the episode",
+            "Activities during the episode",
         ),
         "",
         (("Layer", options),),

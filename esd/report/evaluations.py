@@ -64,7 +64,7 @@ def section(arms: Sequence[Arm]) -> str:
     by_conditions = _by_conditions(arms)
     if not by_conditions:
         run = arms[0].runs[0]
-        what = "evaluates the best center on new seeds" if run.objective else "plays test episodes"
+        what = "evaluates the best center on new seeds" if run.objective else "runs test episodes"
         text = f"No run has been evaluated yet. esd eval {run.folder.path} {what} and stores the results."
         return html.section("evaluation", "Evaluation", html.notes([text]))
     parts = []
@@ -80,11 +80,12 @@ def section(arms: Sequence[Arm]) -> str:
             if conditions not in run.trained.found
         ]
         if missing:
-            content += html.notes([f"Not evaluated this way: {', '.join(missing)}."])
+            content += html.notes([f"Not evaluated with these settings: {', '.join(missing)}."])
         parts.append(content if i == 0 else html.details(f"Also evaluated: {described}", content))
     intro = (
-        "Test episodes are neither used for training nor for choosing the best checkpoint. An interval covers the mean "
-        "with a probability of 95 %: over runs where a group has several, else over the episodes of its one run."
+        "Test episodes are neither used for training nor for choosing the best checkpoint. Intervals are 95 % "
+        "confidence intervals of the mean: over the runs of a group, or over the episodes if a group has a single "
+        "run."
     )
     return html.section("evaluation", "Evaluation", "".join(parts), intro)
 
@@ -103,9 +104,9 @@ def comparison_section(arms: Sequence[Arm]) -> str:
     content = html.table(_tests(found)) + html.notes([f"{note}." for note in found.notes])
     first = found.groups[0].name
     intro = (
-        f"Each group is compared with {first}. The unit is the training run. p is from a two-sided permutation test "
-        "over runs; p (Holm) is corrected for the number of tests in this table. Call a difference significant if "
-        "p (Holm) is below 0.05."
+        f"Each group is compared with {first}. Each training run counts as one value. p is from a two-sided "
+        "permutation test over runs; p (Holm) is corrected for the number of tests in this table. A difference is "
+        "significant if p (Holm) is below 0.05."
     )
     return html.section("comparison", "Comparison", content, intro)
 

@@ -135,14 +135,14 @@ def _caption(arms: Sequence[Arm]) -> str:
     parts = []
     if any(len(arm.runs) > 1 for arm in arms):
         parts.append(
-            "Thick lines are means over the runs of a group, which differ in their seed alone. Bands reach from the "
-            "lowest to the highest run, thin lines are the runs. A mean ends where its shortest run ends."
+            "Thick lines are means over the runs of a group, which differ only in their seed. Bands reach from the "
+            "lowest to the highest run. Thin lines are single runs. A mean ends where the shortest run ends."
         )
     longest = max(len(run.members) for arm in arms for run in arm.runs)
     if longest > MOST_POINTS:
         parts.append(
-            f"Runs of more than {MOST_POINTS} generations (here up to {longest:,}) are drawn as {MOST_POINTS} points, "
-            "each the mean of consecutive generations. esd show RUN --csv prints all of them."
+            f"Runs of more than {MOST_POINTS} generations (here up to {longest:,}) are shown as {MOST_POINTS} "
+            "points, each the mean of consecutive generations. esd show RUN --csv prints all of them."
         )
     return " ".join(parts)
 

@@ -57,13 +57,13 @@ def section(runs: Sequence[ReportedRun], named: Sequence[Path], warn: Warn, hint
             size = path.lstat().st_size
             if total + size > MOST_ALL:
                 warn(
-                    f"{path}: left out, the page would become too large; name it with --video to embed it"
+                    f"{path}: skipped, because the page would become too large; use --video to embed it"
                 )
                 continue
             try:
                 parts.append(_embedded(path, run.name, follow=False))
             except UsageError as error:
-                warn(f"{error}; left out")
+                warn(f"{error}; skipped")
                 continue
             total += size
     if parts:
@@ -100,12 +100,13 @@ def _embedded(path: Path, run: str, follow: bool) -> str:
     except UsageError as error:
         if f"expected at most {MOST_BYTES:,}" in str(error):
             raise UsageError(
-                f"{path}: is larger than {MOST_BYTES // MB} MB, too large for a page; record a shorter or smaller one"
+                f"{path}: is larger than {MOST_BYTES // MB} MB, the limit for a page; record a shorter or smaller "
+                "video"
             ) from None
         raise
     kind = kind_of(data)
     if kind is None:
-        raise UsageError(f"{path}: not a video that browsers play; expected MP4, WebM or GIF")
+        raise UsageError(f"{path}: not a video format for browsers; expected MP4, WebM or GIF")
     source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
     size = size_of(data)
     title, words = _caption(facts_of(data), run, path.name)

@@ -51,9 +51,7 @@ def section(arms: Sequence[Arm], warnings: Sequence[str]) -> str:
         content += "<h3>What looks wrong</h3>\n" + html.notes(findings, "finding")
     content += html.table(_table(arms, objective))
     if warnings:
-        content += html.details(
-            "Remarks on the files of the runs", html.notes(list(warnings)), True
-        )
+        content += html.details("Notes on the files of the runs", html.notes(list(warnings)), True)
     return html.section("overview", "Overview", content)
 
 

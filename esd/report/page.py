@@ -95,7 +95,7 @@ def _episodes(runs: Sequence[ReportedRun], named: Sequence[Path], warn: Warn) ->
             try:
                 found.append(traces.read(path))
             except UsageError as error:
-                warn(f"{error}; left out")
+                warn(f"{error}; skipped")
     recalls = {i: recall.figures(trace, list(runs), i) for i, trace in enumerate(found)}
     return episode.section(found, recalls, _recording(runs[0], "trace", "episode.safetensors"))
 
@@ -193,7 +193,7 @@ def _document(title: str, body: str, plotly: str) -> str:
 </header>
 <nav aria-label="Parts of the report"></nav>
 <main id="main" tabindex="-1">
-<noscript><p class="note">Figures need JavaScript. The numbers behind each one can be opened below it.</p></noscript>
+<noscript><p class="note">Figures need JavaScript. Below each figure you can open its numbers.</p></noscript>
 <p id="status" role="status" class="note" hidden></p>
 {body}</main>
 <footer><p>This page is one file and loads nothing from the network.</p></footer>

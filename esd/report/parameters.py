@@ -44,7 +44,7 @@ def section(arms: Sequence[Arm]) -> str:
     """The part of the page about h."""
     found = "".join(_objective_table(arm) for arm in arms if arm.runs[0].objective)
     if all(arm.runs[0].objective for arm in arms):
-        return html.section("parameters", "Parameters found", found) if found else ""
+        return html.section("parameters", "Evolved parameters", found) if found else ""
     parts = [found] if found else []
     for i, arm in enumerate(arms):
         if arm.runs[0].objective:
@@ -64,7 +64,7 @@ def section(arms: Sequence[Arm]) -> str:
     if not parts:
         return ""
     hebbian = any(run.config.policy.kind == "hebbian" for arm in arms for run in arm.runs)
-    intro = "How the coordinates of each array of h are distributed after training, and how they were at the start."
+    intro = "Distributions of the values of each array of h, at the start and after training."
     if hebbian:
         intro += f" Every synapse of a Hebbian network has its own rule {FORMULA}:"
         intro += " x is the activity of the unit before the synapse, y that of the unit after it."

@@ -66,7 +66,7 @@ def figures(trace: Trace, runs: list[ReportedRun], index: int = 0) -> str:
     if run is None or h is None:
         if trace.path.parent.resolve() not in {r.folder.place.resolve() for r in reformers}:
             return ""
-        text = "LSH recall cannot be computed: no checkpoint has the h of this episode. Record it again."
+        text = "LSH recall cannot be computed: no checkpoint has the h of this episode. Record the trace again."
         return html.notes([text])
     settings = run.config.policy.settings
     assert isinstance(settings, ReformerSettings)
@@ -139,14 +139,12 @@ def _check_same(streams: Float32s, trace: Trace) -> None:
     """Compare with what the head of the policy read, which the trace has as its first activities."""
     recorded = trace.activities[0][: len(streams), :-1] if trace.activities else streams[:0]
     if recorded.shape != streams.shape:
-        raise UsageError("the trace is of another network than the run")
+        raise UsageError("the trace is from another network than that of the run")
     scale = float(np.abs(recorded).max(initial=1e-6))
     # a key whose bucket rounding decides may be found by one and not by the other: few steps may differ
     differing = (np.abs(streams - recorded).max(axis=1) > AGREES * scale).mean()
     if not differing < 0.05:
-        raise UsageError(
-            f"{differing:.0%} of the steps come out differently than they were recorded"
-        )
+        raise UsageError(f"{differing:.0%} of the steps differ from the recording")
 
 
 def _hash(settings: ReformerSettings, layer: int) -> Hash:
@@ -218,7 +216,7 @@ def _figure(heads: list[Head], trace: Trace, settings: ReformerSettings, index: 
     }
     shown = min(trace.steps, MOST_STEPS)
     caption = (
-        f"Recall is the share of full attention that lies on the keys found; 1 means that LSH loses nothing. "
+        "Recall is the share of full attention's weight on the keys that LSH finds; 1 means that nothing is lost. "
         f"{settings.hashes} hashes, {settings.buckets} buckets, cap {settings.cap}, capacity {settings.capacity:,}."
     )
     if shown < trace.steps:
@@ -269,7 +267,7 @@ def _occupancy(heads: list[Head], settings: ReformerSettings, index: int) -> Fig
             "hovermode": "x unified",
         })},
         Table(["head", "keys in the fullest bucket", "share in %", "empty buckets"], rows, "How keys fill the buckets"),
-        f"Evenly filled buckets would have {number(even)} keys each. A steep curve means that keys point in similar "
+        f"Evenly filled buckets would have {number(even)} keys each. A steep curve means that keys have similar "
         "directions.",
         (),
         [Key(head.name, head.name, i, dash_of(i)) for i, head in enumerate(heads)],

@@ -65,7 +65,7 @@ class ReportedRun:
         trained: what a comparison needs.
         evaluations: what ``esd eval`` stored, oldest generation first.
         done: what DONE.json says; None if the run is not finished.
-        calls: the training calls of provenance.json.
+        calls: the training sessions of provenance.json.
         findings: what looks wrong.
         parameters: None where they can't be read without code of the user's.
         states: generation and hash of h of every checkpoint, by which a trace is recognized.
@@ -149,7 +149,7 @@ def read_arms(words: Sequence[str], warn: Warn) -> list[Arm]:
         place = path.resolve()
         if place in places:
             if places[place] != name:
-                raise UsageError(f"{path}: is in two groups; a run counts once")
+                raise UsageError(f"{path}: is in two groups; each run can be in only one")
             continue
         places[place] = name
         try:
@@ -157,18 +157,18 @@ def read_arms(words: Sequence[str], warn: Warn) -> list[Arm]:
         except UsageError as error:
             if explicit:
                 raise
-            warn(f"{error}; left out")
+            warn(f"{error}; skipped")
             continue
         key = json.dumps([name, run.trained.settings], sort_keys=True, default=str)
         if name and named.setdefault(name, key) != key:
             raise UsageError(
-                f"{name}: {path} differs from the first run of this group in more than the seed; name another group "
-                "for it, or give the folders without a name"
+                f"{name}: {path} differs from the first run of this group not only in the seed; put it into another "
+                "group, or list the folders without a group name"
             )
         arm = arms.setdefault(key, Arm(name))
         twin = next((r for r in arm.runs if r.config.seed == run.config.seed), None)
         if twin is not None:
-            warn(f"{path}: is the same training as {twin.folder.path} (one seed); left out")
+            warn(f"{path}: is the same training run as {twin.folder.path} (same seed); skipped")
             continue
         arm.runs.append(run)
     if not arms:
@@ -192,7 +192,7 @@ def read_run(path: Path, warn: Warn) -> ReportedRun:
     try:
         parameters = _parameters(folder, config, interface)
     except UsageError as error:
-        warn(f"{error}; parameters are not shown")
+        warn(f"{error}; its parameters are not shown")
         parameters = None
     try:
         calls = [] if is_file(folder) else provenance.read(folder.provenance_file)
@@ -228,14 +228,14 @@ def _parameters(folder: RunFolder, config: Config, interface: Interface) -> Para
     foreign = names_foreign_code(to_table(config), "policy")
     if foreign:
         raise UntrustedError(
-            f"{folder.path}: the names of its arrays are known to {foreign[0].setting} = {foreign[0].text!r} alone, "
-            "which this command never imports"
+            f"{folder.path}: only the code of {foreign[0].setting} = {foreign[0].text!r} has the names of its "
+            "arrays, which this command never imports"
         )
     state, best = _state_in(folder, config, found)
     layout, initial = layout_and_h0(config, interface)
     if layout.size != state.h.size:
         raise UsageError(
-            f"{folder.path}: h has {state.h.size} coordinates, its settings ask for {layout.size}"
+            f"{folder.path}: h has {state.h.size} coordinates, but its settings need {layout.size}"
         )
     which = f"the {best} checkpoint, generation {state.generation}"
     of_another = folder.initial_file.exists()

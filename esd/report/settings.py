@@ -68,14 +68,14 @@ def provenance_section(runs: Sequence[ReportedRun]) -> str:
                 "–" if parameters is None else int(parameters.h.size), len(run.calls),
             ]
         )  # fmt: skip
-    head = ["run", "folder", "seed", "status", "hash of h", "size of h", "training calls"]
+    head = ["run", "folder", "seed", "status", "hash of h", "size of h", "training sessions"]
     content = html.table(Table(head, rows, "The runs of this report", (0, 1, 3, 4)))
     calls = [row for run in runs for row in _calls(run)]
     if calls:
         head = ["run", "started", "command", "ranks", "host", "system", "versions", "commit of esd"]
-        found = Table(head, calls, "Training calls", (0, 1, 2, 4, 5, 6, 7))
+        found = Table(head, calls, "Training sessions", (0, 1, 2, 4, 5, 6, 7))
         content += html.details(
-            "Training calls: commands, machines and versions", html.table(found)
+            "Training sessions: commands, machines and versions", html.table(found)
         )
     return html.section("provenance", "Provenance", content)
 

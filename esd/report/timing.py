@@ -89,7 +89,8 @@ def _breakdown(runs: list[ReportedRun], objective: bool) -> Figure:
         f"Bar chart of rank {unit}. {words}.",
         {"": View(data, layout)},
         Table(head, rows, "Time of each run"),
-        "Working: evaluating members, updating h and writing files. Waiting: a rank is done and waits for the others.",
+        "Working: evaluating members, updating h and writing files. Waiting: a rank is done and waits for other "
+        "ranks.",
         (),
         [Key("working", "working", 0), Key("waiting", "waiting for other ranks", None)],
         max(150, 80 + 28 * len(runs)),

@@ -41,10 +41,10 @@ def check_unchanged(
         return
     stored = _settings_of(provenance_file, begun)
     if stored is None:
-        advice = "restore that file from a copy, or undo what was changed in it"
+        advice = "restore this file from a copy, or undo the change"
         raise UsageError(
-            f"{config_file}: is not the config that this run was started with (its hash in {journal_file.name} is "
-            f"another one); {advice}"
+            f"{config_file}: is not the config of this run (its hash in {journal_file.name} is another one); "
+            f"{advice}"
         )
     now = settings_of_h(config)
     differences = [
@@ -55,8 +55,8 @@ def check_unchanged(
     more = len(differences) - MOST_DIFFERENCES
     named = "; ".join(differences[:MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
     raise UsageError(
-        f"{config_file}: is not the config that this run was started with: {named}. Change it back; to train with "
-        "other settings, start another run"
+        f"{config_file}: is not the config of this run: {named}. Undo the change; to train with other settings, "
+        "start a new run"
     )
 
 

@@ -76,7 +76,7 @@ def load(path: Path) -> Checkpoint:
         found = shown(metadata.get("format"))
         newer = str(metadata.get("format")).startswith(FORMAT.rstrip("1"))
         raise UsageError(
-            f"{path}: format {found}, expected {FORMAT!r}; {UPDATE if newer else 'it is no checkpoint of esd'}"
+            f"{path}: format {found}, expected {FORMAT!r}; {UPDATE if newer else 'this is not a checkpoint of esd'}"
         )
     try:
         state = RunState.of_arrays(int(metadata["generation"]), arrays)
@@ -138,6 +138,6 @@ def read_head(
     available = available_memory()
     if 2 * size > available:
         raise UsageError(
-            f"{path}: {size:,} bytes take twice as much memory to read, more than the {available:,} that are left"
+            f"{path}: {size:,} bytes need twice as much memory to read, more than the available {available:,}"
         )
     return metadata, head

@@ -31,7 +31,7 @@ def absolute(path: Path) -> Path:
         place = path.absolute()
     except FileNotFoundError:
         raise UsageError(
-            f"{path}: is relative to a working directory that does not exist any more; change to another one (cd)"
+            f"{path}: is relative to a working directory that no longer exists; change to another one (cd)"
         ) from None
     check_path(place)
     return place
@@ -80,7 +80,7 @@ def write_atomically(
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise NotWritableError(
-            f"{path}: can't be written ({error.strerror})", "what was there is unchanged"
+            f"{path}: can't be written ({error.strerror})", "the old file is unchanged"
         ) from error
 
 
@@ -97,7 +97,7 @@ def changing(folder: Path) -> Iterator[None]:
         name = error.filename if isinstance(error.filename, str) else folder
         raise NotWritableError(
             f"{name}: can't be written ({error.strerror})",
-            f"free disk space or change the permissions of {folder}, and start the same command again",
+            f"free disk space or change the permissions of {folder}, and run the same command again",
         ) from error
 
 
@@ -153,8 +153,8 @@ def check_kind(path: Path, folder: bool = False) -> None:
         return
     if stat.S_ISLNK(found):
         raise UsageError(
-            f"{path}: is a symbolic link, and esd writes only within a run's folder; replace it with what it points "
-            "to, or remove it"
+            f"{path}: is a symbolic link, and esd writes only inside a run's folder; replace it with the file it "
+            "points to, or remove it"
         )
     if folder and not stat.S_ISDIR(found):
         raise UsageError(f"{path}: is {kind_of(found)}, expected a folder; remove it")

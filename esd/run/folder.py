@@ -142,8 +142,9 @@ class RunFolder:
                 newest = f", start a new run from its newest checkpoint (esd train --from {where} --run NEW)"
             raise UsageError(
                 f"{self.path}: journal.bin is missing ({', '.join(remains)} {'is' if len(remains) == 1 else 'are'} "
-                "there), and without it a run can't be resumed, shown or evaluated. Restore journal.bin from a copy"
-                f"{newest}, or delete what is left and start from scratch: add --run {where} --fresh --yes to esd train"
+                "there), and without it a run can't be resumed, shown or evaluated. Restore journal.bin from a "
+                f"copy{newest}, or delete the remaining files and start from scratch: add --run {where} --fresh "
+                "--yes to esd train"
             )
 
     def config(self) -> Config:
@@ -175,8 +176,9 @@ class RunFolder:
             return
         for reference in names_foreign_code(to_table(config), section):
             raise UntrustedError(
-                f"{self.path}: to rebuild {what} needs the code of {reference.setting} = {shown(reference.text)}, "
-                "which this command never imports; use esd.Run(folder).h(generation) in Python"
+                f"{self.path}: {what} can only be rebuilt with the code of {reference.setting} = "
+                f"{shown(reference.text)}, which this command never imports; use esd.Run(folder).h(generation) in "
+                "Python"
             )
 
     def _check_replay(self, config: Config, generation: int) -> None:
@@ -238,9 +240,9 @@ class RunFolder:
         if newest is None or generation <= good:
             return f"Restore it from a copy, or {again} to continue from generation {good}"
         return (
-            f"The newest state that can be trusted is h_{generation}, of {newest[0].name}: start a new run from it "
-            f"with {start}. To keep this run, restore the journal from a copy; or {again} and remove the "
-            f"checkpoints of later generations than {good}: it is evaluated again from there, to the same bits"
+            f"The newest undamaged state is h_{generation}, from {newest[0].name}: start a new run from it with "
+            f"{start}. To keep this run, restore the journal from a copy; or {again} and remove the checkpoints of "
+            f"generations after {good}: they are evaluated again, with the same bits"
         )
 
     def newest_good_checkpoint(self, config: Config, warn: Warn) -> tuple[Path, int] | None:
@@ -319,9 +321,9 @@ class RunFolder:
                 raise UsageError(
                     f"{self.journal_file}: ends before generation {contents.next_generation}, but there is a "
                     f"checkpoint of generation {loaded.state.generation}: it was cut short. Restore it from a copy, "
-                    f"start a new run from the checkpoint (esd train --from {shlex.quote(str(self.path))} --run NEW), "
-                    f"or remove the checkpoints of later generations than {contents.next_generation}: they are "
-                    "evaluated again, to the same bits"
+                    f"start a new run from the checkpoint (esd train --from {shlex.quote(str(self.path))} --run "
+                    f"NEW), or remove the checkpoints of generations after {contents.next_generation}: they are "
+                    "evaluated again, with the same bits"
                 )
             return path
         return None
@@ -348,7 +350,7 @@ class RunFolder:
                 else f"{self.initial_file.name} was removed, or "
             )
             raise UsageError(
-                f"{self.path}: h_0 comes out differently than when the run was started: {begun}the policy's code has "
+                f"{self.path}: h_0 differs from the h_0 at the start of the run: {begun}the policy's code has "
                 "changed; restore it from a copy"
             )
         return state
@@ -406,13 +408,15 @@ class RunFolder:
         try:
             done = read_json(self.done_file, MB)
             if not _is_done(done):
-                raise UsageError(f"{self.done_file}: not what esd writes at the end of a run")
+                raise UsageError(f"{self.done_file}: was not written by esd at the end of a run")
         except FileNotFoundError:
             return None
         except UsageError as error:
             if warn is None:
                 raise
-            warn(f"{error}; ignored, as if the run were not finished: esd train writes it again")
+            warn(
+                f"{error}; ignored, and the run counts as not finished; esd train writes the file again"
+            )
             return None
         found: dict[str, Any] = done
         return found

@@ -102,8 +102,8 @@ class InFlight:
             self._map = mapped
         except OSError as error:
             self._warn(
-                f"{self._path}: can't be written ({error.strerror}); if a member ends its process, nothing will say "
-                "which"
+                f"{self._path}: can't be written ({error.strerror}); if a member crashes its process, it can't be "
+                "identified"
             )
             return
         with contextlib.suppress(OSError):

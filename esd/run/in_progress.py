@@ -114,7 +114,7 @@ class KeptRows:
         except OSError as error:
             self._broken = True
             self._warn(
-                f"{self._path}: can't be written ({error.strerror}); records of a generation are kept only once it "
+                f"{self._path}: can't be written ({error.strerror}); records of a generation are only saved when it "
                 "is complete"
             )
         ended = self._clock()

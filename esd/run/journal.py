@@ -300,7 +300,7 @@ def scan(path: Path, verify: bool = True) -> JournalContents:
                 raise DamagedJournalError(_where(path, position, expected), found(0))
             if entry.generation != expected:
                 raise DamagedJournalError(
-                    f"{path}: generation {entry.generation} stands where {expected} should",
+                    f"{path}: generation {entry.generation} found where {expected} was expected",
                     found(0),
                 )
             if entry.end > size:
@@ -388,7 +388,7 @@ def _check_memory(path: Path, entry: _Entry, width: int) -> None:
     if needed > LARGE and 2 * needed > (available := available_memory()):
         raise UsageError(
             f"{path}: the record of generation {entry.generation} takes {2 * needed:,} bytes of memory to read, more "
-            f"than the {available:,} that are left"
+            f"than the {available:,} that are available"
         )
 
 

@@ -74,9 +74,9 @@ class JournalWriter:
                 else:
                     return
         raise RunError(
-            f"{self._path}: {what} by another program during the run, which can't go on without it. Restore it and "
-            "start the same command again, or start a new run from the newest checkpoint: "
-            f"esd train --from {self._path.parent} --run NEW"
+            f"{self._path}: {what} by another program during the run, and the run can't continue without it. "
+            "Restore it and run the same command again, or start a new run from the newest checkpoint: esd train "
+            f"--from {self._path.parent} --run NEW"
         )
 
     def append(self, data: bytes) -> None:
@@ -150,7 +150,7 @@ class JournalWriter:
         except OSError as error:
             raise NotWritableError(
                 f"{self._path}: can't be written ({error.strerror})",
-                "the generations before are kept: free disk space and start the same command again",
+                "all earlier generations are saved: free disk space and run the same command again",
             ) from error
 
     def close(self) -> None:

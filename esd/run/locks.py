@@ -45,7 +45,7 @@ def weakness(folder: Path, locked: bool, mounts: Path = MOUNTS) -> str:
         mounts: what this system has mounted, as in ``/proc/self/mountinfo``.
     """
     if not locked:
-        why = "its file system has no locks (flock), so esd can't refuse a second training in it"
+        why = "its file system has no locks (flock), so esd can't prevent a second training run in this folder"
     else:
         kind, options = _mount(folder, mounts)
         local = [o for o in LOCAL_ONLY.get(kind, ()) if not o or o in options]
@@ -53,10 +53,10 @@ def weakness(folder: Path, locked: bool, mounts: Path = MOUNTS) -> str:
             return ""
         with_option = f" with {local[0]}" if local[0] else ""
         why = (
-            f"its file system ({kind}{with_option}) keeps locks on one machine only, so esd can't refuse a second "
-            "training in it on another"
+            f"its file system ({kind}{with_option}) keeps locks only on one machine, so esd can't prevent a second "
+            "training run in this folder on another machine"
         )
-    return f"{folder}: {why}; make sure that there is none"
+    return f"{folder}: {why}; make sure that only one is running"
 
 
 def kind_of(folder: Path, mounts: Path = MOUNTS) -> str:

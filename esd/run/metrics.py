@@ -191,7 +191,7 @@ def completed(
     problems += [f"{_generations(rebuilt)} rebuilt from the journal"] if rebuilt else []
     problems += [f"{_generations(corrected)} corrected by the journal"] if corrected else []
     if problems:
-        lost = ", without what only the clock knew" if rebuilt else ""
+        lost = ", without the times" if rebuilt else ""
         warn(f"{path}: damaged or incomplete: {'; '.join(problems)}{lost}")
     return lines
 
@@ -239,7 +239,7 @@ def append(path: Path, line: Line, size: int) -> tuple[int, bool]:
     except OSError as error:
         raise NotWritableError(
             f"{path}: can't be written ({error.strerror})",
-            "free disk space and start the same command again",
+            "free disk space and run the same command again",
         ) from error
     return before.st_size + len(data), before.st_size == size
 
@@ -281,7 +281,7 @@ def _read_lines(file: BinaryIO, found: _Found) -> None:
         newer = f", or of a newer schema than {SCHEMA}: {UPDATE}" if found.newer else ""
         found.problems.append(f"{_ranges('line', spoiled)} not a line of metrics{newer}")
     if repeated:
-        found.problems.append(f"{_generations(sorted(repeated))} there more than once")
+        found.problems.append(f"{_generations(sorted(repeated))} more than once")
     elif disordered:
         found.problems.append("its lines are out of order")
 

@@ -102,7 +102,7 @@ def _packages_of(modules: Sequence[str]) -> dict[str, str | None]:
 
 
 def read(path: Path) -> list[Call]:
-    """The training calls in provenance.json, oldest first; none without the file.
+    """The training sessions in provenance.json, oldest first; none without the file.
 
     Raises:
         UsageError: if it is damaged.
@@ -112,7 +112,7 @@ def read(path: Path) -> list[Call]:
     except FileNotFoundError:
         return []
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-        raise UsageError(f"{path}: not a list of training calls")
+        raise UsageError(f"{path}: not a list of training sessions")
     return calls
 
 
@@ -121,9 +121,9 @@ def what_changed(path: Path, now: Call) -> str:
     try:
         calls = read(path)
     except UsageError as error:
-        return f"what has changed can't be said ({error})"
+        return f"the changes are not known ({error})"
     if not calls:
-        return "what has changed can't be said without its provenance.json"
+        return "the changes are not known, because its provenance.json is missing"
     since = "the run was started"
     before = calls[0]
     found = [
@@ -135,11 +135,14 @@ def what_changed(path: Path, now: Call) -> str:
         more = len(found) - MOST_LISTED
         return "; ".join(found[:MOST_LISTED]) + (f"; and {more} more" if more > 0 else "")
     if not isinstance(calls[0].get("modules"), dict):
-        return "no package version has changed since; your own modules may have, of which this run has kept no hashes"
+        return (
+            "no package version has changed since; your own modules may have changed, but this run has no "
+            "hashes of them"
+        )
     return (
-        "neither your modules nor package versions have changed since: a file that they read, an environment variable "
-        f"or the processor has (then {calls[0].get('machine')} on {calls[0].get('host')}), or your code depends on the "
-        "process or the time (esd doctor examines it)"
+        "neither your modules nor package versions have changed since. Either a file that they read, an "
+        f"environment variable or the processor has changed (then {calls[0].get('machine')} on "
+        f"{calls[0].get('host')}), or your code depends on the process or the time (esd doctor checks this)"
     )[:400]
 
 
@@ -160,7 +163,7 @@ def _other_modules(before: Call, now: Call) -> list[str]:
     old, new = (_hashes(call) for call in (before, now))
     if old is None or new is None:
         return []
-    found = [f"{_shown(old[name][0])} is not imported any more" for name in old if name not in new]
+    found = [f"{_shown(old[name][0])} is no longer imported" for name in old if name not in new]
     return found + [
         f"{_shown(new[name][0])} was not imported then" for name in new if name not in old
     ]

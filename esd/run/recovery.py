@@ -55,8 +55,7 @@ def newest_state(folder: RunFolder, warn: Warn) -> Source:
     found = folder.newest_good_checkpoint(config, warn)
     if found is None and contents is None:
         raise UsageError(
-            f"{folder.path}: {problem}, and there is no good checkpoint: nothing to start from. Restore the folder "
-            "from a copy"
+            f"{folder.path}: {problem}, and there is no undamaged checkpoint. Restore the folder from a copy"
         )
     path, generation = found or (None, -1)
     if not problem and generation > reached:
@@ -64,9 +63,7 @@ def newest_state(folder: RunFolder, warn: Warn) -> Source:
     if problem:
         newest = max(generation, reached)
         origin = f"of {path.name}" if path and generation >= reached else "rebuilt from the journal"
-        warn(
-            f"{folder.path}: {problem}; the newest state that can be trusted is h_{newest}, {origin}"
-        )
+        warn(f"{folder.path}: {problem}; the newest undamaged state is h_{newest}, {origin}")
     return Source(max(generation, reached), path)
 
 
@@ -91,7 +88,8 @@ def load(folder: RunFolder, config: Config, source: Source) -> RunState:
     state = replay(config, state, contents, source.generation)
     if state.generation != source.generation:
         raise UsageError(
-            f"{folder.path}: has no generation {source.generation} any more; was it changed meanwhile? Start again"
+            f"{folder.path}: no longer has generation {source.generation}: it was changed in the meantime; run the "
+            "command again"
         )
     return state
 

@@ -183,7 +183,8 @@ class RunFile(RunFolder):
                 self._damaged(
                     "its contents don't match their checksum"
                     if contents.format == RUN
-                    else "its state is rebuilt with another checksum: it, or the code of its policy, was changed"
+                    else "its state has another checksum when it is rebuilt: the file, or the code of its policy, "
+                    "was changed"
                 )
             self._state = state
         return self._state
@@ -207,8 +208,8 @@ class RunFile(RunFolder):
             UsageError: always.
         """
         raise UsageError(
-            f"{self.path}: is a run in one file, which has no journal, so only the state in it can be shown; use the "
-            "run's folder"
+            f"{self.path}: is an exported file without a journal, which contains a single state; use the run's "
+            "folder"
         )
 
     def good_part(self, config: Config, verify: bool = True) -> NoReturn:
@@ -315,7 +316,7 @@ def words_of(
         again = parse_json(text, infinite=True)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"config: a value can't be written as JSON ({error}); export has no place for it"
+            f"config: a value can't be written as JSON ({error}), so the run can't be exported"
         ) from None
     assert identity(parse({"format": 1} | again, "config")) == identity(config)
     interface_words = [interface.observation_size, interface.action_size, interface.bounded]

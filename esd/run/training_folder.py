@@ -55,7 +55,9 @@ class TrainingFolder(RunFolder):
             locked = locks.taken(descriptor)
         except BlockingIOError:
             os.close(descriptor)
-            raise UsageError(f"{self.path}: another esd is training in this folder") from None
+            raise UsageError(
+                f"{self.path}: another esd process is training in this folder"
+            ) from None
         self.lock_weakness = locks.weakness(self.place, locked)
         if locked:
             self._lock = descriptor
@@ -83,14 +85,16 @@ class TrainingFolder(RunFolder):
             self.place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"{self.path}: can't be created ({error.strerror}); name another folder with --run"
+                f"{self.path}: can't be created ({error.strerror}); use another folder with --run"
             ) from error
         self.lock()
         if erase:
             self._erase()
         self._check_and_tidy()
         if self.is_run or self.remains:
-            raise UsageError(f"{self.path}: another esd has started a run here meanwhile")
+            raise UsageError(
+                f"{self.path}: another esd process started a run in this folder in the meantime"
+            )
         with changing(self.place):
             self.journal_file.touch()  # empty: until its header is there, the same command may start again
             self.checkpoints.mkdir(exist_ok=True)
@@ -111,7 +115,9 @@ class TrainingFolder(RunFolder):
         self.lock()
         self._check_and_tidy()
         if self.journal_file.lstat().st_size != journal_size:
-            raise UsageError(f"{self.path}: another esd has trained here meanwhile; start again")
+            raise UsageError(
+                f"{self.path}: another esd process trained in this folder in the meantime; run the command again"
+            )
         with changing(self.place):
             self.checkpoints.mkdir(exist_ok=True)
             self.store_config(config)
@@ -153,9 +159,9 @@ class TrainingFolder(RunFolder):
                 raise FileNotFoundError
         except OSError:
             raise RunError(
-                f"{missing}: was removed or replaced by another program during the run, which can't go on without it. "
-                "Restore the folder as it was and start the same command again; everything up to the generation "
-                "before is in its journal"
+                f"{missing}: was removed or replaced by another program during the run, and the run can't continue "
+                "without it. Restore the folder as it was and run the same command again; all earlier generations "
+                "are in its journal"
             ) from None
 
     def check_complete(self, config: Config, generation: int) -> None:
@@ -186,7 +192,7 @@ class TrainingFolder(RunFolder):
             problem = f"{path}: was removed by another program during the run"
         else:
             return
-        raise RunError(f"{problem}. Restore it and start the same command again")
+        raise RunError(f"{problem}. Restore it and run the same command again")
 
     def add_provenance(self, call: dict[str, Any]) -> None:
         """Add a training call to provenance.json, which holds all of them, oldest first.
@@ -247,4 +253,4 @@ def check_writable(path: Path) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
         why = "is on a read-only file system" if read_only else "no permission to write in it"
-        raise UsageError(f"{path}: {existing}: {why}; name another folder with --run")
+        raise UsageError(f"{path}: {existing}: {why}; use another folder with --run")

@@ -179,7 +179,7 @@ def _fits(setting: str, found: Any) -> bool:
 def _expected(setting: str) -> str:
     """What a name of an installed package is not, in words."""
     if setting == "objective.function":
-        return "any function of an installed package, with arguments of this run"
+        return "a function of an installed package with arguments from this run"
     kinds = {
         "policy.kind": "a policy",
         "es.algorithm": "an algorithm",
@@ -215,6 +215,6 @@ def _message(run: Path, unknown: list[tuple[Reference, str]]) -> str:
     more = len(unknown) - MOST_NAMED
     text = "; ".join(named) + (f"; and {more} more" if more > 0 else "")
     return (
-        f"{shortened(str(run), 150)}: was not created here and names code to run: {text}. If you trust whoever wrote "
-        "the run and this code, add --trust (in Python trust=True)"
+        f"{shortened(str(run), 150)}: was not created here and would run this code: {text}. If you trust the "
+        "authors of the run and of this code, add --trust (in Python: trust=True)"
     )

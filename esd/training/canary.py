@@ -40,12 +40,13 @@ def _why(comm: Communicator) -> str:
     """What else differs between the ranks, and what to do; all of them ask."""
     modules = {name: module["sha256"] for name, module in collect(comm.size)["modules"].items()}
     if differs(comm, repr(modules)):
-        return "their own modules (of environments, policies, …) differ. Give all of them the same files"
+        return "your modules (of environments, policies, …) differ between ranks. Use the same files on all of them"
     if found := differences(comm, what_bits_depend_on()):
-        return f"{found}. Use machines of one kind with the same versions"
+        return f"{found}. Use machines of the same kind with the same versions"
     return (
-        "their modules, package versions and processors are the same, so the environment, the policy or the objective "
-        "depends on the rank, the time or the process (esd doctor examines it). Make it depend on its seed alone"
+        "their modules, package versions and processors are the same, so the environment, the policy or the "
+        "objective depends on the rank, the time or the process (esd doctor checks this). Make it depend only on "
+        "its seed"
     )
 
 

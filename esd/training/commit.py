@@ -133,8 +133,8 @@ class Commit:
         if state.generation > self._next:
             raise RunError(
                 f"{self._folder.journal_file}: ends before generation {self._next}, but the run is at generation "
-                f"{state.generation}: the rank that had the generations between in its memory was lost. Start the "
-                "same command again to evaluate them once more"
+                f"{state.generation}: the rank that kept the generations in between in its memory was lost. Run the "
+                "same command again to evaluate them again"
             )
         center = metrics.center_of(self._config, records)
         if center is not None and center >= self._best:
@@ -260,7 +260,7 @@ class Commit:
         if not as_left and not self._metrics_changed:
             self._metrics_changed = True
             self._reporter.note(
-                f"{self._folder.metrics_file}: was removed or changed by another program; what is missing is rebuilt "
+                f"{self._folder.metrics_file}: was removed or changed by another program; missing lines are rebuilt "
                 "from the journal when the run ends"
             )
 

@@ -111,9 +111,10 @@ def constant_return(course: Course) -> Finding | None:
     values = {line["return_min"] for line in known}
     value = f" ({known[0]['return_min']:g})" if len(values) == 1 else ""
     advice = (
-        "make sure that its value depends on the parameters, or raise es.sigma"
+        "make sure that its value depends on the parameters, or increase es.sigma"
         if course.config.objective.named
-        else "make sure that the reward depends on what the policy does, or raise es.sigma or env.episodes_per_member"
+        else "make sure that the reward depends on the policy's actions, or increase es.sigma or "
+        "env.episodes_per_member"
     )
     return Finding(
         "constant_return",
@@ -130,9 +131,9 @@ def tied_returns(course: Course) -> Finding | None:
         return None
     return Finding(
         "tied_returns",
-        f"In {len(often)} of {len(tied)} generations at least {MANY_TIED:.0%} of the members had the same return and "
-        "only a few did better, so updates rest on those few: use a reward that tells members apart earlier, a larger "
-        "population or a larger es.sigma.",
+        f"In {len(often)} of {len(tied)} generations at least {MANY_TIED:.0%} of the members had the same return "
+        "and only a few did better, so updates depend on those few: use a reward that distinguishes members "
+        "earlier, a larger population or a larger es.sigma.",
         ("tied_pairs", "no_spread", "no_signal"),
     )
 
@@ -142,11 +143,11 @@ def no_update(course: Course) -> Finding | None:
     if any(line.get("update_norm") != 0.0 for line in course.generations):
         return None
     rate = course.generations[-1].get("learning_rate", math.nan)
-    begins = "Every update had length 0, so h is what it was at the start"
+    begins = "Every update had length 0, so h has not changed since the start"
     if rate <= ROUNDING * _typical(course):
         return Finding(
             "no_update",
-            f"{begins}: float32 rounds steps so small away, so raise es.learning_rate (now {rate:g}).",
+            f"{begins}: such small steps are lost in float32 rounding, so increase es.learning_rate (now {rate:g}).",
             WITHOUT_PROGRESS,
         )
     depends = (
@@ -156,9 +157,9 @@ def no_update(course: Course) -> Finding | None:
     )
     return Finding(
         "no_update",
-        f"{begins}. Most likely the two members of each mirrored pair had the same return: make sure that {depends}, "
-        f"and es.sigma (now {_sigma(course):.3g}) is not too large; if they had not, raise es.learning_rate (now "
-        f"{rate:g}).",
+        f"{begins}. Most likely the two members of each mirrored pair had the same return: make sure that "
+        f"{depends}, and es.sigma (now {_sigma(course):.3g}) is not too large; otherwise, increase es.learning_rate "
+        f"(now {rate:g}).",
         WITHOUT_PROGRESS,
     )
 
@@ -169,8 +170,8 @@ def no_perturbation(course: Course) -> Finding | None:
         return None
     return Finding(
         "no_perturbation",
-        f"The perturbations are too small for h: float32 rounds sigma = {_sigma(course):.3g} away beside coordinates "
-        f"of about {_typical(course):.3g}, so members are all alike: use a larger es.sigma.",
+        f"The perturbations are too small for h: in float32, sigma = {_sigma(course):.3g} is lost in rounding when "
+        f"added to coordinates of about {_typical(course):.3g}, so all members are equal: use a larger es.sigma.",
         ("constant_return", "no_update", "tied_returns", *WITHOUT_PROGRESS),
     )
 
@@ -196,8 +197,8 @@ def _typical(course: Course) -> float:
 def _why_failed(config: Config) -> str:
     """What to look at where a fitness is not finite."""
     if config.objective.named:
-        return "give the parameters bounds (low, high) or lower es.sigma and es.learning_rate"
-    return "outputs or rewards overflow, so lower es.sigma and es.learning_rate, or change policy.normalization"
+        return "give the parameters bounds (low, high) or reduce es.sigma and es.learning_rate"
+    return "outputs or rewards overflow, so reduce es.sigma and es.learning_rate, or change policy.normalization"
 
 
 SYMPTOMS: tuple[Callable[[Course], Finding | None], ...] = (

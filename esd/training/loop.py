@@ -262,26 +262,26 @@ class Generations:
         error: RunError | None = None
         if not records.all_written_once:
             error = RunError(
-                f"generation {generation}: the exchange of records is wrong, not every slot was written by exactly "
-                "one rank; nothing of this generation was kept"
+                f"generation {generation}: the exchange of records failed: not every record came from exactly one "
+                "rank; this generation was discarded"
             )
         elif failed > self._config.run.max_failed_share * records.members:
             fitness = "a NaN or infinite fitness"
             advice = (
-                "What was not finite in the first of them is reported above. If the policy's outputs overflow, look "
-                "at policy.normalization, es.sigma and es.learning_rate"
+                "The first of these failures is reported above. If the policy's outputs overflow, check "
+                "policy.normalization, es.sigma and es.learning_rate"
             )
             if records.rows_with(Status.NO_RESULT).size:
                 fitness = "no finite fitness, or no result"
                 advice = (
-                    "Why the first of them failed is reported above: fix it, give them more time "
-                    "(env.episode_seconds), or raise run.max_failed_share"
+                    "The first of these failures is reported above: fix its cause, allow more time "
+                    "(env.episode_seconds), or increase run.max_failed_share"
                 )
             elif self._config.objective.named:
                 fitness = "no fitness"
                 advice = (
-                    f"Calls of {self._config.objective.function} failed, the first one as reported above: fix it, "
-                    "give its parameters bounds (low, high), or lower es.sigma"
+                    f"Calls of {self._config.objective.function} failed, and the first failure is reported above: "
+                    "fix its cause, add bounds to the parameters (low, high), or reduce es.sigma"
                 )
             error = RunError(
                 f"generation {generation}: {failed} of {records.members} members have {fitness}"
@@ -295,8 +295,8 @@ class Generations:
         """End on all ranks before an h that is not finite is kept."""
         if not math.isfinite(step.h_norm):
             error = RunError(
-                f"generation {step.state.generation - 1}: the update made h infinite or NaN; nothing of it was kept. "
-                "Use a shaping other than raw, or a smaller es.learning_rate"
+                f"generation {step.state.generation - 1}: the update made h infinite or NaN, so it was discarded. "
+                "Use another es.shaping than raw, or a smaller es.learning_rate"
             )
             raise_if_any_failed(self._comm.rank, np.ones(self._comm.size, np.uint64), error)
 

@@ -28,9 +28,9 @@ def tied_pairs(course: Course) -> Finding | None:
         return None
     return Finding(
         "tied_pairs",
-        f"In {len(often)} of {len(shares)} generations both members of at least {MANY_PAIRS_TIED:.0%} of the mirrored "
-        "pairs had the same fitness, and such pairs say nothing about the direction: use a reward that tells members "
-        "apart, a larger es.sigma, or longer episodes.",
+        f"In {len(often)} of {len(shares)} generations both members of at least {MANY_PAIRS_TIED:.0%} of the "
+        "mirrored pairs had the same fitness, and such pairs contain no information on the gradient: use a reward "
+        "that distinguishes members, a larger es.sigma, or longer episodes.",
         ("no_signal", "no_spread"),
     )
 
@@ -59,8 +59,8 @@ def no_spread(course: Course) -> Finding | None:
     spread, luck = known[-1]
     return Finding(
         "no_spread",
-        f"Members' returns spread no further (standard deviation {spread:.3g}) than the {what} of one and the same "
-        f"policy do ({luck:.3g}), so they differ by luck, not by their parameters: raise {more}, or population.",
+        f"Members' returns vary no more (standard deviation {spread:.3g}) than the {what} of a single policy do "
+        f"({luck:.3g}), so they differ by chance, not by their parameters: increase {more}, or population.",
         ("no_signal",),
     )
 
@@ -87,8 +87,8 @@ def no_signal(course: Course) -> Finding | None:
     mean = sum(found) / len(found)
     return Finding(
         "no_signal",
-        f"The gradients of the two halves of the population had nothing in common (mean cosine {mean:.2g} over "
-        f"{len(found)} generations), so updates followed noise: raise population or the episodes per member, make "
+        f"The gradients of the two halves of the population are not related (mean cosine {mean:.2g} over "
+        f"{len(found)} generations), so updates follow noise: increase population or the episodes per member, make "
         "sure that the return depends on the parameters, or change es.sigma (now "
         f"{course.generations[-1].get('sigma') or math.nan:.3g}).",
     )
@@ -115,13 +115,13 @@ def sigma_collapsed(course: Course) -> Finding | None:
     reason = (
         "its target return was not reached" if improved(course) else "its return did not improve"
     )
-    slower = " Its es.sigma_decay can be nearer to 1, or es.sigma_min larger."
+    slower = " es.sigma_decay can be closer to 1, or es.sigma_min larger."
     adapts = course.config.es.algorithm != "openai_es"
     return Finding(
         "sigma_collapsed",
-        f"Sigma shrank from {start:.3g} to {sigmas[-1]:.3g}, so the search has stopped around the center, but "
+        f"Sigma shrank from {start:.3g} to {sigmas[-1]:.3g}, so the search has stopped near the center, but "
         f"{reason}: use a larger es.sigma or population."
-        + (" A smaller es.sigma_learning_rate lets it shrink more slowly." if adapts else slower),
+        + (" A smaller es.sigma_learning_rate makes it shrink more slowly." if adapts else slower),
         ("no_signal", "no_spread"),
     )
 

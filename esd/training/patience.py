@@ -1,6 +1,6 @@
 """What is done while the run's folder can't be written: a full disk or a lost mount may come back.
 
-The run goes on in memory, for so many generations, and tries again; then it stops, to be started again.
+The run goes on in memory, for so many generations, and tries to save again; then it stops, to be started again.
 """
 
 from __future__ import annotations
@@ -85,20 +85,18 @@ class Patience:
         except NotWritableError as failure:
             if self._failure is None and self._most:
                 self._note(
-                    f"{failure.reason}; the run goes on in memory for at most {self._most} generations "
-                    "(run.unsaved_generations) and tries again"
+                    f"{failure.reason}; the run continues in memory for at most {self._most} generations "
+                    "(run.unsaved_generations) and tries to save again"
                 )
             self._failure, self._next_try = failure, self._clock() + RETRY_SECONDS
             return False
         if self._failure is not None:
             self._failure, self._next_try = None, -math.inf
-            self._note("the run's folder can be written again; nothing is missing in it")
+            self._note("the run's folder can be written again; nothing was lost")
         return True
 
 
 def _what_is_lost(generations: int) -> str:
     lost = {0: "no generation is lost", 1: "the last generation is lost"}
     what = lost.get(generations, f"the last {generations} generations are lost")
-    return (
-        f"stopped, {what}: free disk space or restore the folder, and start the same command again"
-    )
+    return f"stopped, {what}: free disk space or restore the folder, and run the same command again"

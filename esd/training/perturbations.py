@@ -61,8 +61,8 @@ def check_perturbations(
     count = f"only {share:.2%}" if share else "none"
     text = (
         f"es.sigma = {config.es.sigma:g}: perturbations change {count} of h's {state.h.size:,} coordinates, because "
-        f"float32 rounds them away beside values of up to {largest:.3g}, so members are {'almost ' if share else ''}"
-        f"all alike. Use {setting}={smallest_useful_sigma(state.h):.1g} or more"
+        f"smaller changes are lost in float32 rounding next to values of up to {largest:.3g}, so members are "
+        f"{'almost ' if share else ''}all equal. Use {setting}={smallest_useful_sigma(state.h):.1g} or more"
     )
     if share < FEW:
         raise UsageError(text)

@@ -162,7 +162,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     here = {path.name for path in place.iterdir()} if place.is_dir() else set()
     others = place.exists() and (not place.is_dir() or here - {"lock", *OWN_NAMES})
     if others and not folder.is_run and not here & {*OWN_NAMES}:
-        raise UsageError(f"{folder.path}: exists and is not a run; name another folder with --run")
+        raise UsageError(f"{folder.path}: exists and is not a run; use another folder with --run")
     check_writable(folder.place)
     named = _named(request)
     for line in without_effect(named, config):
@@ -177,13 +177,13 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         config = with_assignment(config, parent, lambda: load(parent, parent.config(), found))
         if folder.is_run and not request.fresh and not unbegun:
             raise UsageError(
-                f"{folder.path}: holds a run already; --from starts a new one, name its folder with --run"
+                f"{folder.path}: already contains a run; --from starts a new run, so choose another folder with --run"
             )
     new = Plan(config, folder.path, start_from=request.start_from, source=source)
     if request.fresh and (folder.is_run or folder.remains):
         if not request.yes:
             raise UsageError(
-                f"{folder.path}: holds a run; --fresh would delete it. Add --yes to do that"
+                f"{folder.path}: contains a run, which --fresh would delete; add --yes to confirm"
             )
         return dataclasses.replace(new, erase=True)
     if folder.is_cut_off_start:
@@ -193,7 +193,9 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     if not folder.is_run:
         return new
     if unbegun and (request.start_from is not None or _is_another(folder, config, named)):
-        warn(f"{folder.path}: holds a run that ended before its first generation; it is replaced")
+        warn(
+            f"{folder.path}: contains a run that ended before its first generation; it is replaced"
+        )
         return dataclasses.replace(new, erase=True, unbegun=True)
     stored = _to_compare(folder)
     if "format" not in named:
@@ -207,8 +209,9 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         if config.objective.named:
             may_change = "generations, [run], objective.max_seconds, on_failure and check_at_start"
         raise UsageError(
-            f"{folder.path}: holds a run of experiment {name!r} with other settings: {'; '.join(differences)}. Only "
-            f"{may_change} may change on resume; name another folder with --run, or overwrite with --fresh"
+            f"{folder.path}: contains a run of experiment {name!r} with other settings: {'; '.join(differences)}. "
+            f"Only {may_change} can change on resume; use another folder with --run, or overwrite the run with "
+            "--fresh"
         )
     stored = folder.config()
     _tell_change_of_device(stored, config, warn)
@@ -218,7 +221,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     finished = _why_finished(folder, config, contents.next_generation, warn)
     if finished and stored.env.variants != config.env.variants:
         warn(
-            "unseen variants are kept only when the run goes on; to evaluate a finished run on others: esd eval "
+            "unseen variants are stored only if the run continues; to evaluate a finished run on others: esd eval "
             f"{shlex.quote(str(folder.path))} --set 'env.variants=[…]'"
         )
     return Plan(config, folder.path, contents.head, checkpoint, finished=finished)
@@ -234,11 +237,11 @@ def _check_same_start(folder: RunFolder, config: Config, request: TrainRequest) 
     if folder.config_file.exists():
         differences = differences_that_matter(_to_compare(folder), config)
         if folder.initial_file.exists() and request.start_from is None:
-            differences.append("it was to start --from another run")
+            differences.append("it was started with --from another run")
     if differences:
         raise UsageError(
-            f"{folder.path}: another run was being started here when its process died: {'; '.join(differences)}. Start "
-            "that command again, or delete what is there with --fresh --yes"
+            f"{folder.path}: the start of another run in this folder was interrupted: {'; '.join(differences)}. Run "
+            "that command again, or delete its files with --fresh --yes"
         )
 
 
@@ -251,7 +254,7 @@ def _tell_change_of_device(stored: Config, config: Config, warn: Warn) -> None:
         bits = (
             "the same bits"
             if find_kind(config.policy)[0].same_bits
-            else "other last bits (docs/devices.md says what that means)"
+            else "results that differ in the last bits (docs/devices.md explains this)"
         )
         warn(f"from here on {now}, before {before}: {bits}")
 
@@ -294,7 +297,7 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
             parent.require_run()
         if request.run is None:
             raise UsageError(
-                f"--from {parent.path}: starts a new run with the settings of this one; name its folder with --run"
+                f"--from {parent.path}: starts a new run with the settings of this one; set its folder with --run"
             )
         settings = {**to_table(parent.config()), "format": FORMAT}
         table = apply_settings(settings, request.settings)

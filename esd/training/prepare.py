@@ -199,9 +199,9 @@ def _prepare_state(
         contents = folder.journal(config, verify=False) if comm.rank == 0 else None
         if not own_canary.agrees_with(header.canary) and not config.run.allow_drift:
             raise UsageError(
-                f"{folder.path}: this machine computes other bits than the one the run was started on (canary "
-                f"{own_canary.cpu}, not {header.canary}): {_what_changed(folder, config, comm)}. Restore what "
-                "has changed, or accept it with --set run.allow_drift=true"
+                f"{folder.path}: this machine computes other bits than the machine on which the run was started "
+                f"(canary {own_canary.cpu}, not {header.canary}): {_what_changed(folder, config, comm)}. Restore "
+                "what has changed, or accept it with --set run.allow_drift=true"
             )
         found = None
         if plan.checkpoint is not None and plan.checkpoint.exists():
@@ -214,8 +214,8 @@ def _prepare_state(
                 found = None
             elif state.h_sha256() != header.h0_sha256 and not folder.initial_file.exists():
                 reporter.note(
-                    f"{folder.initial_file}: missing; the run goes on from its checkpoint, but its h_0 came from this "
-                    "file: restore it from a copy, or no earlier h can be rebuilt"
+                    f"{folder.initial_file}: missing; the run continues from its checkpoint, but h_0 came from this "
+                    "file: restore it from a copy, otherwise no earlier h can be rebuilt"
                 )
         if found is None:  # none yet, or no shared file system: the journal comes from rank 0
             found = folder.initial_state(config, header)
@@ -255,12 +255,12 @@ def _start_from(
         what, keys = "objective", "objective.parameters"
     if not merging and assignment(child) != assignment(config):
         raise UsageError(
-            f"--from {path}: the synapses of its network follow its rules in another way; remove policy.assignment"
+            f"--from {path}: its synapses are assigned to its rules differently; remove policy.assignment"
         )
     if h.shape != state.h.shape:
         raise UsageError(
             f"--from {path}: its h has {h.size} coordinates, this {what} has {state.h.size}; without an experiment "
-            f"the new run takes the settings of {parent.config_file}"
+            f"the new run uses the settings of {parent.config_file}"
         )
     # the same size may still be another network: order = "F", other hidden layers
     layout = problem.layout
@@ -268,17 +268,17 @@ def _start_from(
     if not merging and (dict(theirs.shapes), theirs.order) != (dict(layout.shapes), layout.order):
         raise UsageError(
             f"--from {path}: its h was evolved for another {'network' if what == 'policy' else what}, whose "
-            f"coordinates mean other things: compare {keys} with {parent.config_file}"
+            f"coordinates have another meaning: compare {keys} with {parent.config_file}"
         )
     if child.objective.meanings() != config.objective.meanings():
         raise UsageError(
-            f"--from {path}: its parameters are transformed to other bounds, so the same h means other values: "
+            f"--from {path}: its parameters are transformed to other bounds, so the same h stands for other values: "
             f"compare low, high and bounds in {keys} with {parent.config_file}"
         )
     if child.env.normalize_observations != config.env.normalize_observations:
         theirs_too = str(config.env.normalize_observations).lower()
         raise UsageError(
-            f"--from {path}: its h was evolved with env.normalize_observations = {theirs_too}, and acts otherwise on "
+            f"--from {path}: its h was evolved with env.normalize_observations = {theirs_too}, and does not work on "
             f"observations that are {'not ' if theirs_too == 'true' else ''}normalized; add --set "
             f"env.normalize_observations={theirs_too}"
         )
@@ -310,7 +310,9 @@ def _open_folder(
         _note_weak_lock(folder, reporter)
         return Commit.resume(folder, plan.config, contents, reporter)
     if plan.unbegun and journal.scan(folder.journal_file, verify=False).positions:
-        raise UsageError(f"{folder.path}: another esd has trained here meanwhile; start again")
+        raise UsageError(
+            f"{folder.path}: another esd process trained in this folder in the meantime; run the command again"
+        )
     folder.create(plan.config, {**call, "settings_of_h": settings_of_h(plan.config)}, plan.erase)
     _note_weak_lock(folder, reporter)
     if plan.start_from is not None:
@@ -334,7 +336,7 @@ def _take_over(folder: TrainingFolder, config: Config, reporter: Reporter) -> Co
         return Commit.resume(folder, config, folder.journal(config, verify=False), reporter)
     except UsageError as error:
         raise RunError(
-            f"{error} (rank 0 was lost, and another rank took the run's folder over)"
+            f"{error} (rank 0 was lost, and another rank took over the run's folder)"
         ) from error
 
 
@@ -347,6 +349,6 @@ def _note_changes(folder: RunFolder, call: dict[str, Any], reporter: Reporter) -
     changed = changed_modules(before[-1], call, "the last call")[:MOST_LISTED] if before else []
     if changed:
         reporter.note(
-            f"{'; '.join(changed)}. What is computed at the start is the same; if what follows is not, the run can't "
+            f"{'; '.join(changed)}. The results at the start are the same; if later results differ, the run can't "
             "be reproduced"
         )

@@ -83,8 +83,8 @@ def made(config: Config) -> Problem:
     available = available_memory()
     if BYTES_OF_A_WEIGHT * _fewest_weights(config) > available:  # building it may touch its memory
         raise UsageError(
-            f"{_what_makes_h(config)}: a network of at least {_fewest_weights(config):,} weights does not fit into the "
-            f"{_gb(available)} of memory that are available; use smaller sizes"
+            f"{_what_makes_h(config)}: a network of at least {_fewest_weights(config):,} weights does not fit into "
+            f"the {_gb(available)} of available memory; use smaller sizes"
         )
     try:
         return make_problem(config)
@@ -92,8 +92,8 @@ def made(config: Config) -> Problem:
         if isinstance(error, ValueError) and not any(text in str(error) for text in TOO_BIG):
             raise
         raise UsageError(
-            f"{_what_makes_h(config)}: too large to be allocated ({error}); {_gb(available)} of memory are "
-            "available. Use smaller sizes"
+            f"{_what_makes_h(config)}: could not be allocated ({error}); {_gb(available)} of memory are available. "
+            "Use smaller sizes"
         ) from error
 
 
@@ -148,17 +148,17 @@ def check_memory(
         f"{key} = {rows:,}: a generation's records take {_gb(records)}"
         if records > states
         else f"{_what_makes_h(config)}: h has {sizes.coordinates:,} coordinates, and {STATES} states of "
-        f"{sizes.vectors} such vector{'s' * (sizes.vectors > 1)} and what ranks need take {_gb(states)}"
+        f"{sizes.vectors} such vector{'s' * (sizes.vectors > 1)} and the memory of the ranks take {_gb(states)}"
     )
     shared = f" with {node_ranks} ranks on a machine" if node_ranks > 1 else ""
     where = f" on {socket.gethostname()}" if ranks > node_ranks else ""
     lower = key if records > states else "these sizes"
     limited = limit is not None and limit < NO_LIMIT
-    allowed = f" (a control group allows {_gb(limit or 0)})" if limited else ""
+    allowed = f" (limit of a control group: {_gb(limit or 0)})" if limited else ""
     raise UsageError(
         f"{what} of memory{shared}, and {_gb(GROWTH)} more for each rank, but {_gb(available)} are "
-        f"available{where}{allowed}; lower {lower}"
-        f"{', start fewer ranks per machine,' if node_ranks > 1 else ''} or give the job more memory"
+        f"available{where}{allowed}; reduce {lower}{', start fewer ranks per machine,' if node_ranks > 1 else ''} "
+        "or request more memory for the job"
     )
 
 
@@ -185,8 +185,8 @@ def check_disk(
     if sizes.records + checkpoints > free:
         raise UsageError(
             f"{folder.path}: checkpoints take {_gb(checkpoints)} and a generation of the journal "
-            f"{_gb(sizes.records)}, but {_gb(free)} are free on this disk; use another one with --run, or lower "
-            "population and the network's sizes"
+            f"{_gb(sizes.records)}, but {_gb(free)} are free on this disk; use a folder on another disk with --run, "
+            "or reduce population and the network's sizes"
         )
     journal = sizes.records * config.generations
     if journal + checkpoints > free:

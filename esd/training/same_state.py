@@ -83,11 +83,10 @@ class SameState:
                 f", but for those of {int(np.sum(failures != 0))} nodes, which could not be written"
             )
         error = NodesDisagreeError(
-            f"generation {generation}: nodes have computed different states {since}, by their hashes "
-            f"{one_line(', '.join(found))}. One of them has a fault, most likely in its memory. "
-            f"Their states are {where}. "
-            "Start again without that node: checkpoints that may be wrong are set aside, and h is rebuilt from the "
-            "journal; fitnesses that the node measured meanwhile may be wrong"
+            f"generation {generation}: nodes have computed different states {since}, with the hashes "
+            f"{one_line(', '.join(found))}. One of them has a fault, most likely in its memory. Their states are "
+            f"{where}. Resume without that node: checkpoints that may be wrong are moved aside, and h is rebuilt "
+            "from the journal; fitnesses that the node measured in the meantime may be wrong"
         )
         raise_if_any_failed(comm.rank, np.ones(comm.size, np.uint64), error)
 

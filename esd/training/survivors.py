@@ -100,7 +100,7 @@ def when_a_rank_is_lost(
         assert work is not None
         lost = size - team.ranks.size
         reporter.note(
-            f"lost {lost} of {size} ranks; {team.ranks.size} go on with generation {work.generation}, of which "
+            f"lost {lost} of {size} ranks; {team.ranks.size} continue with generation {work.generation}, of which "
             f"{work.to_do.count} of {len(work.own.table)} evaluations are left"
         )
 
@@ -140,8 +140,8 @@ def _compare(comm: Communicator, digest: int, generation: int) -> None:
     digests = gather(comm, digest, WHAT)
     if (digests != digests[0]).any():
         error = RunError(
-            f"after the loss of a rank, the states of generation {generation} differ between ranks; nothing of it was "
-            "kept. Start the same command again to resume from the journal"
+            f"after the loss of a rank, the states of generation {generation} differ between ranks; this generation "
+            "was discarded. Run the same command again to resume from the journal"
         )
         raise_if_any_failed(comm.rank, np.ones(comm.size, np.uint64), error)
 

@@ -93,7 +93,7 @@ class Suspects:
         if held and self._team.ranks.rank == 0:
             warn(
                 f"generation {state.generation}: processes were lost while they evaluated {_named(held, records)}; "
-                "these are evaluated alone now, to find out whether one of them is the reason"
+                "these are now evaluated alone, to find out whether one of them is the cause"
             )
         others = [row for row in np.flatnonzero(missing).tolist() if row not in held]
         return ToDo(sorted(suspects) + others, suspects, alone)
@@ -192,7 +192,7 @@ class Suspects:
             except OSError as error:
                 warn(
                     f"{losses.path_of(self._folder)}: can't be written ({error.strerror}); a later start will not "
-                    "know which rows were under way when processes were lost"
+                    "know which evaluations were running when processes were lost"
                 )
 
     def _judged(self, state: RunState, records: Records, missing: Flags) -> Flags:
@@ -222,7 +222,7 @@ class Suspects:
             setting = "objective" if self._config.objective.named else "env"
             more = f" (and {len(guilty) - 1} more)" if len(guilty) > 1 else ""
             error = FinalError(
-                f"{texts[0]}{more}. Fix the code that it runs and start the same command again, or let such members "
+                f"{texts[0]}{more}. Fix the code that it runs and run the same command again, or let such members "
                 f'rank last: --set {setting}.on_failure="worst"'
             )
             raise_if_any_failed(comm.rank, np.ones(comm.size, np.uint64), error)
@@ -239,7 +239,10 @@ class Suspects:
             setting = "objective.max_seconds" if config.objective.named else "env.episode_seconds"
             limit = "" if self._limit is None else f" = {self._limit:g}"  # it was lifted meanwhile
             return f"it took longer than {setting}{limit}, and its process had to be ended"
-        return f"its evaluation has crashed the process {one.losses} times, at last with no other evaluation running"
+        return (
+            f"its evaluation has crashed the process {one.losses} times, the last time with no other evaluation "
+            "running"
+        )
 
 
 def _named(held: dict[int, Suspicion], records: Records) -> str:

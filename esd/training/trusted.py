@@ -56,6 +56,6 @@ def remember_run(folder: RunFolder, journal: Path, config: Config, warn: Warn) -
     if not remember(folder.place, journal, to_table(config)):
         warn(
             f"{folder.path}: no folder for user state is writable (XDG_STATE_HOME, or .local/state in the home "
-            "folder), so it can't be remembered that the run was created here: commands that import its code will "
-            "need --trust, or ESD_TRUST=1"
+            "folder), so esd can't record that the run was created here: commands that import its code need "
+            "--trust, or ESD_TRUST=1"
         )

@@ -131,7 +131,10 @@ def test_values_of_every_sort_become_settings(tmp_path: Path) -> None:
     [
         (lambda run: esd.train("cartpol", run=run), "did you mean 'cartpole'"),
         (lambda run: esd.train(run=run, settings={"es.sigmma": 1}), "did you mean 'sigma'"),
-        (lambda run: esd.train(run=run, settings={"seed": object()}), "expected text, a number"),
+        (
+            lambda run: esd.train(run=run, settings={"seed": object()}),
+            "expected a string, a number",
+        ),
         (lambda run: esd.resume(run), "does not exist"),
         (esd.Run, "does not exist"),
     ],

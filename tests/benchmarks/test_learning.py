@@ -17,8 +17,8 @@ VARIANTS = 'env.variants=[{name="light",kwargs={g=2.0}},{name="moon",kwargs={g=1
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Two arms of two runs each, trained and evaluated."""
-    folder = tmp_path_factory.mktemp("arms")
+    """Two groups of two runs each, trained and evaluated."""
+    folder = tmp_path_factory.mktemp("groups")
     for kind in ("hebbian", "static"):
         for seed in (0, 1):
             run = f"{kind}-s{seed}"
@@ -33,7 +33,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return learning.read([f"{kind}={folder}/{kind}-s*" for kind in ("hebbian", "static")])
 
 
-def test_arms_are_read_with_curves_evaluations_and_their_comparison(found: dict[str, Any]) -> None:
+def test_groups_are_read_with_curves_evaluations_and_their_comparison(
+    found: dict[str, Any],
+) -> None:
     runs = found["arms"]["hebbian"]
     assert [run["seed"] for run in runs] == [0, 1]
     assert all(run["generations"] == 3 and run["curve"]["env_steps"] for run in runs)

@@ -190,7 +190,7 @@ def test_what_the_cluster_cannot_run_is_refused_before_it_is_queued(
     slurm: Slurm, folder: Path
 ) -> None:
     for words, text in (
-        (("--partition=nowhere",), "there is no partition 'nowhere' here; choose one of main, short"),
+        (("--partition=nowhere",), "this cluster has no partition 'nowhere'; use one of main, short"),
         (("--ntasks-per-node=64",), "the nodes of the default partition main have 4 CPUs"),
         (("--time=1-0", "--partition=short"), "partition short allows 00:05:00 at most"),
         (("--constraint=gpu",), "choose another --constraint"),

@@ -70,7 +70,7 @@ def evaluated(run: Path, variant: str) -> float:
 def test_a_pattern_that_takes_both_arms_is_answered_with_a_better_one(folder: Path) -> None:
     wide = esd("compare", "plastic=runs/cartpole-s*", GROUPS[1], cwd=folder)
     assert wide.returncode == 2
-    assert "-s[0-9]* takes seeds only" in wide.stderr
+    assert "-s[0-9]* matches seeds only" in wide.stderr
     assert "Traceback" not in wide.stderr
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pty
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -59,13 +60,15 @@ def test_the_centers_return_is_told_on_each_variant_or_on_the_worst_of_many(
     assert shown in capsys.readouterr().out
 
 
-def test_a_terminal_shows_a_view_that_changes(tmp_path: Path) -> None:
+def in_a_terminal(*words: str, cwd: Path, **variables: str) -> tuple[int, str]:
+    """The exit code of a command, and what it writes to a pseudo-terminal."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        command("train", *TINY, "--run", "run"),
-        cwd=tmp_path,
-        env=environment(TERM="xterm", CI="", NO_COLOR=""),
+        command(*words),
+        cwd=cwd,
+        env=environment(TERM="xterm-256color", CI="", **variables),
         stdout=theirs,
+        stderr=theirs,
     )
     os.close(theirs)
     output = b""
@@ -77,9 +80,23 @@ def test_a_terminal_shows_a_view_that_changes(tmp_path: Path) -> None:
         if not piece:
             break
         output += piece
-    assert process.wait(timeout=60) == 0
-    text = output.decode()
+    os.close(ours)
+    return process.wait(timeout=60), output.decode()
+
+
+def test_a_terminal_shows_a_view_that_changes(tmp_path: Path) -> None:
+    code, text = in_a_terminal("train", *TINY, "--run", "run", cwd=tmp_path, NO_COLOR="")
+    assert code == 0
     assert "\x1b[2K" in text, "no line was rewritten"
     assert "3/3" in text
     assert "┤" in text, "no curve was drawn"
     assert "evaluate it: esd eval run" in text
+
+
+@pytest.mark.parametrize("words", [("train", *TINY), ("train", "--wrong"), ("list", "rules")])
+def test_no_color_keeps_colors_out_of_a_terminal(words: tuple[str, ...], tmp_path: Path) -> None:
+    _, text = in_a_terminal(*words, cwd=tmp_path, NO_COLOR="1")
+    assert "cartpole" in text or "wrong" in text or "Δw" in text
+    colors = re.findall(r"\x1b\[[\d;]*m", text)
+    codes = {int(code) for style in colors for code in style[2:-1].split(";") if code}
+    assert codes <= {0, 1, 2}, "more than bold and dim"

@@ -35,7 +35,7 @@ def test_without_an_environment_it_examines_the_machine(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout
     for name in ("packages", "MPI library", "cores", "memory", "kernel cache", "disk"):
         assert f"  {name} " in result.stdout
-    assert result.stdout.endswith("all is fine\n")
+    assert result.stdout.endswith("all checks passed\n")
     assert "CartPole" not in result.stdout
 
 
@@ -111,7 +111,7 @@ def test_a_rank_that_plays_another_episode_is_named(tmp_path: Path) -> None:
     words = ("--env", IMPURE, "--set", "env.kwargs.how=rank")
     result = esd("doctor", *words, cwd=tmp_path, ranks=2)
     assert result.returncode == 1
-    assert "1 of 2 ranks find something else than rank 0 (ranks 1)" in result.stdout
+    assert "1 of 2 ranks get other results than rank 0 (ranks 1)" in result.stdout
     assert result.stdout.count("FAILED  ") == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from esd.cli import app
 
@@ -45,3 +46,16 @@ def test_every_argument_and_option_has_a_text() -> None:
             text = getattr(parameter, "help", None)
             assert text, (name, parameter.name)
             assert text.endswith((".", ")")), (name, parameter.name)
+
+
+def test_help_is_printed_as_it_is_written() -> None:
+    runner = CliRunner(env={"COLUMNS": "2000", "TERM": "dumb"})
+    begins = {name: command.help.split("\n\n")[0] for name, command in commands().items()}
+    shown = runner.invoke(app, ["--help"]).stdout
+    assert all(text in shown for text in begins.values())
+    for name, command in commands().items():
+        shown = runner.invoke(app, [name, "--help"]).stdout
+        texts = [*command.help.split("\n\n"), *(parameter.help for parameter in command.params)]
+        for text in texts:
+            assert text in shown, name
+    assert "pip install 'esd-mpi[report]'" in runner.invoke(app, ["report", "--help"]).stdout

@@ -154,7 +154,7 @@ def test_it_gives_up_when_restarts_gain_nothing_or_are_used(folder: Path) -> Non
     code, _, errors = launched.ended()
     assert code == 1, errors
     assert "exit code 0" in errors
-    assert "giving up: all 1 restarts are used" in errors
+    assert "giving up: all 1 restarts were used" in errors
     assert errors.count("esd launch: restart 1 of 1") == 1
 
 
@@ -205,7 +205,7 @@ def test_a_member_that_crashes_is_named_or_ranks_last(
     said = "esd: generation 1, member 5: its evaluation has crashed the process 3 times"
     assert said in launched.stderr
     if stops:
-        assert "giving up: starting again would not help" in launched.stderr
+        assert "giving up: a restart would not help" in launched.stderr
         again = esd(
             "train", *poisons.KINDS[KIND], "--run", run, '--set=env.on_failure="worst"', cwd=folder
         )
@@ -227,7 +227,7 @@ def test_a_job_that_does_not_start_is_killed_at_its_deadline(folder: Path) -> No
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert launched.returncode not in (0, 2, 75)
-    assert "not all ranks had joined after 4 s" in launched.stderr
+    assert "not all ranks had connected after 4 s" in launched.stderr
 
 
 def test_the_folder_that_train_chooses_is_chosen_once_and_wrong_words_start_nothing(

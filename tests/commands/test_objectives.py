@@ -192,15 +192,18 @@ def test_a_function_without_a_seed_is_evaluated_once(place: Path) -> None:
     [
         (
             ["--env", "CartPole-v1"],
-            "CartPole-v1: a run of an objective is evaluated as it is; --env, --set and --variant are for policies "
+            "CartPole-v1: not supported for the run of an objective; --env, --set and --variant are for policies "
             "in environments",
         ),
-        (["--set", "env.max_steps=3"], "env.max_steps=3: a run of an objective is evaluated"),
-        (["--variant", "drag"], "drag: a run of an objective is evaluated as it is"),
+        (
+            ["--set", "env.max_steps=3"],
+            "env.max_steps=3: not supported for the run of an objective",
+        ),
+        (["--variant", "drag"], "drag: not supported for the run of an objective"),
         (["--trace", "x.safetensors"], "--trace x.safetensors: run is a run of an objective"),
         (
             ["--rules", "random"],
-            "--rules random: run is a run of an objective, which has no policy",
+            "--rules random: run is the run of an objective, which has no policy; leave this option out",
         ),
     ],
 )
@@ -222,7 +225,7 @@ def test_a_run_starts_from_another_only_where_h_means_the_same(with_run: Path, p
         "objective.parameters.angle.high=2.0": "its parameters are transformed to other bounds",
         "objective.parameters.wing.shape=[5]": "its h has 4 coordinates, this objective has 6",
         "objective={function='sphere', direction='minimize', parameters={a={shape=[4]}}}": (
-            "its h was evolved for another objective, whose coordinates mean other things: compare "
+            "its h was evolved for another objective, whose coordinates have another meaning: compare "
             "objective.parameters with "
         ),
     }

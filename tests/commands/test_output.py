@@ -97,7 +97,7 @@ def test_a_training_goes_on_when_stdout_fails(where: str, tmp_path: Path) -> Non
     os.close(stdout)
     assert result.returncode == 0, result.stderr
     assert len(result.stderr.splitlines()) == 1
-    assert "stdout can't be written any more" in result.stderr
+    assert "stdout can no longer be written" in result.stderr
     assert json.loads((tmp_path / "run" / "DONE.json").read_text())["generation"] == 3
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -92,9 +93,9 @@ def test_follow_shows_generations_while_they_are_trained(tmp_path: Path) -> None
     [
         (["nowhere"], "does not exist"),
         (["run/checkpoints"], "not the folder of a run"),
-        (["run", "--json", "--csv"], "exclude each other"),
+        (["run", "--json", "--csv"], "cannot be combined"),
         (["run", "--generation", "-1"], "generation -1"),
-        (["run", "--generation", "1", "--csv"], "--csv and --follow show all generations"),
+        (["run", "--generation", "1", "--csv"], "cannot be combined with --csv and --follow"),
     ],
 )
 def test_wrong_use_of_show_is_a_clear_error(arguments: list[str], words: str, folder: Path) -> None:
@@ -134,7 +135,7 @@ def test_eval_in_text_names_the_interval_for_what_it_is(folder: Path) -> None:
     )
     assert head.split()[:3] == ["variant", "mean", "std"]
     assert row.split()[:2] == ["CartPole-v1", "seen"]
-    assert "episode noise of this one run" in last
+    assert "episode noise of this run" in last
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_eval_in_text_names_the_interval_for_what_it_is(folder: Path) -> None:
     [
         (["nowhere"], "nowhere: does not exist"),
         (["run", "--variant", "x"], "--variant x: no such variant, the run has no variants"),
-        (["run", "--set", "es.sigma=1"], "--set es.sigma=1: not in an evaluation"),
+        (["run", "--set", "es.sigma=1"], "--set es.sigma=1: can't be changed in an evaluation"),
         (["run", "--set", "policy.hidden=[3]"], "policy.hidden: h was evolved for another network"),
         (["run", "--set", "env.kwargs.nope=3"], "env.kwargs = {'nope': 3}"),
         (["run", "--trace", "nowhere/t"], "--trace nowhere/t: expected a file in a folder"),
@@ -298,3 +299,16 @@ def test_a_broken_pipe_of_an_environments_own_is_told(tmp_path: Path) -> None:
         "step 3: raised BrokenPipeError: the simulator has gone (user_code.py, line "
         in result.stderr
     )
+
+
+def test_show_prints_what_differs_from_the_defaults_and_everything_on_request(
+    folder: Path,
+) -> None:
+    few = esd("show", "run", cwd=folder).stdout
+    every = esd("show", "run", "--settings", cwd=folder).stdout
+    assert "es.sigma " in few
+    assert "es.momentum" not in few
+    assert "es.momentum" in every
+    (count,) = re.findall(r"^(\d+) other settings have their default", few, re.MULTILINE)
+    assert len(every.splitlines()) - len(few.splitlines()) == int(count) - 1
+    assert "have their default" not in every

@@ -42,7 +42,7 @@ def test_a_signal_during_the_start_changes_nothing_and_says_how_to_go_on(
     *_, line = result.stdout.splitlines()
     assert "stopped by a signal before training, nothing changed" in line
     assert line.endswith(
-        f"to continue: esd train --run {folder}" if exists else "start the same command again"
+        f"to continue: esd train --run {folder}" if exists else "run the same command again"
     )
     assert (contents(folder) if exists else None) == before
     assert folder.exists() == exists

@@ -107,7 +107,7 @@ def test_every_task_of_an_array_and_a_grid_has_a_folder_with_a_readable_name(her
         ({"grid": ("policy.hidden=[8],[0]",)}, "policy.hidden"),
         ({"grid": ("generations=3,4",)}, "same folder"),
         ({"array": "seed=0-1", "settings": ("seed=5",)}, "seed is swept"),
-        ({"array": "seed=0-1", "grid": ("seed=5",)}, "swept twice"),
+        ({"array": "seed=0-1", "grid": ("seed=5",)}, "varied twice"),
         ({"time": "1", "stop_before": 60}, "--time 00:01:00: too short"),
         ({"stop_before": 1}, "at least 5 seconds"),
         ({"time": "soon"}, "is not a time limit"),
@@ -141,7 +141,7 @@ def test_a_device_that_only_the_job_has_is_no_reason_to_refuse(here: Path) -> No
 def test_more_ranks_than_members_are_worth_a_line(here: Path) -> None:
     said: list[str] = []
     prepare(request(settings=("population=6",), nodes=2, tasks_per_node=4), "/", "p", said.append)
-    assert said == ["8 ranks for 6 members: 2 of them have nothing to do"]
+    assert said == ["8 ranks for 6 members: 2 of them are idle"]
 
 
 def test_a_finished_run_is_not_submitted_and_a_slow_one_needs_time(
@@ -150,7 +150,7 @@ def test_a_finished_run_is_not_submitted_and_a_slow_one_needs_time(
     shutil.copytree(finished / "runs", here / "runs")
     settings = tuple(word.removeprefix("--set=") for word in TINY)
     run = Path("runs/cartpole-s4")
-    with pytest.raises(UsageError, match="nothing is left to train"):
+    with pytest.raises(UsageError, match="nothing left to train"):
         prepare(request(run=run, experiment=None), "/here", "python", lambda text: None)
     more = (*settings[:1], *settings[2:], "generations=9")
     assert prepared_tasks(run=run, experiment="cartpole", settings=more)
@@ -186,7 +186,7 @@ def test_it_is_not_for_several_ranks(
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
     code, _, errors = call("submit", "cartpole")
     assert code == 2
-    assert "without mpirun or srun in front of it" in errors
+    assert "run it once, without mpirun or srun" in errors
     assert not (cluster / "runs").exists()
 
 
@@ -232,7 +232,7 @@ def test_a_job_that_slurm_refuses_leaves_nothing(
     monkeypatch.setenv("REFUSE", "Batch job submission failed: Invalid qos specification")
     code, _, errors = call("submit", "cartpole")
     assert code == 2
-    assert errors.startswith("esd: SLURM refuses the job: Batch job submission failed")
+    assert errors.startswith("esd: SLURM rejects the job: Batch job submission failed")
     assert "--qos" in errors
     assert len(errors.splitlines()) == 1
     before = {"bin"}
@@ -262,7 +262,7 @@ def test_commands_of_slurm_without_a_cluster_are_named_and_not_repeated(
     monkeypatch.setenv("REFUSE", NO_CLUSTER)
     code, _, errors = call("submit", "cartpole")
     assert (code, len(errors.splitlines())) == (2, 1)
-    assert errors.startswith("esd: SLURM's commands are installed on this machine, but they find")
+    assert errors.startswith("esd: SLURM's commands are installed on this machine, but find")
     assert "SLURM_CONF" in errors
     assert "esd launch" in errors
     assert "DNS" not in errors

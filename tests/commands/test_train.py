@@ -48,7 +48,7 @@ def test_a_finished_run_says_how_to_extend_it_and_changes_nothing(run: Path) -> 
     assert contents(run) == before
     moon = 'env.variants=[{name = "moon", unseen = true}, {name = "earth"}]'
     other = esd("train", "--run", run, "--set", moon, cwd=run.parent)
-    assert "'earth' is not among the run's" in other.stderr
+    assert "'earth' is not in the run" in other.stderr
 
 
 def test_unseen_variants_of_a_finished_run_are_not_dropped_without_a_word(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_unseen_variants_of_a_finished_run_are_not_dropped_without_a_word(tmp_pa
     assert "unseen" not in again.stdout
     other = esd(*asked, bodies.replace("moon", "mars"), cwd=tmp_path)
     assert other.returncode == 0
-    assert "unseen variants are kept only when the run goes on" in other.stdout
+    assert "unseen variants are stored only if the run continues" in other.stdout
 
 
 def test_an_extended_run_is_the_same_as_a_long_one(run: Path, tmp_path: Path) -> None:

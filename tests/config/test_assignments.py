@@ -80,13 +80,13 @@ FREE = ["env.kwargs.x", "env.kwargs.a.b", "policy.kwargs.x", "policy.speed"]
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("True", "True: write true; a text needs quotes: '\"True\"'"),
+        ("True", "True: write true; a string needs quotes: '\"True\"'"),
         ("FALSE", "FALSE: write false"),
         ("yes", "yes: write true"),
         ("No", "No: write false"),
         ("on", "on: write true"),
         ("off", "off: write false"),
-        ("None", "None: TOML has no None; omit the setting; a text needs quotes: '\"None\"'"),
+        ("None", "None: TOML has no None; remove the setting; a string needs quotes: '\"None\"'"),
         ("null", "null: TOML has no null"),
         ("NaN", "NaN: not a number in TOML"),
         ("Infinity", "Infinity: write inf"),
@@ -103,7 +103,7 @@ FREE = ["env.kwargs.x", "env.kwargs.a.b", "policy.kwargs.x", "policy.speed"]
         ("1.5f", "1.5f: not a number in TOML"),
         ("2j", "2j: not a number in TOML"),
         ("50%", "50%: not a number in TOML"),
-        ("", ": the value is missing; an empty text is '\"\"'"),
+        ("", ": the value is missing; an empty string is '\"\"'"),
         ("  ", ": the value is missing"),
     ],
 )
@@ -147,8 +147,8 @@ def test_uniform_needs_no_quotes() -> None:
         (f"es.sigma={10**400}", "expected a whole number of 64 bits"),
         ("env.kwargs.x=1e999", "1e999 is too large for a number; write inf if that is meant"),
         (f"env.kwargs.x={10**400}", "expected a whole number of 64 bits"),
-        ("env.kwargs.x=nan", "env.kwargs.x = nan: expected text, a number other than nan, true or false"),
-        ("env.kwargs.x=2024-01-01", "env.kwargs.x = 2024-01-01: expected text, a number"),
+        ("env.kwargs.x=nan", "env.kwargs.x = nan: expected a string, a number other than nan, true or false"),
+        ("env.kwargs.x=2024-01-01", "env.kwargs.x = 2024-01-01: expected a string, a number"),
         (f"population={2**63}", "expected an integer of at most 2⁶³ − 1"),
         (f"population={'9' * 5000}", "--set population=9999"),
         ("generations=ten", "generations = 'ten': expected an integer"),
@@ -169,7 +169,7 @@ def test_uniform_needs_no_quotes() -> None:
         ("env.kwargs.x=[1, None]", "it has no None, leave it out"),
         ("env.kwargs={a=None}", "it has no None"),
         ("env.kwargs={'a': 1}", "a table is written {a = 1, b = 2}"),
-        ("env.kwargs.x=[a, b]", "not valid TOML (Invalid value); a text needs quotes, also in a list"),
+        ("env.kwargs.x=[a, b]", "not valid TOML (Invalid value); a string needs quotes, also in a list"),
         ("env.kwargs.x=[1, 2", "not valid TOML (Unclosed array)"),
         ("env.kwargs.x='a", "--set env.kwargs.x='a: not valid TOML"),
         ("env.kwargs.x=(1, 2)", "TOML has no tuples; write a list, such as [1, 2]"),
@@ -200,7 +200,7 @@ def test_a_value_of_the_wrong_kind_says_what_to_write(setting: str, message: str
     [
         ("es.sigma=True", "es.sigma = 'True': expected a number"),
         ("es.sigma=10%", "es.sigma = '10%': expected a number"),
-        ("es.sigma=none", "es.sigma = 'none': expected a number; TOML has no none; omit the setting"),
+        ("es.sigma=none", "es.sigma = 'none': expected a number; TOML has no none; remove the setting"),
         ("population=4k", "population = '4k': expected an integer"),
         ("population=.5", "population = '.5': expected an integer"),
         ("population=０", "population = '０': expected an integer; write 0"),
@@ -225,7 +225,9 @@ def test_the_last_value_of_a_setting_counts() -> None:
 
 
 def test_a_table_that_undoes_what_was_set_before_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"env.kwargs={y=2}: would undo --set env.kwargs.x=1"):
+    with pytest.raises(
+        UsageError, match=r"env.kwargs={y=2}: overrides the earlier --set env.kwargs.x=1"
+    ):
         changed("env.kwargs.x=1", "env.kwargs={y=2}")
     assert changed("env.kwargs={y=2}", "env.kwargs.x=1").env.kwargs == {"y": 2, "x": 1}
 

@@ -146,7 +146,7 @@ def test_a_file_that_a_librarys_module_hides_is_named(
 ) -> None:
     (tmp_path / "fractions.py").write_text("Mine = 1\n")
     monkeypatch.chdir(tmp_path)
-    assert "fractions.py in the working directory; rename yours" in refused("fractions:Mine")
+    assert "fractions.py in the working directory; rename your file" in refused("fractions:Mine")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt])

@@ -81,7 +81,7 @@ def test_defaults_are_valid() -> None:
         ),
         (
             {"env": {"kwargs": {"a": [{"on": datetime.date(2020, 1, 2)}], "b": math.nan}}},
-            ["env.kwargs.a[0].on = 2020-01-02: expected text, a number", "env.kwargs.b = nan"],
+            ["env.kwargs.a[0].on = 2020-01-02: expected a string, a number", "env.kwargs.b = nan"],
         ),
         ({"run": {"max_hours": 0}}, ["run.max_hours = 0: expected more than 0"]),
         (

@@ -38,7 +38,7 @@ def told(table: dict[str, Any]) -> list[str]:
                 "variants": {"reduce": "min"},
                 "env": {"variants": [TWO[0], {**TWO[1], "unseen": True}]},
             },
-            "variants.reduce: no effect with less than two [[env.variants]] to train on",
+            "variants.reduce: no effect with fewer than two [[env.variants]] that are not unseen",
         ),
         (
             {"policy": {"average": True}},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 
 from esd.doctor import machine as doctor
 from esd.doctor.machine import Verdict
+from esd.errors import EXTRAS
 from esd.kernels import COMPILER
 from esd.mpi.memory import memory_limit
 
@@ -84,6 +86,20 @@ def test_a_package_that_cant_be_loaded_is_named(
     assert check.state is Verdict.FAILED
     assert "broken_package (OSError: libGL.so.1 is missing)" in check.text
     assert "numpy (" not in check.text
+
+
+def test_every_optional_package_is_listed_with_its_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = ("plotly", "tensorboard", "mlflow")
+    monkeypatch.setattr(
+        doctor, "_imported", lambda names: ([], [n for n in names if n in absent], [])
+    )
+    found = {name: object() for name in doctor.SLOW_TO_IMPORT if name not in absent}
+    monkeypatch.setattr(importlib.util, "find_spec", found.get)
+    check = doctor.optional_packages()
+    assert check.state is Verdict.NOTE
+    assert "Not installed: Plotly (esd report); TensorBoard, MLflow (run.loggers). " in check.text
+    assert check.text.endswith(": pip install 'esd-mpi[mlflow,report,tensorboard]'")
+    assert doctor.PURPOSES.keys() == EXTRAS.keys() - {"pygame"}, "pygame comes with Box2D"
 
 
 def test_threads_of_libraries_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:

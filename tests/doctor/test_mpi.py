@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("script", "told"),
     [
-        ("echo ranks 1; echo ranks 1", "each was alone"),
+        ("echo ranks 1; echo ranks 1", "did not find each other"),
         ("echo mpirun has detected an attempt to run as root >&2; exit 1", "ALLOW_RUN_AS_ROOT=1"),
         ("echo There are not enough slots available >&2; exit 1", "--oversubscribe"),
         ("echo not enough space for /dev/shm/x >&2; exit 14", "is too small"),
@@ -84,8 +84,8 @@ def test_a_launcher_that_hangs_is_given_up(folder: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("version", "library", "told"),
     [
-        ("mpirun (Open MPI) 5.0.11", MPICH, "Open MPI's kind, but mpi4py uses MPICH Version: 5.0.2:"),
-        ("HYDRA build details:", OPEN_MPI, "MPICH's kind, but mpi4py uses Open MPI v5.0.11:"),
+        ("mpirun (Open MPI) 5.0.11", MPICH, "a launcher of Open MPI, but mpi4py uses MPICH Version: 5.0.2:"),
+        ("HYDRA build details:", OPEN_MPI, "a launcher of MPICH, but mpi4py uses Open MPI v5.0.11:"),
     ],
 )  # fmt: skip
 def test_a_launcher_of_another_kind_than_the_library_is_named_and_not_started(
@@ -187,7 +187,7 @@ def test_segments_of_dead_jobs_are_counted_and_those_in_use_are_not(
     [
         ("echo MPI plugin types are...; echo pmix; echo pmix_v4", Verdict.OK, "--mpi=pmix"),
         ("echo none; echo pmi2 >&2", Verdict.NOTE, "--mpi=pmi2"),
-        ("echo none", Verdict.NOTE, "offers no PMIx"),
+        ("echo none", Verdict.NOTE, "has no PMIx"),
         ("echo srun: error: no >&2; exit 1", Verdict.NOTE, "srun: error: no"),
         ("echo srun: error: fetch_config: DNS >&2; exit 1", Verdict.NOTE, "SLURM_CONF"),
     ],

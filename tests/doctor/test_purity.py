@@ -65,9 +65,13 @@ def names(found: dict[str, Check], state: Verdict) -> set[str]:
 def test_a_pure_environment_passes_every_check() -> None:
     found = impure("none")
     assert names(found, Verdict.OK) == set(found)
-    assert {*OF_ONE_OBJECT, "a fresh object", "a fresh process", "two at once", "speed"} <= set(
-        found
-    )
+    assert {
+        *OF_ONE_OBJECT,
+        "a new object",
+        "a new process",
+        "two at the same time",
+        "speed",
+    } <= set(found)
     assert found["speed"].figures["steps_per_second"] > 0
 
 
@@ -75,10 +79,10 @@ def test_a_pure_environment_passes_every_check() -> None:
     ("how", "failing"),
     [
         ("object", {*OF_ONE_OBJECT}),
-        ("class", {*OF_ONE_OBJECT, "a fresh object"}),
+        ("class", {*OF_ONE_OBJECT, "a new object"}),
         ("unfinished", {"after an abandoned episode", "after an exception in step"}),
         ("exception", {"after an exception in step"}),
-        ("unseeded", {*OF_ONE_OBJECT, "a fresh object", "a fresh process"}),
+        ("unseeded", {*OF_ONE_OBJECT, "a new object", "a new process"}),
         ("reward", {"finite numbers"}),
         ("observation", {"finite numbers"}),
     ],
@@ -140,13 +144,13 @@ def test_a_fresh_process_has_another_hash_seed_and_the_same_episodes() -> None:
 def test_what_depends_on_the_process_alone_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(purity, "in_a_fresh_process", lambda *_: EpisodeHash("another", 9))
     found = examined(environment("Impure"))
-    assert names(found, Verdict.FAILED) == {"a fresh process"}
-    assert "the order of a set" in found["a fresh process"].text
+    assert names(found, Verdict.FAILED) == {"a new process"}
+    assert "the order of a set" in found["a new process"].text
 
 
 def test_a_process_that_fails_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert "ended with code 1" in examined(environment("Impure"))["a fresh process"].text
+    assert "ended with code 1" in examined(environment("Impure"))["a new process"].text
 
 
 @pytest.mark.usefixtures("_in_one_process")
@@ -191,8 +195,8 @@ def test_an_environment_without_a_step_limit_is_told_so_and_examined_all_the_sam
 @pytest.mark.usefixtures("_in_one_process")
 def test_global_generators_and_shared_state_matter_only_in_lockstep() -> None:
     for id, where in (
-        ("GlobalRandomness", {"its own generator", "two at once"}),
-        ("Shared", {"two at once"}),
+        ("GlobalRandomness", {"its own random generator", "two at the same time"}),
+        ("Shared", {"two at the same time"}),
     ):
         for lockstep, state in ((False, Verdict.NOTE), (True, Verdict.FAILED)):
             found = examined(environment(id), lockstep)
@@ -224,11 +228,11 @@ def box2d(rebuild: str) -> dict[str, Check]:
 def test_a_box2d_world_that_lives_on_is_found_and_one_made_anew_is_fine() -> None:
     left = box2d("never")
     assert "twice" in names(left, Verdict.FAILED)
-    assert "Box2D" in left["made and closed"].text
+    assert "Box2D" in left["created and closed"].text
     assert 'set env.rebuild = "always"' in left["env.rebuild"].text
     anew = box2d("auto")
     assert names(anew, Verdict.OK) == set(anew)
-    assert "made anew for every episode" in anew["made and closed"].text
+    assert "created again for every episode" in anew["created and closed"].text
 
 
 def test_an_unknown_environment_is_wrong_use() -> None:

@@ -38,9 +38,9 @@ def of_folder(folder: Path, mounts: Path, needed: bool = True) -> dict[str, Chec
     ("kind", "options", "remark", "locks"),
     [
         ("ext4", "rw", "", True),
-        ("tmpfs", "rw", "memory: what is in it is lost", True),
-        ("nfs4", "rw,vers=4.2", "a server that doesn't answer", True),
-        ("nfs", "rw,nolock", "a server that doesn't answer", False),
+        ("tmpfs", "rw", "memory: its files are lost", True),
+        ("nfs4", "rw,vers=4.2", "a server that does not respond", True),
+        ("nfs", "rw,nolock", "a server that does not respond", False),
         ("lustre", "rw,localflock", "slow with small files", False),
         ("overlay", "rw", "lost with the container", True),
     ],
@@ -163,7 +163,7 @@ def test_one_picture_is_drawn_and_what_is_wrong_with_it_is_a_note_that_says_so()
         "Scribble": "render() returned list, expected a uint8 array [rows, columns, 3]",
         "Forgotten": "render() returned None, expected a uint8 array [rows, columns, 3]",
         "Bright": "render() returned a float64 array of shape [120, 160, 3], expected a uint8 array",
-        "Blind": "can't be drawn on this machine (RuntimeError: no display). esd eval --video",
+        "Blind": "can't be rendered on this machine (RuntimeError: no display). esd eval --video",
     }.items():
         (check,) = picture_of(name)
         assert check.state is Verdict.NOTE
@@ -195,7 +195,7 @@ def torch_of(*names: str, cuda: str | None = "12.8") -> Any:
 
 def test_gpus_are_counted_and_without_any_it_is_said_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", torch_of("H", "H"))
-    assert ranks.gpus().text == "2 (H): start 2 ranks here with device = cuda, each takes one"
+    assert ranks.gpus().text == "2 (H): start 2 ranks here with device = cuda, one GPU per rank"
     assert ranks.gpus().figures == {"gpus": 2}
     monkeypatch.setitem(sys.modules, "torch", torch_of(cuda=None))
     assert "none (PyTorch 9.9 without CUDA)" in ranks.gpus().text

@@ -103,7 +103,7 @@ def test_the_doctor_finds_nothing_to_say_against_it(config: Config) -> None:
     """Same bits twice, after others, abandoned ones and an exception in step, in another object and process."""
     checks = list(purity.examine(dataclasses.replace(config.env, max_steps=0), steps=100))
     assert [check for check in checks if check.state is not Verdict.OK] == []
-    assert {*purity.HISTORIES, "a fresh object", "a fresh process"} < {c.name for c in checks}
+    assert {*purity.HISTORIES, "a new object", "a new process"} < {c.name for c in checks}
 
 
 def evaluated(rollout: Rollout, member: int) -> Outcome:

@@ -279,7 +279,7 @@ def canary(config: Config) -> None:
 
 def test_functions_that_are_not_the_environments_own_step_are_found_at_start() -> None:
     canary(of_table(env=OWN))
-    with pytest.raises(RunError, match="own step are not the same environment"):
+    with pytest.raises(RunError, match="own step give different results"):
         canary(of_table(env={**OWN, "kwargs": {"different": True}}))
 
 

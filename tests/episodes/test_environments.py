@@ -192,5 +192,5 @@ def test_an_environments_module_that_raises_gets_one_line(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError) as caught:
         make_environment(EnvironmentConfig(id="broken_environments:Mine-v0"))
-    expected = f"env.id = 'broken_environments:Mine-v0': making it raised {message}"
+    expected = f"env.id = 'broken_environments:Mine-v0': creating it raised {message}"
     assert str(caught.value) == expected

@@ -66,9 +66,9 @@ def box_of_nan() -> spaces.Box:
     [
         (empty_discrete(), "n is 0"),
         (box_of_nan(), "its bounds are NaN"),
-        (spaces.Box(-1.0, 1.0, (0,)), "it has no numbers at all"),
-        (spaces.Box(-1.0, 1.0, (3, 0)), "it has no numbers at all"),
-        (spaces.Dict({}), "it has no numbers at all"),
+        (spaces.Box(-1.0, 1.0, (0,)), "it has no numbers"),
+        (spaces.Box(-1.0, 1.0, (3, 0)), "it has no numbers"),
+        (spaces.Dict({}), "it has no numbers"),
         (spaces.Text(3), "Text has no fixed number"),
         (spaces.Dict({"a": DISCRETE, "b": spaces.Sequence(DISCRETE)}), "Sequence has no fixed number"),
     ],
@@ -87,7 +87,7 @@ def test_a_space_without_numbers_is_refused_on_both_sides(space: Any, message: s
 @pytest.mark.parametrize(
     ("wrapper", "message"),
     [
-        ({"id": f"{ODD}:Broken"}, "making it raised AssertionError: this wrapper needs a joystick (odd.py, line "),
+        ({"id": f"{ODD}:Broken"}, "creating it raised AssertionError: this wrapper needs a joystick (odd.py, line "),
         ({"id": f"{ODD}:Broken", "kwargs": {"how": "module"}}, "No module named 'no_such_module_of_anybody'"),
         ({"id": f"{ODD}:Vector"}, "a Vector is a batch of environments"),
         ({"id": f"{ODD}:not_an_environment"}, "not_an_environment() takes 0 positional arguments"),
@@ -105,7 +105,7 @@ def test_a_wrapper_that_can_not_be_made_is_one_line(wrapper: Any, message: str) 
 def test_a_batch_of_environments_is_refused() -> None:
     for id in (f"{ODD}:Vector", "gymnasium.vector:SyncVectorEnv"):
         kwargs = {"env_fns": [lambda: odd.Odd()]} if "Sync" in id else {}
-        with pytest.raises(UsageError, match="is a batch of environments; name the environment"):
+        with pytest.raises(UsageError, match="is a vector environment; use the single environment"):
             make_environment(EnvironmentConfig(id=id, kwargs=kwargs, max_steps=5))
 
 
@@ -215,7 +215,7 @@ def test_an_id_without_a_version_is_refused_in_new_runs_with_the_newest(
     id: str, versioned: str
 ) -> None:
     config = EnvironmentConfig(id=id)
-    with pytest.raises(UsageError, match=rf'has no version, .* use env\.id = "{versioned}"$'):
+    with pytest.raises(UsageError, match=rf'has no version; .* Use env\.id = "{versioned}"$'):
         make_environment(config)
     with pytest.warns(UserWarning, match="latest versioned environment"):
         assert make_environment(config, format=1).spec is not None
@@ -226,7 +226,10 @@ def test_an_id_without_a_version_is_refused_in_new_runs_with_the_newest(
     [
         ("./my_envs.py:Mine-v0", "; write the module as Python imports it: my_envs:Mine-v0"),
         ("envs/my_envs:Mine", "; write the module as Python imports it: envs.my_envs:Mine"),
-        (".my_envs:Mine-v0", "; relative names don't work here, write the module's full name"),
+        (
+            ".my_envs:Mine-v0",
+            "; relative names are not supported, write the full name of the module",
+        ),
         (":Mine", ""),
     ],
 )

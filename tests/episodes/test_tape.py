@@ -29,7 +29,7 @@ def test_an_environment_that_changes_after_some_generations_ends_the_run(tmp_pat
     with pytest.raises(JobFailedError) as caught:
         trained(slow(), tmp_path / "run")
     text = str(caught.value.__cause__)
-    assert "played again before generation 4, had another observation after reset" in text
+    assert "repeated before generation 4, had a different observation after reset" in text
     assert "run.allow_drift=true" in text
     assert "\n" not in text
     assert from_journal(tmp_path / "run").generation == 4  # what was done stays

@@ -95,7 +95,7 @@ def test_the_center_plays_the_same_episodes_on_every_body() -> None:
     [
         ({"variants": [{"kwargs": {"g": 1}}]}, r"variants\[0\].name: is missing; expected a name"),
         ({"variants": [{"name": "a"}, {"name": "a"}]}, "2 are called 'a'"),
-        ({"variants": [{"name": "a", "unseen": True}]}, "so there is nothing to train on"),
+        ({"variants": [{"name": "a", "unseen": True}]}, "set unseen = false"),
         ({"variants": [{"name": "a", "gravity": 1}]}, "unknown key"),
         ({"variants": {"name": "a"}}, "expected a list"),
     ],
@@ -131,9 +131,9 @@ def test_only_the_bodies_trained_on_make_a_run_the_one_it_is() -> None:
     ("asked", "words"),
     [
         ([BODIES[0]], f"{BODIES[1]['name']!r} of the run is missing"),
-        ([*BODIES[:2], {"name": "new"}], "'new' is not among the run's"),
+        ([*BODIES[:2], {"name": "new"}], "'new' is not in the run"),
         ([BODIES[0], {**BODIES[1], "kwargs": {}}], "has kwargs = {}, but the run has {'g': "),
-        ([*BODIES[1::-1]], "in the run their order is"),
+        ([*BODIES[1::-1]], "in the run the order is"),
     ],
 )
 def test_another_list_of_bodies_is_told_by_their_names(

@@ -69,7 +69,7 @@ def test_a_policy_that_sees_its_last_action_is_in_the_same_world(tmp_path: Path)
             written(tmp_path / f"{name}-s{seed}", found)
         words.append(f"{name}={tmp_path}/{name}-s*")
     assert [row.name for row in compare(words[:2]).rows] == ["a"]
-    refused("wrappers is .* returns in different worlds", words[0], words[2])
+    refused("wrappers is .* returns in different environments", words[0], words[2])
 
 
 def test_an_evaluation_of_single_variants_adds_to_the_others(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_among_several_ways_the_plain_one_is_taken_or_one_has_to_be_chosen(
     refused(rf"--conditions x: .*{chosen.key} \(last checkpoint", *words, key="x")
     for path in tmp_path.glob("*-s*"):
         (path / "evaluations" / "2.json").write_text(json.dumps(evaluation({"a": 1.0}, seed=4)))
-    refused("evaluated in several ways; choose one with --conditions: .*seed 4", *words)
+    refused("evaluated with several settings; choose one with --conditions: .*seed 4", *words)
 
 
 def test_an_evaluation_of_an_h_that_training_has_left_behind_is_refused(
@@ -206,7 +206,7 @@ def test_too_few_runs_for_any_small_p_are_noted(tmp_path: Path, two: tuple[str, 
     (note,) = notes(compare([two[0], few]), "below")
     assert note == ("few against plastic, 2 and 5 runs: p can't be below 0.0952 with so few runs")
     four = [group(tmp_path, n, [1.0, 2.0, 3.0, 4.0], population=p) for n, p in (("c", 8), ("d", 4))]
-    assert notes(compare(four), "after Holm over 2 tests p may not get below 0.05")
+    assert notes(compare(four), "after Holm's correction for 2 tests, p can't be below 0.05")
     assert not notes(compare(four, ["a"]), "Holm")
 
 
@@ -233,7 +233,7 @@ def test_a_variant_that_only_some_have_seen_is_noted(tmp_path: Path, two: tuple[
     written(tmp_path / "static-s8", stored, **STATIC)
     found = compare(two)
     assert found.rows[1].seen is None
-    assert notes(found, "'u1' was seen in training by some")
+    assert notes(found, "'u1' was used for training in some")
 
 
 def test_three_groups_have_two_tests_per_variant(tmp_path: Path, two: tuple[str, str]) -> None:

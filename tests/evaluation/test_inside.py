@@ -81,7 +81,7 @@ def test_show_plays_an_episode_and_says_what_it_found(
 
 def test_an_objective_has_no_episode_and_foreign_code_is_not_imported(tmp_path: Path) -> None:
     trained(objective("sphere", "generations=1"), tmp_path / "run")
-    with pytest.raises(UsageError, match="evolves an objective, which has no episodes"):
+    with pytest.raises(UsageError, match="is the run of an objective, which has no episodes"):
         look_inside(RunFolder(tmp_path / "run"))
     es = {"algorithm": "no_such_module_anywhere:KIND"}
     foreign = written(tmp_path / "foreign-s0", importing=False, es=es)

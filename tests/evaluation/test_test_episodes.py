@@ -234,14 +234,14 @@ def test_the_environments_are_closed_when_an_evaluation_fails(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["es.sigma=1"], r"es.sigma=1: not in an evaluation: only env"),
-        (["seed=1"], r"seed=1: not in an evaluation"),
-        (["policy.kind=static"], r"policy.kind=static: not in an evaluation"),
-        (["env.episodes_per_member=2"], r"esd eval has --episodes"),
-        (["env.normalize_observations=true"], r"observations as they are in the run"),
+        (["es.sigma=1"], r"es.sigma=1: can't be changed in an evaluation: only env"),
+        (["seed=1"], r"seed=1: can't be changed in an evaluation"),
+        (["policy.kind=static"], r"policy.kind=static: can't be changed in an evaluation"),
+        (["env.episodes_per_member=2"], r"use the option --episodes of esd eval"),
+        (["env.normalize_observations=true"], r"the observations of the run"),
         (["env.kwargs.g=1"], r"env.kwargs.g=1: has no effect on variant 'light'"),
         (["env.kwargs={g=1}"], r"env.kwargs={g=1}: has no effect on variant 'light'"),
-        (["env . kwargs.g=1"], r"not in an evaluation"),
+        (["env . kwargs.g=1"], r"can't be changed in an evaluation"),
         (["env.kwargs.g.x=1"], r"env.kwargs.g.x=1: has no effect on variant 'light'"),
         (["policy.freeze_after=-1"], r"policy.freeze_after = -1: expected"),
         (["policy.freezeafter=1"], r"did you mean 'freeze_after'"),
@@ -362,7 +362,7 @@ def stored(folder: RunFolder, subject: Subject, state: RunState, seed: int = 0) 
 def test_a_wrapper_that_remembers_episodes_is_refused_as_in_training(name: str) -> None:
     config = of_table(env={"id": "Pendulum-v1", "max_steps": 7})
     asked = choose(config, None, [f"env.wrappers=['gymnasium.wrappers:{name}']"], [])
-    with pytest.raises(UsageError, match=f"gymnasium.wrappers:{name}: keeps statistics of all"):
+    with pytest.raises(UsageError, match=f"gymnasium.wrappers:{name}: keeps statistics over all"):
         make_rollout(asked, state_of(config))
     drifting = of_table(env={"id": "Pendulum-v1", "max_steps": 7}, run={"allow_drift": True})
     asked = choose(drifting, None, [f"env.wrappers=['gymnasium.wrappers:{name}']"], [])

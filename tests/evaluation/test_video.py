@@ -174,7 +174,7 @@ def test_what_cannot_be_filmed_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "no render mode 'rgb_array'" in no_mode
     assert "Leave out --video" in no_mode
     blind = refusal(gif, {"id": "tests.helpers.exported_worlds:Blind", "max_steps": 3})
-    assert "can't be drawn on this machine (RuntimeError: no display)" in blind
+    assert "can't be rendered on this machine (RuntimeError: no display)" in blind
     assert "MuJoCo" not in blind
     odd = refusal(gif, {"id": "tests.helpers.exported_worlds:Scribble", "max_steps": 3})
     assert "render() returned list" in odd

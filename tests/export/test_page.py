@@ -86,4 +86,4 @@ def test_a_report_and_a_comparison_take_files_in_place_of_folders(
     assert done.exit_code == 0, done.output
     page = (tmp_path / "a.html").read_text("utf-8")
     assert "a.safetensors" in page
-    assert "parameters are not shown" not in done.output
+    assert "its parameters are not shown" not in done.output

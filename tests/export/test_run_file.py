@@ -107,9 +107,9 @@ def test_a_file_can_be_exported_again(run: Path, tmp_path: Path) -> None:
         assert [a.metadata()[n] for n in names] == [b.metadata()[n] for n in names]
     with pytest.raises(UsageError, match="has no journal"):
         exported(first, tmp_path / "c.seed")
-    with pytest.raises(UsageError, match="holds the best checkpoint"):
+    with pytest.raises(UsageError, match="contains the best checkpoint"):
         exported(first, tmp_path / "c.safetensors", "last")
-    with pytest.raises(UsageError, match="is the file that is exported"):
+    with pytest.raises(UsageError, match="is the file to export"):
         exported(first, first)
 
 
@@ -220,7 +220,7 @@ def test_a_foreign_file_is_refused_in_one_line(run: Path, tmp_path: Path) -> Non
             esd.Run(tmp_path / name)
     newer = exported(run, tmp_path / "newer.safetensors")
     rewritten(newer, format="esd-run-2")
-    with pytest.raises(UsageError, match="written by a newer esd"):
+    with pytest.raises(UsageError, match="written by a newer version of esd"):
         esd.Run(newer)
     with pytest.raises(UsageError, match="does not exist"):
         esd.Run(tmp_path / "nothing")

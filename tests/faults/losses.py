@@ -27,7 +27,7 @@ VICTIMS = (
 )  # fmt: skip
 MOMENTS = ("training", "checkpoint", "recovery", "end", "start-up")
 CASES = [f"{victim} at {moment}" for moment in MOMENTS for victim in VICTIMS]
-# generations, and settings: about two seconds on a calm machine, with 26 coordinates of h and with a million
+# generations, and settings: about two seconds on a calm machine, with 24 coordinates of h and with a million
 SMALL = (400, ("--set=generations=400",))
 LARGE = (
     80,

@@ -158,6 +158,6 @@ def test_a_launcher_of_another_kind_is_refused_in_one_line(
             if lines:
                 break
         assert len(lines) == 1, done.stdout + done.stderr
-        assert "they don't work together" in lines[0]
+        assert "they do not work together" in lines[0]
         assert "suspicious" not in done.stderr
         assert not (tmp_path / "runs").exists()

@@ -59,7 +59,7 @@ def test_it_gives_up_after_three_restarts_without_a_generation() -> None:
     restarts = Restarts(100)
     verdicts = [restarts.judge(ended(139, -1, -1)) for _ in range(4)]
     assert [verdict.exit_code for verdict in verdicts] == [None, None, None, 139]
-    assert verdicts[-1].why == "3 restarts in a row gained no generation"
+    assert verdicts[-1].why == "3 restarts in a row completed no generation"
 
 
 def test_it_gives_up_when_restarts_are_used_with_the_jobs_code_but_never_0() -> None:
@@ -75,7 +75,7 @@ def test_what_would_fail_again_is_not_started_again() -> None:
     job = Ended(1, Standing(5, OLD, None), Standing(5, OLD, None), False, False, is_final=True)
     verdict = Restarts(5).judge(job)
     assert (verdict.exit_code, verdict.event) == (1, "gave-up")
-    assert verdict.why == "starting again would not help"
+    assert verdict.why == "a restart would not help"
 
 
 def test_to_find_a_member_that_ends_its_processes_is_a_gain() -> None:

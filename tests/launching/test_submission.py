@@ -91,7 +91,7 @@ def test_axes_are_combined_and_the_last_one_changes_first() -> None:
         ("a=1", "seed=0"), ("a=1", "seed=1"), ("a=2", "seed=0"), ("a=2", "seed=1"),
     ]  # fmt: skip
     assert combinations([]) == [()]
-    with pytest.raises(UsageError, match="swept twice"):
+    with pytest.raises(UsageError, match="varied twice"):
         combinations([grid_axis("seed=7"), axes[1]])
     with pytest.raises(UsageError, match=f"at most {MOST_TASKS:,}"):
         combinations([array_axis("a=0-999")[0], array_axis("b=0-999")[0]])
@@ -135,22 +135,22 @@ def test_a_site_is_read_and_the_default_file_need_not_exist(tmp_path: Path) -> N
     ("table", "says"),
     [
         ({"partitions": "a"}, "did you mean 'partition'?"),
-        ({"partition": 3}, "expected text in quotes"),
-        ({"partition": "a b"}, "without blanks"),
-        ({"partition": "a\n#SBATCH --x"}, "without blanks"),
+        ({"partition": 3}, "expected a string in quotes"),
+        ({"partition": "a b"}, "without spaces"),
+        ({"partition": "a\n#SBATCH --x"}, "without spaces"),
         ({"modules": "gcc"}, "expected a list"),
-        ({"modules": [1]}, "expected text"),
+        ({"modules": [1]}, "expected a string"),
         ({"launcher": "aprun"}, "expected one of srun, mpirun"),
-        ({"venv": "a", "conda": "b"}, "exclude each other"),
-        ({"environment": {"A B": "x"}}, "is not a variable's name"),
-        ({"environment": {"A": 1}}, "expected text"),
+        ({"venv": "a", "conda": "b"}, "cannot be combined"),
+        ({"environment": {"A B": "x"}}, "is not the name of a variable"),
+        ({"environment": {"A": 1}}, "expected a string"),
         ({"environment": []}, "expected a table"),
         ({"sbatch": ["--array=0-3"]}, "use --array"),
         ({"sbatch": ["-N 2"]}, "use --nodes"),
         ({"sbatch": ["--no-requeue"]}, "sets this itself"),
-        ({"sbatch": ["rm -rf"]}, "expected an option of sbatch"),
-        ({"sbatch": ["--comment=a\nb"]}, "expected an option of sbatch"),
-        ({"sbatch": ['--comment="a b"']}, "expected an option of sbatch"),
+        ({"sbatch": ["rm -rf"]}, "expected one option of sbatch"),
+        ({"sbatch": ["--comment=a\nb"]}, "expected one option of sbatch"),
+        ({"sbatch": ['--comment="a b"']}, "expected one option of sbatch"),
     ],
 )
 def test_what_is_wrong_with_a_site_is_one_line_that_names_the_file(
@@ -188,7 +188,7 @@ def test_partitions_are_read_from_sinfo() -> None:
         ("", 1, 17, 60, "the nodes of the default partition main have 16 CPUs"),
         ("short", 1, 1, 301, "partition short allows 00:05:00 at most"),
         ("long", 4, 8, 10**7, ""),
-        ("nope", 1, 1, 60, "no partition 'nope' here; choose one of long, main, short"),
+        ("nope", 1, 1, 60, "no partition 'nope'; use one of long, main, short"),
         ("short,long", 1, 1, 600, ""),  # one of them is enough
         ("short,main", 1, 1, 86400, "partition short allows"),
     ],

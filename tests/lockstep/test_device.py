@@ -90,7 +90,10 @@ def test_a_plan_stores_the_device_that_was_found(gpus: int, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("policy", "told"),
-    [("hebbian", "the same bits"), ("tests.helpers.user_code:SmallModule", "other last bits")],
+    [
+        ("hebbian", "the same bits"),
+        ("tests.helpers.user_code:SmallModule", "differ in the last bits"),
+    ],
 )
 def test_a_change_of_device_on_resume_is_told(policy: str, told: str, tmp_path: Path) -> None:
     config = small("cartpole", "generations=1", f"policy.kind={policy}")

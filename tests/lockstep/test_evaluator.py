@@ -248,7 +248,7 @@ def test_an_environment_that_leaks_into_the_next_episode_is_found_at_the_start()
 def test_environments_that_share_something_are_found_at_the_start() -> None:
     config = of_table(env={"id": "tests.helpers.user_code:Shared-v0"})
     canary_of(config)
-    with pytest.raises(RunError, match="Something leaks"):
+    with pytest.raises(RunError, match="State leaks"):
         canary_of(with_slots(config, 3))
 
 

@@ -189,7 +189,7 @@ def test_by_default_many_members_of_a_module_are_evaluated_at_a_time_and_a_note_
         ("PythonRandomModule", "its forward draws random numbers"),
         ("NumpyModule", "torch.func.vmap says"),
         ("AttentionModule", "torch has no batching rule for aten::"),
-        ("LargeModule", "with 131,[0-9]+ parameters that is faster"),
+        ("LargeModule", "with 131,[0-9]+ parameters this is faster"),
     ],
 )
 def test_a_module_that_torch_cannot_evaluate_together_is_evaluated_alone_and_a_note_says_why(
@@ -199,7 +199,7 @@ def test_a_module_that_torch_cannot_evaluate_together_is_evaluated_alone_and_a_n
     kind, notes = notes_of(config)
     assert kind is OneByOne
     (note,) = [text for text in notes if "policy.kind" in text]
-    assert note.startswith(f"policy.kind = '{USER}:{name}': members are evaluated one by one: ")
+    assert note.startswith(f"policy.kind = '{USER}:{name}': members are evaluated one at a time: ")
     assert re.search(why, note), note
     assert "\n" not in note
     if name != "LargeModule":

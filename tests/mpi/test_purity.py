@@ -32,7 +32,7 @@ IMPURE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a constructor that draws": (
         {"env": {**LEAKING, "kwargs": {"leak": "constructor"}}},
-        "played again in a new object",
+        "repeated in a new object",
     ),
 }
 

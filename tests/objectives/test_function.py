@@ -225,7 +225,9 @@ def test_a_time_limit_outside_of_the_main_thread_is_refused() -> None:
     thread = threading.Thread(target=call)
     thread.start()
     thread.join()
-    assert found == ["objective.max_seconds: only works in the main thread of a process; remove it"]
+    assert found == [
+        "objective.max_seconds: only works in the main thread of a process; remove this setting"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +237,7 @@ def test_a_time_limit_outside_of_the_main_thread_is_refused() -> None:
             "no_such_module:drag",
             {},
             "objective.function = 'no_such_module:drag': module 'no_such_module' can't be imported (No module named "
-            "'no_such_module'); it is looked for in the working directory ",
+            "'no_such_module'); esd looked in the working directory ",
         ),
         (
             f"{HERE}:nrom",

@@ -174,8 +174,8 @@ def test_too_many_failed_members_end_a_run_with_a_message_that_fits(tmp_path: Pa
     assert isinstance(caught.value.__cause__, RunError)
     assert re.fullmatch(
         rf"generation 0: \d+ of 14 members have no fitness, more than run.max_failed_share = 0.1 allows. Calls of "
-        rf"{HERE}:fails_above failed, the first one as reported above: fix it, give its parameters bounds \(low, "
-        r"high\), or lower es.sigma",
+        rf"{HERE}:fails_above failed, and the first failure is reported above: fix its cause, add bounds to the "
+        r"parameters \(low, high\), or reduce es.sigma",
         str(caught.value.__cause__),
     )
 
@@ -221,7 +221,7 @@ def test_an_impure_function_is_refused_unless_drift_is_allowed(tmp_path: Path) -
     assert trained(objective(f"{HERE}:impure", "run.allow_drift=true"), tmp_path / "run").finished
 
 
-BETWEEN = "because other parameters were evaluated in between: it keeps something between calls"
+BETWEEN = "because other parameters were evaluated in between: it keeps state between calls"
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ def test_what_is_wrong_with_a_parameter_is_named(parameter: dict[str, Any], prob
     [
         (
             {"direction": ""},
-            'objective.direction: is missing; expected "minimize" or "maximize"',
+            'objective.direction is missing; expected "minimize" or "maximize"',
         ),
         (
             {"direction": "min"},
@@ -462,12 +462,12 @@ def test_what_is_wrong_with_a_parameter_is_named(parameter: dict[str, Any], prob
         ),
         (
             {"parameters": {}},
-            "objective.parameters: is missing; describe what evolves in tables [objective.parameters.NAME] with shape "
-            "and initial",
+            "objective.parameters is missing; describe each parameter in a table [objective.parameters.NAME] with "
+            "shape and initial",
         ),
         (
             {"function": ""},
-            'objective.function: is missing; expected "module:name" or one of esd list objectives',
+            'objective.function is missing; expected "module:name" or one of esd list objectives',
         ),
         ({"values": ["a", "a"]}, "objective.values = ['a', 'a']: expected names that all differ"),
         (
@@ -487,7 +487,8 @@ def test_settings_of_policies_are_refused_beside_an_objective() -> None:
     with pytest.raises(UsageError) as caught:
         parse({**table(), "env": {"id": "CartPole-v1"}, "device": "cpu"}, "mine.toml")
     assert str(caught.value) == (
-        "mine.toml: env, device: not supported with an objective, which has no policy or environment; remove them"
+        "mine.toml: env, device: not supported with an objective, which has no policy or environment; "
+        "remove these settings"
     )
 
 

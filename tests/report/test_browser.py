@@ -345,5 +345,5 @@ def test_ten_thousand_generations_open_within_two_seconds(
     points = page.evaluate("document.querySelector('#learning-curves .plot').data[0].x.length")
     assert points == 300
     assert "10,000 generations" not in page.locator("#overview").text_content()
-    assert "drawn as 300 points" in page.locator("#learning-curves figcaption").text_content()
+    assert "shown as 300 points" in page.locator("#learning-curves figcaption").text_content()
     own.close()

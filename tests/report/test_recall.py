@@ -91,5 +91,5 @@ def test_recall_is_the_share_of_full_attention_on_the_keys_found(name: str) -> N
 def test_a_trace_of_other_parameters_is_noticed() -> None:
     settings = CASES["own keys"]
     policy, h, trace = played(settings)
-    with pytest.raises(UsageError, match="come out differently"):
+    with pytest.raises(UsageError, match="differ from the recording"):
         measured(policy.layout.unpack(h + np.float32(0.3)), settings, trace)

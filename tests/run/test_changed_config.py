@@ -42,9 +42,7 @@ def change(run: Path, before: str, after: str) -> None:
     file.write_text(file.read_text().replace(before, after))
 
 
-NAMED = (
-    "config.toml: is not the config that this run was started with: es.optimizer = 'adam' was 'sgd'"
-)
+NAMED = "config.toml: is not the config of this run: es.optimizer = 'adam' was 'sgd'"
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "config": lambda run: esd.Run(run).config,

@@ -109,7 +109,7 @@ def test_somebody_elses_safetensors_are_refused(tmp_path: Path) -> None:
 
     path = tmp_path / "c.safetensors"
     path.write_bytes(safetensors.numpy.save({"h": np.zeros(3, np.float32)}))
-    with pytest.raises(UsageError, match="is no checkpoint of esd"):
+    with pytest.raises(UsageError, match="is not a checkpoint of esd"):
         checkpoint.load(path)
 
 
@@ -124,7 +124,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", no_space)
-    with pytest.raises(RunError, match="what was there is unchanged"):
+    with pytest.raises(RunError, match="the old file is unchanged"):
         checkpoint.save(path, Checkpoint("other", state()))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -186,7 +186,7 @@ def test_zeros_at_the_end_are_a_record_that_was_never_written(zeros: int, file: 
 
 def test_a_generation_out_of_order_is_refused(file: Path) -> None:
     swapped = encode_header(HEADER) + encode_entry(1, records(1))
-    with pytest.raises(UsageError, match="generation 1 stands where 0 should"):
+    with pytest.raises(UsageError, match="generation 1 found where 0 should"):
         scanned(file, swapped)
 
 

@@ -202,7 +202,7 @@ def test_a_damaged_provenance_is_kept_aside(run: Path) -> None:
 
 @pytest.mark.parametrize(("name", "reason"), [("x" * 300, "File name too long"), ("a\0b", "null")])
 def test_a_path_that_nothing_can_have_is_refused_in_one_line(name: str, reason: str) -> None:
-    with pytest.raises(UsageError, match=f"is not a path that can be used .*{reason}"):
+    with pytest.raises(UsageError, match=f"is not a usable path .*{reason}"):
         esd.Run(name)
     with pytest.raises(UsageError, match=reason):
         esd.train("cartpole", run=name)

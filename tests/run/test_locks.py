@@ -80,8 +80,8 @@ def test_a_training_says_that_its_folder_has_no_locks(
             small("cartpole-static", f"generations={generations}"), tmp_path / "run"
         ).finished
         assert [note for note in notes if "has no locks (flock)" in note] == [
-            f"{tmp_path / 'run'}: its file system has no locks (flock), so esd can't refuse a second training in it; "
-            "make sure that there is none"
+            f"{tmp_path / 'run'}: its file system has no locks (flock), so esd can't prevent a second training run in "
+            "this folder; make sure that only one is running"
         ]
 
 
@@ -89,7 +89,7 @@ def test_here_a_second_training_is_refused(tmp_path: Path) -> None:
     first, second = TrainingFolder(tmp_path), TrainingFolder(tmp_path)
     first.lock()
     assert first.lock_weakness == ""
-    with pytest.raises(UsageError, match="another esd is training in this folder"):
+    with pytest.raises(UsageError, match="another esd process is training in this folder"):
         second.lock()
     first.unlock()
     second.lock()

@@ -87,7 +87,7 @@ DAMAGES: dict[str, tuple[Callable[[Lines], Lines], int, str]] = {
     "booleans": (lambda x: edited(x, 4, generation=True), 1, "line 4 not a line"),
     "negative": (lambda x: edited(x, 4, seconds=-1.0), 1, "line 4 not a line"),
     "infinite": (lambda x: edited(x, 4, seconds=float("inf")), 1, "line 4 not a line"),
-    "a newer schema": (lambda x: edited(x, 4, schema=99), 1, "line 4 not a line of metrics, or of a newer schema than 2: it was written by a newer esd"),  # noqa: E501
+    "a newer schema": (lambda x: edited(x, 4, schema=99), 1, "line 4 not a line of metrics, or of a newer schema than 2: it was written by a newer version of esd"),  # noqa: E501
     "too long a number": (lambda x: replaced(x, 4, b'{"generation": ' + b"9" * 5000 + b"}\n"), 1, "line 4"),
     "nested": (lambda x: replaced(x, 4, b"[" * 200_000 + b"\n"), 1, "line 4 not a line"),
     "a huge line": (lambda x: replaced(x, 4, b"x" * 3_000_000 + b"\n"), 1, "line 4 not a line"),
@@ -95,7 +95,7 @@ DAMAGES: dict[str, tuple[Callable[[Lines], Lines], int, str]] = {
     "other returns": (lambda x: edited(x, 4, return_mean=1e6), 0, "generation 3 corrected"),
     "another center": (lambda x: edited(x, 5, center_return=1e6), 0, "generation 4 corrected"),
     "time runs back": (lambda x: edited(x, 4, seconds=0.0), 0, "generation 3 corrected"),
-    "twice": (lambda x: x[:6] + x[2:], 0, "generations 2 to 5 there more than once"),
+    "twice": (lambda x: x[:6] + x[2:], 0, "generations 2 to 5 more than once"),
     "in another order": (lambda x: [x[2], x[1], x[0], *x[3:]], 0, "out of order"),
     "cut": (lambda x: x[:5], 9, "generations 5 to 13 rebuilt"),
     "empty": (lambda x: [], 14, "generations 0 to 13 rebuilt"),

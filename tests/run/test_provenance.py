@@ -181,12 +181,12 @@ def test_versions_and_an_unknown_cause_are_told(tmp_path: Path) -> None:
     assert what_changed(file, other) == "numpy 2.0 → 2.1; Python 3.11.1 → 3.12.0"
     file.write_text(json.dumps([call(modules=modules(a="1", c="3"))]))
     assert what_changed(file, call(modules=modules(a="1", d="5"))) == (
-        "c.py is not imported any more; d.py was not imported then"
+        "c.py is no longer imported; d.py was not imported then"
     )
     file.write_text(json.dumps([call(modules={})]))
     assert "neither your modules nor package versions" in what_changed(file, call(modules={}))
     file.write_text(json.dumps([call()]))
-    assert "kept no hashes" in what_changed(file, call(modules={}))
+    assert "has no hashes" in what_changed(file, call(modules={}))
 
 
 def test_the_package_that_an_environment_comes_from_is_kept_with_its_version() -> None:

@@ -179,7 +179,9 @@ def test_a_start_that_was_cut_off_is_started_again_by_the_same_command_alone(
         (run / name).unlink()
     shutil.rmtree(run / "checkpoints")
     (run / "journal.bin").write_bytes(b"")
-    assert "another run was being started here" in refusal(run=run, settings=["seed=9"])
+    assert "the start of another run in this folder was interrupted" in refusal(
+        run=run, settings=["seed=9"]
+    )
     with pytest.raises(UsageError, match="is not the folder of a run"):
         RunFolder(run).require_run()
     (tmp_path / "experiment.toml").write_text((run / "config.toml").read_text())
@@ -213,7 +215,9 @@ def test_a_new_run_starts_from_the_newest_state_that_can_be_trusted(
     before, notes = contents(run), list[str]()
     call(notes, run=tmp_path / "new", start_from=run, settings=["generations=1"])
     np.testing.assert_array_equal(from_journal(tmp_path / "new", 0).h, last)
-    assert any("trusted is h_12, of generation-00000012.safetensors" in note for note in notes)
+    assert any(
+        "undamaged state is h_12, of generation-00000012.safetensors" in note for note in notes
+    )
     assert contents(run) == before
 
 
@@ -227,7 +231,7 @@ def test_without_a_newer_checkpoint_that_is_what_stands_before_the_damage(
     notes = list[str]()
     call(notes, run=tmp_path / "new", start_from=run, settings=["generations=1"])
     np.testing.assert_array_equal(from_journal(tmp_path / "new", 0).h, h)
-    assert any("trusted is h_9, rebuilt from the journal" in note for note in notes)
+    assert any("undamaged state is h_9, rebuilt from the journal" in note for note in notes)
     shutil.rmtree(run / "checkpoints")
     call(run=tmp_path / "newer", start_from=run, settings=["generations=1"])
     np.testing.assert_array_equal(from_journal(tmp_path / "newer", 0).h, h)
@@ -254,7 +258,7 @@ def test_a_lost_journal_without_a_good_checkpoint_leaves_nothing_to_start_from(
     for path in (run / "checkpoints").iterdir():
         path.write_bytes(b"x" * 100)
     text = refusal(run=tmp_path / "new", start_from=run)
-    assert "no good checkpoint" in text
+    assert "no undamaged checkpoint" in text
     assert not (tmp_path / "new").exists()
 
 
@@ -284,7 +288,7 @@ def test_the_ways_on_that_a_damaged_journal_is_refused_with_all_work(
     call(run=tmp_path / "new", start_from=Path(commands["from"][-1]), settings=["generations=1"])
     np.testing.assert_array_equal(from_journal(tmp_path / "new", 0).h, from_journal(whole).h)
     subprocess.run(commands["truncate"], check=True)
-    assert "remove the checkpoints of later generations than 5" in refusal(run=run)
+    assert "remove the checkpoints of generations after 5" in refusal(run=run)
     for generation in (8, 12):
         (run / f"checkpoints/generation-{generation:08d}.safetensors").unlink()
     ending = call(run=run, settings=["generations=13"])

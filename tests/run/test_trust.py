@@ -158,7 +158,7 @@ def test_no_command_imports_what_a_strangers_run_names(
         assert error.exit_code == 2
         assert f"{run}: " in text
         assert f"{kind} = '{module}:" in text
-        assert "add --trust (in Python trust=True)" in text
+        assert "add --trust (in Python: trust=True)" in text
         if ".kwargs." not in kind:
             assert str(tmp_path / f"{module}.py") in text
     shown = RunFolder(run, Trust.NEVER)

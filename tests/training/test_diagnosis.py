@@ -166,4 +166,7 @@ def test_updates_of_length_zero_are_blamed_on_ties_unless_steps_are_lost() -> No
     (lost,) = diagnose(
         Course.of_lines(lines({"update_norm": 0.0, "learning_rate": 1e-9}), CONFIG, 900)
     )
-    assert "float32 rounds steps so small away, so raise es.learning_rate (now 1e-09)" in lost.text
+    assert (
+        "such small steps are lost in float32 rounding, so increase es.learning_rate (now 1e-09)"
+        in lost.text
+    )

@@ -64,7 +64,12 @@ def test_a_plateau_with_a_signal_is_no_finding() -> None:
         (
             {"return_std": 2.1},
             "no_spread",
-            ["standard deviation 2.1", "(2)", "differ by luck", "raise es.sigma or env.episodes"],
+            [
+                "standard deviation 2.1",
+                "(2)",
+                "differ by chance",
+                "increase es.sigma or env.episodes",
+            ],
         ),
         (
             {"gradient_agreement": noise_only},

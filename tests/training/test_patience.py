@@ -153,7 +153,7 @@ def test_a_run_stops_before_too_much_of_it_is_in_memory_only(
     assert caught.value.exit_code == EXIT_STOPPED_EARLY
     text = str(caught.value.__cause__)
     assert os.strerror(CALLS[fault][1]) in text
-    assert "start the same command again" in text
+    assert "run the same command again" in text
     lost = 3 if fault != "failing renames" else 0  # the journal needs none
     assert f"the last {lost} generations are lost" in text or not lost
     disk.full = False
@@ -266,7 +266,7 @@ def test_the_limit_counts_what_waits_in_memory(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(StoppedEarlyError, match="the last 10 generations are lost"):
         patient.try_to(fail, lambda: 10, lambda: 0)
     patient.try_to(lambda: None, lambda: 0, lambda: 0)
-    assert notes[1:] == ["the run's folder can be written again; nothing is missing in it"]
+    assert notes[1:] == ["the run's folder can be written again; nothing was lost"]
     assert not patient.tried_in_vain
 
 

@@ -56,16 +56,16 @@ def test_ranks_with_a_core_each_need_no_remark() -> None:
 
 def test_more_ranks_than_cores_or_than_a_control_group_allows_is_said_once() -> None:
     text = remark(ranks=5, bound=4)
-    assert text.startswith("5 ranks share 4 cores, so they take turns; 4 on this machine")
+    assert text.startswith("5 ranks share 4 cores; 4 on this machine")
     text = remark(quota=1500)
-    assert text.startswith("2 ranks share the time of 1.5 cores, which is what a control group")
+    assert text.startswith("2 ranks share the CPU time of 1.5 cores (limit of a control group)")
     assert "1 on this machine" in text
     assert remark(quota=2000) == ""
 
 
 def test_ranks_bound_to_one_core_while_others_idle_are_told_of_mpirun_s_option() -> None:
     text = remark(bound=1, bound_cores=1)
-    assert "only 1 can have a core of their own, though there are 4" in text
+    assert "only 1 can have their own core, although there are 4" in text
     assert "--bind-to core" in text
     # with fewer cores than ranks both may be wrong
     assert len(placement.remarks(Node(**{**FINE, "ranks": 8, "bound": 1}))) == 2
@@ -80,7 +80,7 @@ def test_ranks_and_gpus_of_other_numbers_are_said() -> None:
     assert remark(gpus=2, seen_gpus=2) == ""
     assert remark(gpus=1, seen_gpus=1).startswith("2 ranks share 1 GPU, each rank the next one")
     text = remark(gpus=2, seen_gpus=4)
-    assert text.startswith("2 ranks on 4 GPUs: 2 of them have nothing to do; start 4 ranks")
+    assert text.startswith("2 ranks on 4 GPUs: 2 of them are idle; start 4 ranks")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_each_machine_is_counted_and_those_with_a_remark_are_named(
     assert all(outcome == outcomes[0] for outcome in outcomes)
     (line,), count = outcomes[0]
     assert count == 2
-    assert line.startswith("on a node: 3 ranks are bound so that only 1 can have a core of their")
+    assert line.startswith("on a node: 3 ranks are bound so that only 1 can have their own core")
 
 
 def test_alone_there_is_one_node() -> None:
@@ -227,7 +227,7 @@ def test_a_refused_mix_of_machines_names_nodes_and_what_differs(
         text = str(error)
         assert "2 of 4 ranks compute other bits than rank 0 (ranks 1, 3, on node1)" in text
         assert "the processor is model 0 on node0 and model 1 on node1" in text
-        assert "Use machines of one kind" in text
+        assert "Use machines of the same kind" in text
 
 
 def test_the_processor_is_named_by_its_model(tmp_path: Path) -> None:

@@ -276,7 +276,9 @@ def test_a_run_that_has_begun_since_it_was_looked_at_is_not_replaced(tmp_path: P
         prepared(Alone(), plan, StopRequest(), Quiet()),
     ):
         pass
-    assert "another esd has trained here meanwhile" in str(caught.value.__cause__)
+    assert "another esd process trained in this folder in the meantime" in str(
+        caught.value.__cause__
+    )
     assert (tmp_path / "run" / "journal.bin").read_bytes() == before
 
 
@@ -300,7 +302,7 @@ def test_more_test_episodes_than_memory_holds_are_refused(tmp_path: Path) -> Non
 def test_a_file_system_without_a_size_is_not_called_full() -> None:
     text = refusal(small("cartpole-static"), Path("/proc/self/run"))
     assert "can't be created" in text
-    assert "name another folder with --run" in text
+    assert "use another folder with --run" in text
 
 
 @pytest.mark.parametrize(

@@ -165,5 +165,7 @@ def test_a_path_below_a_removed_directory_is_refused_in_a_line(
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(Exception, match="run: is relative to a working directory that does not"):
+    with pytest.raises(
+        Exception, match="run: is relative to a working directory that no longer exists"
+    ):
         absolute(Path("run"))

@@ -131,4 +131,4 @@ def test_a_child_whose_initial_state_was_removed_says_so(tmp_path: Path) -> None
     plan = make_plan(TrainRequest(run=child, settings=("generations=5",)), said.append)
     with failures_raised():
         train(Alone(), plan, StopRequest(), Listening())
-    assert any("initial.safetensors: missing; the run goes on" in line for line in said)
+    assert any("initial.safetensors: missing; the run continues" in line for line in said)
