@@ -69,6 +69,6 @@ def arm_of(generations: int) -> Any:
 
 def test_a_run_of_300_generations_is_drawn_whole_and_one_of_301_is_thinned() -> None:
     assert learning._caption([arm_of(300)]) == ""
-    assert "(here up to 301) are drawn as 300 points" in learning._caption([arm_of(301)])
+    assert "(here up to 301) are shown as 300 points" in learning._caption([arm_of(301)])
     assert learning._drawn(line([*range(301)], [1.0] * 301)).x.size == 301
     assert learning._drawn(line([*range(302)], [1.0] * 302)).x.size == 300
