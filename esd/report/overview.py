@@ -39,7 +39,7 @@ def section(arms: Sequence[Arm], warnings: Sequence[str]) -> str:
         "evolved": ", ".join(kinds),
         "algorithm": ", ".join(dict.fromkeys(r.config.es.algorithm for r in runs)),
         "population": ", ".join(dict.fromkeys(f"{r.config.population:,}" for r in runs)),
-        "runs": f"{len(runs)} in {len(arms)} group{'s' * (len(arms) != 1)}",
+        "runs": f"{len(runs)} in {len(arms)} groups" if len(arms) > 1 else str(len(runs)),
         "evaluations" if objective else "environment steps": number(
             sum(_last(r, "env_steps") for r in runs)
         ),
