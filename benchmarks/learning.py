@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import memory
-from benchmarks.measuring import RESULTS, ROOT
+from benchmarks import memory, success
+from benchmarks.measuring import RESULTS, ROOT, wilson
 from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
 from benchmarks.report import Parts, filled, table
 from esd.commands.compare import as_json_table
@@ -120,18 +119,10 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120.0 else f"{seconds / 60.0:.0f} min"
 
 
-def interval(successes: int, runs: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a rate (Wilson 1927)."""
-    z, rate = 1.959963984540054, successes / runs
-    middle = (rate + z * z / (2 * runs)) / (1 + z * z / runs)
-    half = z / (1 + z * z / runs) * math.sqrt(rate * (1 - rate) / runs + (z / (2 * runs)) ** 2)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def _success(runs: list[dict[str, Any]]) -> str:
     """How many runs have reached their target, and after how many steps in the median."""
     found = [run["reached"]["env_steps"] for run in runs if run.get("reached")]
-    low, high = interval(len(found), len(runs))
+    low, high = wilson(len(found), len(runs))
     after = f", after {statistics.median(found) / 1e6:.1f} M steps" if found else ""
     return f"{len(found)} of {len(runs)} ({low:.0%} to {high:.0%}){after}"
 
@@ -372,8 +363,9 @@ def _draw_frozen(axes: Any, found: dict[int, list[float]], group: str, color: st
 
 def parts_of(results: Path) -> Parts:
     """The page's tables, by name, from a folder of results."""
+    own = {memory.FILE.stem: memory.section, success.FILE.stem: success.section}
     names = sorted(path.stem for path in results.glob("*.json"))
-    return {name: (name, memory.section if name == memory.FILE.stem else section) for name in names}
+    return {name: (name, own.get(name, section)) for name in names}
 
 
 def main() -> None:

@@ -7,8 +7,9 @@
 Trains and evaluates run after run, seeds in turn. Prints the generation at which each one ended, its environment steps
 and its mean return over 100 test episodes (over the variants that it was trained on), then the comparison of ``esd
 compare``. A run of cartpole-hidden ends when the center holds the pole in both directions, or after 1,000
-generations. What was interrupted goes on with the same command. Nothing was tuned for low-rank noise: it has the
-settings of the experiment. ``python -m benchmarks.learning low-rank-NAME NOISE=RUNS…`` reads the runs for a page.
+generations; a run of the others after 60. What was interrupted goes on with the same command. Nothing was tuned for
+low-rank noise: it has the settings of the experiment. ``python -m benchmarks.learning low-rank-NAME NOISE=RUNS…`` reads
+the runs for a page.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from benchmarks.measuring import child_environment, mpirun, parser
 from esd.run import metrics
 from esd.run.folder import RunFolder
 
-EXPERIMENTS = ("cartpole-hidden", "halfcheetah", "car-racing-quick")
+# each with the most generations of a run
+EXPERIMENTS = {"cartpole-hidden": 1000, "halfcheetah": 60, "car-racing-quick": 60}
 NOISES: dict[str, tuple[str, ...]] = {
     "gaussian": (),
     "rank 1": ("es.noise=low_rank",),
@@ -71,7 +73,7 @@ def main() -> None:
     command_line.add_argument("--runs", type=Path, default=Path("runs"), help="[%(default)s]")
     arguments = command_line.parse_args()
     experiment = arguments.experiment
-    shared = TINY if arguments.quick else ()
+    shared = TINY if arguments.quick else (f"generations={EXPERIMENTS[experiment]}",)
     print("seed  noise      generations        steps  mean return of 100 test episodes", flush=True)
     for seed in arguments.seeds:
         for noise in arguments.noise:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
@@ -114,6 +115,14 @@ def in_turns(
         for i, who in enumerate(contenders)
     ]
     return Table(name, unit, more_is_better, rounds, figures)
+
+
+def wilson(successes: int, runs: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate (Wilson 1927)."""
+    z, rate = 1.959963984540054, successes / runs
+    middle = (rate + z * z / (2 * runs)) / (1 + z * z / runs)
+    half = z / (1 + z * z / runs) * math.sqrt(rate * (1 - rate) / runs + (z / (2 * runs)) ** 2)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def on_one_core() -> None:

@@ -48,6 +48,18 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Groups of tests that share something costly must be what pytest-xdist sees of them: a suffix of their names."""
+    if hasattr(config, "workerinput") and config.getvalue("loadgroup"):
+        for item in items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError(
+                    f"this pytest {pytest.__version__} hides xdist_group of {item.nodeid} from pytest-xdist: "
+                    "install the versions of pyproject.toml"
+                )
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """With ESD_REQUIRE_MPI_TESTS=1 a session in which no test passed has failed, however green it looks."""
     reporter = session.config.pluginmanager.getplugin("terminalreporter")

@@ -125,13 +125,13 @@ def _print(found: Comparison) -> None:
     print(f"evaluated: {found.conditions.described(objective)}")
     print()
     steps = "evaluations" if objective else "environment steps"
-    head = ["group", "runs", "generations × population", steps, "wall hours"]
+    head = ["group", "runs", "generations × population", steps, "wall time"]
     print_table([head, *map(_training, found.groups)], right=range(1, 5))
     print()
     first, *others = (group.name for group in found.groups)
     head = ["value" if objective else "variant", "", first]
     for name in others:
-        head += [name, f"− {first}", "p", "p (Holm)"]
+        head += [name, f"minus {first}", "p", "p (Holm)"]
     rows = [head]
     for row in found.rows:
         seen = {True: "seen", False: "unseen", None: "mixed"}[row.seen]
@@ -165,14 +165,17 @@ def _print(found: Comparison) -> None:
 
 def _training(group: Group) -> list[str]:
     """What a group was trained with."""
+    from esd.report.overview import duration
+
     generations = sorted({run.generations for run in group.runs})
     span = " to ".join(str(n) for n in dict.fromkeys((generations[0], generations[-1])))
     steps = sorted(run.env_steps for run in group.runs)
-    hours = sorted(run.hours for run in group.runs)
+    seconds = sorted(3600 * run.hours for run in group.runs)
+    mean = sum(seconds) / len(seconds)
     return [
         group.name,
         str(len(group.runs)),
         f"{span} × {group.runs[0].population}",
         f"{group.env_steps:,.0f} ({steps[0]:,} to {steps[-1]:,})",
-        f"{sum(hours) / len(hours):.3g} ({hours[0]:.2g} to {hours[-1]:.2g})",
+        f"{duration(mean)} ({duration(seconds[0])} to {duration(seconds[-1])})",
     ]

@@ -44,6 +44,9 @@ def show(
             "grow.",
         ),
     ] = False,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Also print the settings that have their default.")
+    ] = False,
     trust: Trusted = False,
     generation: Annotated[
         int | None,
@@ -98,7 +101,7 @@ def show(
         elif follow:
             follow_run(folder)
         else:
-            _print_state(folder, generation, as_json, episode)
+            _print_state(folder, generation, as_json, episode, settings)
         return 0
 
     alone(body, as_json)
@@ -192,10 +195,14 @@ def _by_variant(line: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _print_state(
-    folder: RunFolder, generation: int | None, as_json: bool, episode: bool = False
+    folder: RunFolder,
+    generation: int | None,
+    as_json: bool,
+    episode: bool = False,
+    all_settings: bool = False,
 ) -> None:
     from esd.commands.console import print_json
-    from esd.config.tables import flatten
+    from esd.config.tables import flatten, not_default
 
     description = _describe(folder, generation)
     if episode:
@@ -215,15 +222,34 @@ def _print_state(
         del description["env_steps"]
     rows = {key.replace("_", " "): value for key, value in description.items() if key != "config"}
     rows |= {f"last center return, {name}": mean for name, mean in of_variants.items()}
-    rows |= flatten(description["config"])
+    listed = flatten(description["config"])
+    chosen = set(listed) if all_settings else not_default(folder.config())
+    if rows["sigma min"] == rows["sigma max"]:
+        del rows["sigma min"], rows["sigma max"]
+    for name, value in listed.items():
+        if name == "env.variants" and value:
+            rows |= {f"variant {number + 1}": _said(v) for number, v in enumerate(value)}
+        elif name in chosen:
+            rows[name] = value
     width = max(map(len, rows))
     for name, value in rows.items():
         shown = (
             "–" if value is None else f"{value:,.6g}" if isinstance(value, float) else str(value)
         )
         print(f"{name:{width}}  {shown}")
+    if others := len(set(listed) - chosen):
+        print(f"{others} other settings have their default; --settings prints them, too")
     for finding in findings:
         print(f"warning: {finding['text']}")
+
+
+def _said(variant: dict[str, Any]) -> str:
+    """A variant in a line: its name, whether training saw it, and what it changes."""
+    changes = {key: variant[key] for key in ("id", "kwargs", "wrappers") if variant[key]}
+    words = ", ".join(f"{key} = {value}" for key, value in changes.items())
+    return (
+        f"{variant['name']} ({'unseen' if variant['unseen'] else 'seen'}): {words or 'no change'}"
+    )
 
 
 def _print_csv(folder: RunFolder) -> None:

@@ -454,6 +454,32 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+NAMED = {"seed", "population", "env.id", "policy.kind", "es.algorithm"}  # whatever they are
+
+
+def not_default(config: Any, prefix: str = "") -> set[str]:
+    """The settings that say what a config is: those that differ from their default, by their flat names.
+
+    Args:
+        config: a config, or a part of one.
+        prefix: of its names.
+    """
+    found = set()
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):  # a policy's own settings stand beside its kind
+            found |= not_default(value, prefix if field.name == "settings" else f"{name}.")
+            continue
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if isinstance(value, Mapping) and value:
+            found |= {f"{name}.{key}" for key in flatten(value)}
+        elif name in NAMED or value != default:
+            found.add(name)
+    return found
+
+
 def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """Return a copy of ``table`` with ``key=value`` strings set; a value is TOML, or else a bare text.
 

@@ -8,7 +8,6 @@ import torch
 
 from esd.config.settings import Config
 from esd.errors import UsageError
-from esd.mpi.memory import available_memory
 
 MEMBERS_ON_CUDA = 256
 
@@ -44,14 +43,6 @@ def device_of(config: Config, node_rank: int) -> torch.device:
         return torch.device("cpu")
     _require_cuda()
     return torch.device("cuda", node_rank % torch.cuda.device_count())
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be used where a device keeps its tensors."""
-    if device.type == "cpu":
-        return available_memory()
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free)
 
 
 def _require_cuda() -> None:

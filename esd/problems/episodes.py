@@ -189,13 +189,11 @@ def make_player(
     from esd.lockstep import require_torch
 
     require_torch(config)
-    from esd.lockstep.device import device_of, free_memory
+    from esd.lockstep.device import device_of
     from esd.lockstep.evaluator import Lockstep
 
     device = device_of(config, node_rank)
     try:
-        if 4 * rollout.policy.layout.size * config.batch_members > free_memory(device):
-            raise MemoryError("memory")  # before Linux promises it, and kills who uses it
         return Lockstep(rollout, algorithm, ranks, device)
     except (
         MemoryError,

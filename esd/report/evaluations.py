@@ -245,7 +245,7 @@ def _tests(found: Comparison) -> Table:
     first, *others = (group.name for group in found.groups)
     head = ["variant", "", f"{first} (mean ± std)"]
     for name in others:
-        head += [f"{name} (mean ± std)", f"{name} − {first}", "p", "p (Holm)"]
+        head += [f"{name} (mean ± std)", f"{name} minus {first}", "p", "p (Holm)"]
     rows: list[list[Cell]] = []
     decimals = html.alike(
         [float(value) for row in found.rows for m in row.means.values() for value in m]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import learning
+from benchmarks import learning, measuring
 from benchmarks.report import filled
 from tests.helpers.shell import TINY, esd
 
@@ -89,9 +89,9 @@ def test_evaluations_done_in_another_way_or_of_an_older_h_are_not_mixed_in() -> 
 
 
 def test_success_counts_trials_and_references_are_in_the_tables() -> None:
-    low, high = learning.interval(19, 20)
+    low, high = measuring.wilson(19, 20)
     assert (low, high) == pytest.approx((0.7639, 0.9911), abs=1e-4)  # R: binom::binom.wilson
-    assert learning.interval(0, 5)[0] == 0.0
+    assert measuring.wilson(0, 5)[0] == 0.0
     variants = [{"name": name, "mean": 2.0} for name in ("a", "b")]
     plain = {"generation": 1, "settings": {}, "rules": "evolved", "variants": variants}
     run = {

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -297,3 +298,16 @@ def test_a_broken_pipe_of_an_environments_own_is_told(tmp_path: Path) -> None:
         "step 3: raised BrokenPipeError: the simulator has gone (user_code.py, line "
         in result.stderr
     )
+
+
+def test_show_prints_what_differs_from_the_defaults_and_everything_on_request(
+    folder: Path,
+) -> None:
+    few = esd("show", "run", cwd=folder).stdout
+    every = esd("show", "run", "--settings", cwd=folder).stdout
+    assert "es.sigma " in few
+    assert "es.momentum" not in few
+    assert "es.momentum" in every
+    (count,) = re.findall(r"^(\d+) other settings have their default", few, re.MULTILINE)
+    assert len(every.splitlines()) - len(few.splitlines()) == int(count) - 1
+    assert "have their default" not in every

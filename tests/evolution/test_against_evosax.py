@@ -37,10 +37,13 @@ from esd.evolution.snes import SNES
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("evosax") is None or importlib.util.find_spec("jax") is None,
-    reason="compares with evosax: pip install 'esd-mpi[peers]'",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("evosax") is None or importlib.util.find_spec("jax") is None,
+        reason="compares with evosax: pip install 'esd-mpi[peers]'",
+    ),
+    pytest.mark.xdist_group("evosax"),
+]
 
 DIMENSION = 10
 POPULATION = 32

@@ -14,6 +14,8 @@ from esd.evolution.noise import NOISE_KINDS, Noise, Purpose, normals, uniforms
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
+pytestmark = pytest.mark.xdist_group("noise statistics")
+
 SEED = 0xC0FFEE123456789
 SIGMAS = 5.0  # standard errors that a statistic may be away from its expectation; seeds are fixed
 

@@ -312,6 +312,7 @@ def computed_here() -> dict[str, str]:
     return result
 
 
+@pytest.mark.xdist_group("instruction sets")
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_instruction_set_computes_the_same_bits(
     target: str, processes: dict[str, subprocess.Popen[str]], computed_here: dict[str, str]

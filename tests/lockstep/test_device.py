@@ -185,11 +185,11 @@ def test_the_command_line_trains_evaluates_and_refuses(tmp_path: Path) -> None:
 
 
 def test_more_members_than_memory_holds_are_told_in_one_line(device: torch.device) -> None:
-    config = of_table(batch_members=10**9, policy={"hidden": [640]}, device=str(device))
-    rollout = Rollout(config)
+    config = of_table(batch_members=10**12, policy={"hidden": [640]}, device=str(device))
+    rollout = Rollout(config)  # beyond any address space, however much memory Linux promises
     algorithm = make_strategy(config, rollout.policy.layout)
     with pytest.raises(
-        UsageError, match=rf"batch_members = 1000000000: .* memory of {device.type}.*; use fewer"
+        UsageError, match=rf"batch_members = 1000000000000: .* memory of {device.type}.*; use fewer"
     ):
         make_player(rollout, algorithm, 1, 0)
 

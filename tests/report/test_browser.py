@@ -36,6 +36,8 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 pytest.importorskip("plotly", reason="plotly is not installed: pip install 'esd-mpi[report]'")
+
+pytestmark = pytest.mark.xdist_group("browser")
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install playwright"
 )

@@ -24,6 +24,8 @@ from esd.config.tables import parse  # isort: skip
 
 pytest.importorskip("plotly", reason="plotly is not installed: pip install 'esd-mpi[report]'")
 
+pytestmark = pytest.mark.xdist_group("report")
+
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
 
 

@@ -80,8 +80,8 @@ def test_a_training_says_that_its_folder_has_no_locks(
             small("cartpole-static", f"generations={generations}"), tmp_path / "run"
         ).finished
         assert [note for note in notes if "has no locks (flock)" in note] == [
-            f"{tmp_path / 'run'}: its file system has no locks (flock), so esd can't prevent a second "
-            "training run in this folder; make sure that only one is running"
+            f"{tmp_path / 'run'}: its file system has no locks (flock), so esd can't prevent a second training run in "
+            "this folder; make sure that only one is running"
         ]
 
 
