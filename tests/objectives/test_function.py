@@ -260,7 +260,8 @@ def test_a_time_limit_outside_of_the_main_thread_is_refused() -> None:
             f"{HERE}:with_arguments",
             {},
             f"objective.function = '{HERE}:with_arguments': has the parameters (x: 'np.ndarray', *, scale: 'float', "
-            "seed: 'int' = 0) -> 'float', so it can't be called with one argument (missing a required argument: 'scale')",
+            "seed: 'int' = 0) -> 'float', so it can't be called with one argument (missing a required argument: "
+            "'scale')",
         ),
     ],
 )
