@@ -128,7 +128,9 @@ def test_a_module_that_registers_no_such_environment_is_told_how() -> None:
     assert "gymnasium.register(id='Od-v0'" in text
     assert f'"{ODD}:MyEnv"' in text
     assert "Odd-v0" in text
-    with pytest.raises(UsageError, match=r"returned 'an environment' \(str\), which lacks reset, step"):
+    with pytest.raises(
+        UsageError, match=r"returned 'an environment' \(str\), which lacks reset, step"
+    ):
         make_environment(EnvironmentConfig(id=f"{ODD}:not_an_environment"))
 
 
