@@ -240,4 +240,4 @@ def test_folders_of_dead_launchers_are_shown_with_what_removes_them(
     monkeypatch.setattr(mpi, "left_folders", lambda: left)
     check = mpi.session_folders()
     assert check.state is Verdict.NOTE
-    assert f"rm -r {tmp_path}/ompi.999999999 " in check.text
+    assert f"rm -r {tmp_path}/ompi.999999999" in check.text
