@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from esd.commands.running import Trusted, Verbose, on_ranks
 if TYPE_CHECKING:
     from esd.evaluation.stored import Conditions
     from esd.mpi.comm import Communicator
+    from esd.run.folder import RunFolder
 
 
 class WhichCheckpoint(enum.StrEnum):
@@ -165,8 +167,14 @@ def evaluate(
             if comm.rank == 0 and video_file is not None:
                 with kept_process_state():
                     shown.append(
-                        videos.record(subject, state, seed, video_file, video_seconds, str(rules))
-                    )
+                        videos.record(
+                            subject, state, seed, video_file, video_seconds, str(rules),
+                            {
+                                "run": folder.place.name, "checkpoint": which, "generation": state.generation,
+                                "settings": ", ".join(f"{k} = {v}" for k, v in subject.settings.items()),
+                            },
+                        )
+                    )  # fmt: skip
 
         def report(found: dict[str, Any], conditions: Conditions) -> None:
             objective = subject.config.objective.named
@@ -177,11 +185,31 @@ def evaluate(
                 _report(found, described, trace, as_json)
                 if shown and not as_json:
                     print(f"{video}: {shown[0].described()}")
+                if not as_json:
+                    files = {"trace": (trace, trace_file), "video": (video, video_file)}
+                    _tell_what_a_report_embeds(run, folder, files)
 
         evaluate_and_store(comm, folder, subject, state, which, episodes, seed, str(rules), report)
         return 0
 
     on_ranks(body, as_json)
+
+
+def _tell_what_a_report_embeds(
+    run: Path, folder: RunFolder, files: dict[str, tuple[Path | None, Path | None]]
+) -> None:
+    """Say how a report gets files outside of the run's folder; each as the user wrote it and from the root on."""
+    outside = {
+        option: str(given)
+        for option, (given, file) in files.items()
+        if file is not None and file.parent.resolve() != folder.place.resolve()
+    }
+    if outside:
+        options = shlex.join(word for o, given in outside.items() for word in (f"--{o}", given))
+        print(
+            f"esd report embeds only {' and '.join(f'{each}s' for each in outside)} in the run's folder by itself. To "
+            f"embed this one: esd report {shlex.quote(str(run))} {options}"
+        )
 
 
 def _report_values(found: dict[str, Any], conditions: str, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from esd.config.settings import Config
 from esd.doctor import machine, mpi, purity, ranks
 from esd.doctor.machine import Check, failed, note, told
 from esd.doctor.many_episodes import many_episodes
-from esd.doctor.rendering import rendering
+from esd.doctor.rendering import one_picture, rendering
 from esd.doctor.run_folder import is_run, run_folder, where_runs_are
 from esd.errors import EsdError
 from esd.evolution.canary import Canary
@@ -99,6 +99,8 @@ def _examine_environments(comm: Communicator, report: Report, config: Config, st
         with agreement(comm, f"examining {name}", evaluates=True):
             if comm.rank == 0:
                 report.take(name, purity.examine(environment, steps, lockstep))
+                if name == next(iter(environments)):  # the one that esd eval --video shows
+                    report.take(name, one_picture(environment, config.format))
         if comm.size > 1:  # one rank has compared all that it can
             try:
                 digest = str(purity.hash_of_episode(environment, steps))

@@ -222,7 +222,7 @@ def memory() -> Check:
     name = "memory"
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     available, limit = available_memory(ROOT), memory_limit(ROOT)
-    text = f"{total / GIGA:.1f} GB, {available / GIGA:.1f} GB may still be used"
+    text = f"{total / GIGA:.1f} GB, {available / GIGA:.1f} GB available"
     if limit is not None and limit < total:
         text += f", limited by a control group to {limit / GIGA:.1f} GB"
     if available < LITTLE_MEMORY * usable_cores():

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import io
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from esd.errors import EsdError, MissingPackageError, NotWritableError, RunError, UsageError
 from esd.errors import shortened as in_short
+from esd.evaluation.palette import Palette
+from esd.evaluation.video_facts import box_of, line_of
 from esd.mpi.memory import available_memory
 from esd.run.files import write_atomically
 
 Picture = npt.NDArray[np.uint8]
 
-COLORS = 128  # of a .gif, the same in all its frames, so that what doesn't move costs nothing
 CAPTION_SHARE = 0.07  # of a picture's height
 SMALLEST_CAPTION = 12  # pixels
 
@@ -31,8 +32,11 @@ class Writer(Protocol):
     def add(self, picture: Picture) -> None:
         """Take the next one, uint8 [rows, columns, 3]."""
 
-    def finish(self) -> None:
+    def finish(self, about: str) -> None:
         """Write the file.
+
+        Args:
+            about: a line of ASCII about it, which is stored within.
 
         Raises:
             RunError: if it can't be written.
@@ -109,23 +113,49 @@ class Film:
         if self.frames >= self._most:
             self.whole = False
             return
-        picture = np.asarray(render(), np.uint8)
-        self.size = picture.shape[1], picture.shape[0]
-        text = f"return {total:.1f}    step {steps}    {self._caption}"
+        picture = render()
         try:
+            if wrong := what_is_wrong(picture, self.size):
+                raise UsageError(f"--video: step {steps}: {wrong}")
+            self.size = picture.shape[1], picture.shape[0]
+            text = f"return {total:.1f}    step {steps}    {self._caption}"
             self._writer.add(captioned(picture, text))
         except EsdError as error:
             self.problem = error
             raise
         self.frames += 1
 
-    def finish(self) -> None:
-        """Write the file."""
-        self._writer.finish()
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Write the file, with what it shows (see ``video_facts``)."""
+        self._writer.finish(line_of(facts))
 
     def close(self) -> None:
         """Give up what is not written."""
         self._writer.close()
+
+
+def what_is_wrong(picture: Any, size: tuple[int, int] = (0, 0)) -> str:
+    """Why something can't be a picture of a video; nothing if it can.
+
+    Args:
+        picture: what an environment has rendered.
+        size: width and height of the pictures before it; (0, 0) before the first one.
+    """
+    if not isinstance(picture, np.ndarray):
+        found = "None" if picture is None else type(picture).__name__
+    elif (
+        picture.dtype != np.uint8
+        or picture.ndim != 3
+        or picture.shape[2] != 3
+        or 0 in picture.shape
+    ):
+        found = f"a {picture.dtype} array of shape {list(picture.shape)}"
+    elif size not in ((0, 0), (picture.shape[1], picture.shape[0])):
+        before = f"{size[0]} × {size[1]} pixels before"
+        return f"render() returned {picture.shape[1]} × {picture.shape[0]} pixels, and {before}; keep one size"
+    else:
+        return ""
+    return f"render() returned {found}, expected a uint8 array [rows, columns, 3]"
 
 
 def captioned(picture: Picture, text: str) -> Picture:
@@ -146,38 +176,35 @@ def captioned(picture: Picture, text: str) -> Picture:
 
 
 class Gif:
-    """A .gif of few colors, by Pillow; it is written at the end, so its pictures are in memory until then."""
+    """A .gif of at most 256 colors, by Pillow; it is written at the end, so its pictures are in memory until then."""
 
     def __init__(self, path: Path, rate: float) -> None:
         """Begin."""
         self._path, self._rate = path, rate
         self._images: list[Any] = []
+        self._palette = Palette()
 
     def add(self, picture: Picture) -> None:
         """See ``Writer``."""
-        from PIL import Image
-
         if len(self._images) % 50 == 0 and 100 * picture.size > available_memory():
             raise RunError(
                 f"--video {self._path}: not enough memory for more frames; use a smaller --video-seconds, or an "
                 ".mp4 file"
             )
-        image = Image.fromarray(picture)
-        if not self._images:
-            self._images.append(image.quantize(COLORS, method=Image.Quantize.MEDIANCUT))
-            return
-        dither = Image.Dither.NONE
-        self._images.append(image.quantize(palette=self._images[0], dither=dither))
+        self._images.append(self._palette.indexed(picture))
 
-    def finish(self) -> None:
+    def finish(self, about: str) -> None:
         """See ``Writer``."""
-        file = io.BytesIO()
+        file, palette = io.BytesIO(), self._palette.bytes()
+        for image in self._images:
+            image.putpalette(palette)
         first, *rest = self._images
         # in hundredths of a second, rounded so that they add to the whole time
         ends = [round(100.0 * (n + 1) / self._rate) for n in range(len(self._images))]
         durations = [10 * (b - a) for a, b in zip([0, *ends], ends, strict=False)]
         first.save(
-            file, "GIF", save_all=True, append_images=rest, duration=durations, loop=0, optimize=False
+            file, "GIF", save_all=True, append_images=rest, duration=durations, loop=0, optimize=False,
+            comment=about.encode("ascii", "replace"),
         )  # fmt: skip
         write_atomically(self._path, file.getvalue())
 
@@ -207,12 +234,14 @@ class Mp4:
         except (OSError, RuntimeError) as error:
             raise RunError(f"{self._path}: ffmpeg failed ({in_short(str(error), 200)})") from error
 
-    def finish(self) -> None:
+    def finish(self, about: str) -> None:
         """See ``Writer``."""
         try:
             if self._pipe is not None:
                 self._pipe.close()
                 self._pipe = None
+            with self._partial.open("ab") as file:
+                file.write(box_of(about))
             self._partial.replace(self._path)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or in_short(str(error), 200)

@@ -8,20 +8,18 @@ import ctypes.util
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gymnasium
-import numpy as np
-import numpy.typing as npt
 
 from esd.config.settings import EnvironmentConfig, Wrapper
 from esd.episodes.checked import reward
 from esd.episodes.making import close, make_environment, metadata_of
-from esd.errors import EsdError, UsageError, shortened
-from esd.evaluation.film import Film, Format, writer_for
+from esd.errors import EsdError, UsageError, missing_module, shortened
+from esd.evaluation.film import Film, Format, what_is_wrong, writer_for
 from esd.evaluation.test_episodes import (
     Subject,
     episode_seeds,
@@ -30,8 +28,6 @@ from esd.evaluation.test_episodes import (
     rules_of,
 )
 from esd.evolution.state import RunState
-
-Picture = npt.NDArray[np.uint8]
 
 RENDER_MODE = "rgb_array"
 USUAL_RATE = 30  # frames per second where an environment doesn't say
@@ -124,7 +120,13 @@ def check(path: Path) -> Format:
 
 
 def record(
-    subject: Subject, state: RunState, seed: int, path: Path, seconds: float, rules: str = "evolved"
+    subject: Subject,
+    state: RunState,
+    seed: int,
+    path: Path,
+    seconds: float,
+    rules: str = "evolved",
+    about: Mapping[str, Any] | None = None,
 ) -> Filmed:
     """Play the first test episode of the first variant once more and film it.
 
@@ -135,6 +137,7 @@ def record(
         path: of the video, .mp4 or .gif.
         seconds: the video is no longer than this; the rest of the episode is played, but not shown.
         rules: see ``test_episodes.evaluate``.
+        about: what the file shall say about the run (see ``video_facts``).
 
     Raises:
         UsageError: if the environment has no pictures, or this machine can't draw them.
@@ -145,8 +148,8 @@ def record(
     env = subject.config.env.of_variant(variant)
     env = dataclasses.replace(env, kwargs={**_followed(env), "render_mode": RENDER_MODE})
     name = subject.name(variant)
-    with _without_a_screen():
-        rate = _try_one_picture(env, subject.config.format)
+    with without_a_screen():
+        rate = try_one_picture(env, subject.config.format, f"--video: env.id = {env.id!r}").rate
         with contextlib.closing(Film(format, path, rate, seconds, name)) as film:
             watching = Wrapper("esd.evaluation.video:Camera", {"film": film})
             env = dataclasses.replace(env, wrappers=(*env.wrappers, watching))
@@ -161,7 +164,12 @@ def record(
                 raise UsageError(
                     f"--video {path}: the episode on {name} failed ({shortened(outcome.failure, 300)})"
                 )
-            film.finish()
+            film.finish(
+                {
+                    **(about or {}), "env": env.id, "variant": name, "seed": seed, "rules": rules,
+                    "return": outcome.returns[0], "steps": outcome.steps, "whole": film.whole,
+                }
+            )  # fmt: skip
     return Filmed(
         film.frames, film.rate, film.size, path.stat().st_size, outcome.steps, outcome.returns[0],
         film.whole, name,
@@ -180,7 +188,7 @@ def _followed(env: EnvironmentConfig) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _without_a_screen() -> Iterator[None]:
+def without_a_screen() -> Iterator[None]:
     """Let MuJoCo and pygame draw into memory where there is no screen; what the user has set stays."""
     changes: dict[str, str] = {}
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
@@ -199,49 +207,70 @@ def _without_a_screen() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _try_one_picture(env: EnvironmentConfig, format: int) -> float:
-    """Draw one picture, to find out whether that is possible; returns the environment's frames per second.
+@dataclass(frozen=True)
+class OnePicture:
+    """What an environment draws.
+
+    Attributes:
+        size: width and height in pixels.
+        rate: its frames per second.
+    """
+
+    size: tuple[int, int]
+    rate: float
+
+
+def try_one_picture(env: EnvironmentConfig, format: int, who: str) -> OnePicture:
+    """Draw one picture, to find out whether that is possible.
+
+    Args:
+        env: with a ``render_mode`` among its keyword arguments.
+        format: of the run's settings.
+        who: begins an error.
 
     Raises:
         UsageError: if the environment has no pictures, or this machine can't draw them.
     """
-    who = f"--video: env.id = {env.id!r}"
-    plain = {key: value for key, value in env.kwargs.items() if key != "render_mode"}
-    made = make_environment(dataclasses.replace(env, kwargs=plain), format)  # has it such a mode?
-    modes = metadata_of(made.unwrapped).get("render_modes") or []
-    close(made, f"env.id = {env.id!r}")
+    modes = declared_modes(env, format)
     if RENDER_MODE not in modes:
-        known = f"its render modes are {shortened(', '.join(map(str, modes)))}" if modes else "none"
+        known = f"its render modes are {shortened(', '.join(modes))}" if modes else "none"
         raise UsageError(
             f"{who} can't be rendered to pictures: it has no render mode {RENDER_MODE!r} ({known}). Leave out --video"
         )
     made = make_environment(env, format)
+    by_mujoco = is_drawn_by_mujoco(env.id) or "mujoco_renderer" in getattr(
+        made.unwrapped, "__dict__", {}
+    )
     try:
         made.reset(seed=0)
-        picture = made.render()
+        picture: Any = made.render()
     except EsdError:
         raise
     except Exception as error:
+        if missing_module(error) == "pygame":
+            raise UsageError(
+                f"{who} can't be rendered, because pygame is not installed; install it with pip install "
+                "'gymnasium[classic-control]'"
+            ) from error
         text = shortened(f"{type(error).__name__}: {error}", 300)
-        raise UsageError(
-            f"{who} can't be rendered on this machine ({text}). {HOW_TO_RENDER}"
-        ) from error
+        how = f". {HOW_TO_RENDER}" if by_mujoco else ""
+        raise UsageError(f"{who} can't be rendered on this machine ({text}){how}") from error
     finally:
         close(made, f"env.id = {env.id!r}")
-    if not _is_picture(picture):
-        raise UsageError(
-            f"{who}: render() returned {type(picture).__name__}, expected a uint8 array [rows, columns, 3]"
-        )
+    if wrong := what_is_wrong(picture):
+        raise UsageError(f"{who}: {wrong}")
     rate = metadata_of(made.unwrapped).get("render_fps")
     usable = isinstance(rate, int | float) and math.isfinite(rate) and 0 < rate <= FASTEST
-    return float(rate) if usable and rate is not None else float(USUAL_RATE)
-
-
-def _is_picture(picture: Any) -> bool:
-    return (
-        isinstance(picture, np.ndarray)
-        and picture.dtype == np.uint8
-        and picture.ndim == 3
-        and picture.shape[2] == 3
-        and min(picture.shape) > 0
+    height, width = picture.shape[:2]
+    return OnePicture(
+        (width, height), float(rate) if usable and rate is not None else float(USUAL_RATE)
     )
+
+
+def declared_modes(env: EnvironmentConfig, format: int) -> list[str]:
+    """The render modes that an environment says to have, whether or not it was asked for one."""
+    plain = {key: value for key, value in env.kwargs.items() if key != "render_mode"}
+    made = make_environment(dataclasses.replace(env, kwargs=plain), format)
+    modes = metadata_of(made.unwrapped).get("render_modes")
+    close(made, f"env.id = {env.id!r}")
+    return [str(mode) for mode in modes] if isinstance(modes, list | tuple | set) else []

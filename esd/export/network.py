@@ -181,7 +181,7 @@ def network_of(subject: Subject, format: str) -> Network:
     assert isinstance(policy, Traceable)
     if getattr(settings, "every", 1) > 1:
         raise UsageError(
-            f"--format {format}: policy.every = {settings.every} not supported; only networks that are updated "
+            f"--format {format}: policy.every = {settings.every} is not supported; only networks that are updated "
             "after every step can be exported in this format. Use --format safetensors or mat"
         )
     arrays = subject.layout.unpack(subject.state.h)

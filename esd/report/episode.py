@@ -28,11 +28,11 @@ def section(traces: list[Trace], recalls: dict[int, str], hint: str) -> str:
     Args:
         traces: all of them.
         recalls: by number of a trace, figures about what its Reformer recalled.
-        hint: the command that records an episode, where there is none.
+        hint: how to record an episode, where there is none.
     """
     intro = "One test episode, recorded by esd eval --trace: what the network did at each step."
     if not traces:
-        text = f"No episode has been recorded. {hint} records one; the report shows it."
+        text = f"No episode has been recorded. {hint}"
         return html.section("episode", "Inside an episode", html.notes([text]))
     parts = []
     for i, trace in enumerate(traces):

@@ -31,6 +31,8 @@ from esd.report.figure import (
 from esd.report.html import number
 from esd.report.runs import Arm
 
+FEWEST_RUNS = 3  # whose interval is drawn
+
 Float64s = npt.NDArray[np.float64]
 
 
@@ -146,21 +148,22 @@ def _result(arm: int, name: str, cells: list[dict[str, Any]]) -> Result:
 
 
 def _table(arms: Sequence[Arm], results: Sequence[Result], described: str) -> Table:
-    rows: list[list[Cell]] = []
     objective = arms[0].runs[0].objective
-    for r in results:
-        interval = "–" if r.interval is None else html.interval(*r.interval)
-        seen = "" if objective else "seen" if r.seen else "unseen"
+    means = [float(r.means.mean()) for r in results]
+    deviations = [r.deviation for r in results if r.deviation is not None]
+    decimals = html.alike_columns([means, deviations])
+    rows: list[list[Cell]] = []
+    for r, mean in zip(results, means, strict=True):
+        interval = "–" if r.interval is None else html.interval(*r.interval, decimals)
+        seen = [] if objective else ["seen" if r.seen else "unseen"]
         rows.append(
-            [
-                r.variant, seen, arms[r.arm].name, int(r.means.size), float(r.means.mean()),
-                r.deviation, interval, r.over,
-            ]
+            [r.variant, *seen, arms[r.arm].name, int(r.means.size), mean, r.deviation, interval, r.over]
         )  # fmt: skip
-    head = [
-        "value" if objective else "variant", "", "group", "runs", "mean", "std", "95 % interval", "spread over",
-    ]  # fmt: skip
-    return Table(head, rows, f"Evaluated: {described}", (0, 1, 2, 7))
+    names = ["value"] if objective else ["variant", "in training"]
+    count = len(names)
+    head = [*names, "group", "runs", "mean", "std", "95 % interval", "spread over"]
+    left = (*range(count + 1), count + 5)
+    return Table(head, rows, f"Evaluated: {described}", left, (count + 2, count + 3))
 
 
 def _figure(arms: Sequence[Arm], results: Sequence[Result], described: str, index: int) -> Figure:
@@ -190,10 +193,13 @@ def _figure(arms: Sequence[Arm], results: Sequence[Result], described: str, inde
             group
             | {
                 "x": numbers([x for x, _ in dots]), "y": numbers([y for _, y in dots]), "hoverinfo": "skip",
-                "marker": {"size": 6, "symbol": "circle-open"}, "opacity": 0.6, "meta": {"color": i},
+                "marker": {"size": 8, "symbol": "circle-open"}, "opacity": 0.85, "meta": {"color": i},
             }
         )  # fmt: skip
-        halves = [(r.means.mean() - r.interval[0]) if r.interval is not None else 0.0 for r in own]
+        halves = [
+            r.means.mean() - r.interval[0] if r.interval is not None and _is_drawn(r) else 0.0
+            for r in own
+        ]
         data.append(
             group
             | {
@@ -222,6 +228,8 @@ def _figure(arms: Sequence[Arm], results: Sequence[Result], described: str, inde
         f"{r.variant}, {arms[r.arm].name}: {number(float(r.means.mean()))}" for r in results[:12]
     )
     caption = "Large marks are means with their 95 % intervals; small circles are single runs."
+    if not all(map(_is_drawn, results)):
+        caption += f" Intervals of fewer than {FEWEST_RUNS} runs are very wide: they are in the table only."
     if unseen:
         caption += " ○ marks variants that were not used for training."
     return Figure(
@@ -232,9 +240,18 @@ def _figure(arms: Sequence[Arm], results: Sequence[Result], described: str, inde
         None,
         caption,
         (),
-        [Key(arm.name, arm.name, i, dash_of(0)) for i, arm in enumerate(arms)],
+        [
+            Key(arm.name, arm.name, i, dash_of(0))
+            for i, arm in enumerate(arms)
+            if any(r.arm == i for r in results)
+        ],
         max(220, 90 + 46 * len(names)),
     )
+
+
+def _is_drawn(result: Result) -> bool:
+    """Whether an interval is drawn: Student's t of two runs is 12.7, and would set the axis instead of the data."""
+    return result.over != "runs" or result.means.size >= FEWEST_RUNS
 
 
 def _short(name: str) -> str:
@@ -243,7 +260,7 @@ def _short(name: str) -> str:
 
 def _tests(found: Comparison) -> Table:
     first, *others = (group.name for group in found.groups)
-    head = ["variant", "", f"{first} (mean ± std)"]
+    head = ["variant", "in training", f"{first} (mean ± std)"]
     for name in others:
         head += [f"{name} (mean ± std)", f"{name} minus {first}", "p", "p (Holm)"]
     rows: list[list[Cell]] = []

@@ -36,12 +36,14 @@ class Table:
         rows: as many cells each.
         caption: what the table is.
         left: columns of text; numbers are aligned to the right.
+        same: columns of one unit, which are shown with as many decimals.
     """
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
     left: Sequence[int] = (0,)
+    same: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,16 @@ def alike(values: Sequence[float]) -> int | None:
     return max(0, 3 - math.floor(math.log10(largest)))
 
 
+def alike_columns(columns: Sequence[Sequence[float]]) -> int | None:
+    """Decimals for several columns of one unit: as ``alike``, and at least two digits of each column's largest."""
+    decimals = alike([value for column in columns for value in column])
+    if decimals is None:
+        return None
+    largest = [max((abs(v) for v in own if math.isfinite(v)), default=0.0) for own in columns]
+    needed = [1 - math.floor(math.log10(size)) for size in largest if size > 0.0]
+    return min(max([decimals, *needed]), decimals + 2)
+
+
 def fixed(value: float, decimals: int | None) -> str:
     """A number with so many decimals."""
     if decimals is None or not math.isfinite(value):
@@ -56,9 +66,8 @@ def fixed(value: float, decimals: int | None) -> str:
     return f"{value:,.{decimals}f}".replace("-", "−")
 
 
-def interval(low: float, high: float) -> str:
-    """From a number to another one."""
-    decimals = alike([low, high])
+def interval(low: float, high: float, decimals: int | None) -> str:
+    """From a number to another one, with so many decimals."""
     return f"{fixed(low, decimals)} to {fixed(high, decimals)}"
 
 
@@ -73,7 +82,10 @@ def table(found: Table) -> str:
     """A table in a box that can be scrolled, also by keyboard."""
     left = set(found.left)
     columns = list(zip(*found.rows, strict=True)) or [() for _ in found.head]
-    decimals = [alike([v for v in column if isinstance(v, float)]) for column in columns]
+    numbers = [[v for v in column if isinstance(v, float)] for column in columns]
+    decimals = [alike(column) for column in numbers]
+    shared = alike_columns([numbers[i] for i in found.same])
+    decimals = [shared if i in found.same else own for i, own in enumerate(decimals)]
     short = {
         i
         for i, column in enumerate(columns)
@@ -175,7 +187,7 @@ def section(name: str, title: str, content: str, intro: str = "") -> str:
 def definitions(values: Mapping[str, str]) -> str:
     """Names and values, as cards."""
     cards = "".join(
-        f"<div><dt>{escaped(name)}</dt><dd>{escaped(value).replace('/', '/<wbr>')}</dd></div>"
+        f"<div><dt>{escaped(name)}</dt><dd>{escaped(value).replace('/', '/<wbr>')}</dd></div>\n"
         for name, value in values.items()
     )
     return f'<dl class="cards">{cards}</dl>\n'

@@ -12,6 +12,7 @@ from esd.report.runs import Arm, Line, ReportedRun
 from esd.report.series import MOST_POINTS, Curve, curve_of, spread_of, thinned
 
 MOST_VARIANTS = 8  # whose curves can be chosen
+WHOLE = MOST_POINTS + 1  # points of so many generations: the last one is the last center's
 ROWS = 9  # of the table behind a curve
 
 Value = Callable[[Line], float | None]
@@ -98,6 +99,11 @@ def curve_of_run(run: ReportedRun, x: Value, value: Value) -> Curve:
     return curve_of([x(line) or 0.0 for line in run.lines], [value(line) for line in run.lines])
 
 
+def _drawn(curve: Curve) -> Curve:
+    """The points that are drawn."""
+    return curve if curve.x.size <= WHOLE else thinned(curve)
+
+
 def _view(arms: Sequence[Arm], value: Value, x: Value, title: str, label: str) -> View:
     """The curves of all groups: a line for a single run, else the mean, the range and thin lines of the runs."""
     data: list[Trace] = []
@@ -106,12 +112,12 @@ def _view(arms: Sequence[Arm], value: Value, x: Value, title: str, label: str) -
         curves = [curve for curve in curves if curve.x.size]
         style = {"dash": dash_of(i)}
         if len(curves) < 2:
-            for curve in map(thinned, curves):
+            for curve in map(_drawn, curves):
                 points = {"mode": "lines+markers"} if curve.x.size < 3 else {}
                 data.append(line(arm.name, curve.x, curve.y, i, line=style, **points))
             continue
-        spread = spread_of(curves)
-        for run, curve in zip(arm.runs, map(thinned, curves), strict=False):
+        spread = spread_of(curves, WHOLE)
+        for run, curve in zip(arm.runs, map(_drawn, curves), strict=False):
             own = line(arm.name, curve.x, curve.y, i, line={"width": 1}, hoverinfo="skip")
             data.append(own | {"opacity": 0.35, "meta": {"color": i, "run": run.name}})
         if spread is not None:
@@ -132,7 +138,7 @@ def _caption(arms: Sequence[Arm]) -> str:
             "Thick lines are means over the runs of a group, which differ only in their seed. Bands reach from the "
             "lowest to the highest run. Thin lines are single runs. A mean ends where the shortest run ends."
         )
-    longest = max(len(run.lines) for arm in arms for run in arm.runs)
+    longest = max(len(run.members) for arm in arms for run in arm.runs)
     if longest > MOST_POINTS:
         parts.append(
             f"Runs of more than {MOST_POINTS} generations (here up to {longest:,}) are shown as {MOST_POINTS} "
@@ -171,4 +177,4 @@ def _table(arms: Sequence[Arm], value: Value, x: Value, label: str, steps: str) 
             values = (spread.x[i], spread.mean[i], spread.low[i], spread.high[i])
             rows.append([arm.name, *(float(number) for number in values)])
     head = ["group", steps, "mean over runs", "lowest run", "highest run"]
-    return Table(head, rows, f"{label} at some points of the curves")
+    return Table(head, rows, f"{label} at some points of the curves", same=(2, 3, 4))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from esd.errors import UsageError
+from esd.evaluation.video_facts import facts_of, size_of
 from esd.reading import MB, read_bytes
 from esd.report import html
 from esd.report.runs import ReportedRun
@@ -16,6 +18,9 @@ Warn = Callable[[str], None]
 
 MOST_BYTES = 50 * MB  # of one file; a page that is larger opens slowly
 MOST_ALL = 100 * MB  # of the files that lie in runs' folders
+EASILY_SEEN = 480  # pixels of the longer side, to which small pictures are enlarged
+LARGEST = 800  # pixels of the longer side, to which large ones are shrunk
+MOST_ENLARGED = 6.0
 ENDINGS = (".mp4", ".webm", ".gif")
 
 
@@ -30,18 +35,19 @@ def kind_of(data: bytes) -> str | None:
     return None
 
 
-def section(runs: Sequence[ReportedRun], named: Sequence[Path], warn: Warn) -> str:
-    """The part of the page with videos; nothing without one.
+def section(runs: Sequence[ReportedRun], named: Sequence[Path], warn: Warn, hint: str = "") -> str:
+    """The part of the page with videos.
 
     Args:
         runs: in whose folders videos may lie.
         named: files that the user names.
         warn: is called with a line about a file that is ignored.
+        hint: how to get a video, where there is none; nothing leaves the part out.
 
     Raises:
         UsageError: if a file that the user names can't be embedded.
     """
-    parts = [_embedded(path, f"Video {path.name}", follow=True) for path in named]
+    parts = [_embedded(path, "", follow=True) for path in named]
     taken = {path.resolve() for path in named}
     total = 0
     for run in runs:
@@ -55,12 +61,17 @@ def section(runs: Sequence[ReportedRun], named: Sequence[Path], warn: Warn) -> s
                 )
                 continue
             try:
-                parts.append(_embedded(path, f"{run.name}: {path.name}", follow=False))
+                parts.append(_embedded(path, run.name, follow=False))
             except UsageError as error:
                 warn(f"{error}; skipped")
                 continue
             total += size
-    return html.section("video", "Video", "".join(parts)) if parts else ""
+    if parts:
+        intro = "Videos in the folders of the runs, and those named with --video."
+        return html.section(
+            "video", "Video", f'<div class="videos"><div>\n{"".join(parts)}</div></div>\n', intro
+        )
+    return html.section("video", "Video", html.notes([hint])) if hint else ""
 
 
 def _lying_in(run: ReportedRun) -> list[Path]:
@@ -71,8 +82,13 @@ def _lying_in(run: ReportedRun) -> list[Path]:
     return sorted(path for path in found if is_regular(path) and not path.name.startswith("."))
 
 
-def _embedded(path: Path, title: str, follow: bool) -> str:
+def _embedded(path: Path, run: str, follow: bool) -> str:
     """A file as HTML.
+
+    Args:
+        path: of the file.
+        run: in whose folder it lies; nothing of a file that the user names.
+        follow: also through a symbolic link.
 
     Raises:
         UsageError: if it can't be read, is too large, or is no video.
@@ -92,9 +108,57 @@ def _embedded(path: Path, title: str, follow: bool) -> str:
     if kind is None:
         raise UsageError(f"{path}: not a video format for browsers; expected MP4, WebM or GIF")
     source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    size = size_of(data)
+    title, words = _caption(facts_of(data), run, path.name)
+    parts = [*words, path.name] if words else []
+    if size is not None:
+        parts.append(f"{size[0]} × {size[1]} pixels")
     name = html.escaped(title)
     if kind == "image/gif":
-        element = f'<img src="{source}" alt="{name}">'
+        element = f'<img src="{source}" alt="{name}"{_shown_size(size)}>'
     else:
-        element = f'<video controls preload="metadata" src="{source}" aria-label="{name}"></video>'
-    return f'<figure class="media">{element}<figcaption><p>{name}</p></figcaption></figure>\n'
+        element = f'<video controls preload="metadata" src="{source}" aria-label="{name}"{_shown_size(size)}></video>'
+    caption = f"<h3>{name}</h3><p>{html.escaped(', '.join(parts))}</p>"
+    return f'<figure class="media">{element}<figcaption>{caption}</figcaption></figure>\n'
+
+
+def _shown_size(size: tuple[int, int] | None) -> str:
+    """Attributes for a size that is easily seen: small pictures are enlarged, large ones shrink to the page."""
+    if size is None:
+        return ""
+    width, height = size
+    longer = max(width, height)
+    factor = min(MOST_ENLARGED, max(1.0, EASILY_SEEN / longer), LARGEST / longer)
+    wide, high = round(width * factor), round(height * factor)
+    return f' width="{wide}" height="{high}" style="--wide: {wide}; --high: {high}"'
+
+
+def _caption(facts: Mapping[str, Any], run: str, file: str) -> tuple[str, list[str]]:
+    """A title and what a video says about itself, in words; each value may be of any type."""
+
+    def text(key: str) -> str:
+        value = facts.get(key)
+        return value if isinstance(value, str) else ""
+
+    def whole(key: str) -> int | None:
+        value = facts.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    total, generation, seed, steps = (
+        facts.get("return"), whole("generation"), whole("seed"), whole("steps"),
+    )  # fmt: skip
+    known = [
+        f"{text('checkpoint')} checkpoint" if text("checkpoint") else "",
+        "" if generation is None else f"generation {generation:,}",
+        f"seed {seed}" if seed is not None else "",
+        f"{text('rules')} rules" if text("rules") not in ("", "evolved") else "",
+        text("settings"),
+        f"return {html.fixed(total, html.alike([total]))}" if isinstance(total, float) else "",
+        "" if steps is None else f"{steps:,} steps",
+        "the end is not shown" if facts.get("whole") is False else "",
+    ]
+    name = text("run") or run
+    words = [each for each in known if each]
+    if not words:
+        return f"{name}: {file}" if name else f"Video {file}", []
+    return ", ".join(each for each in (name, text("variant")) if each), words

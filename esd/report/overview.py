@@ -11,13 +11,19 @@ from esd.report.runs import Arm, ReportedRun
 
 
 def title_of(arms: Sequence[Arm]) -> str:
-    """The page's title."""
+    """The page's title: the groups, or the folder of many of them."""
     names = [arm.name for arm in arms]
-    return (
-        " and ".join(names)
-        if len(names) <= 2
-        else f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
-    )
+    if len(names) <= 2:
+        return " and ".join(names)
+    if len(names) == 3:
+        return ", ".join(names)
+    folders = {run.folder.place.parent for arm in arms for run in arm.runs}
+    folder = folders.pop()
+    if folders or not folder.name:
+        return f"{', '.join(names[:3])} …"
+    # "runs" is the usual name, which says little
+    usual = folder.name == "runs" and folder.parent.name
+    return f"{folder.parent.name}/{folder.name}" if usual else folder.name
 
 
 def section(arms: Sequence[Arm], warnings: Sequence[str]) -> str:
@@ -33,7 +39,7 @@ def section(arms: Sequence[Arm], warnings: Sequence[str]) -> str:
         "evolved": ", ".join(kinds),
         "algorithm": ", ".join(dict.fromkeys(r.config.es.algorithm for r in runs)),
         "population": ", ".join(dict.fromkeys(f"{r.config.population:,}" for r in runs)),
-        "runs": f"{len(runs)} in {len(arms)} group{'s' * (len(arms) != 1)}",
+        "runs": f"{len(runs)} in {len(arms)} groups" if len(arms) > 1 else str(len(runs)),
         "evaluations" if objective else "environment steps": number(
             sum(_last(r, "env_steps") for r in runs)
         ),
@@ -72,7 +78,7 @@ def _table(arms: Sequence[Arm], objective: bool) -> Table:
         "run", "group", "seed", "status", "generations", f"center's best {what}", f"center's last {what}",
         f"members' last mean {what}", "evaluations" if objective else "env. steps", "wall time",
     ]  # fmt: skip
-    return Table(head, rows, "The runs", (0, 1, 3))
+    return Table(head, rows, "The runs", (0, 1, 3), (5, 6, 7))
 
 
 def duration(seconds: float) -> str:

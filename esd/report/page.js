@@ -16,6 +16,7 @@
   };
   const BUTTONS = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"];
   const NARROW = 600; // pixels, below which panels stand below each other
+  const BAR = 34; // pixels
   const FRAME_MS = 140;
   const PRINTED_WIDTH = 680;
   const root = document.documentElement;
@@ -83,16 +84,17 @@
   function layout(figure, width) {
     const wanted = view(figure).layout;
     const colors = palette();
+    const bar = width < NARROW || printing ? 0 : BAR; // room for the buttons above the plot
     const own = {
       ...wanted,
       font: { family: getComputedStyle(document.body).fontFamily, size: width < NARROW ? 11 : 12.5, color: colors.text },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
-      margin: { l: 56, r: 14, t: 8, b: 46 },
+      margin: { l: 56, r: 14, t: bar || 8, b: 46 },
       hoverlabel: { bgcolor: colors.paper, bordercolor: colors.grid, font: { color: colors.text } },
       hoverdistance: wanted.hovermode === "x unified" ? -1 : 20, // the nearest point, however far it is
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colors.gray, activecolor: colors.text },
-      height: figure.data.height,
+      height: figure.data.height + bar,
       width,
       autosize: false,
       dragmode: width < NARROW ? false : "zoom",
@@ -105,7 +107,7 @@
       const across = heat && width < NARROW ? 1 : columns;
       const rows = Math.ceil(panels / across);
       own.grid = { rows, columns: across, pattern: "independent", xgap: heat ? 0.28 : 0.25, ygap: 0.38 };
-      own.height = figure.data.height * (heat && width < NARROW ? 0.8 : 1) * rows;
+      own.height = figure.data.height * (heat && width < NARROW ? 0.8 : 1) * rows + bar;
     }
     for (const name of new Set([...Object.keys(wanted).filter((key) => /^[xy]axis/.test(key)), "xaxis", "yaxis"])) {
       own[name] = {

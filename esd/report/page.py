@@ -10,6 +10,7 @@ import base64
 import functools
 import gzip
 import hashlib
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -31,6 +32,7 @@ from esd.report import (
     traces,
 )
 from esd.report.runs import Arm, ReportedRun
+from esd.run.run_file import is_file
 
 Warn = Callable[[str], None]
 
@@ -71,7 +73,7 @@ def content(
         evaluations.section(arms),
         evaluations.comparison_section(arms),
         _episodes([run for run in runs if not run.objective], traced, warnings.append),
-        media.section(runs, videos, warnings.append),
+        media.section(runs, videos, warnings.append, _hint_of_video(runs)),
         parameters.section(arms),
         timing.section(arms),
         settings.config_section(arms),
@@ -95,8 +97,26 @@ def _episodes(runs: Sequence[ReportedRun], named: Sequence[Path], warn: Warn) ->
             except UsageError as error:
                 warn(f"{error}; skipped")
     recalls = {i: recall.figures(trace, list(runs), i) for i, trace in enumerate(found)}
-    path = runs[0].folder.path
-    return episode.section(found, recalls, f"esd eval {path} --trace {path}/episode.safetensors")
+    return episode.section(found, recalls, _recording(runs[0], "trace", "episode.safetensors"))
+
+
+def _hint_of_video(runs: Sequence[ReportedRun]) -> str:
+    """How to get a video; nothing for runs that play no episodes."""
+    run = next((run for run in runs if not run.objective), None)
+    if run is None:
+        return ""
+    return f"No video has been recorded. {_recording(run, 'video', 'episode.gif')}"
+
+
+def _recording(run: ReportedRun, option: str, file: str) -> str:
+    """How to record an episode, and to have it shown."""
+    path = str(run.folder.path)
+    if is_file(run.folder):
+        name = shlex.quote(path)
+        shows = f"esd report {name} --{option} {file} shows it"
+        return f"esd eval {name} --{option} {file} records one; {shows}."
+    target = shlex.quote(str(run.folder.path / file))
+    return f"esd eval {shlex.quote(path)} --{option} {target} records one; the report shows it."
 
 
 def plotly_script() -> str:

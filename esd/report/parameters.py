@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from esd.problems.make import parameters_of
 from esd.report import html
-from esd.report.figure import Cell, Figure, Key, Table, Trace, View, axis, line
+from esd.report.figure import Cell, Figure, Key, Table, Trace, View, axis, line, numbers
 from esd.report.runs import Arm, ReportedRun
 
 Float32s = npt.NDArray[np.float32]
@@ -66,10 +66,8 @@ def section(arms: Sequence[Arm]) -> str:
     hebbian = any(run.config.policy.kind == "hebbian" for arm in arms for run in arm.runs)
     intro = "Distributions of the values of each array of h, at the start and after training."
     if hebbian:
-        intro += (
-            f" Every synapse of a Hebbian network has its own rule {FORMULA}, with the activity x before it "
-            "and y after it."
-        )
+        intro += f" Every synapse of a Hebbian network has its own rule {FORMULA}:"
+        intro += " x is the activity of the unit before the synapse, y that of the unit after it."
     return html.section("parameters", "Evolved parameters", "".join(parts), intro)
 
 
@@ -116,6 +114,13 @@ def histogram(values: Float32s, edges: npt.NDArray[np.float64]) -> npt.NDArray[n
     return counts / max(1, values.size)
 
 
+def outline(
+    shares: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Steps around whole bins, each from its left edge on, from 0 and back to it: x and y, float64 [bins + 2]."""
+    return np.append(edges[:1], edges), np.concatenate([[0.0], shares, [0.0]])
+
+
 def _edges(d: Distribution) -> npt.NDArray[np.float64]:
     """Bins that hold all but the outermost thousandth."""
     values = d.evolved if d.initial is None else np.concatenate([d.evolved, d.initial])
@@ -141,22 +146,24 @@ def _figure(arm: Arm, color: int, layer: str, found: list[Distribution]) -> Figu
     shown = found[:MOST_ARRAYS]
     for i, d in enumerate(shown):
         edges = _edges(d)
-        middle = 0.5 * (edges[1:] + edges[:-1])
+        margin = 0.02 * (edges[-1] - edges[0])
         suffix = "" if i == 0 else str(i + 1)
         place = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
-        step = {"shape": "hvh", "width": 1.5}
+        step = {"shape": "hv", "width": 1.5}
         if d.initial is not None:
             shares = histogram(d.initial, edges)
             data.append(
-                line("start", middle, shares, None, line=step, fill="tozeroy", **place)
+                line("start", *outline(shares, edges), None, line=step, fill="tozeroy", **place)
                 | {"meta": {"color": None, "fill": 0.25}}
             )
         shares = histogram(d.evolved, edges)
         data.append(
-            line("evolved", middle, shares, color, line=step, fill="tozeroy", **place)
+            line("evolved", *outline(shares, edges), color, line=step, fill="tozeroy", **place)
             | {"meta": {"color": color, "fill": 0.25}}
         )
-        layout[f"xaxis{suffix}"] = axis(shown_name(d.part), nticks=5)
+        layout[f"xaxis{suffix}"] = axis(
+            shown_name(d.part), nticks=5, range=numbers([edges[0] - margin, edges[-1] + margin])
+        )
         layout[f"yaxis{suffix}"] = {"tickformat": ".0%", "nticks": 4, "rangemode": "tozero"}
     size = "" if arm.runs[0].parameters is None else _sizes(arm.runs[0], layer)
     described = "; ".join(
@@ -208,7 +215,7 @@ def _table(arm: Arm, found: Sequence[Distribution]) -> Table:
     ]  # fmt: skip
     count = len(arm.runs)
     runs = f" of {count} runs" if count > 1 else ""
-    return Table(head, rows, f"Arrays of h{runs}, {arm.name}", (0, 1))
+    return Table(head, rows, f"Arrays of h{runs}, {arm.name}", (0, 1), range(3, 9))
 
 
 def _objective_table(arm: Arm) -> str:

@@ -167,9 +167,9 @@ def test_a_closed_evolution_is_read_but_does_not_go_on(tmp_path: Path) -> None:
     center = evolution.center
     evolution.close()
     np.testing.assert_array_equal(evolution.center, center)
-    with pytest.raises(esd.UsageError, match="was closed"):
+    with pytest.raises(esd.UsageError, match="is closed"):
         evolution.tell([0.0] * 16)
-    with pytest.raises(esd.UsageError, match="was closed"):
+    with pytest.raises(esd.UsageError, match="is closed"):
         evolution.load(tmp_path / "state.safetensors")
     assert evolution.generation == 1
 

@@ -186,6 +186,7 @@ def test_eval_records_an_episode_and_says_so(folder: Path) -> None:
     arguments = ["--episodes", "2", "--trace", "t.safetensors", "--trace-every", "4"]
     result = esd("eval", "run", *arguments, cwd=folder)
     assert "recorded the first episode on CartPole-v1 in t.safetensors" in result.stdout
+    assert "To embed this one: esd report run --trace t.safetensors\n" in result.stdout
     with safetensors.safe_open(folder / "t.safetensors", "numpy") as file:
         words = file.metadata()
         assert (words["run"], words["variant"], words["weights_every"]) == (

@@ -269,7 +269,7 @@ def test_too_many_members_without_a_finite_fitness_stop_the_run_with_the_reason(
     refused = esd("train", "--run", "c", *TINY, *settings, *always, cwd=tmp_path)
     assert refused.returncode == 2
     assert (
-        "step 3: the reward is nan. No episode at the start had only finite numbers"
+        "step 3: the reward is nan. No episode in the check had only finite numbers"
         in refused.stderr
     )
     assert not (tmp_path / "c").exists()

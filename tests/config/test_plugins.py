@@ -106,7 +106,7 @@ def test_a_file_that_is_no_python_is_named(
         ("module:", "expected module:Name, such as my_module:MyClass"),
         (":Class", "expected module:Name"),
         ("a:b:c", "expected module:Name"),
-        (".mine:Class", "expected module:Name, such as my_module:MyClass; relative names don't work here"),
+        (".mine:Class", "expected module:Name, such as my_module:MyClass; relative names are not supported"),
         ("mine.py:Class", "write the module as Python imports it: mine:Class"),
         ("./code/mine.py:Class", "write the module as Python imports it: code.mine:Class"),
         ("my-module:Class", "expected module:Name"),

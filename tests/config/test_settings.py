@@ -55,7 +55,7 @@ def test_defaults_are_valid() -> None:
         ),
         ({"es": 3}, ["es = 3: expected a table"]),
         ({"variants": 3}, ["variants = 3: expected a table"]),
-        ({"variants": [{"name": "a"}]}, ["[[variants]]: expected [[env.variants]] for bodies"]),
+        ({"variants": [{"name": "a"}]}, ["[[variants]]: expected [[env.variants]] for variants"]),
         ({"population": 3.5}, ["population = 3.5: expected an integer"]),
         ({"population": True}, ["population = True: expected an integer"]),
         ({"population": 0}, ["population = 0"]),

@@ -40,7 +40,7 @@ def test_the_tightest_control_group_counts(tmp_path: Path, monkeypatch: pytest.M
     assert memory_limit(tmp_path) == 2_000_000_000
     assert "at most 1 ranks" in doctor.cores().text
     assert doctor.cores().state is Verdict.NOTE
-    assert "allows 2.0 GB" in doctor.memory().text
+    assert "limited by a control group to 2.0 GB" in doctor.memory().text
 
 
 def test_control_groups_of_the_old_kind_count_too(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes.util
 import errno
 import os
-import shutil
 import sys
 import types
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from esd.config.settings import FORMAT, EnvironmentConfig
 from esd.doctor import mpi, ranks, rendering, run_folder
 from esd.doctor.machine import Check, Verdict
 from esd.mpi import placement
@@ -113,7 +113,6 @@ def drawing(
     monkeypatch: pytest.MonkeyPatch,
     modules: str,
     libraries: str,
-    programs: str = "",
     **environment: str,
 ) -> Check:
     """What is said where there are only these."""
@@ -123,11 +122,10 @@ def drawing(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(rendering, "_has", lambda module: module in modules.split())
     monkeypatch.setattr(ctypes.util, "find_library", lambda n: n if n in libraries else None)
-    monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
     return rendering.rendering()
 
 
-ALL = "pygame mujoco imageio_ffmpeg"
+ALL = "pygame mujoco PIL imageio_ffmpeg"
 
 
 def test_what_draws_is_named_and_what_is_missing_comes_with_the_command_that_installs_it(
@@ -139,17 +137,47 @@ def test_what_draws_is_named_and_what_is_missing_comes_with_the_command_that_ins
     fine = say(ALL, "EGL", MUJOCO_GL="egl")
     assert (fine.state, fine.text) == (
         Verdict.OK,
-        "SDL (pygame), EGL (MUJOCO_GL=egl), imageio-ffmpeg",
+        "SDL (pygame), EGL (MUJOCO_GL=egl), Pillow, imageio-ffmpeg",
     )
     assert say(ALL, "", DISPLAY=":0").state is Verdict.OK
-    assert say("pygame", "", "ffmpeg").text == "SDL (pygame), ffmpeg"
-    assert "export MUJOCO_GL=osmesa" in say(ALL, "OSMesa").text
+    assert "Pillow, for .gif and .mp4: pip install 'esd-mpi[video]'" in say("pygame", "").text
+    assert "imageio-ffmpeg, for .mp4: pip install 'esd-mpi[video]'" in say("pygame PIL", "").text
+    assert "OSMESA, for MuJoCo" in say(ALL, "OSMesa").text
     assert "apt-get install libegl1" in say(ALL, "").text
     assert "apt-get install libosmesa6" in say(ALL, "EGL", MUJOCO_GL="osmesa").text
     bare = say("", "")
     assert bare.state is Verdict.NOTE
     assert "pip install 'gymnasium[classic-control]'" in bare.text
-    assert "pip install imageio-ffmpeg" in bare.text
+    assert "pip install 'esd-mpi[video]'" in bare.text
+
+
+def picture_of(name: str) -> list[Check]:
+    env = EnvironmentConfig(id=f"tests.helpers.exported_worlds:{name}", max_steps=3)
+    return [*rendering.one_picture(env, FORMAT)]
+
+
+def test_one_picture_is_drawn_and_what_is_wrong_with_it_is_a_note_that_says_so() -> None:
+    (drawn,) = picture_of("Drawn")
+    assert (drawn.state, drawn.text) == (Verdict.OK, "160 × 120 pixels, 10 frames per second")
+    for name, words in {
+        "Scribble": "render() returned list, expected a uint8 array [rows, columns, 3]",
+        "Forgotten": "render() returned None, expected a uint8 array [rows, columns, 3]",
+        "Bright": "render() returned a float64 array of shape [120, 160, 3], expected a uint8 array",
+        "Blind": "can't be rendered on this machine (RuntimeError: no display). esd eval --video",
+    }.items():
+        (check,) = picture_of(name)
+        assert check.state is Verdict.NOTE
+        assert words in check.text
+        assert "MuJoCo" not in check.text
+    assert [*rendering.one_picture(EnvironmentConfig(id="esd/TMaze-v0"), FORMAT)] == []
+
+
+def test_a_drawing_that_ends_its_process_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esd.evaluation.test_episodes.is_drawn_by_mujoco", lambda id: True)
+    monkeypatch.setattr(sys, "executable", "false")
+    (check,) = picture_of("Drawn")
+    assert check.state is Verdict.NOTE
+    assert "drawing ended with code 1" in check.text
 
 
 def torch_of(*names: str, cuda: str | None = "12.8") -> Any:
@@ -212,4 +240,4 @@ def test_folders_of_dead_launchers_are_shown_with_what_removes_them(
     monkeypatch.setattr(mpi, "left_folders", lambda: left)
     check = mpi.session_folders()
     assert check.state is Verdict.NOTE
-    assert f"rm -r {tmp_path}/ompi.999999999 " in check.text
+    assert f"rm -r {tmp_path}/ompi.999999999" in check.text

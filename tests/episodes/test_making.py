@@ -91,7 +91,7 @@ def test_a_space_without_numbers_is_refused_on_both_sides(space: Any, message: s
     [
         ({"id": f"{ODD}:Broken"}, "creating it raised AssertionError: this wrapper needs a joystick (odd.py, line "),
         ({"id": f"{ODD}:Broken", "kwargs": {"how": "module"}}, "No module named 'no_such_module_of_anybody'"),
-        ({"id": f"{ODD}:Vector"}, "a Vector is a batch of environments"),
+        ({"id": f"{ODD}:Vector"}, "a Vector is a vector environment"),
         ({"id": f"{ODD}:not_an_environment"}, "not_an_environment() takes 0 positional arguments"),
         ({"id": f"{ODD}:NO_CLASS"}, "is 3 (int): expected a class"),
     ],
@@ -130,7 +130,9 @@ def test_a_module_that_registers_no_such_environment_is_told_how() -> None:
     assert "gymnasium.register(id='Od-v0'" in text
     assert f'"{ODD}:MyEnv"' in text
     assert "Odd-v0" in text
-    with pytest.raises(UsageError, match=r"gave 'an environment' \(str\), which lacks reset, step"):
+    with pytest.raises(
+        UsageError, match=r"returned 'an environment' \(str\), which lacks reset, step"
+    ):
         make_environment(EnvironmentConfig(id=f"{ODD}:not_an_environment"))
 
 

@@ -186,7 +186,9 @@ def test_an_evaluation_of_an_h_that_training_has_left_behind_is_refused(
 ) -> None:
     stale = evaluation({"a": 1.0, "u1": 1.0}, generation=1)
     path = written(tmp_path / "static-s8", stale, **STATIC)
-    refused(rf"{path}: was evaluated at generation 1, its last .* 2 now; run esd eval", *two)
+    refused(
+        rf"{path}: was evaluated at generation 1, but its last .* generation 2; run esd eval", *two
+    )
     (path / "evaluations" / "1.json").write_text(json.dumps(evaluation({"a": 1.0, "u1": 4.0})))
     assert compare(two).rows[1].means["static"][-1] == 4.0
 

@@ -337,7 +337,7 @@ def test_a_result_that_is_promised_but_not_told_is_an_error() -> None:
     env = {"id": "Pendulum-v1", "max_steps": 7, "wrappers": [wrapper]}
     with pytest.raises(JobFailedError) as failure:
         played(of_table(env=env))
-    assert "promises the results distance, seconds" in str(failure.value.__cause__)
+    assert "declares the results distance, seconds" in str(failure.value.__cause__)
 
 
 def test_the_damaged_ant_tells_meters_and_meters_per_second() -> None:

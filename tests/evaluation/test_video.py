@@ -14,7 +14,7 @@ import pytest
 from esd.config.tables import parse
 from esd.episodes.rollout import Rollout
 from esd.errors import EsdError, MissingPackageError
-from esd.evaluation import film, video
+from esd.evaluation import film, video, video_facts
 from esd.evaluation.test_episodes import Subject, choose
 from esd.evolution.algorithm import EvolutionState
 from esd.evolution.observations import ObservationStatistics
@@ -67,6 +67,37 @@ def test_a_gif_has_a_frame_per_step_at_the_environments_speed_and_a_caption(
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_what_does_not_change_has_the_same_color_in_all_frames_of_a_gif(tmp_path: Path) -> None:
+    path = tmp_path / "episode.gif"
+    subject, state = evaluated({**DRAWN, "id": "tests.helpers.exported_worlds:Appearing"})
+    video.record(subject, state, 0, path, 30.0)
+    frames = [frame.astype(int) for frame, _ in frames_of(path)]
+    assert len(frames) == 8
+    assert all((frame[112:] == 255).all() for frame in frames), "white stays white"
+    assert all((frame[28:34, :6] == frames[0][28:34, :6]).all() for frame in frames)
+    balls = [frame[100:110, 130:140] for frame in frames]
+    assert (balls[3] == 255).all()
+    for ball in balls[4:]:
+        assert (ball == [250, 10, 30]).all(), "a color that comes later has an entry of its own"
+
+
+def test_a_video_says_which_run_and_episode_it_shows(tmp_path: Path) -> None:
+    subject, state = evaluated(DRAWN)
+    about = {"run": "ä" * 300, "checkpoint": "best", "generation": 7, "settings": ""}
+    path = tmp_path / "episode.gif"
+    video.record(subject, state, 5, path, 0.4, "evolved", about)
+    data = path.read_bytes()
+    found = video_facts.facts_of(data)
+    assert len(found.pop("run")) == 200
+    assert found == {
+        "checkpoint": "best", "generation": 7, "settings": "", "env": DRAWN["id"], "variant": DRAWN["id"],
+        "seed": 5, "rules": "evolved", "return": 7.0, "steps": 7, "whole": False,
+    }  # fmt: skip
+    assert video_facts.size_of(data) == (160, 120)
+    for end in range(0, len(data), 97):  # a file that is cut short says less, or nothing
+        assert video_facts.facts_of(data[:end]) in ({}, video_facts.facts_of(data))
+
+
 def test_a_video_is_no_longer_than_asked_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "episode.gif"
     subject, state = evaluated(DRAWN)
@@ -111,8 +142,19 @@ def test_an_mp4_is_read_by_ffmpeg(tmp_path: Path) -> None:
     assert shown.rate == 10.0
     pictures = np.frombuffer(read.stdout, np.uint8).reshape(-1, 120, 160, 3)
     assert len(pictures) == shown.frames == 8
+    assert video_facts.size_of(path.read_bytes()) == (160, 120)
+    assert video_facts.facts_of(path.read_bytes())["return"] == 7.0
     assert pictures[7][100, 150, 0] > 180 > 90 > pictures[0][100, 150, 0]
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_without_pygame_only_pygame_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    text = refusal(tmp_path / "a.gif", {"id": "CartPole-v1", "max_steps": 3})
+    assert "pip install 'gymnasium[classic-control]'" in text
+    assert "MuJoCo" not in text
 
 
 def refusal(path: Path, env: dict[str, Any]) -> str:
@@ -133,9 +175,13 @@ def test_what_cannot_be_filmed_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "Leave out --video" in no_mode
     blind = refusal(gif, {"id": "tests.helpers.exported_worlds:Blind", "max_steps": 3})
     assert "can't be rendered on this machine (RuntimeError: no display)" in blind
-    assert "apt-get install libegl1" in blind
+    assert "MuJoCo" not in blind
     odd = refusal(gif, {"id": "tests.helpers.exported_worlds:Scribble", "max_steps": 3})
     assert "render() returned list" in odd
+    none = refusal(gif, {"id": "tests.helpers.exported_worlds:Stops", "max_steps": 5})
+    assert "step 3: render() returned None, expected a uint8 array" in none
+    grows = refusal(gif, {"id": "tests.helpers.exported_worlds:Grows", "max_steps": 5})
+    assert "step 1: render() returned 160 × 61 pixels, and 160 × 60 pixels before" in grows
     assert "ends with .mp4 or .gif" in refusal(tmp_path / "a.avi", DRAWN)
     assert "a folder that exists" in refusal(tmp_path / "no" / "a.gif", DRAWN)
     assert [*tmp_path.iterdir()] == []
@@ -173,7 +219,7 @@ def test_drawing_without_a_screen_leaves_the_environment_variables_as_they_were(
     monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
     monkeypatch.setenv("MUJOCO_GL", "osmesa")  # the user's own
     before = dict(os.environ)
-    with video._without_a_screen():
+    with video.without_a_screen():
         assert os.environ["SDL_VIDEODRIVER"] == "dummy"
         assert os.environ["MUJOCO_GL"] == "osmesa"
     assert dict(os.environ) == before

@@ -82,3 +82,47 @@ class Scribble(Drawn):
 
     def render(self) -> Any:
         return [1, 2, 3]
+
+
+class Forgotten(Drawn):
+    """Draws, but returns nothing."""
+
+    def render(self) -> Any:
+        super().render()
+
+
+class Stops(Drawn):
+    """Draws the first steps only."""
+
+    def render(self) -> Any:
+        return super().render() if self._steps < 3 else None
+
+
+class Grows(Drawn):
+    """Draws larger and larger pictures."""
+
+    def render(self) -> Any:
+        return super().render()[: 60 + self._steps]
+
+
+class Bright(Drawn):
+    """Draws with numbers from 0 to 1."""
+
+    def render(self) -> Any:
+        return super().render() / 255.0
+
+
+class Appearing(Drawn):
+    """Draws dots on white that move, with a red ball from the fourth step on."""
+
+    def render(self) -> Any:
+        picture = np.full((120, 160, 3), 255, np.uint8)
+        rows, columns = np.mgrid[:120, :160]
+        for n in range(40):  # many colors: a palette has to choose
+            at = 30 + 2 * n, 10 + 2 * n + self._steps
+            dot = (rows - at[0]) ** 2 + (columns - at[1]) ** 2 < 9
+            picture[dot] = 6 * n, 250 - 3 * n, (40 * n) % 253
+        picture[28:34, :16] = np.arange(16)[:, None] + 240  # nearly white
+        if self._steps > 3:
+            picture[100:110, 130:140] = 250, 10, 30
+        return picture

@@ -315,8 +315,8 @@ def test_it_gives_up_after_starts_without_a_new_generation(cluster: Cluster, job
         ("kill -9 $$", ["USR1"], 75, ["41"], "ended by the signal"),
         ("mkdir -p run; touch run/DONE.json; exit 0", ["USR1"], 0, [], "is done"),
         ("exit 1", ["USR1"], 1, [], "not queued again"),
-        ("exit 75", ["TERM"], 75, [], "asked to end"),
-        ("sleep 0.4; exit 75", ["USR1", "TERM"], 75, [], "asked to end"),
+        ("exit 75", ["TERM"], 75, [], "canceled"),
+        ("sleep 0.4; exit 75", ["USR1", "TERM"], 75, [], "canceled"),
         ("true", ["USR1"], 75, ["41"], "did not end in time"),  # a generation that goes on
     ],
 )

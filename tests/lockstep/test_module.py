@@ -175,7 +175,7 @@ def test_by_default_many_members_of_a_module_are_evaluated_at_a_time_and_a_note_
     kind, notes = notes_of(of_world(WORLDS["cartpole"]))
     assert kind is Lockstep
     assert notes == [
-        "CartPole-v1: steps are made in compiled code",
+        "CartPole-v1: steps run in compiled code",
         f"policy.kind = '{USER}:SmallModule': 64 members are evaluated at a time",
     ]
 

@@ -221,7 +221,7 @@ def test_a_logger_that_fails_says_so_once_and_the_others_go_on(
     loggers.close()
     assert len(notes) == 2
     assert 'run.loggers = ["tensorboard"] failed (ImportError: broken)' in notes[0]
-    assert 'run.loggers = ["wandb"] failed (OSError: no room left); the run goes on' in notes[1]
+    assert 'run.loggers = ["wandb"] failed (OSError: no room left); the run continues' in notes[1]
     assert made[0].closed
     assert len((tmp_path / "logs" / "metrics.csv").read_text().splitlines()) == 5
 

@@ -253,14 +253,15 @@ def test_a_time_limit_outside_of_the_main_thread_is_refused() -> None:
         (
             f"{HERE}:norm",
             {"scale": 2},
-            f"objective.function = '{HERE}:norm': has the parameters (x: 'np.ndarray') -> 'float', and can't be "
+            f"objective.function = '{HERE}:norm': has the parameters (x: 'np.ndarray') -> 'float', so it can't be "
             "called with one argument and objective.kwargs = {'scale': 2} (got an unexpected keyword argument 'scale')",
         ),
         (
             f"{HERE}:with_arguments",
             {},
             f"objective.function = '{HERE}:with_arguments': has the parameters (x: 'np.ndarray', *, scale: 'float', "
-            "seed: 'int' = 0) -> 'float', and can't be called with one argument (missing a required argument: 'scale')",
+            "seed: 'int' = 0) -> 'float', so it can't be called with one argument (missing a required argument: "
+            "'scale')",
         ),
     ],
 )

@@ -214,8 +214,8 @@ def test_an_impure_function_is_refused_unless_drift_is_allowed(tmp_path: Path) -
     text = refused_at_start(objective(f"{HERE}:impure"), tmp_path / "run")
     assert re.fullmatch(
         rf"objective.function = '{HERE}:impure': gave (\d+).0 and then (\d+).0 for the same parameters and the same "
-        r"seed, so the run could not be reproduced. Draw random numbers from a parameter named seed only, keep "
-        r"nothing between calls, or accept it with run.allow_drift = true",
+        r"seed, so the run could not be reproduced. Draw random numbers only from a generator made from the "
+        r"argument seed, keep no state between calls, or accept it with run.allow_drift = true",
         text,
     )
     assert trained(objective(f"{HERE}:impure", "run.allow_drift=true"), tmp_path / "run").finished

@@ -60,9 +60,9 @@ def test_a_right_policy_is_left_alone_and_its_names_can_be_reached() -> None:
 
 
 WRONG_OUTPUTS = {
-    "np.zeros(3, np.float32)": "act puts out 3 numbers, but the environment's actions need 6 (Box(6,))",
-    "np.zeros(20_000, np.float32)": "act puts out 20000 numbers, but the environment's actions need 6",
-    "np.zeros(0, np.float32)": "act puts out 0 numbers",
+    "np.zeros(3, np.float32)": "act returned 3 numbers, but the environment's actions need 6 (Box(6,))",
+    "np.zeros(20_000, np.float32)": "act returned 20000 numbers, but the environment's actions need 6",
+    "np.zeros(0, np.float32)": "act returned 0 numbers",
     "np.float32(1)": "act returned a float32, expected float32 [6] as a numpy array",
     "np.zeros((1, n), np.float32)": "act returned float32 [1, 6], expected float32 [6]; end it with .reshape(-1)",
     "np.zeros(n)": "act returned float64 [6], expected float32 [6]; end it with .astype(np.float32)",
@@ -121,7 +121,7 @@ def test_every_step_is_looked_at_not_only_the_first() -> None:
         unguarded(made).what = lambda: np.zeros(6, np.float32)
         take(SEEN)
         unguarded(made).what = lambda: np.zeros(5, np.float32)
-        with pytest.raises(RunError, match=r"act puts out 5 numbers"):
+        with pytest.raises(RunError, match=r"act returned 5 numbers"):
             take(SEEN)
 
 
@@ -225,12 +225,12 @@ def test_a_run_of_the_first_format_goes_on_with_what_it_could_do() -> None:
     assert outputs.dtype == np.float64
     starts = policy("Starts", BOX, 1, what="np.zeros(size)")
     assert starts.initial_parameters(0).dtype == np.float64
-    with refused("act puts out 3 numbers"):
+    with refused("act returned 3 numbers"):
         policy("Returns", BOX, 1, what="np.zeros(3)").act(SEEN)
 
 
 def test_a_compiled_step_of_the_wrong_size_never_runs() -> None:
-    with refused("its compiled step puts out 2 numbers, but the environment's actions need 6"):
+    with refused("its compiled step returned 2 numbers, but the environment's actions need 6"):
         policy("ShortStep")
 
 
@@ -312,9 +312,9 @@ def test_a_scalar_is_one_output() -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("y[:3]", "forward puts out 3 numbers, but the environment's actions need 6 (Box(6,))"),
-        ("torch.zeros(20_000)", "forward puts out 20000 numbers"),
-        ("y.sum()", "forward puts out 1 number,"),
+        ("y[:3]", "forward returned 3 numbers, but the environment's actions need 6 (Box(6,))"),
+        ("torch.zeros(20_000)", "forward returned 20000 numbers"),
+        ("y.sum()", "forward returned 1 number,"),
         ("(y, None)", "forward returned a tuple of 2, expected a float32 tensor; return the outputs alone, and keep"),
         ("[y]", "forward returned a list of 1"),
         ("{'action': y}", "forward returned a dict"),
@@ -509,7 +509,7 @@ def test_in_lock_step_a_module_is_held_to_the_same(what: str, message: str) -> N
 def test_in_lock_step_outputs_of_another_size_are_named() -> None:
     made = batch("Module", what="y[:3]")
     with refused(
-        "in lock-step: act puts out 3 numbers, but the environment's actions need 6 (Box("
+        "in lock-step: act returned 3 numbers, but the environment's actions need 6 (Box("
     ):
         made.act(np.zeros((64, 4), np.float32))
 

@@ -249,6 +249,17 @@ def test_no_button_of_a_figure_sends_data_elsewhere(groups: Any) -> None:
     }
 
 
+def test_the_buttons_of_a_figure_stand_above_its_data(groups: Any) -> None:
+    for name in ("learning-curves", "parameters-0-layer0", "weights-0", "activities-0"):
+        figure = groups.locator(f"#{name}")
+        buttons = figure.locator(".modebar-btn").first.bounding_box()
+        tops = figure.locator(".nsewdrag").evaluate_all(
+            "all => all.map(e => e.getBoundingClientRect().top + window.scrollY)"
+        )
+        above = groups.evaluate("window.scrollY")
+        assert buttons["y"] + above + 20 <= min(tops), name  # 20 pixels: the icon
+
+
 def test_a_slider_takes_the_weights_through_the_episode(groups: Any) -> None:
     slider = groups.get_by_role("slider", name="Step")
     shown = "document.querySelector('#weights-0 .plot').data.map(d => d.z.flat())"

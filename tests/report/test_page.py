@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.numpy
 
 from esd.api.run import Run
 from esd.cli import app
 from esd.errors import MissingPackageError
+from esd.evaluation import video_facts
 from esd.report import page as pages
+from esd.report.html import alike_columns
+from esd.report.parameters import outline
 from tests.helpers.training import trained
 from tests.helpers.written_runs import evaluation, written
 
@@ -105,7 +111,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(
     text = (tmp_path / "a.html").read_text("utf-8")
     assert told["bytes"] == (tmp_path / "a.html").stat().st_size
     # means and Student's interval of 1, 2, 3: 2 ± 4.303 · 1/√3
-    assert re.search(r"<td[^>]*>2.00</td><td[^>]*>1.00</td><td[^>]*>−0.484 to 4.484</td>", text)
+    assert re.search(r"<td[^>]*>2.00</td><td[^>]*>1.00</td><td[^>]*>−0.48 to 4.48</td>", text)
     # three and three runs: 20 relabelings, 1 of them as extreme on this side; two tests (Holm)
     assert re.search(r">\+9\.\d+</td><td[^>]*>0.1</td><td[^>]*>0.2</td>", text)
     assert "es.sigma" in text  # what differs
@@ -221,8 +227,8 @@ def test_a_damaged_run_is_one_line_and_in_a_folder_of_runs_it_is_left_out(
     assert not out.exists()
     passed = report(tmp_path, "--out", out)
     assert passed.exit_code == 0
-    assert "left out" in passed.stderr
-    assert "left out" in out.read_text("utf-8")
+    assert "skipped" in passed.stderr
+    assert "; skipped</li>" in out.read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -275,6 +281,86 @@ def test_videos_of_the_run_folder_and_of_the_user_are_embedded(
     assert picture["src"] == "data:image/gif;base64,R0lGODlhLi4uLg=="
     assert "controls" in video
     assert picture["alt"] == "v-s1: car.gif"
+
+
+def gif(facts: dict[str, Any], width: int = 240, height: int = 120) -> bytes:
+    """A .gif without a picture, with a comment in blocks (GIF89a, 24)."""
+    line = video_facts.line_of(facts).encode()
+    blocks = [line[i : i + 255] for i in range(0, len(line), 255)]
+    comment = b"".join(bytes([len(block)]) + block for block in blocks)
+    return b"GIF89a" + struct.pack("<HH", width, height) + b"\0\0\0\x21\xfe" + comment + b"\0;"
+
+
+def test_a_small_video_is_enlarged_and_its_caption_says_what_it_shows(
+    report: Report, tmp_path: Path
+) -> None:
+    run = written(tmp_path / "v-s1")
+    facts = {
+        "run": "other", "checkpoint": "best", "generation": 1234, "variant": "light", "seed": 7, "rules": "evolved",
+        "settings": "env.kwargs.g = 5", "return": -17.6912, "steps": 100, "whole": False,
+    }  # fmt: skip
+    (run / "a.gif").write_bytes(gif(facts))
+    odd = {key: [HOSTILE] for key in facts}
+    (run / "b.gif").write_bytes(gif({**odd, "run": HOSTILE, "settings": "x" * 180}, 2000, 1000))
+    assert report(run, "--out", tmp_path / "l.html").exit_code == 0
+    text = (tmp_path / "l.html").read_text("utf-8")
+    one, other = [a for tag, a in Tags(text).seen if tag == "img"]
+    assert (one["width"], one["height"], one["alt"]) == ("480", "240", "other, light")
+    assert (
+        "<h3>other, light</h3><p>best checkpoint, generation 1,234, seed 7, env.kwargs.g = 5, return −17.69, "
+        "100 steps, the end is not shown, a.gif, 240 × 120 pixels</p>"
+    ) in text
+    assert (other["width"], other["height"], other["alt"]) == ("800", "400", HOSTILE)
+    assert "<script>alert" not in text
+
+
+def test_without_a_video_the_page_says_how_to_get_one(report: Report, tmp_path: Path) -> None:
+    run = written(tmp_path / "my run-s1")
+    report(run, "--out", tmp_path / "m.html")
+    text = html.unescape((tmp_path / "m.html").read_text("utf-8"))
+    for option, file in (("video", "episode.gif"), ("trace", "episode.safetensors")):
+        assert f"esd eval '{run}' --{option} '{run}/{file}' " in text
+    table = {"direction": "minimize", "parameters": {"x": {"shape": [2], "initial": 1.0}}}
+    objective = written(tmp_path / "f-s1", objective={"function": "sphere", **table})
+    report(objective, "--out", tmp_path / "m.html")
+    assert 'id="video"' not in (tmp_path / "m.html").read_text("utf-8")
+
+
+def test_an_interval_of_two_runs_is_in_the_table_and_does_not_set_the_axis(
+    report: Report, groups: Path, tmp_path: Path
+) -> None:
+    words = [f"two={groups}/wide-s1,{groups}/wide-s2", f"three={groups}/plain-s*"]
+    report(*words, "--out", tmp_path / "n.html")
+    text = (tmp_path / "n.html").read_text("utf-8")
+    assert ">4.15 to 16.85</td>" in text  # 10.5 ± 12.706 · 0.7071/√2
+    figure = next(f for f in figures_of(text) if "error_x" in json.dumps(f))
+    halves = [t["error_x"]["array"] for t in figure["views"][""]["data"] if "error_x" in t]
+    assert halves[0] == [0.0, 0.0]
+    assert halves[1][0] == pytest.approx(2.484, abs=1e-3)
+    assert figure["views"][""]["data"][0]["x"] == [10.0, 11.0, 10.0, 20.0], "the runs are points"
+
+
+def test_many_groups_of_a_folder_have_its_name_as_their_title(
+    report: Report, tmp_path: Path
+) -> None:
+    for folder, title in (("sweep", "sweep"), ("mine/runs", "mine/runs")):
+        for number in range(4):
+            written(tmp_path / folder / f"{'abcd'[number]}-s1", es={"sigma": 0.1 + number})
+        report(tmp_path / folder, "--out", tmp_path / "o.html")
+        assert f"<h1>{title}</h1>" in (tmp_path / "o.html").read_text("utf-8")
+
+
+def test_columns_of_one_unit_have_as_many_decimals() -> None:
+    assert alike_columns([[-99.82, -16.3], [8.762]]) == 2
+    assert alike_columns([[-100.1, -59.4], [0.27]]) == 2
+    assert alike_columns([[5000.0], [0.001]]) == 2
+    assert alike_columns([[], []]) is None
+
+
+def test_a_histogram_shows_whole_bins() -> None:
+    x, y = outline(np.array([0.25, 0.75]), np.array([0.0, 1.0, 2.0]))
+    assert x.tolist() == [0.0, 0.0, 1.0, 2.0]
+    assert y.tolist() == [0.0, 0.25, 0.75, 0.0]
 
 
 def test_without_plotly_one_line_says_what_to_install(

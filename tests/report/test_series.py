@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from esd.report import learning
 from esd.report.series import Curve, curve_of, spread_of, thinned
 
 
@@ -56,3 +59,16 @@ def test_runs_that_share_no_step_have_no_spread() -> None:
     assert spread_of([line([0, 1], [0, 0]), line([2, 3], [0, 0])]) is None
     assert spread_of([line([0, 1], [0, 0]), line([], [])]) is None
     assert spread_of([]) is None
+
+
+def arm_of(generations: int) -> Any:
+    """A group of one run of so many generations, behind which the last center is evaluated."""
+    lines: list[dict[str, Any]] = [{}] * generations
+    return SimpleNamespace(runs=[SimpleNamespace(members=lines, lines=[*lines, {}])])
+
+
+def test_a_run_of_300_generations_is_drawn_whole_and_one_of_301_is_thinned() -> None:
+    assert learning._caption([arm_of(300)]) == ""
+    assert "(here up to 301) are shown as 300 points" in learning._caption([arm_of(301)])
+    assert learning._drawn(line([*range(301)], [1.0] * 301)).x.size == 301
+    assert learning._drawn(line([*range(302)], [1.0] * 302)).x.size == 300

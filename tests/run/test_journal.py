@@ -186,7 +186,7 @@ def test_zeros_at_the_end_are_a_record_that_was_never_written(zeros: int, file: 
 
 def test_a_generation_out_of_order_is_refused(file: Path) -> None:
     swapped = encode_header(HEADER) + encode_entry(1, records(1))
-    with pytest.raises(UsageError, match="generation 1 found where 0 should"):
+    with pytest.raises(UsageError, match="generation 1 found where 0 was expected"):
         scanned(file, swapped)
 
 
@@ -471,5 +471,5 @@ def test_a_record_that_memory_can_not_hold_is_refused_before_it_is_read(
     monkeypatch.setattr(journal, "available_memory", lambda: 100)
     with pytest.raises(UsageError, match=r"generation 0 takes .* more than the 100 that"):
         next(contents.entries())
-    with pytest.raises(UsageError, match="more than the 100 that are left"):
+    with pytest.raises(UsageError, match="more than the 100 that are available"):
         next(contents.outcomes())

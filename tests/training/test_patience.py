@@ -180,7 +180,7 @@ def test_a_folder_that_is_moved_away_and_back_is_waited_for(
     story = told(run, {1: lambda: run.rename(away), 4: lambda: away.rename(run)})
     assert_same(run, reference)
     assert (
-        f"{run}: can't be written (No such file or directory); the run goes on" in story.notes[-2]
+        f"{run}: can't be written (No such file or directory); the run continues" in story.notes[-2]
     )
 
 

@@ -78,7 +78,7 @@ def test_threads_of_libraries_are_noted_where_they_are_more_than_cores() -> None
 
 def test_ranks_and_gpus_of_other_numbers_are_said() -> None:
     assert remark(gpus=2, seen_gpus=2) == ""
-    assert remark(gpus=1, seen_gpus=1).startswith("2 ranks share 1 GPU, each rank the next one")
+    assert remark(gpus=1, seen_gpus=1).startswith("2 ranks share 1 GPU; fewer ranks")
     text = remark(gpus=2, seen_gpus=4)
     assert text.startswith("2 ranks on 4 GPUs: 2 of them are idle; start 4 ranks")
 
@@ -127,7 +127,7 @@ def test_a_training_says_at_its_start_that_ranks_are_too_many(
     config = objective("sphere", "population=2", "generations=1", x={"shape": [8], "initial": 0.5})
     endings = World(3, 1, {}).run(lambda comm: trained(config, tmp_path / "run", comm))
     assert all(ending.finished for ending in endings), endings
-    assert any(text.startswith("3 ranks for 2 members: 1 of them have") for text in said)
+    assert any(text.startswith("3 ranks for 2 members: 1 of them are idle") for text in said)
     assert any(text.startswith("3 ranks share 2 cores") for text in said)
     assert placement.idle_ranks(2, 2) == []
 

@@ -52,7 +52,7 @@ def test_a_population_that_does_not_fit_is_refused_with_both_sizes(tmp_path: Pat
     text = refusal(small("cartpole", f"population={MUCH}"), tmp_path / "run")
     # 10¹⁰ rows of 6 numbers of 8 bytes, 6 times: in the loop 3, for the journal 3
     assert "population = 10,000,000,000: a generation's records take 2,880.0 GB" in text
-    assert "are available; lower population" in text
+    assert "are available; reduce population" in text
 
 
 def test_the_center_s_episodes_are_named_if_it_is_they_that_do_not_fit(tmp_path: Path) -> None:
