@@ -86,7 +86,7 @@ def test_the_python_reference_has_every_public_name(site: Path) -> None:
     for name in esd.__all__:
         if not name.startswith("_"):
             assert f'id="esd.{name}"' in text, name
-    assert "generation by generation" in text  # of a docstring
+    assert "in your own loop" in text  # of a docstring
 
 
 def test_the_reference_has_every_setting_with_its_default() -> None:
