@@ -37,7 +37,10 @@ def test_a_read_only_disk_is_named_before_anything_is_started(read_only: Path) -
         given = () if words[0] == "submit" else TINY
         done = esd(*words, *given, "--run", read_only / "run", cwd=read_only.parent)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-        assert f"{read_only}: is on a read-only file system; use another folder with --run" in done.stderr
+        assert (
+            f"{read_only}: is on a read-only file system; use another folder with --run"
+            in done.stderr
+        )
 
 
 def test_a_folder_without_permission_is_told_from_a_read_only_disk(
@@ -45,7 +48,9 @@ def test_a_folder_without_permission_is_told_from_a_read_only_disk(
 ) -> None:
     check_writable(tmp_path / "a" / "b")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(UsageError, match="no permission to write in it; use another folder with --run"):
+    with pytest.raises(
+        UsageError, match="no permission to write in it; use another folder with --run"
+    ):
         check_writable(tmp_path / "a")
 
 
