@@ -134,7 +134,7 @@ def test_the_doctor_is_content_with_another_mpi_and_names_a_launcher_that_is_not
     done = made.run(*ours_first, made.program("esd"), "doctor", "--json", cwd=tmp_path)
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert (done.returncode, checks["mpirun"]["state"]) == (1, "FAILED")
-    assert "Open MPI's kind" in checks["mpirun"]["text"]
+    assert "is a launcher of Open MPI, but" in checks["mpirun"]["text"]
 
 
 def test_a_launcher_of_another_kind_is_refused_in_one_line(
