@@ -115,7 +115,8 @@ def test_a_finished_run_and_a_users_mistake_are_started_once(folder: Path) -> No
     code, _, errors = Launched(folder, "--set", "population=7", "--fresh", "--yes").ended()
     assert code == 2
     assert errors.count("population = 7") == 1
-    assert "restart" not in errors
+    assert errors.count("started: 3 ranks") == 1
+    assert "so it is not restarted" in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -200,7 +200,7 @@ def test_a_function_without_a_seed_is_evaluated_once(place: Path) -> None:
             "env.max_steps=3: not supported for the run of an objective",
         ),
         (["--variant", "drag"], "drag: not supported for the run of an objective"),
-        (["--trace", "x.safetensors"], "--trace x.safetensors: run is a run of an objective"),
+        (["--trace", "x.safetensors"], "--trace x.safetensors: run is the run of an objective"),
         (
             ["--rules", "random"],
             "--rules random: run is the run of an objective, which has no policy; leave this option out",
