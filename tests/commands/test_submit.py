@@ -106,7 +106,7 @@ def test_every_task_of_an_array_and_a_grid_has_a_folder_with_a_readable_name(her
         ({"grid": ("es.sigma=0.1,-3",)}, "es.sigma"),
         ({"grid": ("policy.hidden=[8],[0]",)}, "policy.hidden"),
         ({"grid": ("generations=3,4",)}, "same folder"),
-        ({"array": "seed=0-1", "settings": ("seed=5",)}, "seed is swept"),
+        ({"array": "seed=0-1", "settings": ("seed=5",)}, "seed is also varied by"),
         ({"array": "seed=0-1", "grid": ("seed=5",)}, "varied twice"),
         ({"time": "1", "stop_before": 60}, "--time 00:01:00: too short"),
         ({"stop_before": 1}, "at least 5 seconds"),
