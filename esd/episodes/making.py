@@ -92,8 +92,8 @@ def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environ
         name = unexpected[0].strip("'") if unexpected else ""
         if isinstance(error, TypeError) and name in config.kwargs:
             raise UsageError(
-                f"{who}: env.kwargs = {given} does not fit this environment, which takes no argument {name!r}. Change "
-                "it with --set; --set 'env.kwargs={}' removes all of them"
+                f"{who}: env.kwargs = {given} does not fit this environment, which takes no argument {name!r}. Remove "
+                "it from env.kwargs (--set 'env.kwargs={}' removes all) or from the variant"
             ) from error
         raise UsageError(f"{who} with env.kwargs = {given}: {_one_line(error)}") from error
     except BaseException as error:

@@ -178,7 +178,7 @@ def test_arguments_of_another_environment_are_named_with_what_removes_them() -> 
         make_environment(EnvironmentConfig(id="CartPole-v1", kwargs={"friction": 1.0}))
     assert str(caught.value) == (
         "env.id = 'CartPole-v1': env.kwargs = {'friction': 1.0} does not fit this environment, which takes no argument "
-        "'friction'. Change it with --set; --set 'env.kwargs={}' removes all of them"
+        "'friction'. Remove it from env.kwargs (--set 'env.kwargs={}' removes all) or from the variant"
     )
 
 
