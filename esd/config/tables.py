@@ -226,7 +226,8 @@ def _build(
 def _meant(path: str, key: str, known: list[str]) -> str:
     """Which setting is meant by an unknown one: of another section if its last part is the same, else of this one."""
     found = [name for name in settings_like(path, setting_names()) if name != path]
-    if found and (found[0].endswith(f".{key}") or not closest(key, known)):
+    # many sections have kwargs: each means its own
+    if key != "kwargs" and found and (found[0].endswith(f".{key}") or not closest(key, known)):
         return f"did you mean {' or '.join(map(repr, found[:3]))}?"
     return nearest(key, known)
 
