@@ -276,7 +276,7 @@ def test_the_ways_on_that_a_damaged_journal_is_refused_with_all_work(
     before = contents(run)
     text = refusal(run=run, settings=["generations=20"])
     assert f"damaged at byte {at}, in generation 5" in text
-    assert "h_12, of generation-00000012.safetensors" in text
+    assert "h_12, from generation-00000012.safetensors" in text
     for reader in (
         lambda: of_run.load(RunFolder(run), "last", print),
         lambda: _describe(RunFolder(run), 3),
