@@ -74,7 +74,7 @@ def test_a_plateau_with_a_signal_is_no_finding() -> None:
         (
             {"gradient_agreement": noise_only},
             "no_signal",
-            ["nothing in common", "over 40 generations", "raise population", "es.sigma (now 0.2)"],
+            ["are not related", "over 40 generations", "increase population", "es.sigma (now 0.2)"],
         ),
         (
             {"h_norm": lambda t: 30.0 * 1.2**t},

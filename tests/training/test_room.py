@@ -124,5 +124,5 @@ def test_what_does_not_fit_into_a_container_is_refused_and_not_killed(
     if code:
         assert len(done.stderr.splitlines()) == 1
         assert "h has 9,982,800 coordinates" in done.stderr
-        assert "a control group allows 0.3 GB" in done.stderr
+        assert "limit of a control group: 0.3 GB" in done.stderr
         assert not (tmp_path / "run").exists()
