@@ -103,7 +103,7 @@ def section(result: dict[str, Any]) -> str:
                 others,
                 _span([run["generations"] for run in runs]),
                 _span([run["env_steps"] / 1e6 for run in runs], 1),
-                _span([run["core_seconds"] for run in runs]),
+                _span([run["core_seconds"] for run in runs], 1),
             ]
         )
     heads = [

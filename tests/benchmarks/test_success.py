@@ -34,7 +34,7 @@ def test_the_table_counts_the_solved_and_names_the_others() -> None:
     text = success.section({"experiments": {"t-maze": {"limit": 0.99, "runs": runs}}})
     *_, row = text.splitlines()
     assert "| `t-maze` | 0.99 | 2 of 4 (15% to 85%) | 1: 0.5, 2: not finite |" in row
-    assert "| 12 (10 to 13) | 1.5 (0.0 to 3.0) | 3 (3 to 3) |" in row
+    assert "| 12 (10 to 13) | 1.5 (0.0 to 3.0) | 3.0 (3.0 to 3.0) |" in row
 
 
 def test_experiments_are_added_to_those_that_are_kept(
