@@ -47,8 +47,8 @@ def _curve(lines: list[metrics.Line]) -> dict[str, list[float]]:
 
 
 def _kept(found: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation without what each episode gave, and without what a variant's name means."""
-    kept = evaluations.summary(found)
+    """An evaluation without what each episode gave, what a variant's name means, and where its run lay."""
+    kept = {key: value for key, value in evaluations.summary(found).items() if key != "run"}
     variants = [{k: v for k, v in own.items() if k != "world"} for own in kept["variants"]]
     return {**kept, "variants": variants}
 
