@@ -22,7 +22,6 @@ from esd.commands import report as report_command
 from esd.commands import show as show_command
 from esd.commands import submit as submit_command
 from esd.commands import train as train_command
-from esd.commands.hints import with_hints
 from esd.commands.leaving import be_heard, leave
 from esd.commands.literal_help import LiteralCommand, LiteralGroup
 from esd.commands.output import guarded
@@ -42,29 +41,28 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-app.command("train", cls=LiteralCommand)(train_command.train)
-app.command("launch", cls=LiteralCommand, context_settings={"allow_interspersed_args": False})(
-    launch_command.launch
-)
-app.command("submit", cls=LiteralCommand)(submit_command.submit)
-app.command("eval", cls=LiteralCommand)(eval_command.evaluate)
-app.command("show", cls=LiteralCommand)(show_command.show)
-app.command("list", cls=LiteralCommand)(list_command.list_names)
-app.command("init", cls=LiteralCommand)(init_command.init)
-app.command("bench", cls=LiteralCommand)(bench_command.bench)
-app.command("export", cls=LiteralCommand)(export_command.export)
-app.command("compare", cls=LiteralCommand)(compare_command.compare)
+app.command("train")(train_command.train)
+app.command("launch", context_settings={"allow_interspersed_args": False})(launch_command.launch)
+app.command("submit")(submit_command.submit)
+app.command("eval")(eval_command.evaluate)
+app.command("show")(show_command.show)
+app.command("list")(list_command.list_names)
+app.command("init")(init_command.init)
+app.command("bench")(bench_command.bench)
+app.command("export")(export_command.export)
+app.command("compare")(compare_command.compare)
 app.command("report", cls=report_command.ReportCommand)(report_command.report)
-app.command("doctor", cls=LiteralCommand)(doctor_command.doctor)
+app.command("doctor")(doctor_command.doctor)
 
 
 def _prepare(registered: typer.Typer) -> None:
-    """Let help texts wrap at the terminal's width: typer keeps the line breaks of docstrings as they are. Add hints."""
+    """Let help texts wrap at the terminal's width: typer keeps the line breaks of docstrings as they are."""
     for command in registered.registered_commands:
         text = inspect.cleandoc(command.help or getattr(command.callback, "__doc__", None) or "")
         paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
         command.help = "\n\n".join(paragraphs)
-        command.cls = with_hints(command.cls)
+        if not issubclass(command.cls or object, LiteralCommand):
+            command.cls = LiteralCommand
     for group in registered.registered_groups:
         if group.typer_instance is not None:
             _prepare(group.typer_instance)

@@ -10,7 +10,6 @@ import contextlib
 import io
 import itertools
 import os
-import re
 import shlex
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
@@ -78,14 +77,10 @@ def environments(incomplete: str) -> list[Candidate]:
 
 
 def _settings(incomplete: str, sections: tuple[str, ...]) -> list[Candidate]:
-    from esd.config.descriptions import Described, described_settings
+    from esd.config.descriptions import settings_by_key
 
-    flat: dict[str, Described] = {}
-    for name, described in described_settings().items():
-        key = re.sub(r"<[^.]*>\.", "", name)  # es.<pgpe>.learning_rate is written es.learning_rate
-        if "<" not in key and not key.startswith("objective.parameters."):
-            flat.setdefault(key, described)
-    flat = {k: d for k, d in flat.items() if not sections or k.startswith(sections)}
+    every = settings_by_key()
+    flat = {k: d for k, d in every.items() if not sections or k.startswith(sections)}
     keys = [key for key in flat if f"{key}=".startswith(incomplete)]
     known = incomplete.partition("=")[0] if "=" in incomplete else keys[0] if len(keys) == 1 else ""
     if known not in flat:

@@ -26,8 +26,8 @@ class WithHints(TyperCommand):
 
     def _setting(self, option: str, words: list[str]) -> str:
         """How to set what an option seems to mean; empty if it is no setting, or the command sets none."""
+        from esd.config.descriptions import settings_by_key
         from esd.config.near_settings import settings_like
-        from esd.config.tables import setting_names
 
         sets = any("--set" in getattr(parameter, "opts", ()) for parameter in self.params)
         name = option.lstrip("-").replace("-", "_")
@@ -35,7 +35,7 @@ class WithHints(TyperCommand):
             return ""
         found = [
             key
-            for key in settings_like(name, setting_names())
+            for key in settings_like(name, settings_by_key())
             if key.rpartition(".")[2] == name.rpartition(".")[2]
         ]
         if not found:
@@ -53,11 +53,3 @@ def _value(option: str, words: list[str]) -> str:
             following = words[position + 1]
             return "…" if following.startswith("--") else following
     return "…"
-
-
-def with_hints(command: type[TyperCommand] | None) -> type[TyperCommand]:
-    """The class of a command, with hints."""
-    base = command or TyperCommand
-    if base is TyperCommand:
-        return WithHints
-    return type(base.__name__, (WithHints, base), {})

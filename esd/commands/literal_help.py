@@ -8,9 +8,11 @@ from typing import Any
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
+from esd.commands.hints import WithHints
 
-class LiteralCommand(TyperCommand):
-    """A command whose help is printed without reading markup in it."""
+
+class LiteralCommand(WithHints):
+    """A command whose help is printed without reading markup in it: every command of esd."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""

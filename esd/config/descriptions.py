@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import Any
 
+from esd.config.algorithms import settings_of_algorithm
 from esd.config.kinds import ALGORITHMS, OBJECTIVES, OPTIMIZERS, POLICIES
 from esd.config.objective import ObjectiveConfig, ParameterConfig
 from esd.config.policies import DEFAULT_KIND, YOUR_OWN, ModuleSettings, settings_of_kind
@@ -16,7 +18,6 @@ from esd.config.settings import (
     RunConfig,
     VariantsConfig,
 )
-from esd.config.tables import settings_of_algorithm
 from esd.errors import UsageError
 
 
@@ -79,6 +80,17 @@ def described_settings() -> dict[str, Described]:
         name: dataclasses.replace(setting, choices=setting.choices or _names_for(name))
         for name, setting in described.items()
     }
+
+
+@functools.cache
+def settings_by_key() -> dict[str, Described]:
+    """All settings by the key that ``--set`` takes: es.<pgpe>.learning_rate is written es.learning_rate."""
+    flat: dict[str, Described] = {}
+    for name, described in described_settings().items():
+        key = re.sub(r"<[^.]*>\.", "", name)
+        if "<" not in key and not key.startswith("objective.parameters."):
+            flat.setdefault(key, described)
+    return flat
 
 
 def _described(field: dataclasses.Field[Any]) -> Described:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from esd.config.algorithms import settings_of_algorithm
 from esd.config.assignments import (
     BareText,
     as_list,
@@ -23,7 +24,7 @@ from esd.config.assignments import (
     plain,
     spelling,
 )
-from esd.config.kinds import ALGORITHMS, OPTIMIZERS, POLICIES
+from esd.config.descriptions import settings_by_key
 from esd.config.near_settings import settings_like
 from esd.config.policies import DEFAULT_KIND, ModuleSettings, PolicyConfig, settings_of_kind
 from esd.config.settings import (
@@ -225,33 +226,12 @@ def _build(
 
 def _meant(path: str, key: str, known: list[str]) -> str:
     """Which setting is meant by an unknown one: of another section if its last part is the same, else of this one."""
-    found = [name for name in settings_like(path, setting_names()) if name != path]
-    # many sections have kwargs: each means its own
-    if key != "kwargs" and found and (found[0].endswith(f".{key}") or not closest(key, known)):
+    found = [name for name in settings_like(path, settings_by_key()) if name != path]
+    same = [name for name in found if name.endswith(f".{key}")]
+    # a name that several other sections have, such as kwargs, does not say which one is meant
+    if len(same) == 1 or (found and not same and not closest(key, known)):
         return f"did you mean {' or '.join(map(repr, found[:3]))}?"
     return nearest(key, known)
-
-
-@functools.cache
-def setting_names() -> frozenset[str]:
-    """The dotted names of all settings of esd's own policies, algorithms and optimizers."""
-    sections: list[tuple[str, type[Any]]] = [("", Config)]
-    for name, hint in _hints(Config).items():
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            sections.append((f"{name}.", hint))
-    sections += [("policy.", settings_of_kind(kind)) for kind in POLICIES.built_in]
-    for algorithm in ALGORITHMS.built_in:
-        for optimizer in OPTIMIZERS.built_in:
-            with contextlib.suppress(UsageError):
-                table = {"algorithm": algorithm, "optimizer": optimizer}
-                sections.append(("es.", settings_of_algorithm(table)))
-    named = frozenset(
-        f"{prefix}{field.name}"
-        for prefix, cls in sections
-        for field in dataclasses.fields(cls)
-        if "text" in field.metadata
-    )
-    return named | {"policy.kind"}
 
 
 @functools.cache
@@ -296,55 +276,6 @@ def _algorithm_settings(
         return settings_of_algorithm({"algorithm": table.get("algorithm", "openai_es")})
     except UsageError:
         return None
-
-
-def settings_of_algorithm(table: Mapping[str, Any]) -> type[EvolutionSettings]:
-    """What [es] may hold, by the algorithm and the optimizer in it.
-
-    Raises:
-        UsageError: if there is no such algorithm or optimizer.
-    """
-    name = table.get("algorithm", "openai_es")
-    settings: Any = getattr(ALGORITHMS.find(_text(name)), "settings", None)
-    if not (isinstance(settings, type) and issubclass(settings, EvolutionSettings)):
-        raise UsageError(
-            f"es.algorithm = {shown(name)}: expected an AlgorithmKind of esd.evolution.algorithm, whose settings are a "
-            "subclass of EvolutionSettings"
-        )
-    default = next((f.default for f in dataclasses.fields(settings) if f.name == "optimizer"), None)
-    optimizer = table.get("optimizer", default)
-    if default is None:
-        return settings
-    kind = OPTIMIZERS.find(_text(optimizer))
-    has_fields = isinstance(kind, type) and dataclasses.is_dataclass(kind)
-    base: Any = settings  # which mypy doesn't know to be hashable
-    return _with_fields(base, kind) if has_fields else settings
-
-
-@functools.cache
-def _with_fields(settings: type[Any], optimizer: type[Any]) -> type[EvolutionSettings]:
-    """Settings of an algorithm with those of an optimizer; what both have is one setting."""
-    known = {field.name for field in dataclasses.fields(settings)}
-    fields = [field for field in dataclasses.fields(optimizer) if field.name not in known]
-    if not fields:
-        return settings
-    without = [field.name for field in fields if field.default is dataclasses.MISSING]
-    if without:
-        raise UsageError(
-            f"es.optimizer: no default for {', '.join(without)} of {optimizer}; give one with setting(…) of "
-            "esd.config.fields"
-        )
-    hints = typing.get_type_hints(optimizer)
-    own: list[Any] = [
-        (f.name, hints[f.name], dataclasses.field(default=f.default, metadata=f.metadata))
-        for f in fields
-    ]
-    made: Any = dataclasses.make_dataclass(settings.__name__, own, bases=(settings,), frozen=True)
-    return typing.cast(type[EvolutionSettings], made)
-
-
-def _text(name: Any) -> str:
-    return name if isinstance(name, str) else repr(name)
 
 
 def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:

@@ -35,7 +35,7 @@ SHORTEST = 1e-30  # a gradient below this has no direction that float32 could ho
 class GradientSettings(EvolutionSettings):
     """[es] of an algorithm that follows a gradient by an optimizer.
 
-    An optimizer adds what it has beside these (``config.tables.settings_of_algorithm``).
+    An optimizer adds what it has beside these (``config.algorithms.settings_of_algorithm``).
     """
 
     learning_rate: float = setting(0.2, "Learning rate α of the update", **POSITIVE)
