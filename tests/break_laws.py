@@ -143,7 +143,7 @@ BREAKS = (
         "esd/training/survivors.py",
         "                run.last.kept(run.commit)",
         "                pass",
-        "tests/training/test_survivors.py -k any_collective",
+        "tests/training/test_survivors.py -k any_collective and last",
     ),
     Break(
         4,
@@ -431,7 +431,7 @@ BREAKS = (
         "envs/esd_kernels/__init__.py",
         '"fastmath": False',
         '"fastmath": True',
-        "tests/kernels",
+        "tests/kernels/test_distribution.py",
     ),
     Break(
         3,
