@@ -1,8 +1,8 @@
 """A real SLURM, started for the tests: own folders, own ports, own keys; nothing of it is installed.
 
-It has one node, which is this machine, or several, which are hosts of ``hosts.py``: with a network, a host name and shared
-memory of their own. A node is also a process namespace: killing its first process ends all that runs on it at once, as a
-power failure does. When the session dies, however it dies, the kernel ends all of it.
+It has one node, which is this machine, or several, which are hosts of ``hosts.py``: with a network, a host name and
+shared memory of their own. A node is also a process namespace: killing its first process ends all that runs on it at
+once, as a power failure does. When the session dies, however it dies, the kernel ends all of it.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ class Slurm:
         return self.command("squeue", "-h", "-r", "-t", "all", "-j", job, "-o", "%T").strip()
 
     def _start_munge(self, name: str, key: Path) -> None:
-        """Start what signs messages on a node. Each has its own, since one would take what two nodes get for a replay."""
+        """Start what signs messages on a node; one for two nodes would take what both are sent for a replay."""
         files = {"socket": self._munge / "munge.socket"}
         files |= {f"{what}-file": self._folder / f"munge.{what}.{name}" for what in ("seed", "pid", "log")}  # fmt: skip
         own = [f"--{what}={path}" for what, path in files.items()]
