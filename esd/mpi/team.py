@@ -41,8 +41,8 @@ class Team:
         self.join()
         try:
             gather(self.ranks, 1, "meeting the ranks of all machines")
-        except RankLostError as loss:
-            self.__exit__(type(loss), loss, None)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
             raise
         if self.ranks.rank == 0:
             report_to_supervisor("watched")  # from here on the others find a rank that is stopped
