@@ -143,7 +143,7 @@ def test_the_experiments_have_the_proportions_of_the_reference(name: str) -> Non
     """α = ¾ v_max and a radius of 15 v_max, as ClipUp's authors have them."""
     config = parse(read_experiment(name)[1], name)
     settings: Any = config.es
-    sizes = {"walker-clipup": 17 * 6, "walker-clipup-hebbian": 5 * (17 * 32 + 32 * 6)}
+    sizes = {"walker-clipup": 17 * 6, "walker-clipup-hebbian": 6 * 17 * 6}
     radius = settings.sigma * math.sqrt(sizes[name])
     assert radius / settings.max_speed == pytest.approx(15.0, rel=0.02)
     assert settings.learning_rate / settings.max_speed == pytest.approx(0.75, rel=0.01)
