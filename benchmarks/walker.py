@@ -349,6 +349,11 @@ def measured(
     """What the runs' centers reach in test episodes, as it is kept."""
     folders = {(g.label, s): runs / f"{g.label}-s{s}" for g in groups for s in seeds}
     points = {key: points_of(folder) for key, folder in folders.items()}
+    for key, folder in folders.items():
+        if not points[key] or points[key][-1].cpu_seconds < seconds:
+            raise SystemExit(
+                f"{folder} has not trained for {seconds:g} s: run this without --evaluate"
+            )
     ends = {key: last_within(own, seconds=seconds) for key, own in points.items()}
     steps = min(end.env_steps for end in ends.values())
     found: dict[str, Any] = {"seconds": seconds, "steps": steps, "episodes": count, "groups": {}}

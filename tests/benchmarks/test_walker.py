@@ -79,6 +79,8 @@ def test_centers_at_equal_seconds_and_at_the_fewest_steps_are_kept(
     (quick,), (late,) = (found["groups"][name]["runs"] for name in ("fast", "slow"))
     assert (found["steps"], quick["at_time"], late["at_time"]) == (40, 400.0, 40.0)
     assert (quick["at_steps"], late["at_steps"]) == (0.0, 40.0)
+    with pytest.raises(SystemExit, match="fast-s0 has not trained for 17 s"):
+        walker.measured(tmp_path, [fast, slow], [0], 17.0, 2)
     text = walker.section(found)
     assert "| fast | 2 | 0 | 50 | 4 (4 to 4) | 0.00 M | 400 (400 to 400) | 0 (0 to 0) |" in text
     pytest.importorskip("matplotlib")
@@ -122,7 +124,9 @@ def test_the_linear_policy_is_trained_and_evaluated(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "evaluations.json").read_text()) == {"2/2": mean_return}
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit.script, which evotorch uses
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # of torch.jit.script, which evotorch uses
 @pytest.mark.skipif(
     importlib.util.find_spec("evotorch") is None,
     reason="needs evotorch: pip install 'esd-mpi[benchmarks]'",
