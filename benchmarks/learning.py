@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import findings, memory, success
+from benchmarks import findings, memory, success, walker
 from benchmarks.freezing import FREEZE, frozen
 from benchmarks.measuring import RESULTS, ROOT, wilson
 from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
@@ -320,7 +320,7 @@ def _draw_frozen(axes: Any, found: dict[int, list[float]], group: str, color: st
 
 def parts_of(results: Path) -> Parts:
     """The page's tables, by name, from a folder of results."""
-    own = {memory.FILE.stem: memory.section, success.FILE.stem: success.section}
+    own = {module.FILE.stem: module.section for module in (memory, success, walker)}
     names = sorted(path.stem for path in results.glob("*.json"))
     parts: Parts = {name: (name, own.get(name, section)) for name in names}
     if findings.rows(results):
@@ -355,9 +355,11 @@ def main() -> None:
         (results / f"{arguments.name}.json").write_text(f"{text}\n", "utf-8")
     parts = parts_of(results)
     for name, (_, make) in parts.items():
+        kept = json.loads((results / f"{name}.json").read_text("utf-8"))
         if make is section:
-            kept = json.loads((results / f"{name}.json").read_text("utf-8"))
             draw(kept["arms"], name, arguments.figures)
+        elif make is walker.section:
+            walker.draw(kept, arguments.figures / f"learning-{name}.svg")
     arguments.page.write_text(filled(arguments.page.read_text("utf-8"), parts, results), "utf-8")
 
 
