@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from esd.config.another_python import esd_command
 from esd.errors import EXIT_USAGE
 from esd.launching.site import Site
 from esd.launching.slurm_time import text_of
@@ -192,9 +193,8 @@ def _what_to_train(job: BatchJob) -> Iterator[str]:
 
 def _launcher(job: BatchJob) -> Iterator[str]:
     """Put the command together."""
-    esd = (
-        ["esd"] if job.site.venv or job.site.conda or job.site.image else [job.python, "-m", "esd"]
-    )
+    own = job.site.venv or job.site.conda or job.site.image
+    esd = ["esd"] if own else esd_command(job.python, PurePosixPath(job.working_directory))
     inside = ["apptainer", "exec", *job.site.apptainer, job.site.image] if job.site.image else []
     if job.launcher == "srun":
         # not when a rank ends with a code: 75 is how they stop, one after the other. A rank that is killed ends all.

@@ -24,7 +24,7 @@ case "$task" in
   exit 2 ;;
 esac
 
-command=(srun --mpi=pmix --kill-on-bad-exit=0 /usr/bin/python3 -m esd train
+command=(srun --mpi=pmix --kill-on-bad-exit=0 /usr/bin/python3 -P -m esd train
   "--run=$run" --set=es.sigma=0.05 "${settings[@]}" -- cartpole)
 
 stop_seconds=90 # for the generation under way to end, once the training is asked to stop
