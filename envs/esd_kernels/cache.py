@@ -89,8 +89,12 @@ class CacheFolder:
         """
         self._package = package
         sources = hashlib.sha256()
-        for path in sorted(package.glob("*.py")):
-            sources.update(path.read_bytes())
+        for folder in (
+            Path(__file__).parent,
+            package,
+        ):  # how kernels are compiled is part of what they are
+            for path in sorted(folder.glob("*.py")):
+                sources.update(path.read_bytes())
         self._version = f"kernels-{sources.hexdigest()[:16]}"
 
     @cached_property
@@ -198,35 +202,39 @@ def _checksum(key: bytes, content: bytes) -> bytes:
     return hashlib.sha256(len(key).to_bytes(8, "little") + key + content).digest()
 
 
-class _MachineLock:
-    """Held by one process of a machine at a time; the kernel frees it when its holder dies."""
+class _MachineLocks:
+    """Each held by one process of a machine at a time; the system's kernel frees them when their holder dies."""
 
     def __init__(self) -> None:
-        self._descriptor: int | None = None
+        self._held: dict[str, int] = {}
         self._depth = 0  # a kernel that calls another compiles it, too
 
     @contextlib.contextmanager
     def until_compiled(self) -> Iterator[None]:
-        """Let go at the end of the outermost block, if it was taken in between."""
+        """Let go at the end of the outermost block of those that were taken in between."""
         self._depth += 1
         try:
             yield
         finally:
             self._depth -= 1
-            if self._depth == 0 and self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
+            if self._depth == 0:
+                while self._held:
+                    os.close(self._held.popitem()[1])
 
-    def take(self) -> None:
-        """Wait for it; without a place for its file, or when patience ends, go on without it."""
-        if self._descriptor is not None:
+    def take(self, folder: Path) -> None:
+        """Wait for that of a folder's kernels; without a place for its file, or when patience ends, go on without it.
+
+        Other sources and other processors have other kernels, which may be compiled at the same time.
+        """
+        name = f"esd-{os.getuid()}-compiling-{folder.parent.name}-{folder.name}"
+        if name in self._held:
             return
-        path = Path(tempfile.gettempdir()) / f"esd-{os.getuid()}-compiling"
+        path = Path(tempfile.gettempdir()) / name
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError:
             return
-        self._descriptor = descriptor
+        self._held[name] = descriptor
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             try:
@@ -239,18 +247,18 @@ class _MachineLock:
                 return
 
 
-_lock = _MachineLock()
+_locks = _MachineLocks()
 
 
 def one_compiles() -> contextlib.AbstractContextManager[None]:
-    """A block in which functions are compiled: what it doesn't find on disk it compiles under the machine's lock."""
-    return _lock.until_compiled()
+    """A block in which functions are compiled: what it doesn't find on disk it compiles under a lock of the machine."""
+    return _locks.until_compiled()
 
 
 class MachineCache(_Cache):
     """The cache of one function in numba's place, opened when it is first used.
 
-    What is missing or damaged is compiled under the machine's lock. Where nothing can be kept, every process
+    What is missing or damaged is compiled under a lock of the machine. Where nothing can be kept, every process
     compiles for itself.
     """
 
@@ -280,7 +288,7 @@ class MachineCache(_Cache):
         key = self._key(sig, target_context.codegen())
         found = self._found(key, target_context)
         if found is None and self._folder.path is not None:
-            _lock.take()
+            _locks.take(self._folder.path)
             found = self._found(key, target_context)  # another may have compiled it meanwhile
         return found
 

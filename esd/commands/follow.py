@@ -48,10 +48,10 @@ class Tail:
                 if self._file != (found.st_dev, found.st_ino) or found.st_size < self._read:
                     self._file, self._read = (found.st_dev, found.st_ino), 0
                 file.seek(self._read)
-                while text := file.readline(metrics.LONGEST_LINE + 1):
+                while text := metrics.next_line(file):
                     if not text.endswith(b"\n") and len(text) <= metrics.LONGEST_LINE:
                         break
-                    self._read += len(text)
+                    self._read = file.tell()  # also past the rest of what is no line
                     line = metrics.line_of(text)
                     if line is not None and self._is_new(line):
                         yield line

@@ -263,7 +263,7 @@ def _read_lines(file: BinaryIO, found: _Found) -> None:
     spoiled: list[int] = []
     repeated: set[int] = set()
     disordered, newest = False, -1
-    for number, text in enumerate(iter(lambda: _next_line(file), b""), 1):
+    for number, text in enumerate(iter(lambda: next_line(file), b""), 1):
         line = line_of(text)
         if line is not None and (line.get("schema") or 1) > SCHEMA:
             line, found.newer = None, True
@@ -286,8 +286,11 @@ def _read_lines(file: BinaryIO, found: _Found) -> None:
         found.problems.append("its lines are out of order")
 
 
-def _next_line(file: BinaryIO) -> bytes:
-    """The next line; of one that is too long only so much that it is known to be."""
+def next_line(file: BinaryIO) -> bytes:
+    """The next line; of one that is too long only so much that it is known to be.
+
+    The rest of it is passed over, up to the end of the file if it goes on for ``MOST_PASSED_OVER`` bytes.
+    """
     text = file.readline(LONGEST_LINE + 1)
     passed_over = len(text)
     while passed_over > LONGEST_LINE:

@@ -214,6 +214,21 @@ def test_new_lines_come_once_also_when_the_file_is_written_anew(tmp_path: Path) 
     assert new() == []
 
 
+def test_following_passes_over_a_line_that_never_ends(tmp_path: Path) -> None:
+    """A terabyte of holes behind the good lines: read to its end it would take an hour."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({**LINE, "generation": t}) + "\n" for t in (0, 1)))
+    os.truncate(path, 10**12)
+    tail = Tail(path)
+    began = time.monotonic()
+    assert [line["generation"] for line in tail.lines()] == [0, 1]
+    assert list(tail.lines()) == []
+    assert time.monotonic() - began < 5.0
+    with path.open("a") as file:
+        file.write("\n" + json.dumps({**LINE, "generation": 2}) + "\n")
+    assert [line["generation"] for line in tail.lines()] == [2]
+
+
 def finished(path: Path, **table: Any) -> RunFolder:
     """A run of two generations that is done."""
     folder = written(path / "run-s0", **table)
