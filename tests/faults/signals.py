@@ -80,6 +80,7 @@ def trial(seed: int, folder: Path, options: Options) -> Outcome:
     case, dice = chosen(seed, CASES, options)
     name, _, whom = case.partition(" to ")
     whom, _, early = whom.partition(" at ")
+    expected_run = runs.reference(LONG)  # compiles what is needed
     ranks = 0 if whom == "alone" else dice.choice([n for n in options.ranks if n] or [2])
     job = Job("train", *runs.EXPERIMENT, LONG, "--run", folder / "run", cwd=folder, ranks=ranks)
     if early:
@@ -100,7 +101,7 @@ def trial(seed: int, folder: Path, options: Options) -> Outcome:
         wrong.append("exit code 75 without the command that resumes")
     if ended.leftovers:
         wrong.append(f"left behind: {', '.join(ended.leftovers)}")
-    further, _ = runs.resumed(folder / "run", folder, runs.reference(LONG), LONG)
+    further, _ = runs.resumed(folder / "run", folder, expected_run, LONG)
     return Outcome(case, ended.how, ended.seconds + ended.gone_after, (*wrong, *further))
 
 
