@@ -40,6 +40,7 @@ ENVIRONMENT = "Walker2d-v5"
 MAX_SPEED = 0.015
 FIRST_EPISODE = 1_000_000  # seeds of test episodes; no training uses them
 CURVE_POINTS, CURVE_EPISODES = 10, 20
+COLORS = (OURS, "#c1666b", THEIRS, "#6b8f3c")  # of the groups, in their order
 
 Act = Callable[[npt.NDArray[np.float64]], Any]
 
@@ -433,8 +434,9 @@ def draw(result: dict[str, Any], file: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, 2, figsize=(8.5, 3.0), sharey=True, layout="constrained")
-    colors = (OURS, "#c1666b", THEIRS, "#6b8f3c")
-    for color, (name, own) in zip(colors, result["groups"].items(), strict=False):
+    names = [group.name for group in GROUPS.values()]
+    for name, own in result["groups"].items():
+        color = COLORS[names.index(name)] if name in names else "black"
         for number, run in enumerate(own["runs"]):
             steps, seconds, returns = zip(*run["curve"], strict=True)
             label = None if number else name

@@ -2,7 +2,7 @@
 
 numba's cache is made for one process at a time, and runs whatever is in its files. Here a file holds one compiled
 function with a checksum, is written atomically, and is read only where nobody else can write. A process that doesn't
-find a kernel compiles it under a lock that the other processes of the machine wait for.
+find a kernel compiles it under a lock; the other processes of the machine that need this kernel wait.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import secrets
 import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
@@ -202,64 +203,63 @@ def _checksum(key: bytes, content: bytes) -> bytes:
     return hashlib.sha256(len(key).to_bytes(8, "little") + key + content).digest()
 
 
-class _MachineLocks:
-    """Each held by one process of a machine at a time; the system's kernel frees them when their holder dies."""
+class _MachineLocks(threading.local):
+    """One for every kernel, held by one process of a machine at a time: a byte of one file of all processes.
+
+    Different kernels are compiled at the same time. The system's kernel frees the locks of a process that dies.
+    """
 
     def __init__(self) -> None:
-        self._held: dict[str, int] = {}
-        self._depth = 0  # a kernel that calls another compiles it, too
+        self._blocks: list[list[int]] = []  # a kernel that calls another compiles it, too
 
     @contextlib.contextmanager
     def until_compiled(self) -> Iterator[None]:
-        """Let go at the end of the outermost block of those that were taken in between."""
-        self._depth += 1
+        """Let go at the end of the block of what was taken in it."""
+        self._blocks.append([])
         try:
             yield
         finally:
-            self._depth -= 1
-            if self._depth == 0:
-                while self._held:
-                    os.close(self._held.popitem()[1])
+            for place in self._blocks.pop():
+                with contextlib.suppress(OSError):
+                    fcntl.lockf(_lock_file(), fcntl.LOCK_UN, 1, place)
 
-    def take(self, folder: Path) -> None:
-        """Wait for that of a folder's kernels; without a place for its file, or when patience ends, go on without it.
-
-        Other sources and other processors have other kernels, which may be compiled at the same time.
-        """
-        name = f"esd-{os.getuid()}-compiling-{folder.parent.name}-{folder.name}"
-        if name in self._held:
+    def take(self, key: bytes) -> None:
+        """Wait for that of a kernel; without a place for the file, or when patience ends, go on without it."""
+        if not self._blocks:  # nothing would let go of it
             return
-        path = Path(tempfile.gettempdir()) / name
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        except OSError:
-            return
-        self._held[name] = descriptor
+        place = int.from_bytes(hashlib.sha256(key).digest()[:7], "big")
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(_lock_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
             except BlockingIOError:
                 time.sleep(0.02)
             except OSError:  # no locks on this file system
                 return
             else:
+                self._blocks[-1].append(place)
                 return
+
+
+@cache
+def _lock_file() -> int:
+    """The file, open as long as this process lives: to close it would free all of its locks."""
+    path = Path(tempfile.gettempdir()) / f"esd-{os.getuid()}-compiling"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
 
 _locks = _MachineLocks()
 
 
 def one_compiles() -> contextlib.AbstractContextManager[None]:
-    """A block in which functions are compiled: what it doesn't find on disk it compiles under a lock of the machine."""
+    """A block in which functions are compiled: what it doesn't find on disk it compiles under its lock."""
     return _locks.until_compiled()
 
 
 class MachineCache(_Cache):
     """The cache of one function in numba's place, opened when it is first used.
 
-    What is missing or damaged is compiled under a lock of the machine. Where nothing can be kept, every process
-    compiles for itself.
+    What is missing or damaged is compiled under its lock. Where nothing can be kept, every process compiles for itself.
     """
 
     def __init__(self, function: Callable[..., Any], folder: CacheFolder) -> None:
@@ -288,7 +288,7 @@ class MachineCache(_Cache):
         key = self._key(sig, target_context.codegen())
         found = self._found(key, target_context)
         if found is None and self._folder.path is not None:
-            _locks.take(self._folder.path)
+            _locks.take(key)
             found = self._found(key, target_context)  # another may have compiled it meanwhile
         return found
 

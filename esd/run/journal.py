@@ -226,13 +226,16 @@ def decode_head(head: bytes, path: Path) -> JournalHeader:
             f"{path}: not a journal of esd (it should begin with {MAGIC.decode()})", None
         )
     version, length = struct.unpack_from("<II", head, 4)
+    end = 12 + length
+    whole = len(head) >= end + 4 and _CRC.unpack_from(head, end)[0] == zlib.crc32(head[:end])
     if version not in READABLE:
         known = " and ".join(map(str, READABLE))
-        advice = f"; {UPDATE}" if version > VERSION else ""
-        raise UsageError(f"{path}: version {version}, this esd reads versions {known}{advice}")
-    end = 12 + length
+        unknown = f"{path}: version {version}, this esd reads versions {known}"
+        if not whole:  # a flipped bit makes another version, too
+            raise DamagedJournalError(f"{unknown}, and its header is damaged", None)
+        raise UsageError(f"{unknown}{f'; {UPDATE}' if version > VERSION else ''}")
     damaged = DamagedJournalError(f"{path}: its header is cut short or damaged", None)
-    if len(head) < end + 4 or _CRC.unpack_from(head, end)[0] != zlib.crc32(head[:end]):
+    if not whole:
         raise damaged
     try:
         header = JournalHeader(**json.loads(head[12:end]))

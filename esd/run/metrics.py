@@ -46,7 +46,6 @@ _LOST = (
     "idle_share",
     "generation_seconds",
     "ranks",
-    "tied_share",
     "gradient_agreement",
 )
 

@@ -108,8 +108,7 @@ def sizes_of(config: Config, problem: Problem, algorithm: Algorithm) -> Sizes:
     each = OF_A_FUNCTION if function else OF_A_POLICY
     if config.es.noise == LOW_RANK:
         each += OF_LOW_RANK
-    if config.device == "cpu":
-        each += OF_A_BATCH * config.batch_members
+    each += _of_a_batch(config)
     return Sizes(
         coordinates,
         len([*algorithm.start(few).named()]),
@@ -117,6 +116,11 @@ def sizes_of(config: Config, problem: Problem, algorithm: Algorithm) -> Sizes:
         each * coordinates,
         (STARTING_FUNCTION if function else STARTING_POLICY) * coordinates,
     )
+
+
+def _of_a_batch(config: Config) -> int:
+    """Bytes per coordinate of the members that a rank evaluates at once on the CPU."""
+    return OF_A_BATCH * config.batch_members if config.device == "cpu" else 0
 
 
 def check_memory(
@@ -144,15 +148,20 @@ def check_memory(
         ("run.center_episodes", problem.center_episodes * bool(config.run.center_every)),
         key=lambda each: each[1],
     )
-    what = (
-        f"{key} = {rows:,}: a generation's records take {_gb(records)}"
-        if records > states
-        else f"{_what_makes_h(config)}: h has {sizes.coordinates:,} coordinates, and {STATES} states of "
-        f"{sizes.vectors} such vector{'s' * (sizes.vectors > 1)} and the memory of the ranks take {_gb(states)}"
-    )
+    batch = _of_a_batch(config) * sizes.coordinates * node_ranks
+    if records > states:
+        what, lower = f"{key} = {rows:,}: a generation's records take {_gb(records)}", key
+    elif 2 * batch > states:
+        lower = "batch_members"
+        what = f"{lower} = {config.batch_members:,}: members that are evaluated at once take {_gb(batch)}"
+    else:
+        lower = "these sizes"
+        what = (
+            f"{_what_makes_h(config)}: h has {sizes.coordinates:,} coordinates, and {STATES} states of "
+            f"{sizes.vectors} such vector{'s' * (sizes.vectors > 1)} and the memory of the ranks take {_gb(states)}"
+        )
     shared = f" with {node_ranks} ranks on a machine" if node_ranks > 1 else ""
     where = f" on {socket.gethostname()}" if ranks > node_ranks else ""
-    lower = key if records > states else "these sizes"
     limited = limit is not None and limit < NO_LIMIT
     allowed = f" (limit of a control group: {_gb(limit or 0)})" if limited else ""
     raise UsageError(

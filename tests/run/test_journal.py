@@ -198,12 +198,18 @@ def test_a_record_of_the_center_alone_does_not_advance_the_run(file: Path) -> No
     assert [r.members for _, r in contents.entries(4)] == [0, 4]
 
 
-def test_a_newer_version_is_refused(file: Path) -> None:
-    newer = JOURNAL[:4] + bytes([VERSION + 1]) + JOURNAL[5:]
-    with pytest.raises(
-        UsageError, match=f"version {VERSION + 1}, this esd reads versions 2 and {VERSION}"
-    ):
+def test_a_newer_version_is_refused_and_a_version_that_a_flipped_bit_has_made_is_damage(
+    file: Path,
+) -> None:
+    said = f"version {VERSION + 1}, this esd reads versions 2 and {VERSION}"
+    changed = JOURNAL[:4] + bytes([VERSION + 1]) + JOURNAL[5:]
+    with pytest.raises(DamagedJournalError, match=f"{said}, and its header is damaged"):
+        scanned(file, changed)
+    end = 12 + int.from_bytes(changed[8:12], "little")
+    newer = changed[:end] + zlib.crc32(changed[:end]).to_bytes(4, "little") + changed[end + 4 :]
+    with pytest.raises(UsageError, match=f"{said}; .*update esd") as caught:
         scanned(file, newer)
+    assert not isinstance(caught.value, DamagedJournalError)
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,9 @@ def test_a_resume_puts_the_file_right_and_counts_on(
     assert from_journal(run).sha256() == wanted.state.sha256()
     done = [json.loads((path / "DONE.json").read_text()) for path in (run, reference)]
     assert done[0]["env_steps"] == done[1]["env_steps"]
+    notes = list[str]()
+    RunFolder(run).metrics_lines(config, notes.append)
+    assert not notes  # what was put right is not reported again
 
 
 @pytest.mark.parametrize(

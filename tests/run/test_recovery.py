@@ -196,7 +196,9 @@ def test_an_empty_journal_of_a_run_that_had_begun_is_damaged(run: Path) -> None:
     assert contents(run) == before
 
 
-@pytest.mark.parametrize("lost", ["journal", "header", "foreign start", "a record", "the end"])
+@pytest.mark.parametrize(
+    "lost", ["journal", "header", "version", "foreign start", "a record", "the end"]
+)
 def test_a_new_run_starts_from_the_newest_state_that_can_be_trusted(
     lost: str, run: Path, tmp_path: Path
 ) -> None:
@@ -210,7 +212,7 @@ def test_a_new_run_starts_from_the_newest_state_that_can_be_trusted(
         file.write_bytes(file.read_bytes()[: journal.scan(file).positions[7] + 50])
     else:
         data = bytearray(file.read_bytes())
-        data[30 if lost == "header" else 0] ^= 1
+        data[{"header": 30, "version": 5, "foreign start": 0}[lost]] ^= 1
         file.write_bytes(bytes(data))
     before, notes = contents(run), list[str]()
     call(notes, run=tmp_path / "new", start_from=run, settings=["generations=1"])

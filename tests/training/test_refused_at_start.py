@@ -60,6 +60,14 @@ def test_the_center_s_episodes_are_named_if_it_is_they_that_do_not_fit(tmp_path:
     assert text.startswith("run.center_episodes = 10,000,000,000: ")
 
 
+def test_batch_members_are_named_if_it_is_they_that_do_not_fit(tmp_path: Path) -> None:
+    text = refusal(small("cartpole", f"batch_members={MUCH}"), tmp_path / "run")
+    assert text.startswith(
+        "batch_members = 10,000,000,000: members that are evaluated at once take "
+    )
+    assert "are available; reduce batch_members or" in text
+
+
 @pytest.mark.parametrize(
     ("hidden", "words"),
     [
