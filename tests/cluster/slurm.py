@@ -65,7 +65,7 @@ MpiDefault=none
 ReturnToService=2
 # a job that a node no longer knows when it is back is queued again, however young it is; not within 10 s by default
 BatchStartTimeout=1
-KillWait=2
+KillWait=5
 SlurmdTimeout=5
 SchedulerParameters=sched_interval=2,batch_sched_delay=0
 SlurmdParameters=config_overrides
