@@ -111,9 +111,8 @@ def missing_module(error: BaseException | None) -> str | None:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, ModuleNotFoundError):
-            module = (error.name or "").partition(".")[0]
-            if module in EXTRAS:
-                return module
+            if error.name in EXTRAS:  # "torch.other" is only looked for in a torch that is there
+                return error.name
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
