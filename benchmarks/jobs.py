@@ -87,9 +87,9 @@ def launched(cache: str) -> float:
 
 
 def launches(rounds: int) -> dict[str, Any]:
-    """With an empty cache, and then as often with what that has left; without rounds only the first."""
+    """With an empty cache, and then as often with what that has left; without rounds once, with what is compiled."""
     with tempfile.TemporaryDirectory() as cache:
-        cold = launched(cache)
+        cold = launched(cache if rounds else "")
         warm = np.quantile([launched(cache) for _ in range(rounds)] or [cold], (0.25, 0.5, 0.75))
     return {"cold_seconds": cold, "warm_seconds": warm.tolist()}
 
@@ -176,6 +176,7 @@ def actions_of_members(config: Config, members: int) -> list[Any]:
 def trainings(quick: bool) -> list[Table]:
     """Each experiment beside its bare environment."""
     tables = []
+    seconds = 0.1 if quick else 2.0
     for experiment, words in (QUICK_TRAININGS if quick else TRAININGS).items():
         config = parse(read_experiment(experiment)[1], experiment)
         original = ORIGINALS.get(experiment, config.env.id)
@@ -188,8 +189,8 @@ def trainings(quick: bool) -> list[Table]:
             "esd train, 1 rank, stepped in Python": lambda name=experiment, w=words: trained(  # type: ignore[misc]
                 name, (*w, "env.compiled=never")
             ),
-            f"bare {original}, random actions": lambda e=env, a=random: bare_rate(e, a, 2.0),  # type: ignore[misc]
-            f"bare {original}, members' actions": lambda e=env, a=own: bare_rate(e, a, 2.0),  # type: ignore[misc]
+            f"bare {original}, random actions": lambda e=env, a=random: bare_rate(e, a, seconds),  # type: ignore[misc]
+            f"bare {original}, members' actions": lambda e=env, a=own: bare_rate(e, a, seconds),  # type: ignore[misc]
         }
         name = f"{experiment}, {config.policy.kind} network"
         rounds = 1 if quick else 3

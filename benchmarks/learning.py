@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import memory, success
+from benchmarks import findings, memory, success, walker
+from benchmarks.freezing import FREEZE, frozen
 from benchmarks.measuring import RESULTS, ROOT, wilson
 from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
 from benchmarks.report import Parts, filled, table
@@ -31,7 +32,6 @@ from esd.run.folder import RunFolder
 LEARNING = RESULTS / "learning"
 PAGE = ROOT / "docs" / "results.md"
 COLORS = (OURS, "#c1666b", "#6b8f3c", THEIRS)
-FREEZE = "policy.freeze_after"
 POINTS = 200  # of a curve that are kept
 
 
@@ -264,64 +264,21 @@ def section(result: dict[str, Any]) -> str:
     return "\n\n".join(part for part in found if part)
 
 
-def _ways(run: dict[str, Any]) -> dict[tuple[Any, ...], dict[int, dict[str, float]]]:
-    """By checkpoint, seed and episodes of a test, and by the step after which it froze plasticity, its means.
-
-    Of an h that training has gone beyond none count.
-    """
-    newest: dict[tuple[Any, ...], int] = {}
-    ways: dict[tuple[Any, ...], dict[int, dict[str, float]]] = {}
-    for evaluation in sorted(run["evaluations"], key=lambda e: int(e["generation"])):
-        settings = evaluation["settings"]
-        if settings.keys() - {FREEZE} or evaluation["rules"] != "evolved":
-            continue
-        way = tuple(evaluation[key] for key in ("checkpoint", "seed", "episodes"))
-        if newest.get(way) != evaluation["generation"]:
-            newest[way], ways[way] = evaluation["generation"], {}
-        means = {variant["name"]: variant["mean"] for variant in evaluation["variants"]}
-        ways[way].setdefault(settings.get(FREEZE, 0), {}).update(means)
-    return ways
-
-
-def _frozen(runs: list[dict[str, Any]]) -> dict[int, list[float]]:
-    """By the step after which evaluations froze plasticity, each run's return on the variants played; 0: never.
-
-    Of several ways to evaluate the one with the most such steps; they are not mixed.
-    """
-    of_runs = [_ways(run) for run in runs]
-    candidates = [_frozen_in(runs, [ways.get(way, {}) for ways in of_runs]) for way in of_runs[0]]
-    return max(candidates, key=len, default={})
-
-
-def _frozen_in(
-    runs: list[dict[str, Any]], of_runs: list[dict[int, dict[str, float]]]
-) -> dict[int, list[float]]:
-    """``_frozen`` of evaluations done in one way."""
-    found: dict[int, list[float]] = {}
-    for run, played in zip(runs, of_runs, strict=True):
-        shared = set.intersection(*map(set, played.values())) if played else set()
-        for step, means in played.items() if shared else ():
-            returns = [means[name] for name in shared]
-            value = min(returns) if run["reduce"] == "min" else statistics.mean(returns)
-            found.setdefault(step, []).append(value)
-    return {step: means for step, means in found.items() if len(means) == len(runs)}
-
-
 def draw(groups: dict[str, Any], name: str, folder: Path) -> None:
     """The center's return over environment steps, and over the step after which plasticity was frozen in tests."""
     as_svg()
     import matplotlib.pyplot as plt
 
-    frozen = {group: found for group, runs in groups.items() if len(found := _frozen(runs)) > 1}
+    tests = {group: found for group, runs in groups.items() if len(found := frozen(runs)) > 1}
     figure, panels = plt.subplots(
         1,
-        1 + bool(frozen),
-        figsize=(8.5 if frozen else 6.5, 3.0),
+        1 + bool(tests),
+        figsize=(8.5 if tests else 6.5, 3.0),
         layout="constrained",
         squeeze=False,
     )
     _draw_training(panels[0, 0], groups)
-    for color, (group, found) in zip(COLORS, frozen.items(), strict=False):
+    for color, (group, found) in zip(COLORS, tests.items(), strict=False):
         _draw_frozen(panels[0, 1], found, group, color)
     save(figure, folder / f"learning-{name}.svg")
 
@@ -363,9 +320,12 @@ def _draw_frozen(axes: Any, found: dict[int, list[float]], group: str, color: st
 
 def parts_of(results: Path) -> Parts:
     """The page's tables, by name, from a folder of results."""
-    own = {memory.FILE.stem: memory.section, success.FILE.stem: success.section}
+    own = {module.FILE.stem: module.section for module in (memory, success, walker)}
     names = sorted(path.stem for path in results.glob("*.json"))
-    return {name: (name, own.get(name, section)) for name in names}
+    parts: Parts = {name: (name, own.get(name, section)) for name in names}
+    if findings.rows(results):
+        parts["findings"] = (names[0], lambda _: findings.section(results))
+    return parts
 
 
 def main() -> None:
@@ -395,9 +355,11 @@ def main() -> None:
         (results / f"{arguments.name}.json").write_text(f"{text}\n", "utf-8")
     parts = parts_of(results)
     for name, (_, make) in parts.items():
+        kept = json.loads((results / f"{name}.json").read_text("utf-8"))
         if make is section:
-            kept = json.loads((results / f"{name}.json").read_text("utf-8"))
             draw(kept["arms"], name, arguments.figures)
+        elif make is walker.section:
+            walker.draw(kept, arguments.figures / f"learning-{name}.svg")
     arguments.page.write_text(filled(arguments.page.read_text("utf-8"), parts, results), "utf-8")
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from esd.errors import EXTRAS, MissingPackageError, missing_module
-from tests.helpers.shell import REPOSITORY, TINY, esd
+from tests.helpers.forks import run_forked
+from tests.helpers.shell import REPOSITORY, TINY, environment
 
 BLOCKED = ("torch", "mujoco", "Box2D", "pygame")
 # Python imports it at its start; then a hidden module fails as one that is not installed does
@@ -39,7 +40,7 @@ def hidden(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def run(hidden: str, cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run esd where the optional packages are missing."""
-    return esd(*words, cwd=cwd, PYTHONPATH=hidden)
+    return run_forked([*words], cwd, environment(PYTHONPATH=hidden))
 
 
 @pytest.mark.parametrize("module", BLOCKED)

@@ -42,7 +42,7 @@ def test_what_takes_too_long_is_interrupted_or_ended_with_its_process(
 ) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, how, by],
-        env=environment(), capture_output=True, text=True, timeout=60, check=False,
+        env=environment(), capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert ended.returncode == code, ended.stderr
     if code == 1:

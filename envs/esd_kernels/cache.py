@@ -2,7 +2,7 @@
 
 numba's cache is made for one process at a time, and runs whatever is in its files. Here a file holds one compiled
 function with a checksum, is written atomically, and is read only where nobody else can write. A process that doesn't
-find a kernel compiles it under a lock that the other processes of the machine wait for.
+find a kernel compiles it under a lock; the other processes of the machine that need this kernel wait.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import secrets
 import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
@@ -89,8 +90,12 @@ class CacheFolder:
         """
         self._package = package
         sources = hashlib.sha256()
-        for path in sorted(package.glob("*.py")):
-            sources.update(path.read_bytes())
+        for folder in (
+            Path(__file__).parent,
+            package,
+        ):  # how kernels are compiled is part of what they are
+            for path in sorted(folder.glob("*.py")):
+                sources.update(path.read_bytes())
         self._version = f"kernels-{sources.hexdigest()[:16]}"
 
     @cached_property
@@ -198,60 +203,63 @@ def _checksum(key: bytes, content: bytes) -> bytes:
     return hashlib.sha256(len(key).to_bytes(8, "little") + key + content).digest()
 
 
-class _MachineLock:
-    """Held by one process of a machine at a time; the kernel frees it when its holder dies."""
+class _MachineLocks(threading.local):
+    """One for every kernel, held by one process of a machine at a time: a byte of one file of all processes.
+
+    Different kernels are compiled at the same time. The system's kernel frees the locks of a process that dies.
+    """
 
     def __init__(self) -> None:
-        self._descriptor: int | None = None
-        self._depth = 0  # a kernel that calls another compiles it, too
+        self._blocks: list[list[int]] = []  # a kernel that calls another compiles it, too
 
     @contextlib.contextmanager
     def until_compiled(self) -> Iterator[None]:
-        """Let go at the end of the outermost block, if it was taken in between."""
-        self._depth += 1
+        """Let go at the end of the block of what was taken in it."""
+        self._blocks.append([])
         try:
             yield
         finally:
-            self._depth -= 1
-            if self._depth == 0 and self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
+            for place in self._blocks.pop():
+                with contextlib.suppress(OSError):
+                    fcntl.lockf(_lock_file(), fcntl.LOCK_UN, 1, place)
 
-    def take(self) -> None:
-        """Wait for it; without a place for its file, or when patience ends, go on without it."""
-        if self._descriptor is not None:
+    def take(self, key: bytes) -> None:
+        """Wait for that of a kernel; without a place for the file, or when patience ends, go on without it."""
+        if not self._blocks:  # nothing would let go of it
             return
-        path = Path(tempfile.gettempdir()) / f"esd-{os.getuid()}-compiling"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        except OSError:
-            return
-        self._descriptor = descriptor
+        place = int.from_bytes(hashlib.sha256(key).digest()[:7], "big")
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(_lock_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
             except BlockingIOError:
                 time.sleep(0.02)
             except OSError:  # no locks on this file system
                 return
             else:
+                self._blocks[-1].append(place)
                 return
 
 
-_lock = _MachineLock()
+@cache
+def _lock_file() -> int:
+    """The file, open as long as this process lives: to close it would free all of its locks."""
+    path = Path(tempfile.gettempdir()) / f"esd-{os.getuid()}-compiling"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+
+_locks = _MachineLocks()
 
 
 def one_compiles() -> contextlib.AbstractContextManager[None]:
-    """A block in which functions are compiled: what it doesn't find on disk it compiles under the machine's lock."""
-    return _lock.until_compiled()
+    """A block in which functions are compiled: what it doesn't find on disk it compiles under its lock."""
+    return _locks.until_compiled()
 
 
 class MachineCache(_Cache):
     """The cache of one function in numba's place, opened when it is first used.
 
-    What is missing or damaged is compiled under the machine's lock. Where nothing can be kept, every process
-    compiles for itself.
+    What is missing or damaged is compiled under its lock. Where nothing can be kept, every process compiles for itself.
     """
 
     def __init__(self, function: Callable[..., Any], folder: CacheFolder) -> None:
@@ -280,7 +288,7 @@ class MachineCache(_Cache):
         key = self._key(sig, target_context.codegen())
         found = self._found(key, target_context)
         if found is None and self._folder.path is not None:
-            _lock.take()
+            _locks.take(key)
             found = self._found(key, target_context)  # another may have compiled it meanwhile
         return found
 

@@ -51,8 +51,10 @@ def end_children(others: Collection[int] = ()) -> None:
 def descendants(of: int) -> list[int]:
     """Processes that one has started, and those that they have; not those that are dead and only not waited for."""
     children: dict[int, list[int]] = {}
-    dead = set()
-    for folder in Path("/proc").glob("[0-9]*"):
+    dead, folders = set(), list[Path]()
+    with contextlib.suppress(OSError):  # such as no descriptor that is free
+        folders = list(Path("/proc").glob("[0-9]*"))
+    for folder in folders:
         with contextlib.suppress(OSError, ValueError, IndexError):
             state, parent = (folder / "stat").read_bytes().rpartition(b")")[2].split()[:2]
             children.setdefault(int(parent), []).append(int(folder.name))

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from esd.config.another_python import with_library
 from esd.doctor.machine import GIGA, Check, failed, note, ok, usable_cores
 from esd.doctor.ranks import NUMBERS, REPEATS, latency
 from esd.launching.mpirun import for_mpirun
@@ -80,7 +81,7 @@ def library() -> tuple[Check, str]:
     name = "MPI library"
     if (loaded := mpi_library()) is not None:
         return ok(name, f"{short(loaded)}, mpi4py {version('mpi4py')}"), loaded
-    code, out, err = _run([sys.executable, "-c", ASK_LIBRARY])
+    code, out, err = _run(with_library(ASK_LIBRARY))
     if code == 0:
         words, _, standard = out.strip().rpartition("\n")
         return ok(name, f"{short(words)}, MPI {standard}, mpi4py {version('mpi4py')}"), words
@@ -125,7 +126,7 @@ def launcher(library: str = "") -> Iterator[Check]:
 def _started(found: str, kind: str | None) -> Iterator[Check]:
     """What comes of two ranks, or of one on a single core."""
     name, ranks = "mpirun", min(2, usable_cores())
-    words = [found, "-n", str(ranks), sys.executable, "-c"]
+    words = [found, "-n", str(ranks), *with_library("")[:-1]]
     survives = False
     if kind == OPEN_MPI:
         options = ["--with-ft", "ulfm", "--display", "allocation"]

@@ -18,6 +18,7 @@ from typing import Any
 
 import gymnasium
 
+from esd.config.another_python import with_esd
 from esd.config.plugins import is_of_the_users_code
 from esd.config.policies import PolicyConfig
 from esd.config.settings import Config, EnvironmentConfig
@@ -267,7 +268,7 @@ def in_a_fresh_process(config: EnvironmentConfig, steps: int) -> EpisodeHash:
     words = json.dumps({"env": to_table(config), "steps": steps})
     try:
         done = subprocess.run(
-            [sys.executable, "-c", f"import {__name__}; {__name__}.main()"],
+            with_esd(f"import {__name__}; {__name__}.main()"),
             input=words,
             env={**os.environ, "PYTHONHASHSEED": "random"},
             capture_output=True,

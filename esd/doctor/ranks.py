@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,7 @@ REPEATS = 100
 SLOW_SECONDS = (
     0.005  # for a message of some kB: on one machine it takes 10 µs, on a network less than 1 ms
 )
+DEVICES = Path("/dev")  # drivers of NVIDIA and AMD show their GPUs there
 MOST_CORES_LISTED = 60  # characters
 
 
@@ -49,7 +51,9 @@ def gpus() -> Check:
     try:
         import torch
     except Exception:  # the line on packages says why
-        return ok(name, "there are GPUs, but PyTorch cannot be imported; networks run on the CPU")
+        there = any(any(DEVICES.glob(pattern)) for pattern in ("nvidia[0-9]*", "kfd"))
+        text = "PyTorch, which looks for them, cannot be imported: networks run on the CPU"
+        return note(name, f"there are some, but {text}") if there else ok(name, text)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         kind = "with CUDA" if torch.version.cuda else "without CUDA"

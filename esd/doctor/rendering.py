@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from esd.config.another_python import with_esd
 from esd.config.settings import EnvironmentConfig
 from esd.config.tables import parse, to_table
 from esd.doctor.machine import Check, note, ok
@@ -121,7 +122,7 @@ def _in_a_fresh_process(env: EnvironmentConfig, format: int) -> str:
         UsageError: if it can't be drawn, takes too long or ends the process.
     """
     done = subprocess.run(
-        [sys.executable, "-c", f"import {__name__}; {__name__}.main()"],
+        with_esd(f"import {__name__}; {__name__}.main()"),
         input=json.dumps({"env": to_table(env), "format": format}),
         capture_output=True,
         text=True,

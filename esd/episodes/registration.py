@@ -8,6 +8,9 @@ that nobody has registered, so that a broken package is no trouble to who uses a
 from __future__ import annotations
 
 import functools
+import importlib.util
+import os
+from pathlib import Path
 
 import gymnasium
 
@@ -15,6 +18,25 @@ import esd_envs
 from esd.config.kinds import ENVIRONMENTS
 
 gymnasium.register_envs(esd_envs)  # importing it has registered them
+
+
+def _name_the_library_of_glfw() -> None:
+    """Spare glfw, which MuJoCo environments import, its search for a library.
+
+    It tries each ``libglfw*.so`` of the working directory, in a ``python -c`` that takes modules from there as well: in
+    a folder from elsewhere either would run code. Its wheels bring the library along.
+    """
+    found = importlib.util.find_spec("glfw")
+    if found is None or found.origin is None or "PYGLFW_LIBRARY" in os.environ:
+        return
+    chosen = os.environ.get("PYGLFW_LIBRARY_VARIANT") or os.environ.get("XDG_SESSION_TYPE")
+    variant = "wayland" if chosen is not None and chosen.lower() == "wayland" else "x11"
+    library = Path(found.origin).parent / variant / "libglfw.so"
+    if library.is_file():
+        os.environ["PYGLFW_LIBRARY"] = str(library)
+
+
+_name_the_library_of_glfw()
 
 
 def register_for(id: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from esd.config.another_python import esd_command
 from esd.errors import EXIT_USAGE
 from esd.launching.site import Site
 from esd.launching.slurm_time import text_of
@@ -192,9 +193,8 @@ def _what_to_train(job: BatchJob) -> Iterator[str]:
 
 def _launcher(job: BatchJob) -> Iterator[str]:
     """Put the command together."""
-    esd = (
-        ["esd"] if job.site.venv or job.site.conda or job.site.image else [job.python, "-m", "esd"]
-    )
+    own = job.site.venv or job.site.conda or job.site.image
+    esd = ["esd"] if own else esd_command(job.python, PurePosixPath(job.working_directory))
     inside = ["apptainer", "exec", *job.site.apptainer, job.site.image] if job.site.image else []
     if job.launcher == "srun":
         # not when a rank ends with a code: 75 is how they stop, one after the other. A rank that is killed ends all.
@@ -252,6 +252,14 @@ queue_again() {
   exit 75
 }
 
+# Ranks notice within a minute that a node is lost, and end with exit code 1; SLURM often needs five.
+nodes_respond() {
+  local nodes=${SLURM_JOB_NUM_NODES:-1}
+  [ "$nodes" = 1 ] && return # this one
+  timeout --kill-after=5 60 \
+    srun "--nodes=$nodes" "--ntasks=$nodes" --ntasks-per-node=1 --overlap --mpi=none true >/dev/null 2>&1
+}
+
 pid='' timer=''
 stop='' # limit: the time limit is near; late: the generation did not end in time; cancel: the job is to end
 interrupted=''
@@ -292,11 +300,15 @@ if [ -f "$run/DONE.json" ] && { [ "$code" = 0 ] || [ "$run/DONE.json" -nt "$note
   exit 0
 fi
 case "$stop:$code" in
-  cancel:*) say "$run: stopped because the job was canceled; submit it again to resume"; exit "$code" ;;
+  cancel:*) say "$run: the job was canceled, or ended by SLURM; unless it is queued again, submit it again to resume"
+    exit "$code" ;;
   limit:75) queue_again "stopped before the time limit" ;;
   *:75) queue_again "stopped early" ;;
   *:0) queue_again "ended without a DONE.json" ;;
   limit:12[89] | limit:1[3-9]? | limit:2??) queue_again "ended by the signal before the time limit" ;;
+  *:1) nodes_respond || queue_again "a node of the job was lost" ;;
+  *:2 | *:126 | *:127) ;;
+  *) queue_again "its processes were killed (exit code $code)" ;; # with a node, or because memory was full
 esac
 say "$run: ended with exit code $code; not queued again, see the message above"
 exit "$code"

@@ -57,7 +57,8 @@ class Job:
         variables: its environment.
 
     Attributes:
-        started: all ranks have joined.
+        started: MPI is initialized on all ranks.
+        watched: they watch each other.
         done: the command says that there was nothing left to do, or that it has done it.
         final: it says that it would fail again.
     """
@@ -65,7 +66,7 @@ class Job:
     def __init__(self, words: Sequence[str], variables: Mapping[str, str]) -> None:
         """Start it."""
         self._token = secrets.token_hex(8)
-        self.started = self.done = self.final = False
+        self.started = self.watched = self.done = self.final = False
         self._lines: collections.deque[str] = collections.deque(maxlen=LINES_KEPT)
         self._rest = b""
         self.began = time.monotonic()
@@ -91,12 +92,12 @@ class Job:
         code = self.process.poll()
         return None if code is None else 128 - code if code < 0 else code
 
-    def ranks_here(self) -> int:
-        """How many processes mpirun runs on this machine; 0 where that can't be seen."""
+    def ranks_here(self) -> list[int]:
+        """The processes that mpirun runs on this machine; none where that can't be seen."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         with contextlib.suppress(OSError):
-            return len(children.read_text().split())
-        return 0
+            return [int(word) for word in children.read_text().split()]
+        return []
 
     def send(self, number: int) -> None:
         """Send a signal to mpirun."""
@@ -171,15 +172,10 @@ class Job:
         """Keep a line and pass it on, unless it is a word for us."""
         if not line:
             return
-        if word_for_supervisor("started", self._token).encode() in line:
-            self.started = True
-            return
-        if word_for_supervisor("done", self._token).encode() in line:
-            self.done = True
-            return
-        if word_for_supervisor("final", self._token).encode() in line:
-            self.final = True
-            return
+        for word in ("started", "watched", "done", "final"):
+            if word_for_supervisor(word, self._token).encode() in line:
+                setattr(self, word, True)
+                return
         self._lines.append(one_line(line.decode("utf-8", "replace").rstrip()))
         with contextlib.suppress(OSError):  # nobody is left to read it
             os.write(2, line)

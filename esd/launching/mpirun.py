@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from esd.config.another_python import with_library
 from esd.errors import UsageError, shown
 from esd.launching.hosts import Hosts
 from esd.mpi.library import HYDRA as HYDRA
@@ -117,7 +118,7 @@ def _library() -> tuple[Path | None, str]:
     try:
         # a process of its own: what watches a job loads as little as possible
         asked = subprocess.run(
-            [sys.executable, "-c", ASK], capture_output=True, text=True, timeout=SECONDS, check=False
+            with_library(ASK), capture_output=True, text=True, timeout=SECONDS, check=False
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise UsageError(f"MPI could not be loaded within {SECONDS:.0f} s") from None

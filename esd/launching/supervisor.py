@@ -20,6 +20,7 @@ from esd.launching.hosts import Hosts, agent, answering
 from esd.launching.job import Death, Job
 from esd.launching.mpirun import OPEN_MPI, Mpirun, for_mpirun
 from esd.launching.restarts import Ended, Restarts, Verdict
+from esd.launching.standstill import Standstill
 from esd.launching.train_command import Standing, TrainCommand
 from esd.mpi.launch import SUPERVISED
 from esd.run.training_folder import TrainingFolder
@@ -27,7 +28,7 @@ from esd.training.stop import StopRequest
 
 STOP_SIGNAL = signal.SIGUSR1  # mpirun passes it on to its ranks; on others it kills them
 QUIET_SECONDS = 20.0  # without a generation, before hosts are asked whether they are still there
-GONE_SECONDS = 3.0  # from a rank's end to mpirun's, unless ranks may be lost
+AGAIN_SECONDS = 10.0  # until a host that did not answer is asked again
 LOCK_SECONDS = 30.0  # for the folder's lock to be let go by ranks of the job before
 PAUSE_STEP = 0.1
 
@@ -115,7 +116,8 @@ class Supervisor:
         passed_on = False
         seen, since = self._sign_of_life(), time.monotonic()
         missing: set[str] = set()
-        most, full = 0, since
+        standstill = Standstill(job, self._launch.start_seconds, hosts is None)
+        ask_after = QUIET_SECONDS
         while (code := job.wait()) is None:
             now = time.monotonic()
             if self._stop.requested and not passed_on:
@@ -123,27 +125,19 @@ class Supervisor:
                 job.send(STOP_SIGNAL)
             life = self._sign_of_life()
             if life != seen:
-                seen, since, missing = life, now, set()
-                job.started = True
+                seen, since, missing, ask_after = life, now, set(), QUIET_SECONDS
+                job.started = job.watched = True
                 self._events.write()
-            if not job.started and now - job.began > self._launch.start_seconds:
-                return self._ended(
-                    job, f"not all ranks had connected after {now - job.began:.0f} s"
-                )
-            if hosts is None and not job.started:
-                here = job.ranks_here()
-                most, full = max(most, here), now if here >= most else full
-                if (
-                    now - full > GONE_SECONDS
-                ):  # nobody gets through the initialization of MPI any more
-                    return self._ended(job, "a rank was lost before all ranks had connected")
-            if hosts is not None and now - since > QUIET_SECONDS:
+            if reason := standstill.reason(now):
+                return self._ended(job, reason)
+            if hosts is not None and now - since > ask_after:
                 gone = set(hosts.names()) - answering(hosts, agent(self._launch.options))
                 if gone & missing:  # twice in a row
                     return self._ended(
                         job, f"{', '.join(sorted(gone & missing))} no longer responds"
                     )
                 missing, since = gone, time.monotonic()
+                ask_after = AGAIN_SECONDS if gone else QUIET_SECONDS
         job.close()
         return job.death(code)
 

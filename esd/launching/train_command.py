@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from esd.config.another_python import esd_command, with_esd
 from esd.errors import UsageError
 from esd.run import journal, losses
 from esd.run.folder import RunFolder
 
-# What asks for the folder runs in a process of its own: a config may name modules of the user's. They are looked for in
-# the working directory last, as by esd itself: no package is taken from there.
+# What asks for the folder runs in a process of its own: a config may name modules of the user's.
 ASK = """
-import os, sys
-sys.path.append(sys.path.pop(0))
+import os
 from esd.launching.train_command import answer
 os.write(int(sys.argv[1]), answer(sys.argv[2] or None, sys.argv[3:]))
 """
@@ -48,7 +47,7 @@ class TrainCommand:
         """
         extra = [*(self.fresh if fresh else ()), *(self.start_from if start_from else ())]
         return [
-            sys.executable, "-m", "esd", "train", "--run", str(self.run), *extra, *self.words
+            *esd_command(sys.executable, Path.cwd()), "train", "--run", str(self.run), *extra, *self.words
         ]  # fmt: skip
 
 
@@ -61,7 +60,7 @@ def folder_of(experiment: str | None, settings: Sequence[str]) -> Path:
     reader, writer = os.pipe()
     try:
         asked = subprocess.run(
-            [sys.executable, "-c", ASK, str(writer), experiment or "", *settings],
+            [*with_esd(ASK), str(writer), experiment or "", *settings],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(writer,),
             text=True, errors="replace", check=False,
         )  # fmt: skip

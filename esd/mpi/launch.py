@@ -96,7 +96,12 @@ def word_for_supervisor(word: str, token: str) -> str:
 
 
 def report_to_supervisor(word: str) -> None:
-    """Tell ``esd launch``, if it has started this process: "started", "done", or "final" if it would fail again."""
+    """Tell ``esd launch``, if it has started this process.
+
+    Args:
+        word: "started" when MPI is initialized on all ranks, "watched" when they watch each other, "done", or "final"
+            if the command would fail again.
+    """
     token = os.environ.get(SUPERVISED)
     if token:
         os.write(2, f"{word_for_supervisor(word, token)}\n".encode())

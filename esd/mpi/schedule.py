@@ -7,6 +7,7 @@ ranks count up in atomic steps. There is no helper process and no lock: a rank t
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Container, Iterator
@@ -79,7 +80,8 @@ class SharedQueue:
         """Unmap and close; the memory is gone when the last rank has done so."""
         del self._word  # a mapping that an array shows can't be closed
         self._memory.close()
-        os.close(self._descriptor)
+        with contextlib.suppress(OSError):  # a user's code may have done it
+            os.close(self._descriptor)
 
 
 class Schedule:

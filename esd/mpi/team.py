@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from esd.mpi import leftovers, segments, session_folders
-from esd.mpi.comm import Communicator, RankLostError
+from esd.mpi.comm import Communicator, RankLostError, gather
+from esd.mpi.launch import report_to_supervisor
 from esd.mpi.places import Places
 from esd.mpi.schedule import Schedule
 from esd.mpi.shared import allocate
@@ -38,6 +39,13 @@ class Team:
     def __enter__(self) -> Team:
         """Find the ranks of this node, and set up their queue."""
         self.join()
+        try:
+            gather(self.ranks, 1, "meeting the ranks of all machines")
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        if self.ranks.rank == 0:
+            report_to_supervisor("watched")  # from here on the others find a rank that is stopped
         if self.node.rank == 0:
             segments.sweep()
             session_folders.sweep()

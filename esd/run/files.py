@@ -37,6 +37,12 @@ def absolute(path: Path) -> Path:
     return place
 
 
+def close(descriptor: int) -> None:
+    """Close a descriptor of ours; code of the user's may have done so already (``os.closerange``)."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
 def json_text(data: Any, indent: int | None = None) -> str:
     """JSON; NaN and infinity, which it lacks, become null."""
     return json.dumps(_finite(data), indent=indent, ensure_ascii=False)

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from esd.errors import UsageError
 from esd.evolution.state import RunState
 from esd.reading import open_regular
+from esd.run.files import close
 
 Uint64s = npt.NDArray[np.uint64]
 
@@ -123,7 +124,7 @@ class KeptRows:
     def close(self) -> None:
         """Close the file; what is in it stays."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            close(self._descriptor)
             self._descriptor = None
 
     def _opened(self) -> int:

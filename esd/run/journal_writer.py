@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from esd.errors import NotWritableError, RunError
-from esd.run.files import changing
+from esd.run.files import changing, close
 
 SYNC_SECONDS = 1.0  # a sync takes as long as a generation of a small environment: 1 to 5 ms
 
@@ -162,4 +162,4 @@ class JournalWriter:
         try:
             self.sync()
         finally:
-            os.close(self._descriptor)
+            close(self._descriptor)

@@ -18,7 +18,14 @@ from esd.config.settings import Config
 from esd.config.tables import to_table
 from esd.errors import RunError, UsageError
 from esd.run import locks, provenance
-from esd.run.files import changing, check_kind, open_for_writing, remove_stale, write_atomically
+from esd.run.files import (
+    changing,
+    check_kind,
+    close,
+    open_for_writing,
+    remove_stale,
+    write_atomically,
+)
 from esd.run.folder import OWN_FOLDERS, OWN_NAMES, RunFolder
 from esd.run.trust import Trust
 
@@ -67,7 +74,7 @@ class TrainingFolder(RunFolder):
     def unlock(self) -> None:
         """Let others train in the folder."""
         if self._lock is not None:
-            os.close(self._lock)
+            close(self._lock)
             self._lock = None
 
     def create(self, config: Config, provenance: dict[str, Any], erase: bool) -> None:

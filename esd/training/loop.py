@@ -238,7 +238,10 @@ class Generations:
     def _exchange(self, work: Work, began: float) -> Votes:
         """One allreduce: everybody's records, exit codes and votes."""
         own = work.own
-        self._stop.renew()  # an environment may have installed handlers of its own
+        try:
+            self._stop.renew()  # an environment may have installed handlers of its own
+        except RunError as error:
+            self.error = self.error or error
         busy = time.monotonic() - began
         cells = own.table.size
         numbers = np.zeros(cells + 3, np.uint64)

@@ -9,6 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from esd.errors import RunError
+from esd.run.files import close
+
 
 class StoppedAtStartError(Exception):
     """A run was asked to stop before the first generation of this call; nothing was written. All ranks raise it."""
@@ -69,7 +72,7 @@ class StopRequest:
             signal.set_wakeup_fd(wakeup_before)
             self._file = None
             for descriptor in self._pipe:
-                os.close(descriptor)
+                close(descriptor)
             self._pipe = None
             for number, handler in before.items():
                 # None: a handler that was not installed from Python, and can't be put back from it
@@ -97,7 +100,13 @@ class StopRequest:
             signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
         except (OSError, ValueError):  # an environment has closed it
             self._file = None
-            signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+            try:
+                signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+            except (OSError, ValueError):
+                raise RunError(
+                    "the code of the environment, the policy or the objective has closed files that it did not open "
+                    "(such as by os.closerange). Correct it, and run the same command again to resume"
+                ) from None
         for number in self._heard:
             again = number == signal.SIGINT and self.number == signal.SIGINT
             signal.signal(number, signal.default_int_handler if again else self._note)

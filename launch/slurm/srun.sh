@@ -28,6 +28,7 @@ trap 'signals=$((signals + 1)) stop=cancel; kill -USR1 "$training"' TERM # scanc
 while before=$signals; wait "$training"; code=$?; [ "$signals" != "$before" ]; do :; done
 
 # 75: stopped early. The same command goes on from the run's folder. 100 starts at most, should something go wrong.
+# With more nodes than this one, ranks may notice a lost node before SLURM: then also queue it again if code is above 2.
 if [ "$code" = 75 ] && [ "$stop" != cancel ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import learning, measuring
+from benchmarks import findings, freezing, learning, measuring
 from benchmarks.report import filled
 from tests.helpers.shell import TINY, esd
 
@@ -48,7 +48,7 @@ def test_groups_are_read_with_curves_evaluations_and_their_comparison(
 
 
 def test_freezing_is_drawn_from_what_all_runs_were_evaluated_with(found: dict[str, Any]) -> None:
-    frozen = learning._frozen(found["arms"]["hebbian"])
+    frozen = freezing.frozen(found["arms"]["hebbian"])
     assert {step: len(means) for step, means in frozen.items()} == {3: 2, 0: 2}
     light = [
         variant["mean"]
@@ -58,13 +58,13 @@ def test_freezing_is_drawn_from_what_all_runs_were_evaluated_with(found: dict[st
         if variant["name"] == "light" and not evaluation["settings"]
     ]
     assert frozen[0] == light  # not the mean with a variant that was never played frozen
-    assert set(learning._frozen(found["arms"]["static"])) == {0}
+    assert set(freezing.frozen(found["arms"]["static"])) == {0}
 
 
 def test_evaluations_done_in_another_way_or_of_an_older_h_are_not_mixed_in() -> None:
     def evaluation(mean: float, step: int, generation: int = 10, **changes: Any) -> dict[str, Any]:
         own = {"checkpoint": "best", "seed": 0, "episodes": 9, "rules": "evolved"}
-        settings = {learning.FREEZE: step} if step else {}
+        settings = {freezing.FREEZE: step} if step else {}
         variants = [{"name": "a", "mean": mean}]
         return {
             **own,
@@ -84,8 +84,8 @@ def test_evaluations_done_in_another_way_or_of_an_older_h_are_not_mixed_in() -> 
         evaluation(6.0, 0, seed=1),
     ]
     run = {"reduce": "mean", "evaluations": evaluations}
-    assert learning._frozen([run, run]) == {0: [1.0, 1.0], 5: [2.0, 2.0]}
-    assert learning._frozen([{**run, "evaluations": []}]) == {}
+    assert freezing.frozen([run, run]) == {0: [1.0, 1.0], 5: [2.0, 2.0]}
+    assert freezing.frozen([{**run, "evaluations": []}]) == {}
 
 
 def test_success_counts_trials_and_references_are_in_the_tables() -> None:
@@ -100,7 +100,7 @@ def test_success_counts_trials_and_references_are_in_the_tables() -> None:
         "evaluations": [plain, {**plain, "rules": "random"}],
     }
     never = {**run, "seed": 1, "reached": None}
-    part = {**plain, "settings": {learning.FREEZE: 4}, "variants": variants[:1]}
+    part = {**plain, "settings": {freezing.FREEZE: 4}, "variants": variants[:1]}
     arms = {"hebbian": [run, {**never, "evaluations": [*run["evaluations"], part]}]}
     text = learning.training(arms, {"hebbian": {"runs": 7, "env_steps": 2e6}})
     assert "1 of 2 (9% to 91%), after 3.0 M steps" in text
@@ -117,5 +117,12 @@ def test_the_page_is_made_of_the_results_that_are_kept() -> None:
     parts = learning.parts_of(learning.LEARNING)
     assert parts, "no results are kept"
     assert filled(page, parts, learning.LEARNING) == page
+    headings = {
+        heading.strip("# ").lower() for heading in page.splitlines() if heading.startswith("#")
+    }
+    anchors = {
+        "".join(c for c in h.replace(" ", "-") if c.isalnum() or c in "-_") for h in headings
+    }
+    assert {heading for *_, heading in findings.QUESTIONS} <= anchors
     for name in (name for name, (_, make) in parts.items() if make is learning.section):
         assert Path(learning.FIGURES / f"learning-{name}.svg").is_file()

@@ -1,7 +1,8 @@
-"""A real SLURM of one node, started for the tests: own folders, own ports, own keys; nothing of it is installed.
+"""A real SLURM, started for the tests: own folders, own ports, own keys; nothing of it is installed.
 
-The node is a process namespace: killing its first process ends all that runs on it at once, as a power failure does.
-When the session dies, however it dies, the kernel ends all of it.
+It has one node, which is this machine, or several, which are hosts of ``hosts.py``: with a network, a host name and
+shared memory of their own. A node is also a process namespace: killing its first process ends all that runs on it at
+once, as a power failure does. When the session dies, however it dies, the kernel ends all of it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.hosts import DIE_WITH_PARENT, SEARCH
+from tests.cluster.hosts import DIE_WITH_PARENT, SEARCH, Host
 from tests.helpers.shell import MPIRUN, environment
 
 TOOLS = (
@@ -40,19 +41,19 @@ CPUS = 4
 
 CONF = """
 ClusterName=esd
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}({address})
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 # jobs that are queued again may start after so many seconds; 120 by default
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthInfo=socket={munge},cred_expire=5
 CredType=cred/munge
 SlurmctldPort={port}
 SlurmdPort={node_port}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/local
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/local/slurmd.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -64,14 +65,20 @@ MpiDefault=none
 ReturnToService=2
 # a job that a node no longer knows when it is back is queued again, however young it is; not within 10 s by default
 BatchStartTimeout=1
-KillWait=5
+KillWait=2
 SlurmdTimeout=5
 SchedulerParameters=sched_interval=2,batch_sched_delay=0
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=1000
+{nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=2:00:00
 PartitionName=short Nodes=ALL MaxTime=5
 """  # fmt: skip
+NODE = "NodeName={name} NodeAddr={address} CPUs={cpus} RealMemory=1000"
+# $1 is the node's local disk, which is empty whenever it is switched on, $2 its name
+BOOT = """
+mount -t tmpfs local "$1"
+exec slurmd -D -N "$2"
+"""
 
 
 def missing() -> str:
@@ -111,21 +118,26 @@ def _output(words: list[str], **variables: str) -> str:
 
 
 class Slurm:
-    """A cluster of one node, for as long as the block lasts.
+    """A cluster, for as long as the block lasts.
 
     Args:
         folder: an empty one, for keys, settings, state and logs; its path must not hold blanks.
+        hosts: its nodes; without any this machine is the only one. A user works on the first.
 
     Raises:
         RuntimeError: if it does not come up; with what its daemons said.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hosts: Sequence[Host] = ()) -> None:
         """Nothing is started yet."""
         self._folder = folder
+        self._hosts = {host.name: host for host in hosts}
+        self._addresses = {host.name: host.address for host in hosts} or {
+            socket.gethostname().partition(".")[0]: "127.0.0.1"
+        }
         self._started: list[subprocess.Popen[bytes]] = []
-        self._node: subprocess.Popen[bytes] | None = None
-        self._host = socket.gethostname().partition(".")[0]
+        self._nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self._munge = Path("/run") if hosts else folder  # a host has a /run of its own
         self.variables = {
             "SLURM_CONF": str(folder / "slurm.conf"),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{SEARCH}",
@@ -135,22 +147,28 @@ class Slurm:
         """Start it."""
         try:
             port, node_port = _free_ports()
+            first, address = next(iter(self._addresses.items()))
+            nodes = [
+                NODE.format(name=name, address=address, cpus=CPUS)
+                for name, address in self._addresses.items()
+            ]
             (self._folder / "slurm.conf").write_text(
                 CONF.format(
-                    host=self._host, folder=self._folder, port=port, node_port=node_port, cpus=CPUS
+                    host=first, address=address, folder=self._folder, port=port, node_port=node_port,
+                    munge=self._munge / "munge.socket", nodes="\n".join(nodes),
                 )
-            )
-            (self._folder / "mpi.conf").write_text(f"PMIxCliTmpDirBase={self._folder}/pmix\n")
-            (self._folder / "state").mkdir()
+            )  # fmt: skip
+            (self._folder / "mpi.conf").write_text(f"PMIxCliTmpDirBase={self._folder}/local\n")
+            for name in ("state", "local"):
+                (self._folder / name).mkdir()
             key = self._folder / "munge.key"
             key.write_bytes(os.urandom(128))
             key.chmod(0o400)
-            files = ("socket", "seed-file", "pid-file", "log-file")
-            own = [f"--{what}={self._folder}/munge.{what}" for what in files]
-            self._start("munged", "--foreground", "--force", f"--key-file={key}", *own)
-            self._wait((self._folder / "munge.socket").exists, "munged")
-            self._start("slurmctld", "-D", "-i")
-            self.start_node()
+            for name in self._addresses:
+                self._start_munge(name, key)
+            self._start(*self._on(first, "slurmctld", "-D", "-i"))
+            for name in self._addresses:
+                self.start_node(name)
         except BaseException:
             self.__exit__()
             raise
@@ -158,44 +176,49 @@ class Slurm:
 
     def __exit__(self, *_: object) -> None:
         """End it, and all that runs on it."""
-        if self._node is not None:
-            self.kill_node()
+        for name in list(self._nodes):
+            self.kill_node(name)
         for started in reversed(self._started):
             started.kill()
             started.wait()
 
-    def start_node(self) -> None:
-        """Switch the node on, and wait until SLURM knows. Its local disk is empty, as a diskless node's is."""
-        for name in ("pmix", "spool"):  # sockets of steps that were killed would be in the way
-            shutil.rmtree(self._folder / name, ignore_errors=True)
-            (self._folder / name).mkdir()
-        self._node = self._start(
-            "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "slurmd", "-D", "-N", self._host
-        )  # fmt: skip
-        up = {"idle", "mix", "alloc"}
-        self._wait(lambda: set(self.command("sinfo", "-h", "-o", "%t").split() or [""]) <= up, "the node")  # fmt: skip
+    def start_node(self, name: str = "") -> None:
+        """Switch a node on, the first unless it is named, and wait until SLURM knows."""
+        name = name or next(iter(self._addresses))
+        own = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", BOOT)
+        words = self._on(name, *own, "sh", f"{self._folder}/local", name)
+        self._nodes[name] = self._start(*words)
+        self._wait(lambda: self.state_of(name) in ("idle", "mix", "alloc"), f"node {name}")
 
-    def kill_node(self) -> None:
-        """Switch the node off: everything that runs on it is gone at once."""
-        assert self._node is not None
-        for child in _children(self._node.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        self._node.kill()
-        self._node.wait()
-        self._started.remove(self._node)
-        self._node = None
+    def kill_node(self, name: str = "") -> None:
+        """Switch a node off, the first unless it is named: everything that runs on it is gone at once."""
+        name = name or next(iter(self._addresses))
+        node = self._nodes.pop(name)
+        with contextlib.suppress(OSError, ValueError):  # it has not come far, or is gone
+            process = node.pid
+            while Path(f"/proc/{process}/comm").read_text().strip() != "slurmd":
+                (process,) = _children(process)
+            os.kill(process, signal.SIGKILL)
+        node.kill()
+        node.wait()
+        self._started.remove(node)
+
+    def state_of(self, node: str) -> str:
+        """Of a node, as sinfo shortens it."""
+        return next(iter(self.command("sinfo", "-h", "-n", node, "-o", "%t").split()), "")
 
     def command(self, *words: str) -> str:
         """What one of SLURM's commands prints."""
-        return _output(list(words), **self.variables)
+        return _output(self._on(next(iter(self._addresses)), *words), **self.variables)
 
     def run(
         self, *words: str | Path, cwd: Path, timeout: float = 120.0, **changes: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as a user of the cluster does, and wait for it."""
+        first = self._hosts.get(next(iter(self._addresses)))
+        called = [*map(str, words)] if first is None else first.command(*words, cwd=cwd)
         return subprocess.run(
-            [*map(str, words)], cwd=cwd, env=environment(**self.variables, **changes), capture_output=True, text=True,
+            called, cwd=cwd, env=environment(**self.variables, **changes), capture_output=True, text=True,
             timeout=timeout, check=False,
         )  # fmt: skip
 
@@ -206,6 +229,20 @@ class Slurm:
     def state(self, job: str) -> str:
         """Of a job; empty once SLURM has forgotten it."""
         return self.command("squeue", "-h", "-r", "-t", "all", "-j", job, "-o", "%T").strip()
+
+    def _start_munge(self, name: str, key: Path) -> None:
+        """Start what signs messages on a node; one for two nodes would take what both are sent for a replay."""
+        files = {"socket": self._munge / "munge.socket"}
+        files |= {f"{what}-file": self._folder / f"munge.{what}.{name}" for what in ("seed", "pid", "log")}  # fmt: skip
+        own = [f"--{what}={path}" for what, path in files.items()]
+        self._start(*self._on(name, "munged", "--foreground", "--force", f"--key-file={key}", *own))
+        host = self._hosts.get(name)
+        root = Path(f"/proc/{host.first_process}/root" if host else "/")
+        self._wait((root / files["socket"].relative_to("/")).exists, f"munged on {name}")
+
+    def _on(self, name: str, *words: str) -> list[str]:
+        """The words that run a command on a node."""
+        return self._hosts[name].command(*words) if name in self._hosts else list(words)
 
     def wait_for(self, is_so: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
         """Wait until something is so."""

@@ -45,10 +45,10 @@ def no_orphans(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.timeout(600)
-def test_the_default_experiment_has_the_same_h_on_1_2_5_and_64_ranks(tmp_path: Path) -> None:
+def test_the_default_experiment_has_the_same_h_on_1_2_5_and_32_ranks(tmp_path: Path) -> None:
     """tests/mpi has other experiments on 1, 2, 3 and 5."""
     hashes = {}
-    for ranks in (0, 2, 5, 64):
+    for ranks in (0, 2, 5, 32):
         run = tmp_path / f"run{ranks}"
         trained = esd("train", *SHORT, "--run", run, cwd=tmp_path, ranks=ranks, timeout=500)
         assert trained.returncode == 0, trained.stdout + trained.stderr
@@ -96,9 +96,9 @@ def test_wrong_use_is_told_once_with_code_2_through_mpirun(no_orphans: Path) -> 
         assert not (no_orphans / "run").exists()
 
 
-@pytest.mark.parametrize("rank", [None, 1])
+@pytest.mark.parametrize(("rank", "verbose"), [(None, False), (1, True)])
 def test_an_exception_in_an_episode_ends_the_job_with_one_line(
-    rank: int | None, no_orphans: Path
+    rank: int | None, verbose: bool, no_orphans: Path
 ) -> None:
     settings = [
         "--set",
@@ -109,18 +109,14 @@ def test_an_exception_in_an_episode_ends_the_job_with_one_line(
     settings += ["--set", "env.kwargs.share=0.9", "--set", "run.allow_drift=true"]
     if rank is not None:
         settings += ["--set", f"env.kwargs.rank={rank}"]
+    if verbose:
+        settings.append("--verbose")
     result = esd("train", "--run", no_orphans / "run", *TINY, *settings, cwd=no_orphans, ranks=3)
     assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
     text = "step 3: raised RuntimeError: the physics of this environment broke (user_code.py, line "
     assert result.stderr.count(text) == 1
-    told = esd(
-        "train", "--verbose", "--run", no_orphans / "run", *TINY, *settings, cwd=no_orphans, ranks=3
-    )
-    assert told.returncode == 2, told.stderr
-    assert told.stderr.count("Traceback (most recent call last)") == 1
-    assert "user_code.py" in told.stderr
-    assert "environments.py" not in told.stderr
+    assert result.stderr.count("Traceback (most recent call last)") == verbose
+    assert "environments.py" not in result.stderr
 
 
 def test_singletons_from_a_foreign_launcher_are_refused_before_anything_is_written(

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,7 @@ def test_follow_shows_generations_while_they_are_trained(tmp_path: Path) -> None
     )
     while not (tmp_path / "run" / "journal.bin").exists():
         assert training.poll() is None
+        time.sleep(0.02)
     followed = esd("show", "run", "--follow", cwd=tmp_path)
     training.communicate(timeout=60)
     assert [int(line.split()[1]) for line in followed.stdout.splitlines()] == list(range(31))

@@ -193,14 +193,21 @@ def torch_of(*names: str, cuda: str | None = "12.8") -> Any:
     )
 
 
-def test_gpus_are_counted_and_without_any_it_is_said_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_counted_and_without_any_it_is_said_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "torch", torch_of("H", "H"))
     assert ranks.gpus().text == "2 (H): start 2 ranks here with device = cuda, one GPU per rank"
     assert ranks.gpus().figures == {"gpus": 2}
     monkeypatch.setitem(sys.modules, "torch", torch_of(cuda=None))
     assert "none (PyTorch 9.9 without CUDA)" in ranks.gpus().text
     monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(ranks, "DEVICES", tmp_path)
     assert ranks.gpus().state is Verdict.OK
+    assert "there are some" not in ranks.gpus().text
+    (tmp_path / "nvidia0").touch()
+    assert ranks.gpus().state is Verdict.NOTE
+    assert "there are some, but PyTorch" in ranks.gpus().text
 
 
 def test_ranks_say_together_how_they_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,10 @@ def config(request: pytest.FixtureRequest) -> Config:
 
 def test_the_doctor_finds_nothing_to_say_against_it(config: Config) -> None:
     """Same bits twice, after others, abandoned ones and an exception in step, in another object and process."""
-    checks = list(purity.examine(dataclasses.replace(config.env, max_steps=0), steps=100))
+    steps = (
+        30 if config.env.id == "CarRacing-v3" else 100
+    )  # it draws every step's picture ten times larger
+    checks = list(purity.examine(dataclasses.replace(config.env, max_steps=0), steps=steps))
     assert [check for check in checks if check.state is not Verdict.OK] == []
     assert {*purity.HISTORIES, "a new object", "a new process"} < {c.name for c in checks}
 

@@ -18,7 +18,7 @@ from tests.helpers.shell import command, environment
 MARK = "ESD_FAULTS_JOB"  # an environment variable that every process of a job inherits
 HANG_SECONDS = 90.0  # a job that is still there then is called a hang, and killed
 ORPHAN_SECONDS = 20.0  # after mpirun's death ranks live on until MPI_Init notices it
-COMPILING = f"esd-{os.getuid()}-compiling"  # the lock of compiled kernels, which is meant to stay
+COMPILING = f"esd-{os.getuid()}-compiling"  # the locks of compiled kernels, which are meant to stay
 SHARED_MEMORY = Path("/dev/shm")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import disks, kills, losses, poisons, runs, signals
+from tests.faults import disks, kills, launches, losses, poisons, runs, signals
 from tests.faults.jobs import Job
 from tests.faults.program import Options, Outcome, run, table
 from tests.helpers.shell import MPIRUN
@@ -31,6 +31,7 @@ needs_mpirun = pytest.mark.skipif(
         (poisons, "--only=environment:.change --ranks 0"),
         (poisons, "--only=objective:.os._exit(1) --ranks 0"),
         (poisons, "--only=environment:.segmentation --ranks 0"),
+        pytest.param(launches, "--only=flipped --ranks 2", marks=needs_mpirun),
     ],
 )
 def test_a_trial_of_each_program_is_as_it_should_be(
@@ -45,7 +46,7 @@ def test_a_trial_of_each_program_is_as_it_should_be(
 
 
 def test_every_fault_has_an_expectation_and_one_name() -> None:
-    for program in (kills, losses, signals, disks, poisons):
+    for program in (kills, losses, launches, signals, disks, poisons):
         assert len(set(program.CASES)) == len(program.CASES)
     assert {*poisons.EXPECTED} == {*poisons.DEEDS}
     assert {*poisons.OF_OBJECTIVES} < {*poisons.DEEDS}

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.helpers.forks import run_forked
+
 REPOSITORY = Path(__file__).parent.parent.parent
 MPIRUN = shutil.which(
     "mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -44,7 +46,9 @@ def environment(**changes: str) -> dict[str, str]:
 def esd(
     *arguments: str | Path, cwd: Path, ranks: int = 0, timeout: float = 240.0, **changes: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run esd in a folder and wait for it."""
+    """Run esd in a folder and wait for it: in a process of its own with ranks or other variables, else in a fork."""
+    if not ranks and not changes:
+        return run_forked([*map(str, arguments)], cwd, environment())
     return subprocess.run(
         command(*arguments, ranks=ranks),
         cwd=cwd,

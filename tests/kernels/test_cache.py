@@ -50,7 +50,19 @@ def test_a_change_in_an_inlined_file_is_not_hidden_by_the_cache(tmp_path: Path) 
     assert noise_of(tmp_path) != before
 
 
+PACKAGE = """
+from pathlib import Path
+from esd_kernels import Compiler
+
+@Compiler(Path(__file__).parent).kernel
+def add(numbers):
+    total = 0.0
+    for number in numbers:
+        total += number * number
+    return total
+"""
 COUNT_COMPILATIONS = """
+import sys
 from numba.core import event
 compilations = []
 class Listener(event.Listener):
@@ -59,16 +71,26 @@ class Listener(event.Listener):
     def on_end(self, e):
         pass
 event.register("numba:compile", Listener())
-from esd.evolution.noise import Noise
-epsilon = Noise("gaussian", 0).epsilon(0, 0, 0, 3)
-print(compilations.count("add"), epsilon.tobytes().hex())
+sys.path.insert(0, sys.argv[1])
+import numpy, small
+total = small.add(numpy.arange(5) / 3)
+print(compilations.count("add"), total.hex())
 """
 
 
-def start_counting(cache: Path, **changes: str) -> subprocess.Popen[str]:
-    """Start a process that rebuilds noise and tells how often it has compiled the kernel for that."""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **changes}
-    words = [sys.executable, "-c", COUNT_COMPILATIONS]
+def counting(folder: Path) -> list[str]:
+    """The words of a process that calls a kernel of a small package and tells how often it has compiled it."""
+    package = folder / "package"
+    if not package.exists():
+        package.mkdir()
+        (package / "small.py").write_text(PACKAGE)
+    return [sys.executable, "-c", COUNT_COMPILATIONS, str(package)]
+
+
+def start_counting(cache: Path) -> subprocess.Popen[str]:
+    """Start such a process, with its package in the cache's folder."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    words = counting(cache)
     return subprocess.Popen(
         words,
         env=environment,
@@ -201,8 +223,9 @@ def test_a_folder_in_an_image_that_cannot_be_written_is_read_first(
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None:
     """As on a full disk: a limit on the size of files, which holds for root as well."""
     words = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+    *before, program, package = counting(tmp_path)
     process = subprocess.run(
-        [sys.executable, "-c", words + COUNT_COMPILATIONS],
+        [*before, words + program, package],
         env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
         cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -216,7 +239,7 @@ def test_a_process_that_dies_while_it_compiles_holds_up_nobody(tmp_path: Path) -
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob(kind_of_machine())) and time.monotonic() < deadline:
         time.sleep(0.01)  # its folder is made just before it starts to compile
-    time.sleep(0.3)
+    time.sleep(0.05)
     first.kill()
     first.communicate()
     assert counted(start_counting(tmp_path))[0] <= 1

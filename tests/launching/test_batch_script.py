@@ -189,10 +189,10 @@ def test_whatever_paths_and_settings_hold_reaches_esd_as_it_is(
         env={
             "PATH": f"{cluster.bin}:{os.environ['PATH']}", "RECORD": str(cluster.record), "SLURM_JOB_ID": "41",
             "SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "1",
-            "BEHAVIOR": 'printf "%s\\0\\n\\0" "$ODD" >>"$RECORD"; exit 3',
+            "BEHAVIOR": 'printf "%s\\0\\n\\0" "$ODD" >>"$RECORD"; exit 1',
         },
     )  # fmt: skip
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 1, done.stderr
     start = (
         ["srun", "--mpi=pmix", "--kill-on-bad-exit=0", "esd"]
         if launcher == "srun"
@@ -203,6 +203,18 @@ def test_whatever_paths_and_settings_hold_reaches_esd_as_it_is(
         [value],
     ]  # fmt: skip
     assert (place / run / "submissions" / "a-1" / "starts" / "1").exists()
+
+
+@pytest.mark.parametrize(("respond", "code", "requeued"), [("true", 1, []), ("exit 1", 75, ["41"])])
+def test_a_failure_on_several_nodes_is_one_of_a_node_if_not_all_of_them_respond(
+    cluster: Cluster, job: BatchJob, respond: str, code: int, requeued: list[str]
+) -> None:
+    """Ranks that wait for those of a lost node end with exit code 1, and say so, before SLURM knows."""
+    asks = f'case "$*" in *--overlap*) {respond} ;; *) exit 1 ;; esac'
+    ended, said = cluster.run(job, asks, SLURM_JOB_NUM_NODES="2")
+    assert (ended, cluster.requeued()) == (code, requeued), said
+    asked = [call for call in cluster.calls() if "--overlap" in call]
+    assert [call[:3] for call in asked] == [["srun", "--nodes=2", "--ntasks=2"]]
 
 
 def test_the_tasks_of_an_array_are_chosen_by_their_number(cluster: Cluster, job: BatchJob) -> None:
@@ -227,7 +239,9 @@ def test_the_tasks_of_an_array_are_chosen_by_their_number(cluster: Cluster, job:
         ("exit 0", 75, ["41"], "without a DONE.json"),  # mpirun, when a node is lost
         ("exit 2", 2, [], "exit code 2; not queued again"),
         ("exit 1", 1, [], "exit code 1; not queued again"),
-        ("kill -9 $$", 137, [], "exit code 137"),
+        ("exit 127", 127, [], "exit code 127; not queued again"),  # there is no srun
+        ("kill -9 $$", 75, ["41"], "killed (exit code 137)"),  # memory was full
+        ("exit 14", 75, ["41"], "killed (exit code 14)"),  # srun, when a node is lost
     ],
 )  # fmt: skip
 def test_a_job_is_queued_again_unless_it_is_done_or_failed(

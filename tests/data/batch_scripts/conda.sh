@@ -68,6 +68,13 @@ queue_again() {
   exit 75
 }
 
+# Ranks notice within a minute that a node is lost, and end with exit code 1; SLURM often needs five.
+nodes_respond() {
+  local nodes=${SLURM_JOB_NUM_NODES:-1}
+  [ "$nodes" = 1 ] && return # this one
+  timeout --kill-after=5 60     srun "--nodes=$nodes" "--ntasks=$nodes" --ntasks-per-node=1 --overlap --mpi=none true >/dev/null 2>&1
+}
+
 pid='' timer=''
 stop='' # limit: the time limit is near; late: the generation did not end in time; cancel: the job is to end
 interrupted=''
@@ -108,11 +115,15 @@ if [ -f "$run/DONE.json" ] && { [ "$code" = 0 ] || [ "$run/DONE.json" -nt "$note
   exit 0
 fi
 case "$stop:$code" in
-  cancel:*) say "$run: stopped because the job was canceled; submit it again to resume"; exit "$code" ;;
+  cancel:*) say "$run: the job was canceled, or ended by SLURM; unless it is queued again, submit it again to resume"
+    exit "$code" ;;
   limit:75) queue_again "stopped before the time limit" ;;
   *:75) queue_again "stopped early" ;;
   *:0) queue_again "ended without a DONE.json" ;;
   limit:12[89] | limit:1[3-9]? | limit:2??) queue_again "ended by the signal before the time limit" ;;
+  *:1) nodes_respond || queue_again "a node of the job was lost" ;;
+  *:2 | *:126 | *:127) ;;
+  *) queue_again "its processes were killed (exit code $code)" ;; # with a node, or because memory was full
 esac
 say "$run: ended with exit code $code; not queued again, see the message above"
 exit "$code"

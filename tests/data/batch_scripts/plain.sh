@@ -24,7 +24,7 @@ case "$task" in
   exit 2 ;;
 esac
 
-command=(srun --mpi=pmix --kill-on-bad-exit=0 /usr/bin/python3 -m esd train
+command=(srun --mpi=pmix --kill-on-bad-exit=0 /usr/bin/python3 -P -m esd train
   "--run=$run" --set=es.sigma=0.05 "${settings[@]}" -- cartpole)
 
 stop_seconds=90 # for the generation under way to end, once the training is asked to stop
@@ -64,6 +64,13 @@ queue_again() {
     [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null
   fi
   exit 75
+}
+
+# Ranks notice within a minute that a node is lost, and end with exit code 1; SLURM often needs five.
+nodes_respond() {
+  local nodes=${SLURM_JOB_NUM_NODES:-1}
+  [ "$nodes" = 1 ] && return # this one
+  timeout --kill-after=5 60     srun "--nodes=$nodes" "--ntasks=$nodes" --ntasks-per-node=1 --overlap --mpi=none true >/dev/null 2>&1
 }
 
 pid='' timer=''
@@ -106,11 +113,15 @@ if [ -f "$run/DONE.json" ] && { [ "$code" = 0 ] || [ "$run/DONE.json" -nt "$note
   exit 0
 fi
 case "$stop:$code" in
-  cancel:*) say "$run: stopped because the job was canceled; submit it again to resume"; exit "$code" ;;
+  cancel:*) say "$run: the job was canceled, or ended by SLURM; unless it is queued again, submit it again to resume"
+    exit "$code" ;;
   limit:75) queue_again "stopped before the time limit" ;;
   *:75) queue_again "stopped early" ;;
   *:0) queue_again "ended without a DONE.json" ;;
   limit:12[89] | limit:1[3-9]? | limit:2??) queue_again "ended by the signal before the time limit" ;;
+  *:1) nodes_respond || queue_again "a node of the job was lost" ;;
+  *:2 | *:126 | *:127) ;;
+  *) queue_again "its processes were killed (exit code $code)" ;; # with a node, or because memory was full
 esac
 say "$run: ended with exit code $code; not queued again, see the message above"
 exit "$code"

@@ -1,0 +1,186 @@
+"""What was found, in one table at the top of docs/results.md: questions with figures, seeds and p, from kept results.
+
+Even words such as “better” are made from the figures. A question without its kept result is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.freezing import frozen
+from benchmarks.measuring import wilson
+from benchmarks.report import table
+from benchmarks.success import is_solved
+
+Result = dict[str, Any]
+# from a kept result: the figure, the number of seeds, the range of p
+Answer = tuple[str, str, str]
+SURE = 0.05
+
+
+def _span(values: list[float], digits: int) -> str:
+    """The smallest and the largest, once if they are the same."""
+    shown = [f"{value:.{digits}g}" for value in (min(values), max(values))]
+    return " to ".join(dict.fromkeys(shown))
+
+
+def versus(first: str, other: str, *, seen: bool) -> Callable[[Result], Answer]:
+    """On how many variants a group is better than another one at p < 0.05, and both means.
+
+    Args:
+        first: the group that the kept comparison has the others compared with.
+        other: the other one.
+        seen: whether variants that were trained on are asked for, or the others.
+    """
+
+    def answer(result: Result) -> Answer:
+        variants = [own for own in result["comparison"]["variants"] if own["seen"] is seen]
+        means = [
+            statistics.mean(own["groups"][name]["mean"] for own in variants)
+            for name in (first, other)
+        ]
+        p = [own["tests"][other]["p_holm"] for own in variants]
+        # a kept difference is the other group's mean minus the first one's
+        sure = [own["tests"][other] for own in variants if own["tests"][other]["p_holm"] < SURE]
+        better = sum(test["difference"] < 0.0 for test in sure)
+        worse = len(sure) - better
+        figure = (
+            f"better on {better}, worse on {worse} of {len(variants)} variants; "
+            f"mean {means[0]:.0f} and {means[1]:.0f}"
+        )
+        seeds = " and ".join(str(len(result["arms"][name])) for name in (first, other))
+        return figure, seeds, _span(p, 2)
+
+    return answer
+
+
+def worse_direction(group: str, step: int) -> Callable[[Result], Answer]:
+    """The worse of two directions, as evolved and with plasticity frozen after some steps."""
+
+    def answer(result: Result) -> Answer:
+        found = frozen(result["arms"][group])
+        never, early = (statistics.mean(found[k]) for k in (0, step))
+        return f"{never:.0f} steps, {early:.0f} if frozen", str(len(found[0])), "–"
+
+    return answer
+
+
+def solved(*experiments: str) -> Callable[[Result], Answer]:
+    """In how many of the seeds an experiment solves its task."""
+
+    def answer(result: Result) -> Answer:
+        counts = []
+        for name in experiments:
+            own = result["experiments"][name]
+            counts.append((sum(is_solved(r, own["limit"]) for r in own["runs"]), len(own["runs"])))
+        count, of = min(counts)
+        low, _ = wilson(count, of)
+        each = " each" if len(counts) > 1 else ""
+        least = "at least " if len(set(counts)) > 1 else ""
+        return f"{least}{count} of {of}{each} (interval from {low:.0%})", str(of), "–"
+
+    return answer
+
+
+def recalled(test: str, first: str = "LSH", other: str = "GRU") -> Callable[[Result], Answer]:
+    """What two policies reach in a test of memory."""
+
+    def answer(result: Result) -> Answer:
+        arms = next(own["arms"] for own in result["tests"] if own["says"] == test)
+        runs = [arms[name]["runs"] for name in (first, other)]
+        means = [statistics.mean(run["mean"] for run in own) for own in runs]
+        return f"{means[0]:.3f} and {means[1]:.3f}", " and ".join(str(len(r)) for r in runs), "–"
+
+    return answer
+
+
+def best_evaluation(group: str) -> Callable[[Result], Answer]:
+    """The mean return of a single run in test episodes, and its interval."""
+
+    def answer(result: Result) -> Answer:
+        runs = result["arms"][group]
+        variant = runs[0]["evaluations"][0]["variants"][0]
+        low, high = variant["interval_95"]
+        figure = f"{variant['mean']:.0f} ({low:.0f} to {high:.0f}) after {runs[0]['generations']} generations"
+        return figure, str(len(runs)), "–"
+
+    return answer
+
+
+# the question, the kept result, the answer from it, and the page's heading that has the commands
+QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
+    (
+        "`cartpole-hidden`: the worse direction, and with plasticity frozen after the first step",
+        "cartpole-hidden",
+        worse_direction("hebbian", 1),
+        "cartpole-hidden-which-way-does-the-force-push",
+    ),
+    (
+        "`cheetah-damage-quick`, trained bodies: Hebbian against static",
+        "cheetah-damage-quick",
+        versus("hebbian", "static", seen=True),
+        "cheetah-damage-quick-damage-that-training-never-saw",
+    ),
+    (
+        "`cheetah-damage-quick`, unseen bodies: Hebbian against static",
+        "cheetah-damage-quick",
+        versus("hebbian", "static", seen=False),
+        "cheetah-damage-quick-damage-that-training-never-saw",
+    ),
+    (
+        "popgym RepeatPreviousHard: LSH attention against a GRU",
+        "memory-tasks",
+        recalled("popgym RepeatPreviousHard"),
+        "memory-tasks-lsh-attention-full-attention-a-gru-hebbian-networks",
+    ),
+    (
+        "Recall of 10,000 pairs after training on 16: LSH attention against a GRU",
+        "memory-tasks",
+        recalled("associative recall, 10,000 pairs"),
+        "memory-tasks-lsh-attention-full-attention-a-gru-hebbian-networks",
+    ),
+    (
+        "In how many runs is the default experiment, `cartpole`, solved?",
+        "success-rates",
+        solved("cartpole"),
+        "how-often-does-an-experiment-solve-its-task",
+    ),
+    (
+        "In how many `cartpole-hidden`, `repeat-previous-easy` and `-medium`?",
+        "success-rates",
+        solved("cartpole-hidden", "repeat-previous-easy", "repeat-previous-medium"),
+        "how-often-does-an-experiment-solve-its-task",
+    ),
+    (
+        "`car-racing`: return, which is 872 in the paper",
+        "car-racing",
+        best_evaluation("hebbian"),
+        "car-racing-from-pixels",
+    ),
+    (
+        "`halfcheetah`: Gaussian noise against noise of rank 1",
+        "low-rank-halfcheetah",
+        versus("gaussian", "rank 1", seen=True),
+        "halfcheetah",
+    ),
+)
+
+
+def rows(results: Path) -> list[list[str]]:
+    """A row of the table for each question whose result is kept in the folder."""
+    found = []
+    for question, file, answer, heading in QUESTIONS:
+        path = results / f"{file}.json"
+        if path.exists():
+            figure, seeds, p = answer(json.loads(path.read_text("utf-8")))
+            found.append([question, figure, seeds, p, f"[commands](#{heading})"])
+    return found
+
+
+def section(results: Path) -> str:
+    """The table."""
+    return table(["question", "figure", "seeds", "p (Holm)", "how to run it"], rows(results))
