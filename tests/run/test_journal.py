@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import struct
-import zlib
 import tracemalloc
 import zlib
 from collections.abc import Callable
