@@ -110,10 +110,9 @@ def missing_module(error: BaseException | None) -> str | None:
     seen: set[int] = set()  # an exception that is raised twice may come from itself
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, ModuleNotFoundError):
-            module = (error.name or "").partition(".")[0]
-            if module in EXTRAS:
-                return module
+        # by its whole name: "torch.other" is only looked for in a torch that is there
+        if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+            return error.name
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 

@@ -140,7 +140,8 @@ def test_a_missing_package_is_found_behind_what_it_caused() -> None:
         except Exception as error:
             return error
 
-    assert missing_module(failing(RuntimeError(), "torch.nn")) == "torch"
+    assert missing_module(failing(RuntimeError(), "torch")) == "torch"
+    assert missing_module(failing(RuntimeError(), "torch.no_such_part")) is None  # torch is there
     assert missing_module(failing(RuntimeError(), "torchvision")) is None
     assert missing_module(ImportError("libcuda.so", name="torch")) is None
     assert MissingPackageError("x = 1", "Box2D").extra == "box2d"

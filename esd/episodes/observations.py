@@ -133,6 +133,14 @@ class _Box:
         )
         if array.shape != self._shape or not casts:
             raise MisfitError(f"{self._name} is {described(value)}: expected {expected}")
+        if self._dtype.kind in "iu" and not hasattr(value, "dtype") and array.size:
+            limits = np.iinfo(self._dtype)
+            wrong = array[(array < limits.min) | (array > limits.max)]
+            if wrong.size:
+                raise MisfitError(
+                    f"{self._name} has {wrong[0]} in it: expected integers from {limits.min} to {limits.max}, which "
+                    f"{self._dtype} can hold"
+                )
         if type(value) is np.ndarray and array.dtype in (np.float32, np.float64):
             self.last = array.dtype
         return array

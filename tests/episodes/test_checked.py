@@ -33,6 +33,8 @@ from tests.helpers.odd_configs import (
     said,
 )
 
+BYTES = spaces.Box(0, 255, (2,), np.uint8)
+
 
 @pytest.mark.parametrize(
     ("space", "value", "message"),
@@ -61,6 +63,8 @@ from tests.helpers.odd_configs import (
         (VECTOR, np.array([[1.0, 2.0, 3.0]]), "shape (1, 3)"),
         (IMAGE, np.zeros((4, 4, 3), np.float32), "dtype float32: expected shape (4, 4, 3) and dtype uint8"),
         (IMAGE, np.zeros((3, 4, 4), np.uint8), "shape (3, 4, 4)"),
+        (BYTES, [0, -1], "has -1 in it: expected integers from 0 to 255, which uint8 can hold"),
+        (BYTES, (256, 0), "the observation has 256 in it: expected integers from 0 to 255"),
         (DISCRETE, -1, "the observation is -1: expected an integer from 0 to 2"),
         (DISCRETE, 3, "the observation is 3: expected an integer from 0 to 2"),
         (DISCRETE, 1.0, "1.0 (float): expected an integer from 0 to 2"),
