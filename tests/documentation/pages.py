@@ -120,6 +120,7 @@ def of_esd(words: list[str]) -> list[str]:
     """What follows ``esd`` in a call that may start with mpirun, srun or docker; nothing if it is no call of esd."""
     if words[0] == "docker":  # whose image has the same name
         words = words[words.index("esd") + 1 :] if words[1:2] == ["run"] else []
-    if "-m" in words and words[words.index("-m") + 1] != "esd":  # another program, with a group of this name
+    # another program may have a group of this name
+    if "-m" in words and words[words.index("-m") + 1] != "esd":
         return []
     return words[words.index("esd") + 1 :] if "esd" in words else []
