@@ -232,6 +232,11 @@ class Player:
         self._everywhere = everywhere
         rollout.use_statistics(state.observations)
 
+    def begin(self) -> None:
+        """Go back to the first member, and to the statistics that it was watched with."""
+        self.rollout.use_statistics(self._state.observations)
+        self.load(MEMBER)
+
     def of(self, rollout: Rollout) -> Player:
         """The same members in another rollout."""
         return Player(rollout, self._algorithm, self._state, self._everywhere)

@@ -26,7 +26,7 @@ from esd.evolution.noise import Purpose
 from esd.evolution.records import Records
 from esd.evolution.state import RunState, start
 from esd.policies.base import Interface
-from esd.policies.guard import unguarded
+from esd.policies.guard import GuardedPolicy, unguarded
 
 Float32s = npt.NDArray[np.float32]
 
@@ -121,7 +121,7 @@ class EpisodesEvaluator:
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
         """See ``Evaluator.fill``."""
         if self._tape is not None:
-            self._tape.check(state.generation)
+            self._tape.check(state.generation, last=not records.members)
         self.player.fill(state, rows, records)
 
     def canary(self, h0: Float32s, journal_version: int) -> Canary:
@@ -134,9 +134,10 @@ class EpisodesEvaluator:
         found = canary.compute(rollout, algorithm, self.player, h0, journal_version)
         self._refuse_never_finite()
         checked = is_checked(rollout.config) and isinstance(self.player, OneByOne)
-        if (
-            checked and not rollout.environments.steps_compiled
-        ):  # those keep nothing beside what reset writes
+        # compiled steps keep nothing beside what reset writes, and our own policies nothing beside what load does
+        if checked and (
+            not rollout.environments.steps_compiled or isinstance(rollout.policy, GuardedPolicy)
+        ):
             state = start(algorithm, h0, rollout.observation_size)
             self._tape = Tape(purity.Player(rollout, algorithm, state))
         return found
