@@ -354,8 +354,8 @@ def main() -> None:
         text = json.dumps(found, separators=(",", ":"))
         (results / f"{arguments.name}.json").write_text(f"{text}\n", "utf-8")
     parts = parts_of(results)
-    for name, (_, make) in parts.items():
-        kept = json.loads((results / f"{name}.json").read_text("utf-8"))
+    for name, (file, make) in parts.items():
+        kept = json.loads((results / f"{file}.json").read_text("utf-8"))
         if make is section:
             draw(kept["arms"], name, arguments.figures)
         elif make is walker.section:

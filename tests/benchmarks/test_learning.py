@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,16 @@ def test_the_page_is_made_of_the_results_that_are_kept() -> None:
     assert {heading for *_, heading in findings.QUESTIONS} <= anchors
     for name in (name for name, (_, make) in parts.items() if make is learning.section):
         assert Path(learning.FIGURES / f"learning-{name}.svg").is_file()
+
+
+def test_the_page_and_its_figures_are_made_again_from_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "results.md"
+    page.write_text(learning.PAGE.read_text("utf-8"), "utf-8")
+    words = ["learning", f"--page={page}", f"--figures={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", words)
+    learning.main()
+    assert page.read_text("utf-8") == learning.PAGE.read_text("utf-8")
+    drawn = {path.name for path in tmp_path.glob("learning-*.svg")}
+    assert drawn == {path.name for path in learning.FIGURES.glob("learning-*.svg")}
