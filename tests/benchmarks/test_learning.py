@@ -132,6 +132,7 @@ def test_the_page_is_made_of_the_results_that_are_kept() -> None:
 def test_the_page_and_its_figures_are_made_again_from_what_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'esd-mpi[benchmarks]'")
     page = tmp_path / "results.md"
     page.write_text(learning.PAGE.read_text("utf-8"), "utf-8")
     words = ["learning", f"--page={page}", f"--figures={tmp_path}"]
