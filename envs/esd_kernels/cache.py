@@ -90,10 +90,8 @@ class CacheFolder:
         """
         self._package = package
         sources = hashlib.sha256()
-        for folder in (
-            Path(__file__).parent,
-            package,
-        ):  # how kernels are compiled is part of what they are
+        # how kernels are compiled is part of what they are
+        for folder in (Path(__file__).parent, package):
             for path in sorted(folder.glob("*.py")):
                 sources.update(path.read_bytes())
         self._version = f"kernels-{sources.hexdigest()[:16]}"

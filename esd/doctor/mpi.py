@@ -126,14 +126,14 @@ def launcher(library: str = "") -> Iterator[Check]:
 def _started(found: str, kind: str | None) -> Iterator[Check]:
     """What comes of two ranks, or of one on a single core."""
     name, ranks = "mpirun", min(2, usable_cores())
-    words = [found, "-n", str(ranks), *with_library("")[:-1]]
+    words = ["-n", str(ranks)]
     survives = False
     if kind == OPEN_MPI:
         options = ["--with-ft", "ulfm", "--display", "allocation"]
-        code, out, err = _run([found, *options, *words[1:], ASK_SURVIVORS])
+        code, out, err = _run([found, *options, *words, *with_library(ASK_SURVIVORS)])
         survives = code == 0 and out.count(f"ranks {ranks}\n") == ranks
     if not survives:
-        code, out, err = _run([*words, ASK_RANKS])
+        code, out, err = _run([found, *words, *with_library(ASK_RANKS)])
     met = out.count(f"ranks {ranks}\n")
     if code == 0 and met == ranks:
         yield ok(name, f"{found}: {ranks} ranks connected")

@@ -1,6 +1,6 @@
 """The first episode, played again during training: what leaks too slowly for the check at the start is found.
 
-In the generations 1, 2, 4, 8 and so on, and behind the last, each rank plays it again in the objects that have played
+In the generations 1, 2, 4, 8 and so on, and after the last, each rank plays it again in the objects that have played
 all of the members' episodes since: in the environment with the outputs that were given then, and with a user's policy.
 """
 
@@ -33,7 +33,7 @@ class Tape:
         self._outputs: list[list[Float32s]] = []
         self._first: list[list[Event]] = []
         self._whole: list[list[Event]] = []
-        player.load(purity.MEMBER)
+        player.begin()
         for variant in range(len(self._rollout.variants)):
             bits: list[bytes] = []
             self._whole.append(player.play(variant, 0, purity.AT_START.steps, told=bits.append))
@@ -43,7 +43,7 @@ class Tape:
         self.usable = self._difference() is None
 
     def check(self, generation: int, last: bool = False) -> None:
-        """Play the episodes again in some generations; the policy holds other parameters and statistics afterwards.
+        """Play the episodes again in some generations; the policy has a member's parameters of the start afterwards.
 
         Args:
             generation: that is about to begin.
