@@ -83,7 +83,7 @@ def launch(
     from esd.training.stop import StopRequest
 
     stop = StopRequest()
-    with stop.listening():
+    with stop.listening(ends_process=True):
         alone(
             lambda: _launch(
                 words, ranks, (hosts, hostfile), max_restarts, start_seconds, fault_tolerant, stop

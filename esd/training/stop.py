@@ -44,10 +44,14 @@ class StopRequest:
         self._file: tuple[int, int] | None = None  # in its place
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self, ends_process: bool = False) -> Iterator[None]:
         """Take note of signals inside of the block; a second Ctrl-C interrupts at once, as without us.
 
         Only a program's main thread can listen; in another one the block changes nothing.
+
+        Args:
+            ends_process: nothing but the end of the process follows. If it was asked to stop, it is on its way: a
+                signal that comes later must not end it with another exit code.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -68,6 +72,7 @@ class StopRequest:
             yield
         finally:
             _listening.remove(self)
+            ignored = self._heard if ends_process and self.requested else ()
             self._heard = ()
             signal.set_wakeup_fd(wakeup_before)
             self._file = None
@@ -76,7 +81,8 @@ class StopRequest:
             self._pipe = None
             for number, handler in before.items():
                 # None: a handler that was not installed from Python, and can't be put back from it
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+                former = signal.SIG_DFL if handler is None else handler
+                signal.signal(number, signal.SIG_IGN if number in ignored else former)
 
     def keep_in(self, descriptors: tuple[int, int] | None) -> None:
         """Note signals in a file from now on, which outlives this process, in place of a pipe.

@@ -134,3 +134,20 @@ def test_the_first_signal_alone_is_answered_at_once() -> None:
         send(signal.SIGUSR1)
         stop.renew()
         assert heard == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_process_that_ends_because_it_was_asked_to_is_not_ended_by_the_next_signal(
+    asked: bool,
+) -> None:
+    before = {number: signal.getsignal(number) for number in StopRequest.SIGNALS}
+    stop = StopRequest()
+    try:
+        with stop.listening(ends_process=True):
+            if asked:
+                os.kill(os.getpid(), signal.SIGUSR2)
+        after = {number: signal.getsignal(number) for number in StopRequest.SIGNALS}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert after == (dict.fromkeys(before, signal.SIG_IGN) if asked else before)
