@@ -70,7 +70,7 @@ part "tests" limit 3000 python -m pytest tests --ignore=tests/mpi -n "$((cores >
 for ranks in 1 2 3 5; do
   part "MPI tests on $ranks ranks" on_ranks "$ranks"
 done
-part "broken laws are noticed" limit 1800 python tests/break_laws.py
+part "broken laws are noticed" limit 1800 python -m tests.break_laws
 
 printf '\n'
 say "passed: $passed"

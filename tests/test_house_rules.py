@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from esd.config import kinds
-from tests.break_laws import BREAKS, Break
+from tests.law_breaks import BREAKS, Break
 
 REPOSITORY = Path(__file__).parent.parent
 SOURCES = sorted([*(REPOSITORY / "esd").rglob("*.py"), *(REPOSITORY / "envs").rglob("*.py")])

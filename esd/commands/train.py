@@ -84,7 +84,8 @@ def train(
     from esd.training.stop import StopRequest
 
     stop = StopRequest()
-    with stop.listening(ends_process=True):  # before the imports and MPI, which take a second, and planning
+    # before the imports and MPI, which take a second, and planning
+    with stop.listening(ends_process=True):
         asked = (experiment, run, settings or (), fresh, yes, start_from, trust)
         _carry_out(asked, stop, as_json, quiet)
 
