@@ -13,8 +13,8 @@ from typing import Any
 
 from benchmarks.freezing import frozen
 from benchmarks.measuring import wilson
-from benchmarks.report import table
 from benchmarks.success import is_solved
+from benchmarks.tables.markdown import table
 
 Result = dict[str, Any]
 # from a kept result: the figure, the number of seeds, the range of p

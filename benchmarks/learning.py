@@ -5,7 +5,8 @@
 Each group is a set of runs that differ in their seed alone, evaluated by ``esd eval``. What is read is kept in
 benchmarks/results/learning/NAME.json; ``python -m benchmarks.learning`` alone makes figures and tables from there anew.
 Holm's correction is over the variants of the table: name them by --variant, which takes patterns, too. Runs by which an
-group's settings were chosen are counted if they are named by --trials GROUP=RUNS.
+group's settings were chosen are counted if they are named by --trials GROUP=RUNS. --add keeps the seeds that were read
+before, also on another machine, and compares all.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import Any
 
 from benchmarks import findings, memory, success, walker
 from benchmarks.freezing import FREEZE, frozen
+from benchmarks.joining import joined, what_runs_share
 from benchmarks.measuring import RESULTS, ROOT, wilson
 from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
-from benchmarks.report import Parts, filled, table
+from benchmarks.tables.markdown import Parts, filled, table
 from esd.commands.compare import as_json_table
 from esd.evaluation import stored as evaluations
 from esd.evaluation.comparison import compare
@@ -107,10 +109,12 @@ def read(
         for name, paths in map(runs_of, words)
     }
     several = len(groups) > 1 and min(map(len, groups.values())) > 1
+    found = compare(words, variants) if several else None
     return {
         "words": words,
         "arms": groups,
-        "comparison": as_json_table(compare(words, variants)) if several else None,
+        "comparison": as_json_table(found) if found else None,
+        **(what_runs_share(found) if found else {}),
         "trials": _counted(list(trials)),
     }
 
@@ -328,6 +332,14 @@ def parts_of(results: Path) -> Parts:
     return parts
 
 
+def _keep(file: Path, found: dict[str, Any], *, add: bool) -> None:
+    """Write results, beside the seeds that the file has already if they are to be kept."""
+    if add and file.exists():
+        found = joined(json.loads(file.read_text("utf-8")), found)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{json.dumps(found, separators=(',', ':'))}\n", "utf-8")
+
+
 def main() -> None:
     """Read runs, or make figures and tables of those read before."""
     command_line = argparse.ArgumentParser(
@@ -343,16 +355,17 @@ def main() -> None:
     command_line.add_argument(
         "--trials", action="append", default=[], metavar="GROUP=RUNS", help="count these trial runs"
     )
+    command_line.add_argument(
+        "--add", action="store_true", help="keep the seeds that were read before"
+    )
     command_line.add_argument("--results", type=Path, default=LEARNING, help="[%(default)s]")
     command_line.add_argument("--figures", type=Path, default=FIGURES, help="[%(default)s]")
     command_line.add_argument("--page", type=Path, default=PAGE, help="[%(default)s]")
     arguments = command_line.parse_args()
     results: Path = arguments.results
     if arguments.name is not None:
-        results.mkdir(parents=True, exist_ok=True)
         found = read(arguments.groups, arguments.variant, arguments.trials)
-        text = json.dumps(found, separators=(",", ":"))
-        (results / f"{arguments.name}.json").write_text(f"{text}\n", "utf-8")
+        _keep(results / f"{arguments.name}.json", found, add=arguments.add)
     parts = parts_of(results)
     for name, (file, make) in parts.items():
         kept = json.loads((results / f"{file}.json").read_text("utf-8"))

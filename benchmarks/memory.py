@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import RESULTS
-from benchmarks.report import table
+from benchmarks.tables.markdown import table
 from esd.evaluation import stored as evaluations
 from esd.evaluation.test_episodes import choose, episode_seeds, make_rollout
 from esd.run import metrics

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import RESULTS, child_environment, wilson
-from benchmarks.report import table
+from benchmarks.tables.markdown import table
 from esd.run import metrics
 from esd.run.folder import RunFolder
 

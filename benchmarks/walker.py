@@ -33,7 +33,7 @@ import numpy.typing as npt
 from benchmarks.measuring import RESULTS, child_environment, machine
 from benchmarks.noise import installed
 from benchmarks.plots import OURS, THEIRS, as_svg, save
-from benchmarks.report import table
+from benchmarks.tables.markdown import table
 
 FILE = RESULTS / "learning" / "walker-clipup.json"
 ENVIRONMENT = "Walker2d-v5"

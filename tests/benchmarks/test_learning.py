@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import findings, freezing, learning, measuring
-from benchmarks.report import filled
+from benchmarks import findings, freezing, joining, learning, measuring
+from benchmarks.tables.markdown import filled
+from esd.errors import UsageError
 from tests.helpers.shell import TINY, esd
 
 VARIANTS = 'env.variants=[{name="light",kwargs={g=2.0}},{name="moon",kwargs={g=1.6},unseen=true}]'
@@ -46,6 +47,48 @@ def test_groups_are_read_with_curves_evaluations_and_their_comparison(
     assert "| hebbian | 0, 1 | 3 × 6 |" in text
     assert "| moon | unseen |" in text
     assert "− hebbian" in text
+
+
+def test_seeds_that_are_added_later_give_the_table_of_all(
+    found: dict[str, Any],
+) -> None:
+    def changed(run: dict[str, Any], seed: int, by: float) -> dict[str, Any]:
+        """The run with another seed, better by so much on every variant."""
+        kept = json.loads(json.dumps({**run, "seed": seed}))
+        for evaluation in kept["evaluations"]:
+            for variant in evaluation["variants"]:
+                variant["mean"] += by
+        return kept
+
+    early = json.loads(json.dumps(found))
+    later = json.loads(json.dumps(found))
+    for number, runs in enumerate(later["arms"].values()):
+        runs[:] = [changed(run, run["seed"] + 1, 100.0 + 50.0 * number) for run in runs]
+    both = joining.joined(early, later)
+    assert [run["seed"] for run in both["arms"]["static"]] == [0, 1, 2]
+    assert [run["seed"] for run in both["comparison"]["groups"][1]["runs"]] == [0, 1, 2]
+    for variant in both["comparison"]["variants"]:
+        at = [v["name"] for v in found["comparison"]["variants"]].index(variant["name"])
+        means = found["comparison"]["variants"][at]["groups"]["static"]["runs"]
+        # seed 1 was read twice: the later reading counts
+        expected = [means[0], means[0] + 150.0, means[1] + 150.0]
+        assert variant["groups"]["static"]["runs"] == pytest.approx(expected)
+        assert variant["tests"]["static"]["relabelings"] == 20  # 6 over 3
+    assert joining.joined(both, later) == {**both, **{"words": later["words"]}}
+    assert joining.joined(early, early)["comparison"]["variants"] == early["comparison"]["variants"]
+
+
+def test_runs_of_another_experiment_are_not_added(found: dict[str, Any]) -> None:
+    other = json.loads(json.dumps(found))
+    other["arms"]["static"][0]["seed"] = 7
+    other["settings"]["static"]["es.sigma"] = 0.7
+    with pytest.raises(UsageError, match=r"es\.sigma is .* but 0\.7"):
+        joining.joined(found, other)
+    other = {**found, "worlds": {"elsewhere": {}}}
+    with pytest.raises(ValueError, match="other worlds"):
+        joining.joined(found, other)
+    with pytest.raises(ValueError, match="were not kept"):
+        joining.joined({**found, "settings": None}, found)
 
 
 def test_freezing_is_drawn_from_what_all_runs_were_evaluated_with(found: dict[str, Any]) -> None:

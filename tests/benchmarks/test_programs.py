@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.measuring import RESULTS, ROOT, child_environment, in_turns
+from benchmarks.tables import attention, markdown
 from tests.helpers.shell import MPIRUN
 
 
@@ -82,7 +83,7 @@ def test_attention_is_measured_beside_full_attention(tmp_path: Path) -> None:
         0 <= share <= 1.0001 for told in found["recall"] for share in told["recalled"].values()
     )
     assert all(point["bytes"]["4"] > point["full_bytes"] for point in found["stream"])
-    for make in (report.attention_batch, report.attention_stream, report.attention_recall):
+    for make in (attention.batch, attention.stream, attention.recall):
         assert found["command"] in make(found)
 
 
@@ -141,17 +142,17 @@ def test_contenders_take_turns_and_ratios_are_of_one_round() -> None:
 def test_the_page_holds_the_results_that_are_kept(page: Path) -> None:
     """After a change of results: python -m benchmarks.report."""
     text = page.read_text("utf-8")
-    assert report.filled(text, report.PAGES[page], RESULTS) == text
+    assert markdown.filled(text, report.PAGES[page], RESULTS) == text
 
 
 def test_a_crossover_is_the_size_from_which_on_all_are_faster() -> None:
     sizes = [1, 10, 100, 1000]
-    assert report._from(sizes, [True, False, True, True]) == "from 100 on"
-    assert report._from(sizes, [False, True, False, True]) == "from 1,000 on"
-    assert report._from(sizes, [True] * 4) == "from 1 on"
-    assert report._from(sizes, [True, True, True, False]) == "at no measured size"
+    assert attention._from(sizes, [True, False, True, True]) == "from 100 on"
+    assert attention._from(sizes, [False, True, False, True]) == "from 1,000 on"
+    assert attention._from(sizes, [True] * 4) == "from 1 on"
+    assert attention._from(sizes, [True, True, True, False]) == "at no measured size"
 
 
 def test_a_page_that_misses_a_table_is_refused() -> None:
     with pytest.raises(SystemExit, match="expected"):
-        report.filled("<!-- noise -->\n<!-- end -->\n", report.PERFORMANCE, RESULTS)
+        markdown.filled("<!-- noise -->\n<!-- end -->\n", report.PERFORMANCE, RESULTS)

@@ -7,9 +7,9 @@ the SHA-256 of each h; compare the files that two commits write on one machine. 
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -67,4 +67,8 @@ def main(out: Path, *, small: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), small="--small" in sys.argv)
+    command_line = argparse.ArgumentParser(prog="python -m tests.helpers.experiment_hashes")
+    command_line.add_argument("out", type=Path)
+    command_line.add_argument("--small", action="store_true")
+    arguments = command_line.parse_args()
+    main(arguments.out, small=arguments.small)
