@@ -113,10 +113,10 @@ def trial(seed: int, folder: Path, options: Options) -> Outcome:
     return Outcome(name, how, seconds, (*wrong,))
 
 
-def differences(folder: Path, settings: tuple[str, ...]) -> list[str]:
-    """What is wrong with the run, but for the events of esd launch."""
-    found = runs.differences(folder, runs.reference(*settings))
-    return [text for text in found if text != "left in the folder: launches.jsonl"]
+def differences(folder: Path, settings: tuple[str, ...], *may_be_left: str) -> list[str]:
+    """What is wrong with the run, but for the events of esd launch and other files that may be left."""
+    names = frozenset({"launches.jsonl", *may_be_left})
+    return runs.differences(folder, runs.reference(*settings), names)
 
 
 def main(words: list[str] | None = None) -> int:

@@ -84,8 +84,10 @@ def not_excused(run: Path, ended: Ended) -> list[str]:
     return found
 
 
-def differences(run: Path, expected: Reference) -> list[str]:
-    """What is wrong with a run that has been taken up again until it was done."""
+def differences(
+    run: Path, expected: Reference, may_be_left: frozenset[str] = frozenset()
+) -> list[str]:
+    """What is wrong with a run that has been taken up again until it was done, but for files that may be left."""
     try:
         done = json.loads((run / "DONE.json").read_text())
         journal = (run / "journal.bin").read_bytes()
@@ -103,7 +105,7 @@ def differences(run: Path, expected: Reference) -> list[str]:
         name for name in names_in(run) if name in expected.names or not CHECKPOINT.fullmatch(name)
     )
     for what, which in (
-        ("left in the folder", names - expected.names),
+        ("left in the folder", names - expected.names - may_be_left),
         ("missing in the folder", _newest(expected.names) - names),
     ):
         if which:
