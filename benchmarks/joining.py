@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from esd.commands.compare import as_json_table
+from esd.errors import UsageError
 from esd.evaluation import stored as evaluations
 from esd.evaluation.comparison import Comparison, compare_groups
 from esd.evaluation.groups import Group, TrainedRun, check_groups
@@ -30,14 +31,13 @@ def joined(earlier: Kept, new: Kept) -> Kept:
     """Both results as one.
 
     Raises:
-        ValueError: if they are not results of the same groups.
-        UsageError: if a comparison of all runs would not be fair.
+        UsageError: if they are not results of the same groups, or a comparison of all runs would not be fair.
     """
     for key in ("settings", "worlds"):
         if earlier.get(key) is None or new.get(key) is None:
-            raise ValueError(f"--add: the {key} of the runs were not kept, so none can be added")
+            raise UsageError(f"--add: the {key} of the runs were not kept, so none can be added")
         if {*earlier[key]} != {*new[key]}:
-            raise ValueError(
+            raise UsageError(
                 f"--add: other {key}: {[*earlier[key]]} were kept, {[*new[key]]} are new"
             )
     arms = {name: _by_seed(runs, new["arms"][name]) for name, runs in earlier["arms"].items()}

@@ -25,6 +25,7 @@ from benchmarks.measuring import RESULTS, ROOT, wilson
 from benchmarks.plots import FIGURES, OURS, THEIRS, as_svg, save
 from benchmarks.tables.markdown import Parts, filled, table
 from esd.commands.compare import as_json_table
+from esd.errors import EsdError
 from esd.evaluation import stored as evaluations
 from esd.evaluation.comparison import compare
 from esd.evaluation.groups import runs_of
@@ -364,8 +365,11 @@ def main() -> None:
     arguments = command_line.parse_args()
     results: Path = arguments.results
     if arguments.name is not None:
-        found = read(arguments.groups, arguments.variant, arguments.trials)
-        _keep(results / f"{arguments.name}.json", found, add=arguments.add)
+        try:
+            found = read(arguments.groups, arguments.variant, arguments.trials)
+            _keep(results / f"{arguments.name}.json", found, add=arguments.add)
+        except EsdError as error:
+            raise SystemExit(f"benchmarks.learning: {error}") from None
     parts = parts_of(results)
     for name, (file, make) in parts.items():
         kept = json.loads((results / f"{file}.json").read_text("utf-8"))

@@ -85,9 +85,9 @@ def test_runs_of_another_experiment_are_not_added(found: dict[str, Any]) -> None
     with pytest.raises(UsageError, match=r"es\.sigma is .* but 0\.7"):
         joining.joined(found, other)
     other = {**found, "worlds": {"elsewhere": {}}}
-    with pytest.raises(ValueError, match="other worlds"):
+    with pytest.raises(UsageError, match="other worlds"):
         joining.joined(found, other)
-    with pytest.raises(ValueError, match="were not kept"):
+    with pytest.raises(UsageError, match="were not kept"):
         joining.joined({**found, "settings": None}, found)
 
 
