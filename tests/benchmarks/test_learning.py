@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import findings, freezing, joining, learning, measuring
+from benchmarks.tables import groups
 from benchmarks.tables.markdown import filled
 from esd.errors import UsageError
 from tests.helpers.shell import TINY, esd
@@ -43,7 +45,7 @@ def test_groups_are_read_with_curves_evaluations_and_their_comparison(
     assert all(run["generations"] == 3 and run["curve"]["env_steps"] for run in runs)
     assert runs[0]["curve"]["env_steps"][-1] == runs[0]["env_steps"]
     assert "returns" not in json.dumps(found["arms"])
-    text = learning.section(found)
+    text = groups.section(found)
     assert "| hebbian | 0, 1 | 3 × 6 |" in text
     assert "| moon | unseen |" in text
     assert "− hebbian" in text
@@ -89,6 +91,19 @@ def test_runs_of_another_experiment_are_not_added(found: dict[str, Any]) -> None
         joining.joined(found, other)
     with pytest.raises(UsageError, match="were not kept"):
         joining.joined({**found, "settings": None}, found)
+
+
+def test_variants_that_are_not_compared_are_in_a_table_without_tests(found: dict[str, Any]) -> None:
+    assert groups.untested(found) == "", "all are compared"
+    unseen = found["comparison"]["variants"][1:]
+    assert [variant["name"] for variant in unseen] == ["moon"]
+    text = groups.untested({**found, "comparison": {**found["comparison"], "variants": unseen}})
+    light = found["comparison"]["variants"][0]["groups"]["static"]["runs"]
+    mean, deviation = statistics.mean(light), statistics.stdev(light)
+    assert text.splitlines()[0] == "| not compared |  | hebbian | static |"
+    (row,) = text.splitlines()[2:]
+    assert row.startswith("| light | seen | ")
+    assert row.endswith(f" | {mean:.1f} ± {deviation:.1f} |")
 
 
 def test_freezing_is_drawn_from_what_all_runs_were_evaluated_with(found: dict[str, Any]) -> None:
@@ -146,14 +161,14 @@ def test_success_counts_trials_and_references_are_in_the_tables() -> None:
     never = {**run, "seed": 1, "reached": None}
     part = {**plain, "settings": {freezing.FREEZE: 4}, "variants": variants[:1]}
     arms = {"hebbian": [run, {**never, "evaluations": [*run["evaluations"], part]}]}
-    text = learning.training(arms, {"hebbian": {"runs": 7, "env_steps": 2e6}})
+    text = groups.training(arms, {"hebbian": {"runs": 7, "env_steps": 2e6}})
     assert "1 of 2 (9% to 91%), after 3.0 M steps" in text
     assert "7 (2.0 M steps)" in text
     compared = {"arms": arms, "comparison": {"variants": variants}}
-    text = learning.references(compared)
+    text = groups.references(compared)
     assert "| hebbian, random rules | 2.0 | 2.0 |" in text
     assert "frozen" not in text, "one run has it, on one variant"
-    assert learning.references({**compared, "comparison": None}) == ""
+    assert groups.references({**compared, "comparison": None}) == ""
 
 
 def test_the_page_is_made_of_the_results_that_are_kept() -> None:
@@ -168,7 +183,7 @@ def test_the_page_is_made_of_the_results_that_are_kept() -> None:
         "".join(c for c in h.replace(" ", "-") if c.isalnum() or c in "-_") for h in headings
     }
     assert {heading for *_, heading in findings.QUESTIONS} <= anchors
-    for name in (name for name, (_, make) in parts.items() if make is learning.section):
+    for name in (name for name, (_, make) in parts.items() if make is groups.section):
         assert Path(learning.FIGURES / f"learning-{name}.svg").is_file()
 
 
