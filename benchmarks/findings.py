@@ -132,6 +132,18 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "cheetah-damage-quick-damage-that-training-never-saw",
     ),
     (
+        "`cheetah-bodies`, five unseen kinds of bodies: Hebbian against static",
+        "cheetah-bodies",
+        versus("hebbian", "static", seen=False),
+        "cheetah-bodies-unseen-kinds-of-bodies",
+    ),
+    (
+        "`cheetah-bodies`, the same: Hebbian against a GRU",
+        "cheetah-bodies",
+        versus("hebbian", "GRU", seen=False),
+        "cheetah-bodies-unseen-kinds-of-bodies",
+    ),
+    (
         "popgym RepeatPreviousHard: LSH attention against a GRU",
         "memory-tasks",
         recalled("popgym RepeatPreviousHard"),
