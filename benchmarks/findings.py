@@ -132,7 +132,7 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "cheetah-damage-quick-damage-that-training-never-saw",
     ),
     (
-        "`cheetah-bodies`, five unseen kinds of bodies: Hebbian against static",
+        "`cheetah-bodies`, five unseen kinds of bodies: Hebbian against static, which normalizes its observations",
         "cheetah-bodies",
         versus("hebbian", "static", seen=False),
         "cheetah-bodies-unseen-kinds-of-bodies",
