@@ -11,9 +11,8 @@ from typing import Any
 
 from esd.commands.compare import as_json_table
 from esd.errors import UsageError
-from esd.evaluation import stored as evaluations
 from esd.evaluation.comparison import Comparison, compare_groups
-from esd.evaluation.groups import Group, TrainedRun, check_groups
+from esd.evaluation.groups import Group, TrainedRun, check_groups, newest_by_conditions
 
 Kept = dict[str, Any]
 
@@ -68,15 +67,10 @@ def _by_seed(earlier: list[Kept], new: list[Kept]) -> list[Kept]:
 
 def _trained(group: str, run: Kept, settings: Kept, worlds: Kept) -> TrainedRun:
     """A kept run as ``esd compare`` sees it."""
-    found: dict[evaluations.Conditions, Kept] = {}
-    newest: dict[evaluations.Conditions, int] = {}
-    for stored in run["evaluations"]:
-        conditions = evaluations.conditions_of(stored)
-        own = {v["name"]: {**v, "world": worlds.get(v["name"], {})} for v in stored["variants"]}
-        if stored["generation"] >= newest.get(conditions, 0):
-            older = found[conditions] if newest.get(conditions) == stored["generation"] else {}
-            found[conditions] = {**older, **own}
-            newest[conditions] = stored["generation"]
+    found, newest = newest_by_conditions(run["evaluations"])
+    for variants in found.values():
+        for name, variant in variants.items():
+            variants[name] = {**variant, "world": worlds.get(name, {})}
     return TrainedRun(
         path=Path(group, f"seed {run['seed']}"),
         seed=run["seed"],

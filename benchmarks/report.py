@@ -1,7 +1,4 @@
-"""Fill the tables of the pages in docs from benchmarks/results.
-
-python -m benchmarks.report
-"""
+"""Fill the tables of the pages in docs from benchmarks/results, after a change of them: which table is whose."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.freezing import FREEZE
 from benchmarks.measuring import wilson
 from benchmarks.tables.markdown import table
-from esd.evaluation import stored as evaluations
+from esd.evaluation.groups import newest_by_conditions
 
 
 def _time(seconds: float) -> str:
@@ -90,15 +90,18 @@ def untested(result: dict[str, Any]) -> str:
     cells: dict[tuple[str, bool], dict[str, list[float]]] = {}
     for group, runs in result["arms"].items():
         for run in runs:
-            for evaluation in run["evaluations"]:
-                if evaluations.conditions_of(evaluation).key != key:
-                    continue
-                for own in evaluation["variants"]:
-                    if own["name"] not in compared and own["mean"] is not None:
-                        means = cells.setdefault((own["name"], own["seen"]), {})
-                        means.setdefault(group, []).append(own["mean"])
+            ways = newest_by_conditions(run["evaluations"])[0]
+            variants = next(found for way, found in ways.items() if way.key == key)
+            for name, own in variants.items():
+                if name not in compared and own["mean"] is not None:
+                    means = cells.setdefault((name, own["seen"]), {})
+                    means.setdefault(group, []).append(own["mean"])
     rows = [
-        [name, "seen" if seen else "unseen", *map(_mean_and_deviation, means.values())]
+        [
+            name,
+            "seen" if seen else "unseen",
+            *(_mean_and_deviation(means[group]) for group in result["arms"]),
+        ]
         for (name, seen), means in cells.items()
         if [len(means.get(g, [])) for g in result["arms"]] == [*map(len, result["arms"].values())]
     ]

@@ -29,11 +29,6 @@ def number(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
-def share(value: float) -> str:
-    """A share of the ideal."""
-    return f"{value:.3f}"
-
-
 def source(result: Result) -> str:
     """The command under a table."""
     return f"`{result['command']}`"

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.tables.markdown import Result, number, share, source, table
+from benchmarks.tables.markdown import Result, number, source, table
 
 RANKS_PER_NODE = 64
+
+
+def share(value: float) -> str:
+    """A share of the ideal."""
+    return f"{value:.3f}"
 
 
 def worlds(result: Result) -> str:

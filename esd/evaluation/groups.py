@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,14 +145,7 @@ def trained_run(
     settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}
     del settings["seed"]
     last = lines[-1] if lines else {}
-    found: dict[Conditions, dict[str, Table]] = {}
-    newest: dict[Conditions, int] = {}
-    for stored in sorted(evaluations.read(folder, warn), key=lambda e: int(e["generation"])):
-        conditions, generation = evaluations.conditions_of(stored), int(stored["generation"])
-        if newest.get(conditions, generation) < generation:
-            found[conditions] = {}  # of an h that the run has left behind
-        newest[conditions] = generation
-        found.setdefault(conditions, {}).update({v["name"]: v for v in stored["variants"]})
+    found, newest = newest_by_conditions(evaluations.read(folder, warn))
     return TrainedRun(
         folder.path,
         config.seed,
@@ -165,6 +158,21 @@ def trained_run(
         found,
         newest,
     )
+
+
+def newest_by_conditions(
+    stored: Iterable[Table],
+) -> tuple[dict[Conditions, dict[str, Table]], dict[Conditions, int]]:
+    """What a run's stored evaluations of its newest h hold, by conditions and variant, and the generation of that h."""
+    found: dict[Conditions, dict[str, Table]] = {}
+    newest: dict[Conditions, int] = {}
+    for own in sorted(stored, key=lambda e: int(e["generation"])):
+        conditions, generation = evaluations.conditions_of(own), int(own["generation"])
+        if newest.get(conditions, generation) < generation:
+            found[conditions] = {}  # of an h that the run has left behind
+        newest[conditions] = generation
+        found.setdefault(conditions, {}).update({v["name"]: v for v in own["variants"]})
+    return found, newest
 
 
 def check_groups(groups: list[Group]) -> None:
