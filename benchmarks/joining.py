@@ -11,19 +11,32 @@ from typing import Any
 
 from esd.commands.compare import as_json_table
 from esd.errors import UsageError
-from esd.evaluation.comparison import Comparison, compare_groups
-from esd.evaluation.groups import Group, TrainedRun, check_groups, newest_by_conditions
+from esd.evaluation.comparison import compare_groups
+from esd.evaluation.groups import (
+    Group,
+    TrainedRun,
+    check_groups,
+    newest_by_conditions,
+    trained_run,
+)
+from esd.run import metrics
+from esd.run.folder import RunFolder
 
 Kept = dict[str, Any]
 
 
-def what_runs_share(comparison: Comparison) -> Kept:
+def what_runs_share(groups: dict[str, list[Path]]) -> Kept:
     """What has to be the same in runs that are added later: settings of each group, and each variant's world."""
-    first = comparison.groups[0].runs[0].found[comparison.conditions]
-    return {
-        "settings": {group.name: group.runs[0].settings for group in comparison.groups},
-        "worlds": {row.name: first[row.name]["world"] for row in comparison.rows},
-    }
+    settings, worlds = {}, dict[str, Any]()
+    for name, paths in groups.items():
+        folder = RunFolder(paths[0])
+        lines = metrics.read(folder.metrics_file)
+        run = trained_run(folder, folder.config(), lines, lambda text: None)
+        settings[name] = run.settings
+        for conditions, variants in run.found.items():
+            if conditions.plain:
+                worlds |= {own["name"]: own["world"] for own in variants.values()}
+    return {"settings": settings, "worlds": worlds}
 
 
 def joined(earlier: Kept, new: Kept) -> Kept:
@@ -32,10 +45,10 @@ def joined(earlier: Kept, new: Kept) -> Kept:
     Raises:
         UsageError: if they are not results of the same groups, or a comparison of all runs would not be fair.
     """
+    if "settings" not in earlier:
+        raise UsageError("--add: the settings of the runs were not kept, so none can be added")
     for key in ("settings", "worlds"):
-        if earlier.get(key) is None or new.get(key) is None:
-            raise UsageError(f"--add: the {key} of the runs were not kept, so none can be added")
-        if {*earlier[key]} != {*new[key]}:
+        if not {*earlier[key]} <= {*new[key]}:
             raise UsageError(
                 f"--add: other {key}: {[*earlier[key]]} were kept, {[*new[key]]} are new"
             )
@@ -52,11 +65,16 @@ def joined(earlier: Kept, new: Kept) -> Kept:
         for name, runs in arms.items()
     ]
     check_groups(groups)
-    conditions = new["comparison"]["conditions"]["key"]
-    found = compare_groups(groups, list(new["worlds"]), conditions)
-    trials = {**earlier["trials"], **new["trials"]}
-    table = as_json_table(found)
-    return {**new, **what_runs_share(found), "arms": arms, "comparison": table, "trials": trials}
+    before = earlier["comparison"]
+    names = [v["name"] for v in before["variants"]] if before else [*earlier["worlds"]]
+    found = compare_groups(groups, names, before and before["conditions"]["key"])
+    return {
+        **new,
+        "worlds": earlier["worlds"],
+        "arms": arms,
+        "comparison": as_json_table(found),
+        "trials": {**earlier["trials"], **new["trials"]},
+    }
 
 
 def _by_seed(earlier: list[Kept], new: list[Kept]) -> list[Kept]:

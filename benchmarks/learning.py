@@ -104,9 +104,10 @@ def read(
         variants: that are compared, names or patterns; none for all.
         trials: words of the runs by which a group's settings were chosen.
     """
+    paths = dict(map(runs_of, words))
     arms = {
-        name: sorted(map(read_run, paths), key=lambda run: int(run["seed"]))
-        for name, paths in map(runs_of, words)
+        name: sorted(map(read_run, own), key=lambda run: int(run["seed"]))
+        for name, own in paths.items()
     }
     several = len(arms) > 1 and min(map(len, arms.values())) > 1
     found = compare(words, variants) if several else None
@@ -114,7 +115,7 @@ def read(
         "words": words,
         "arms": arms,
         "comparison": as_json_table(found) if found else None,
-        **(what_runs_share(found) if found else {}),
+        **what_runs_share(paths),
         "trials": _counted(list(trials)),
     }
 

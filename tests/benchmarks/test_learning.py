@@ -90,7 +90,16 @@ def test_runs_of_another_experiment_are_not_added(found: dict[str, Any]) -> None
     with pytest.raises(UsageError, match="other worlds"):
         joining.joined(found, other)
     with pytest.raises(UsageError, match="were not kept"):
-        joining.joined({**found, "settings": None}, found)
+        joining.joined({k: v for k, v in found.items() if k != "settings"}, found)
+
+
+def test_a_single_seed_can_be_added(found: dict[str, Any]) -> None:
+    one = json.loads(json.dumps({**found, "comparison": None}))
+    one["arms"] = {name: runs[1:] for name, runs in one["arms"].items()}
+    first = {**found, "arms": {name: runs[:1] for name, runs in found["arms"].items()}}
+    both = joining.joined({**first, "comparison": None}, one)
+    assert both["comparison"]["variants"] == found["comparison"]["variants"]
+    assert both["arms"] == found["arms"]
 
 
 def test_variants_that_are_not_compared_are_in_a_table_without_tests(found: dict[str, Any]) -> None:
