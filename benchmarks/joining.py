@@ -47,10 +47,10 @@ def joined(earlier: Kept, new: Kept) -> Kept:
     """
     if "settings" not in earlier:
         raise UsageError("--add: the settings of the runs were not kept, so none can be added")
-    for key in ("settings", "worlds"):
+    for key, what in (("settings", "groups"), ("worlds", "worlds")):
         if not {*earlier[key]} <= {*new[key]}:
             raise UsageError(
-                f"--add: other {key}: {[*earlier[key]]} were kept, {[*new[key]]} are new"
+                f"--add: other {what}: {[*earlier[key]]} were kept, {[*new[key]]} are new"
             )
     arms = {name: _by_seed(runs, new["arms"][name]) for name, runs in earlier["arms"].items()}
     groups = [
