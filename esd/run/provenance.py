@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import socket
@@ -29,7 +30,7 @@ PACKAGES = (
     "safetensors",
 )
 
-
+CPU_INFO = Path("/proc/cpuinfo")
 MOST_LISTED = 4  # changes in a message
 MOST_BYTES = 100_000_000
 
@@ -45,6 +46,7 @@ def collect(ranks: int, config: Config | None = None) -> Call:
         "ranks": ranks,
         "host": socket.gethostname(),
         "machine": platform.machine(),
+        "processor": processor(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES} | _packages_of(named),
@@ -131,18 +133,27 @@ def what_changed(path: Path, now: Call) -> str:
         *_other_modules(before, now),
         *_changed_versions(before, now),
     ]
+    known = isinstance(before.get("processor"), str)
     if found:
         more = len(found) - MOST_LISTED
-        return "; ".join(found[:MOST_LISTED]) + (f"; and {more} more" if more > 0 else "")
-    if not isinstance(calls[0].get("modules"), dict):
+        return (
+            "; ".join(found[:MOST_LISTED])
+            + (f"; and {more} more" if more > 0 else "")
+            + ("" if known else "; the processor then is not known")
+        )
+    if not isinstance(before.get("modules"), dict):
         return (
             "no package version has changed since; your own modules may have changed, but this run has no "
             "hashes of them"
         )
+    if known:
+        same, others = "your modules, package versions nor the processor have", ""
+    else:
+        same, others = "your modules nor package versions have", " or the processor"
+        others += f" (then {before.get('machine')} on {before.get('host')})"
     return (
-        "neither your modules nor package versions have changed since. Either a file that they read, an "
-        f"environment variable or the processor has changed (then {calls[0].get('machine')} on "
-        f"{calls[0].get('host')}), or your code depends on the process or the time (esd doctor checks this)"
+        f"neither {same} changed since. Either a file that they read or an environment variable{others} has changed, "
+        "or your code depends on the process or the time (esd doctor checks this)"
     )[:400]
 
 
@@ -191,7 +202,8 @@ def _changed_versions(before: Call, now: Call) -> list[str]:
             for name in sorted({*map(str, old), *map(str, new)})
             if old.get(name) != new.get(name)
         ]
-    labels = {"python": "Python", "machine": "processor", "git_commit": "commit of esd"}
+    kind = "processor" if isinstance(before.get("processor"), str) else "machine"
+    labels = {"python": "Python", kind: "processor", "git_commit": "commit of esd"}
     return found + [
         f"{label} {_shown(before.get(key))} → {_shown(now.get(key))}"
         for key, label in labels.items()
@@ -211,6 +223,15 @@ def version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def processor(place: Path = CPU_INFO) -> str:
+    """The model of this machine's processor, or its kind where the system doesn't say."""
+    with contextlib.suppress(OSError):
+        for line in place.read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def _commit() -> str | None:

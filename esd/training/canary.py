@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
-from pathlib import Path
 
 import numpy as np
 
@@ -13,9 +11,7 @@ from esd.evolution.canary import Canary
 from esd.mpi.comm import Communicator, gather
 from esd.mpi.differences import differences, differs
 from esd.mpi.texts import node_names
-from esd.run.provenance import PACKAGES, collect, version
-
-CPU_INFO = Path("/proc/cpuinfo")
+from esd.run.provenance import PACKAGES, collect, processor, version
 
 
 def compare(comm: Communicator, canary: Canary, allow_drift: bool) -> None:
@@ -59,12 +55,3 @@ def what_bits_depend_on() -> dict[str, str]:
         "the C library": " ".join(platform.libc_ver()),
         "the processor": processor(),
     }
-
-
-def processor(place: Path = CPU_INFO) -> str:
-    """The model of this machine's processor, or its kind where the system doesn't say."""
-    with contextlib.suppress(OSError):
-        for line in place.read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()

@@ -158,7 +158,8 @@ def test_a_damaged_provenance_stops_nothing_and_is_one_line(
 
 def call(**more: Any) -> dict[str, Any]:
     """A training call as provenance.json holds it."""
-    return {"packages": {"numpy": "2.0"}, "python": "3.11.1", "machine": "x86_64"} | more
+    known = {"machine": "x86_64", "processor": "Model 1"}
+    return {"packages": {"numpy": "2.0"}, "python": "3.11.1", **known} | more
 
 
 def modules(**hashes: str) -> dict[str, Any]:
@@ -184,9 +185,32 @@ def test_versions_and_an_unknown_cause_are_told(tmp_path: Path) -> None:
         "c.py is no longer imported; d.py was not imported then"
     )
     file.write_text(json.dumps([call(modules={})]))
-    assert "neither your modules nor package versions" in what_changed(file, call(modules={}))
+    assert "neither your modules, package versions nor the processor" in what_changed(
+        file, call(modules={})
+    )
     file.write_text(json.dumps([call()]))
     assert "has no hashes" in what_changed(file, call(modules={}))
+
+
+def test_another_processor_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "provenance.json"
+    file.write_text(json.dumps([call(modules={})]))
+    other = call(modules={}, processor="Model 2")
+    assert what_changed(file, other) == "processor Model 1 → Model 2"
+    old = call(modules={})
+    del old["processor"]  # as esd 0.1 wrote it
+    file.write_text(json.dumps([old]))
+    assert "or the processor (then x86_64 on" in what_changed(file, other)
+    assert what_changed(file, call(modules={}, python="3.12.0")) == (
+        "Python 3.11.1 → 3.12.0; the processor then is not known"
+    )
+
+
+def test_the_processor_is_named_by_its_model(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: A Model 3\nmodel name\t: B\n")
+    assert provenance.processor(tmp_path / "cpuinfo") == "A Model 3"
+    assert provenance.processor(tmp_path / "nowhere")
+    assert collect(1)["processor"] == provenance.processor()
 
 
 def test_the_package_that_an_environment_comes_from_is_kept_with_its_version() -> None:

@@ -228,9 +228,3 @@ def test_a_refused_mix_of_machines_names_nodes_and_what_differs(
         assert "2 of 4 ranks compute other bits than rank 0 (ranks 1, 3, on node1)" in text
         assert "the processor is model 0 on node0 and model 1 on node1" in text
         assert "Use machines of the same kind" in text
-
-
-def test_the_processor_is_named_by_its_model(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: A Model 3\nmodel name\t: B\n")
-    assert canary.processor(tmp_path / "cpuinfo") == "A Model 3"
-    assert canary.processor(tmp_path / "nowhere")
