@@ -79,6 +79,11 @@ class ReformerSettings:
     gate: bool = setting(
         False, "Let an evolved gate decide which steps are written to memory; otherwise all are"
     )
+    gate_bias: float = setting(
+        0.0,
+        "Initial bias of the gate: above 0, a new network remembers almost every step",
+        since=SECOND_VERSION,
+    )
     sharpness: float = setting(
         1.0,
         "Factor on the attention logits, in addition to the evolved factor. Use a value above 1 if the memory has "
@@ -155,7 +160,7 @@ class ReformerPolicy(RememberingPolicy):
         )
 
     def initial_parameters(self, seed: int) -> Float32s:
-        """Matrices that keep angles, biases of 0; queries are like keys, so that what is alike is recalled at first.
+        """Matrices that keep angles, biases of 0 (but the gate's); queries are like keys, so what is alike is recalled.
 
         Normal numbers would stretch some directions many times as much as others, and keys that differ in the others
         would share their buckets. The logit of a vector of length 1 and its like is √(head size) at first with shared
@@ -172,7 +177,7 @@ class ReformerPolicy(RememberingPolicy):
                 array[...] = 0.5 * math.log(self._settings.head_size)
             else:
                 array[:rows] = _perpendicular(array[:rows])
-                array[rows:] = 0.0
+                array[rows:] = self._settings.gate_bias if part == "gate" else 0.0
         return h
 
     def load(self, parameters: Float32s) -> None:

@@ -21,7 +21,7 @@ SMALL = ReformerSettings(width=6, head_size=5, clock=(4, 64), hashes=2, buckets=
 SETTINGS = {
     "as it is": SMALL,
     "shared keys": dataclasses.replace(SMALL, keys="shared"),
-    "a gate": dataclasses.replace(SMALL, gate=True),
+    "a gate": dataclasses.replace(SMALL, gate=True, gate_bias=0.5),
     "normalized": dataclasses.replace(SMALL, normalize=True, units=4),
     "full attention": dataclasses.replace(SMALL, attention="full", blocks=2),
     "no clock, many buckets": dataclasses.replace(SMALL, clock=(), buckets=96, hashes=5),
@@ -264,7 +264,7 @@ def test_at_first_matrices_are_perpendicular_biases_zero_and_keys_like_queries(
             np.testing.assert_array_equal(array, arrays[f"{block}.query"])
         else:
             if part in biased:
-                assert not array[-1].any()
+                assert (array[-1] == (settings.gate_bias if part == "gate" else 0.0)).all()
                 array, drawn[array_name] = array[:-1], drawn[array_name][:-1]
             expected = perpendicular(drawn[array_name].astype(np.float64))
             np.testing.assert_allclose(array, expected, atol=1e-6)
