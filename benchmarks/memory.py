@@ -3,7 +3,8 @@
     python -m benchmarks.memory runs
 
 reads the runs of the presets, runs/TASK[-POLICY]-s*, and what ``esd eval`` found of them, times a step of each in test
-episodes on one core, and keeps all of it in benchmarks/results/learning/memory-tasks.json.
+episodes on one core, and keeps all of it in benchmarks/results/learning/memory-tasks.json. What that file has of a task
+and a policy stays if the folder has no runs of them.
 """
 
 from __future__ import annotations
@@ -140,9 +141,10 @@ def step_seconds(path: Path, test: Test, policy: str) -> float:
     return least
 
 
-def read(runs: Path) -> dict[str, Any]:
-    """All tests of all policies."""
+def read(runs: Path, kept: dict[str, Any]) -> dict[str, Any]:
+    """All tests of all policies; those without runs as they are kept."""
     tests = []
+    before = {test["says"]: test["arms"] for test in kept["tests"]}
     for test in TESTS:
         policies = {}
         for policy, ending in POLICIES.items():
@@ -155,6 +157,8 @@ def read(runs: Path) -> dict[str, Any]:
                     "runs": own,
                     "step_seconds": step_seconds(paths[0], test, policy),
                 }
+            elif policy in before.get(test.says, {}):
+                policies[policy] = before[test.says][policy]
         tests.append({"says": test.says, "task": test.task, "arms": policies})
     return {"tests": tests}
 
@@ -203,7 +207,10 @@ def main() -> None:
     command_line.add_argument("runs", type=Path, help="the folder that they are in")
     command_line.add_argument("--result", type=Path, default=FILE, help="[%(default)s]")
     arguments = command_line.parse_args()
-    text = json.dumps(read(arguments.runs), indent=1)
+    kept: dict[str, Any] = {"tests": []}
+    if arguments.result.exists():
+        kept = json.loads(arguments.result.read_text("utf-8"))
+    text = json.dumps(read(arguments.runs, kept), indent=1)
     arguments.result.write_text(f"{text}\n", "utf-8")
     print(f"kept in {arguments.result}; python -m benchmarks.learning fills docs/results.md")
 
