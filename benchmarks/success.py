@@ -4,8 +4,9 @@
     python -m benchmarks.success runs/success --only cartpole t-maze --jobs 4
 
 A run has solved its task if the mean of 100 test episodes of its best checkpoint is at least the limit in the table, on
-each variant that it was trained on. Runs that are there already are used, and those that were interrupted go on. What
-is found is kept in benchmarks/results/learning/success-rates.json; ``python -m benchmarks.learning`` fills the page.
+each variant that it was trained on. Associative recall is tested with the larger memory that its file names. Runs that
+are there already are used, and those that were interrupted go on. What is found is kept in
+benchmarks/results/learning/success-rates.json; ``python -m benchmarks.learning`` fills the page.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import RESULTS, child_environment, wilson
+from benchmarks.memory import LARGER
 from benchmarks.tables.markdown import table
 from esd.run import metrics
 from esd.run.folder import RunFolder
@@ -41,6 +43,7 @@ LIMITS = {
     "color-cubes": 0.99,
     "pendulum": -300.0,
 }
+EVALUATED_WITH = {"associative-recall": LARGER}
 
 
 def _called(*words: object) -> str:
@@ -58,7 +61,8 @@ def trained(runs: Path, experiment: str, seed: int) -> dict[str, Any]:
     """A run to its end, and what 100 test episodes of its best checkpoint gave."""
     run = runs / f"{experiment}-s{seed}"
     _called("train", experiment, f"--set=seed={seed}", f"--run={run}")
-    variants = json.loads(_called("eval", run, "--json"))["variants"]
+    settings = [f"--set={setting}" for setting in EVALUATED_WITH.get(experiment, ())]
+    variants = json.loads(_called("eval", run, *settings, "--json"))["variants"]
     last = metrics.read(RunFolder(run).metrics_file)[-1]
     returns = {own["name"]: own["mean"] for own in variants if own["seen"]}
     print(f"{run}: {returns}", file=sys.stderr, flush=True)
