@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ UNHEEDED = (  # warnings of Gymnasium's
     "is out of date. You should consider",  # a version that is named is meant
     "that is not in the possible render_modes",  # it is refused
 )
+UNHEEDED_OF_MUJOCO = ("'settotalmass' is deprecated",)  # in Gymnasium's own model of the cheetah
 
 
 def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environment:
@@ -68,7 +70,8 @@ def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environ
         if builder is not None:
             env: Any = builder(**fresh(config.kwargs))
         else:
-            with warnings.catch_warnings():
+            _import_entry_point(config.id)
+            with warnings.catch_warnings(), _without_warnings_of_mujoco():
                 for text in UNHEEDED:
                     warnings.filterwarnings("ignore", f".*{re.escape(text)}")
                 env = gymnasium.make(config.id, disable_env_checker=True, **fresh(config.kwargs))
@@ -103,12 +106,44 @@ def make_environment(config: EnvironmentConfig, format: int = FORMAT) -> Environ
     _refuse_what_is_none(env, who)
     if format > 1:
         _refuse_unknown_render_mode(env, config, who)
-    for wrapper in config.wrappers:
-        env = _wrapped(env, wrapper, who)
+    with _without_warnings_of_mujoco():
+        for wrapper in config.wrappers:
+            env = _wrapped(env, wrapper, who)
     for space in ("observation_space", "action_space"):
         space_of(env, space, config.id)
     made: Environment = env
     return made
+
+
+def _import_entry_point(id: str) -> None:
+    """Import the module of an environment, as ``gymnasium.make`` would: then it is known whether it uses MuJoCo."""
+    spec = gymnasium.registry.get(id.rpartition(":")[2])
+    if spec is not None and isinstance(spec.entry_point, str):
+        importlib.import_module(spec.entry_point.partition(":")[0])
+
+
+@contextlib.contextmanager
+def _without_warnings_of_mujoco() -> Iterator[None]:
+    """Leave out the warnings about a model that nobody but its author can mend.
+
+    MuJoCo would write them to stderr and into a file MUJOCO_LOG.TXT, once for each model, rank and variant. Others are
+    passed on.
+    """
+    mujoco: Any = sys.modules.get("mujoco")
+    if not hasattr(mujoco, "set_mju_user_warning"):
+        yield
+        return
+    before = mujoco.get_mju_user_warning()
+
+    def heed(text: str) -> None:
+        if not any(known in text for known in UNHEEDED_OF_MUJOCO):
+            (before or warn)(f"MuJoCo: {text}")
+
+    mujoco.set_mju_user_warning(heed)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 def _one_line(error: Exception) -> str:

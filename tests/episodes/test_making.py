@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -18,6 +19,7 @@ from esd.config.settings import EnvironmentConfig
 from esd.config.tables import apply_settings, parse, to_table
 from esd.doctor import purity
 from esd.doctor.machine import Verdict
+from esd.episodes import making
 from esd.episodes.making import make_environment
 from esd.episodes.rollout import Rollout
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
@@ -292,3 +294,27 @@ def test_an_old_version_that_is_named_is_made_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert make_environment(EnvironmentConfig(id="CartPole-v0")).spec is not None
+
+
+def test_what_mujoco_says_of_gymnasiums_own_models_is_left_out_and_the_rest_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It would come once per model, variant and rank, and as MUJOCO_LOG.TXT in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    env = parse(read_experiment("cheetah-bodies")[1], "cheetah-bodies").env
+    (heavy,) = (variant for variant in env.variants if variant.name == "heavy torso")
+    config = env.of_variant(heavy)
+    make_environment(config).close()
+    assert capfd.readouterr() == ("", "")
+    assert not [*tmp_path.iterdir()]
+    assert mujoco.get_mju_user_warning() is None, "it is as before"
+    texts: list[str] = []
+    mujoco.set_mju_user_warning(texts.append)
+    try:
+        make_environment(config).close()
+        assert not texts
+        with making._without_warnings_of_mujoco():
+            mujoco.get_mju_user_warning()("the model is too stiff")
+        assert texts == ["MuJoCo: the model is too stiff"]
+    finally:
+        mujoco.set_mju_user_warning(None)
