@@ -3,8 +3,8 @@
     python -m benchmarks.memory runs
 
 reads the runs of the presets, runs/TASK[-POLICY]-s*, and what ``esd eval`` found of them, times a step of each in test
-episodes on one core, and keeps all of it in benchmarks/results/learning/memory-tasks.json. What that file has of a task
-and a policy stays if the folder has no runs of them.
+episodes on one core, and keeps all of it in benchmarks/results/learning/memory-tasks.json. What that file has of seeds
+that are not in the folder stays.
 """
 
 from __future__ import annotations
@@ -142,23 +142,23 @@ def step_seconds(path: Path, test: Test, policy: str) -> float:
 
 
 def read(runs: Path, kept: dict[str, Any]) -> dict[str, Any]:
-    """All tests of all policies; those without runs as they are kept."""
+    """All tests of all policies; seeds without a run as they are kept."""
     tests = []
     before = {test["says"]: test["arms"] for test in kept["tests"]}
     for test in TESTS:
         policies = {}
         for policy, ending in POLICIES.items():
+            arm = before.get(test.says, {}).get(policy)
             paths = sorted(runs.glob(f"{test.task}{ending}-s[0-9]*"))
             if paths:
-                own = sorted(
-                    (read_run(p, test, policy) for p in paths), key=lambda r: int(r["seed"])
-                )
-                policies[policy] = {
-                    "runs": own,
+                of_seed = {} if arm is None else {run["seed"]: run for run in arm["runs"]}
+                of_seed |= {run["seed"]: run for run in (read_run(p, test, policy) for p in paths)}
+                arm = {
+                    "runs": [of_seed[seed] for seed in sorted(of_seed)],
                     "step_seconds": step_seconds(paths[0], test, policy),
                 }
-            elif policy in before.get(test.says, {}):
-                policies[policy] = before[test.says][policy]
+            if arm is not None:
+                policies[policy] = arm
         tests.append({"says": test.says, "task": test.task, "arms": policies})
     return {"tests": tests}
 

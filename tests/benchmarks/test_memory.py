@@ -24,11 +24,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_policies_without_runs_are_kept_and_others_made_anew(
+def test_seeds_and_policies_without_runs_are_kept_and_others_made_anew(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert esd("eval", "t-maze-s3", "--episodes=5", cwd=runs).returncode == 0
-    arm = {"runs": [{"seed": 9, "mean": 0.5}], "step_seconds": 1e-6}
+    arm = {"runs": [{"seed": 3, "mean": 0.5}, {"seed": 9, "mean": 0.5}], "step_seconds": 1.0}
     kept = [{"says": SHORT.says, "task": "t-maze", "arms": {"LSH": arm, "GRU": arm}}]
     result = runs / "memory.json"
     result.write_text(json.dumps({"tests": kept}))
@@ -37,9 +37,10 @@ def test_policies_without_runs_are_kept_and_others_made_anew(
     (test,) = json.loads(result.read_text())["tests"]
     assert list(test["arms"]) == ["LSH", "GRU"]
     assert test["arms"]["GRU"] == arm
-    (run,) = test["arms"]["LSH"]["runs"]
+    run, other = test["arms"]["LSH"]["runs"]
     assert (run["seed"], run["generations"], run["episodes"]) == (3, 2, 5)
-    assert test["arms"]["LSH"]["step_seconds"] > 0.0
+    assert other == arm["runs"][1]
+    assert 0.0 < test["arms"]["LSH"]["step_seconds"] < 1.0
 
 
 def test_a_run_that_is_not_evaluated_is_named_with_the_command(runs: Path) -> None:
