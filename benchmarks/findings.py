@@ -162,9 +162,15 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "how-often-does-an-experiment-solve-its-task",
     ),
     (
-        "In how many `cartpole-hidden`, `repeat-previous-easy` and `-medium`?",
+        "In how many `cartpole-hidden`, `repeat-previous-easy` and `-medium`, `associative-recall` and `t-maze`?",
         "success-rates",
-        solved("cartpole-hidden", "repeat-previous-easy", "repeat-previous-medium"),
+        solved(
+            "cartpole-hidden",
+            "repeat-previous-easy",
+            "repeat-previous-medium",
+            "associative-recall",
+            "t-maze",
+        ),
         "how-often-does-an-experiment-solve-its-task",
     ),
     (
