@@ -156,6 +156,18 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "memory-tasks-lsh-attention-full-attention-a-gru-hebbian-networks",
     ),
     (
+        "Endless T-maze, 100,000 junctions: LSH attention against a GRU",
+        "memory-tasks",
+        recalled("endless T-maze, 100,000 junctions, 5 to 40 steps"),
+        "memory-tasks-lsh-attention-full-attention-a-gru-hebbian-networks",
+    ),
+    (
+        "Color cubes, three cubes: LSH attention against a GRU",
+        "memory-tasks",
+        recalled("color cubes, 5×5 cells, 3 cubes"),
+        "color-cubes-not-solved-reliably-yet",
+    ),
+    (
         "In how many runs is the default experiment, `cartpole`, solved?",
         "success-rates",
         solved("cartpole"),

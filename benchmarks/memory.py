@@ -149,8 +149,8 @@ def read(runs: Path, kept: dict[str, Any]) -> dict[str, Any]:
         policies = {}
         for policy, ending in POLICIES.items():
             arm = before.get(test.says, {}).get(policy)
-            paths = sorted(runs.glob(f"{test.task}{ending}-s[0-9]*"))
-            if paths:
+            found = sorted(runs.glob(f"{test.task}{ending}-s[0-9]*"))
+            if paths := [path for path in found if path.is_dir()]:
                 of_seed = {} if arm is None else {run["seed"]: run for run in arm["runs"]}
                 of_seed |= {run["seed"]: run for run in (read_run(p, test, policy) for p in paths)}
                 arm = {
@@ -172,29 +172,37 @@ def _return(runs: Sequence[dict[str, Any]]) -> str:
     return f"{shown} ({min(means):.3f} to {max(means):.3f})" if len(means) > 1 else shown
 
 
+def _training(task: str, policy: str, runs: Sequence[dict[str, Any]]) -> list[str]:
+    """A row of what training took."""
+    seconds = [run["seconds"] for run in runs]
+    generations = sorted(run["generations"] for run in runs)
+    return [
+        task,
+        policy,
+        " to ".join(str(n) for n in dict.fromkeys((generations[0], generations[-1]))),
+        f"{statistics.mean(run['env_steps'] for run in runs) / 1e6:.1f} M",
+        f"{min(seconds):.0f} to {max(seconds):.0f}",
+        ", ".join(str(n) for n in sorted({n for run in runs for n in run["ranks"]})),
+    ]
+
+
 def section(result: dict[str, Any]) -> str:
     """Two tables: returns and time per step of every test, and what training took."""
-    rows, trained = [], {}
+    rows: list[list[str]] = []
+    of_training: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     for test in result["tests"]:
         for policy, own in test["arms"].items():
             runs, episodes = own["runs"], {run["episodes"] for run in own["runs"]}
             step = f"{own['step_seconds'] * 1e6:.2f} µs"
             shown = ", ".join(map(str, sorted(episodes)))
             rows.append([test["says"], policy, _return(runs), str(len(runs)), shown, step])
-            seconds = [run["seconds"] for run in runs]
-            span = f"{min(seconds):.0f} to {max(seconds):.0f}"
-            generations = sorted(run["generations"] for run in runs)
-            trained[test["task"], policy] = [
-                test["task"],
-                policy,
-                " to ".join(str(n) for n in dict.fromkeys((generations[0], generations[-1]))),
-                f"{statistics.mean(run['env_steps'] for run in runs) / 1e6:.1f} M",
-                span,
-                ", ".join(str(n) for n in sorted({n for run in runs for n in run["ranks"]})),
-            ]
+            of_training.setdefault((test["task"], policy), {}).update(
+                {run["seed"]: run for run in runs}
+            )
+    trained = [_training(*key, [*runs.values()]) for key, runs in of_training.items()]
     reached = table(["test", "policy", "return", "seeds", "test episodes", "time per step"], rows)
     heads = ["training", "policy", "generations", "environment steps", "seconds", "ranks"]
-    return f"{reached}\n\n{table(heads, list(trained.values()))}"
+    return f"{reached}\n\n{table(heads, trained)}"
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ def test_seeds_and_policies_without_runs_are_kept_and_others_made_anew(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert esd("eval", "t-maze-s3", "--episodes=5", cwd=runs).returncode == 0
+    (runs / "t-maze-s3.log").write_text("not a run")
     arm = {"runs": [{"seed": 3, "mean": 0.5}, {"seed": 9, "mean": 0.5}], "step_seconds": 1.0}
     kept = [{"says": SHORT.says, "task": "t-maze", "arms": {"LSH": arm, "GRU": arm}}]
     result = runs / "memory.json"
@@ -48,10 +49,19 @@ def test_a_run_that_is_not_evaluated_is_named_with_the_command(runs: Path) -> No
         memory.read(runs, {"tests": []})
 
 
-def test_the_table_has_a_row_per_policy() -> None:
+def test_the_table_has_a_row_per_test_and_the_trainings_of_all_of_them() -> None:
     run = {"seed": 1, "generations": 7, "env_steps": 2e6, "seconds": 3.0, "ranks": [1]}
-    runs = [{**run, "mean": 0.5, "episodes": 100}, {**run, "mean": 1.0, "episodes": 10}]
-    arms = {"LSH": {"runs": runs, "step_seconds": 2.5e-6}}
-    text = memory.section({"tests": [{"says": "a maze", "task": "t-maze", "arms": arms}]})
+    other = {**run, "seed": 2, "generations": 9, "env_steps": 4e6, "seconds": 5.0, "ranks": [2]}
+    both = [{**run, "mean": 0.5, "episodes": 100}, {**other, "mean": 1.0, "episodes": 10}]
+    tests = [
+        {
+            "says": f"a {name}",
+            "task": "t-maze",
+            "arms": {"LSH": {"runs": r, "step_seconds": 2.5e-6}},
+        }
+        for name, r in (("maze", both), ("long maze", both[:1]))
+    ]
+    text = memory.section({"tests": tests})
     assert "| a maze | LSH | 0.750 (0.500 to 1.000) | 2 | 10, 100 | 2.50 µs |" in text
-    assert "| t-maze | LSH | 7 | 2.0 M | 3 to 3 | 1 |" in text
+    assert "| a long maze | LSH | 0.500 | 1 | 100 | 2.50 µs |" in text
+    assert "| t-maze | LSH | 7 to 9 | 3.0 M | 3 to 5 | 1, 2 |" in text
