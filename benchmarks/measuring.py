@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from esd.doctor import turns
+from esd.run.provenance import processor
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -156,11 +157,6 @@ def mpirun(ranks: int) -> list[str]:
 
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].split(":")[1].strip() if names else model
     versions = {}
     for package in PACKAGES:
         try:
@@ -168,7 +164,7 @@ def machine() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
-        "processor": model,
+        "processor": processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

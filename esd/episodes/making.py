@@ -136,8 +136,12 @@ def _without_warnings_of_mujoco() -> Iterator[None]:
     before = mujoco.get_mju_user_warning()
 
     def heed(text: str) -> None:
-        if not any(known in text for known in UNHEEDED_OF_MUJOCO):
-            (before or warn)(f"MuJoCo: {text}")
+        if any(known in text for known in UNHEEDED_OF_MUJOCO):
+            return
+        if before is None:
+            warn(f"MuJoCo: {text}")
+        else:
+            before(text)
 
     mujoco.set_mju_user_warning(heed)
     try:

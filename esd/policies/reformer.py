@@ -81,7 +81,7 @@ class ReformerSettings:
     )
     gate_bias: float = setting(
         0.0,
-        "Initial bias of the gate: above 0, a new network remembers almost every step",
+        "Initial bias of the gate, if there is one. Above 0, a new network remembers almost every step",
         since=SECOND_VERSION,
     )
     sharpness: float = setting(

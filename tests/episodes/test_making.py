@@ -315,6 +315,9 @@ def test_what_mujoco_says_of_gymnasiums_own_models_is_left_out_and_the_rest_pass
         assert not texts
         with making._without_warnings_of_mujoco():
             mujoco.get_mju_user_warning()("the model is too stiff")
-        assert texts == ["MuJoCo: the model is too stiff"]
+        assert texts == ["the model is too stiff"]
     finally:
         mujoco.set_mju_user_warning(None)
+    with making._without_warnings_of_mujoco():
+        mujoco.get_mju_user_warning()("the model is too stiff")
+    assert capfd.readouterr().err == "esd: MuJoCo: the model is too stiff\n"
