@@ -61,6 +61,31 @@ class SmallModule(torch.nn.Module):
         return self.layers(observation)
 
 
+class _BySlot(torch.autograd.Function):
+    """What some processors' libraries do to the last bits, on every processor: other bits in every slot and batch."""
+
+    @staticmethod
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None], x: torch.Tensor) -> tuple[torch.Tensor, int]:
+        rows = x.movedim(in_dims[0] or 0, 0)
+        slots = torch.arange(info.batch_size) + info.batch_size
+        return rows * (1 + slots * 2.0**-16)[:, None], 0
+
+
+class SlotModule(SmallModule):
+    """Computed by a library whose bits depend on the slot and on how many there are."""
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return _BySlot.apply(self.layers(observation))
+
+
 class RecurrentModule(torch.nn.Module):
     """A torch network with a memory that it clears itself."""
 

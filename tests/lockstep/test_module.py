@@ -31,8 +31,10 @@ from tests.helpers.training import trained
 from tests.lockstep.test_evaluator import MEMBERS, state_of
 
 USER = "tests.helpers.user_code"
-# a size at which the slot was seen to matter to a module's last bits
+# a size at which the slot was seen to matter to a module's last bits, on one processor of three
 MODULE: dict[str, Any] = {"kind": f"{USER}:SmallModule", "kwargs": {"hidden": 33}}
+# the slot and the number of slots matter to its bits on every processor
+BY_SLOT: dict[str, Any] = {"kind": f"{USER}:SlotModule"}
 WORLDS: dict[str, dict[str, Any]] = {
     "cartpole": {"id": "CartPole-v1", "episodes_per_member": 3},
     "pendulum, normalized": {
@@ -114,7 +116,9 @@ def test_one_by_one_compiled_steps_are_those_of_the_environment(name: str) -> No
     np.testing.assert_array_equal(filled(config, kind=OneByOne).table, own.table)
 
 
-@pytest.mark.parametrize("policy", [MODULE, {"hidden": [6]}], ids=["a module", "hebbian"])
+@pytest.mark.parametrize(
+    "policy", [MODULE, BY_SLOT, {"hidden": [6]}], ids=["a module", "by its slot", "hebbian"]
+)
 def test_a_policy_of_the_cpu_in_lock_step_gives_the_same_for_any_number_at_a_time(
     policy: dict[str, Any],
 ) -> None:
@@ -124,12 +128,13 @@ def test_a_policy_of_the_cpu_in_lock_step_gives_the_same_for_any_number_at_a_tim
     ]
     for table in tables[1:]:
         np.testing.assert_array_equal(table, tables[0])
-    if policy is MODULE:
+    if "kind" in policy:
         np.testing.assert_array_equal(filled(config).table, tables[0])
 
 
-def test_a_row_has_the_same_bits_whether_its_slot_is_free_or_not() -> None:
-    config = of_world({"id": "HalfCheetah-v5", "max_steps": 20})
+@pytest.mark.parametrize("policy", [MODULE, BY_SLOT], ids=["a module", "by its slot"])
+def test_a_row_has_the_same_bits_whether_its_slot_is_free_or_not(policy: dict[str, Any]) -> None:
+    config = of_world({"id": "HalfCheetah-v5", "max_steps": 20}, policy=policy)
     members = 70
     alone = [filled(config, [row], members=members).table[row] for row in (5, 69)]
     together = filled(config, [5, 69, 1, 65], members=members).table
