@@ -20,11 +20,12 @@ from pathlib import Path
 from tests.law_breaks import BREAKS, Break
 
 REPOSITORY = Path(__file__).parent.parent
+SHOWN = 3000  # characters of what a test printed that are shown of a break that went unnoticed
 MPIRUN = str(Path(sys.executable).parent / "mpirun")
 
 
-def noticed(case: Break, copy: Path) -> bool:
-    """Whether the test fails in a copy with the break. The copy is as it was afterwards."""
+def noticed(case: Break, copy: Path) -> tuple[bool, str]:
+    """Whether the test fails in a copy with the break, and what it printed. The copy is as it was afterwards."""
     path = copy / case.file
     text, stat = path.read_text("utf-8"), path.stat()
     path.write_text(text.replace(case.old, case.new), "utf-8")
@@ -35,8 +36,10 @@ def noticed(case: Break, copy: Path) -> bool:
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # Python compares it
 
 
-def failed(case: Break, copy: Path) -> bool:
-    """Whether a break's test fails in a copy, having passed nothing but collection before."""
+def failed(case: Break, copy: Path) -> tuple[bool, str]:
+    """Whether a break's test fails in a copy, having passed nothing but collection before, and what it printed."""
+    files = copy.parent / f"{copy.name}-files"
+    files.mkdir(exist_ok=True)
     head, _, expression = case.test.partition(" -k ")
     words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *head.split()]
     words += ["-k", expression] if expression else []
@@ -46,13 +49,17 @@ def failed(case: Break, copy: Path) -> bool:
         **os.environ,
         "PYTHONPATH": f"{copy}{os.pathsep}{copy / 'envs'}",
         "NUMBA_CACHE_DIR": "",
+        "PYTEST_DEBUG_TEMPROOT": str(
+            files
+        ),  # pytest removes old folders, also those of one that starts just now
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }
     result = subprocess.run(
         words, cwd=copy, env=environment, capture_output=True, text=True, check=False
     )
-    return "failed" in result.stdout and result.returncode != 0
+    good = "failed" in result.stdout and result.returncode != 0
+    return good, f"{result.stdout}{result.stderr}(exit code {result.returncode})"
 
 
 def chosen(words: list[str]) -> list[Break]:
@@ -75,11 +82,12 @@ def tried(cases: queue.SimpleQueue[Break], copy: Path) -> int:
         while True:
             case = cases.get_nowait()
             began = time.monotonic()
-            good = noticed(case, copy)
+            good, printed = noticed(case, copy)
             unnoticed += not good
             verdict = "noticed by" if good else "NOT NOTICED by"
             seconds = f"{time.monotonic() - began:.0f} s"
-            print(f"law {case.law}: {case.why}: {verdict} {case.test} ({seconds})", flush=True)
+            told = f"law {case.law}: {case.why}: {verdict} {case.test} ({seconds})"
+            print(told if good else f"{told}\n{printed[-SHOWN:]}", flush=True)
     return unnoticed
 
 
