@@ -144,6 +144,18 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "cheetah-bodies-unseen-kinds-of-bodies",
     ),
     (
+        "`cheetah-bodies`, five other bodies, the same observations for all: Hebbian against static",
+        "cheetah-bodies-second",
+        versus("hebbian", "static", seen=False),
+        "the-same-observations-for-all-and-five-other-bodies",
+    ),
+    (
+        "`cheetah-bodies`, the same: Hebbian against a GRU",
+        "cheetah-bodies-second",
+        versus("hebbian", "GRU", seen=False),
+        "the-same-observations-for-all-and-five-other-bodies",
+    ),
+    (
         "popgym RepeatPreviousHard: LSH attention against a GRU",
         "memory-tasks",
         recalled("popgym RepeatPreviousHard"),
