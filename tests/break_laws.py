@@ -38,6 +38,7 @@ def noticed(case: Break, copy: Path) -> tuple[bool, str]:
 
 def failed(case: Break, copy: Path) -> tuple[bool, str]:
     """Whether a break's test fails in a copy, having passed nothing but collection before, and what it printed."""
+    # pytest removes old folders of its kind, also those of another one that starts just now
     files = copy.parent / f"{copy.name}-files"
     files.mkdir(exist_ok=True)
     head, _, expression = case.test.partition(" -k ")
@@ -49,9 +50,7 @@ def failed(case: Break, copy: Path) -> tuple[bool, str]:
         **os.environ,
         "PYTHONPATH": f"{copy}{os.pathsep}{copy / 'envs'}",
         "NUMBA_CACHE_DIR": "",
-        "PYTEST_DEBUG_TEMPROOT": str(
-            files
-        ),  # pytest removes old folders, also those of one that starts just now
+        "PYTEST_DEBUG_TEMPROOT": str(files),
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }
