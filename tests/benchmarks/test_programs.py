@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import esd
 from benchmarks import report
 from benchmarks.measuring import RESULTS, ROOT, child_environment, in_turns
 from benchmarks.tables import attention, markdown
@@ -156,3 +157,16 @@ def test_a_crossover_is_the_size_from_which_on_all_are_faster() -> None:
 def test_a_page_that_misses_a_table_is_refused() -> None:
     with pytest.raises(SystemExit, match="expected"):
         markdown.filled("<!-- noise -->\n<!-- end -->\n", report.PERFORMANCE, RESULTS)
+
+
+def test_a_file_of_kilobytes_is_written_and_played_at_each_generation(tmp_path: Path) -> None:
+    """What a run hasn't reached has no row; the file grows by the fitnesses, not with h."""
+    run = tmp_path / "run"
+    settings = {"population": 64, "es.shaping": "sign", "run.center_every": 0}
+    esd.train("cartpole", run=run, generations=12, settings=settings, verbose=False)
+    words = [str(run), "--generations", "4", "12", "13"]
+    early, late = result_of(tmp_path, "kilobytes", *words)["rows"]
+    assert [early["generation"], late["generation"]] == [4, 12]
+    assert late["bytes_of_numbers"] == 4 * late["parameters"] == 4 * esd.Run(run).h().size
+    assert 0 <= late["bytes"] - early["bytes"] <= 8 * 64 // 2 // 8 + 64, "a bit per pair; and ties"
+    assert all(row["episodes"] == 2 and math.isfinite(row["mean"]) for row in (early, late))
