@@ -163,6 +163,18 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "the-same-observations-for-all-and-five-other-bodies",
     ),
     (
+        "`cheetah-change`, five unseen changes within the episode: Hebbian against static",
+        "cheetah-change",
+        versus("hebbian", "static", seen=False),
+        "cheetah-change-a-body-that-changes-within-the-episode",
+    ),
+    (
+        "`cheetah-change`, the same: Hebbian against a GRU",
+        "cheetah-change",
+        versus("hebbian", "GRU", seen=False),
+        "cheetah-change-a-body-that-changes-within-the-episode",
+    ),
+    (
         "popgym RepeatPreviousHard: LSH attention against a GRU",
         "memory-tasks",
         recalled("popgym RepeatPreviousHard"),

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.measuring import RESULTS, ROOT
-from benchmarks.tables import attention, bodies, engine, jobs, schedule
+from benchmarks.tables import attention, bodies, engine, jobs, kilobytes, schedule
 from benchmarks.tables.markdown import Parts, compared_all, filled
 
 DOCS = ROOT / "docs"
@@ -45,11 +45,13 @@ PERFORMANCE: Parts = {
 WORLDS: Parts = {"brainless": ("bodies", bodies.brainless), "rates": ("bodies", bodies.rates)}
 ALGORITHMS: Parts = {"test functions": ("algorithms", engine.algorithms)}
 ATTENTION: Parts = {"recall": ("attention", attention.recall)}
+EXPORT: Parts = {"kilobytes": ("kilobytes", kilobytes.centers)}
 PAGES = {
     DOCS / "performance.md": PERFORMANCE,
     DOCS / "worlds.md": WORLDS,
     DOCS / "attention.md": ATTENTION,
     DOCS / "algorithms.md": ALGORITHMS,
+    DOCS / "export.md": EXPORT,
 }
 
 
