@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.tables.markdown import Result, source, table
+from benchmarks.tables.markdown import Result, table
 
 
 def centers(result: Result) -> str:
@@ -28,4 +28,4 @@ def centers(result: Result) -> str:
         ]
         for row in result["rows"]
     ]
-    return f"{table(heads, rows)}\n\n{source(result)}"
+    return table(heads, rows)
