@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measuring import child_environment, mpirun, parser, write
+from benchmarks.measuring import call_esd, parser, write
 
 GOAL = 475.0  # CartPole-v1's own threshold
 TINY = ("generations=2", "population=4", "run.center_episodes=2")
@@ -52,13 +50,7 @@ def _processor_seconds() -> float:
 
 def _json(*words: str, ranks: int = 1) -> dict[str, float]:
     """What a call of esd prints."""
-    command = [*mpirun(ranks), sys.executable, "-m", "esd", *words, "--json"]
-    done = subprocess.run(
-        command, env=child_environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, float] = json.loads(call_esd([*words, "--json"], ranks))
     return found
 
 

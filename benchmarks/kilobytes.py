@@ -10,13 +10,13 @@ numbers stands beside it.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import child_environment, mpirun, parser, write
+from benchmarks.measuring import call_esd, parser, write
+from esd.errors import EsdError
 from esd.export import seed
 from esd.export.subject import Subject
 from esd.run.folder import RunFolder
@@ -27,6 +27,7 @@ BYTES_OF_A_NUMBER = 4
 def files_of(run: Path, generations: list[int], into: Path) -> dict[int, tuple[Path, int]]:
     """Seed files of a run's centers, each with |h|, by generation; those that the run hasn't reached are left out."""
     folder = RunFolder(run)
+    folder.require_run()
     config = folder.config()
     journal = folder.journal(config)
     files = {}
@@ -39,24 +40,12 @@ def files_of(run: Path, generations: list[int], into: Path) -> dict[int, tuple[P
     return files
 
 
-def evaluated(file: Path, words: list[str], ranks: int) -> dict[str, Any]:
-    """What ``esd eval`` finds of a file."""
-    command = [*mpirun(ranks), sys.executable, "-m", "esd", "eval", str(file), "--json", *words]
-    done = subprocess.run(
-        command, env=child_environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def rows(run: Path, generations: list[int], words: list[str], ranks: int) -> list[dict[str, Any]]:
     """A row for each generation."""
     found = []
     with tempfile.TemporaryDirectory() as into:
         for generation, (file, size) in files_of(run, generations, Path(into)).items():
-            told = evaluated(file, words, ranks)
+            told = json.loads(call_esd(["eval", str(file), "--json", *words], ranks))
             found.append(
                 {
                     "run": run.name,
@@ -86,11 +75,14 @@ def main() -> None:
     episodes = 2 if arguments.quick else arguments.episodes
     words = ["--episodes", str(episodes), "--seed", str(arguments.seed)]
     words += ["--env", arguments.env] if arguments.env else []
-    found = [
-        row
-        for run in arguments.runs
-        for row in rows(run, arguments.generations, words, arguments.ranks)
-    ]
+    try:
+        found = [
+            row
+            for run in arguments.runs
+            for row in rows(run, arguments.generations, words, arguments.ranks)
+        ]
+    except EsdError as error:
+        raise SystemExit(str(error)) from None
     write(arguments, "kilobytes", {"rows": found})
 
 

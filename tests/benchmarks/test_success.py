@@ -55,20 +55,20 @@ def test_associative_recall_is_tested_with_the_memory_of_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So says the comment of the experiment, and so it is in the tables of benchmarks/memory.py."""
-    calls: list[tuple[object, ...]] = []
+    calls: list[tuple[str, ...]] = []
 
-    def called(*words: object) -> str:
-        calls.append(words)
+    def called(words: list[str]) -> str:
+        calls.append(tuple(words))
         return json.dumps({"variants": [{"name": "pairs", "mean": 1.0, "seen": True}]})
 
     line = {"generation": 4, "env_steps": 9, "core_seconds": 2.0}
-    monkeypatch.setattr(success, "_called", called)
+    monkeypatch.setattr(success, "call_esd", called)
     monkeypatch.setattr(success.metrics, "read", lambda file: [line])
     found = success.trained(tmp_path, "associative-recall", 3)
     assert (found["returns"], found["generations"]) == ({"pairs": 1.0}, 5)
     success.trained(tmp_path, "t-maze", 3)
     (train, evaluate, _, other) = calls
     assert train[:3] == ("train", "associative-recall", "--set=seed=3")
-    run = tmp_path / "associative-recall-s3"
+    run = str(tmp_path / "associative-recall-s3")
     assert evaluate == ("eval", run, *(f"--set={s}" for s in success.LARGER), "--json")
-    assert other == ("eval", tmp_path / "t-maze-s3", "--json")
+    assert other == ("eval", str(tmp_path / "t-maze-s3"), "--json")
