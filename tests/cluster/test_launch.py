@@ -42,14 +42,17 @@ def launch(cluster: Cluster, folder: Path, *options: str) -> subprocess.Popen[st
 
 
 def wait_for_ranks(folder: Path, count: int) -> None:
-    """Wait for a generation of so many ranks."""
+    """Wait until so many ranks have gone on: for two generations of them.
+
+    The first one may be written while they still recover: it is the one that was interrupted.
+    """
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        last = (folder / "run/metrics.jsonl").read_text().splitlines()[-1]
-        if json.loads(last)["ranks"] == count:
+        lines = (folder / "run/metrics.jsonl").read_text().splitlines()[-2:]
+        if [json.loads(line)["ranks"] for line in lines] == [count, count]:
             return
         time.sleep(0.01)
-    raise TimeoutError(f"no generation of {count} ranks")
+    raise TimeoutError(f"no two generations of {count} ranks")
 
 
 def check(process: subprocess.Popen[str], folder: Path) -> tuple[str, list[str]]:
