@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from esd.config.experiment_files import read_experiment
 from esd.config.tables import parse
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
@@ -70,6 +73,35 @@ def test_a_weaker_motor_gives_less_force(id: str) -> None:
         0.7 * plain.unwrapped.data.actuator_force
     )
     assert np.array_equal(model.actuator_gear, plain.unwrapped.model.actuator_gear)
+
+
+def test_a_reversed_motor_does_with_an_action_what_the_other_does_with_its_opposite() -> None:
+    reversed_motors = {"bshin": -1.0, "ffoot": -1.0}
+    env, _, _ = made("HalfCheetah-v5", actuators=reversed_motors)
+    plain = gymnasium.make("HalfCheetah-v5")
+    assert np.array_equal(env.reset(seed=3)[0], plain.reset(seed=3)[0])
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        action = rng.uniform(-1, 1, 6).astype(np.float32)
+        opposite = action * np.array([1, -1, 1, 1, 1, -1], np.float32)
+        assert np.array_equal(env.step(action)[0], plain.step(opposite)[0])
+
+
+def test_the_reversed_cheetahs_of_training_are_balanced_and_none_is_tested() -> None:
+    """Of any three motors each of the eight combinations is trained on twice."""
+    env = parse(read_experiment("cheetah-reversed")[1], "cheetah-reversed").env
+    motors = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")
+    ways: dict[bool, list[tuple[bool, ...]]] = {False: [], True: []}
+    for variant in env.variants:
+        (changed,) = [wrapper.kwargs for wrapper in variant.wrappers or ()] or [{}]
+        factors = changed.get("actuators", {})
+        assert set(factors) <= set(motors)
+        ways[variant.unseen].append(tuple(factors.get(motor, 1.0) < 0 for motor in motors))
+    for three in itertools.combinations(range(6), 3):
+        counted = Counter(tuple(way[i] for i in three) for way in ways[False])
+        assert sorted(counted.values()) == [2] * 8
+    assert len(ways[True]) == len({*ways[True]}) == 13
+    assert not {*ways[True]} & {*ways[False]}
 
 
 def test_single_parts_and_actuators_are_changed_by_name() -> None:

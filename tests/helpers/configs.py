@@ -10,14 +10,17 @@ from esd.config.settings import Config
 from esd.config.tables import apply_settings, parse
 
 # a quick version is the same world and policy for fewer steps; “medium” and “hard” are “easy” with other keywords, and
-# pay nothing before step 31 and 63; the bodies of “cheetah-change” are those of “cheetah-bodies”, later
+# pay nothing before step 31 and 63; the bodies of “cheetah-change” are those of “cheetah-bodies”, later, and those of
+# “cheetah-reversed” differ from them in numbers alone
 OBJECTIVES = [name for name in experiment_names() if "objective" in read_experiment(name)[1]]
 PRESETS = [
     name
     for name in experiment_names()
     if name not in OBJECTIVES
     and ("-quick" not in name or name.replace("-quick", "") not in experiment_names())
-    and not name.startswith(("repeat-previous-medium", "repeat-previous-hard", "cheetah-change"))
+    and not name.startswith(
+        ("repeat-previous-medium", "repeat-previous-hard", "cheetah-change", "cheetah-reversed")
+    )
 ]
 # a twin is the same world with another policy; two of them stand for all where each costs seconds on many ranks
 TWINS = ("-static", "-full", "-gru", "-hebbian")
