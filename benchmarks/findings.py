@@ -219,7 +219,7 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
     (
         "`car-racing`: return, which is 872 in the paper",
         "car-racing",
-        evaluated_in("CarRacing-v3", "hebbian"),
+        evaluated_in("CarRacing-v3", "hebbian", "smaller steps"),
         "car-racing-from-pixels",
     ),
     (
