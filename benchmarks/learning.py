@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import findings, memory, success, walker
 from benchmarks.curves import draw
 from benchmarks.joining import joined, what_runs_share
-from benchmarks.measuring import RESULTS, ROOT
+from benchmarks.measuring import RESULTS, ROOT, generations_of
 from benchmarks.plots import FIGURES
 from benchmarks.tables import groups
 from benchmarks.tables.markdown import Parts, filled
@@ -62,7 +62,7 @@ def read_run(path: Path) -> dict[str, Any]:
     provenance = json.loads(folder.provenance_file.read_text("utf-8"))
     return {
         "seed": last.seed,
-        "generations": lines[-1]["generation"],
+        "generations": generations_of(lines[-1]),
         "population": last.population,
         "reduce": last.variants.reduce,
         "target": last.run.target_return,

@@ -170,6 +170,11 @@ def call_esd(words: list[str], ranks: int = 1) -> str:
     return done.stdout
 
 
+def generations_of(last: Mapping[str, Any]) -> int:
+    """How many generations a run had, from its last line of metrics; a complete one ends with its center alone."""
+    return int(last["generation"]) + (last["return_mean"] is not None)
+
+
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
     versions = {}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import RESULTS
+from benchmarks.measuring import RESULTS, generations_of
 from benchmarks.tables.markdown import table
 from esd.evaluation import stored as evaluations
 from esd.evaluation.test_episodes import choose, episode_seeds, make_rollout
@@ -111,7 +111,7 @@ def read_run(path: Path, test: Test, policy: str) -> dict[str, Any]:
     provenance = json.loads(folder.provenance_file.read_text("utf-8"))
     return {
         "seed": config.seed,
-        "generations": last["generation"],
+        "generations": generations_of(last),
         "env_steps": last["env_steps"],
         "seconds": last["seconds"],
         "ranks": sorted({call["ranks"] for call in provenance}),

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import RESULTS, call_esd, wilson
+from benchmarks.measuring import RESULTS, call_esd, generations_of, wilson
 from benchmarks.memory import LARGER
 from benchmarks.tables.markdown import table
 from esd.run import metrics
@@ -57,7 +57,7 @@ def trained(runs: Path, experiment: str, seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "returns": returns,
-        "generations": last["generation"] + 1,
+        "generations": generations_of(last),
         "env_steps": last["env_steps"],
         "core_seconds": last["core_seconds"],
     }

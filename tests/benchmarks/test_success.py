@@ -61,7 +61,7 @@ def test_associative_recall_is_tested_with_the_memory_of_its_file(
         calls.append(tuple(words))
         return json.dumps({"variants": [{"name": "pairs", "mean": 1.0, "seen": True}]})
 
-    line = {"generation": 4, "env_steps": 9, "core_seconds": 2.0}
+    line = {"generation": 4, "return_mean": 0.5, "env_steps": 9, "core_seconds": 2.0}
     monkeypatch.setattr(success, "call_esd", called)
     monkeypatch.setattr(success.metrics, "read", lambda file: [line])
     found = success.trained(tmp_path, "associative-recall", 3)
