@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import call_esd, parser
+from benchmarks.measuring import call_esd, generations_of, parser
 from esd.run import metrics
 from esd.run.folder import RunFolder
 
@@ -40,7 +40,7 @@ def evaluated(experiment: str, settings: tuple[str, ...], run: Path, ranks: int)
     call_esd(["train", experiment, *words, f"--run={run}"], ranks)
     found: dict[str, Any] = json.loads(call_esd(["eval", str(run), "--json"], ranks))
     last = metrics.read(RunFolder(run).metrics_file)[-1]
-    return f"{last['generation']:11}  {last['env_steps'] / 1e6:9.1f} M  {_seen(found):8.1f}"
+    return f"{generations_of(last):11}  {last['env_steps'] / 1e6:9.1f} M  {_seen(found):8.1f}"
 
 
 def _seen(found: dict[str, Any]) -> float:

@@ -145,8 +145,14 @@ class StoppedEarlyError(RunError):
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """A hint naming the nearest known word, or all of them if none is near: “ (nearest: …)” or “ (known: …)”."""
-    return closest(word, known).removeprefix(", ") or f"known: {', '.join(sorted(known))}"
+    """A hint naming the nearest known word, “did you mean 'gru'?”, or all of them if none is near: “known: …”.
+
+    If commas are part of them, all are in quotes.
+    """
+    words = sorted(known)
+    if any("," in word for word in words):
+        words = [repr(word) for word in words]
+    return closest(word, known).removeprefix(", ") or f"known: {', '.join(words)}"
 
 
 def closest(word: str, known: list[str]) -> str:
