@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.hosts import Cluster, Host
-from tests.helpers.shell import command, wait_for_generations
+from tests.helpers.shell import command, messages, wait_for_generations
 
 pytestmark = [
     pytest.mark.usefixtures("hosts_can_be_made"),
@@ -79,7 +79,7 @@ def test_the_ranks_of_both_hosts_end_when_the_cable_is_cut_and_name_the_other_ho
         cluster.hosts[1].cut()
         wait_until_gone(cluster, tmp_path)
         assert process.stderr is not None
-        message = next(line for line in process.stderr if line.startswith("esd: "))
+        message = next(messages(process.stderr))
         assert "no rank on node2 has given a sign of life for 4 s" in message
         assert "run.silence_seconds" in message
 

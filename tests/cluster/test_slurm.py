@@ -19,7 +19,7 @@ from esd.run.folder import RunFolder
 from esd.run.trust import Trust
 from tests.cluster.slurm import Slurm, missing
 from tests.helpers import shell
-from tests.helpers.shell import REPOSITORY, own_processes, wait_for_generations
+from tests.helpers.shell import REPOSITORY, messages, own_processes, wait_for_generations
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(280)]
 
@@ -141,7 +141,7 @@ def test_plain_srun_is_refused_with_the_fix(slurm: Slurm, folder: Path) -> None:
     train = (sys.executable, "-m", "esd", "train", "mine.toml", "--run")
     alone = slurm.run("srun", "--ntasks=2", *train, "plain", cwd=folder)
     assert alone.returncode == 2, alone.stderr
-    ours = [line for line in alone.stderr.splitlines() if line.startswith("esd: ")]
+    ours = list(messages(alone.stderr.splitlines()))
     assert len(ours) == 1, alone.stderr
     assert "srun started 2 processes, but MPI sees 1" in ours[0]
     assert "srun --mpi=pmix" in ours[0]

@@ -24,6 +24,7 @@ from tests.helpers.shell import (
     command,
     environment,
     esd,
+    messages,
     own_processes,
     wait_for_generations,
 )
@@ -191,7 +192,7 @@ def test_a_stopped_rank_is_named_and_ends_the_job(no_orphans: Path) -> None:
     os.kill(stopped, signal.SIGSTOP)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    said = [line for line in errors.splitlines() if line.startswith("esd: ")]
+    said = list(messages(errors.splitlines()))
     assert (
         f"(process {stopped} on {socket.gethostname()}) has not run for 2 s, in generation"
         in said[0]

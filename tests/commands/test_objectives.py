@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.shell import command, environment, esd, wait_for_generations
+from tests.helpers.shell import command, environment, esd, messages, wait_for_generations
 
 FILE = """
 generations = 6
@@ -327,7 +327,7 @@ def test_mistakes_give_one_line_and_exit_code_2(place: Path, setting: str, messa
 def test_a_function_that_fails_on_all_ranks_gives_one_line(place: Path) -> None:
     (place / "my_sim.py").write_text("def drag(x, seed):\n    return float('nan'), 1.0\n")
     result = esd("train", "mine.toml", cwd=place, ranks=2)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("esd: ")]
+    lines = list(messages(result.stderr.splitlines()))
     assert lines == [
         "esd: objective.function = 'my_sim:drag', at the initial parameters: returned drag = nan, expected a finite "
         "number"

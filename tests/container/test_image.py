@@ -14,7 +14,7 @@ import pytest
 
 import esd as package
 from tests.container.images import Container, Image, require_tools, run
-from tests.helpers.shell import REPOSITORY, TINY, esd
+from tests.helpers.shell import REPOSITORY, TINY, esd, messages
 
 SOMEBODY = (12345, 54321)  # a user whom no file of the image knows, as OpenShift makes them up
 LARGEST_MB = 700
@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_said_in_one_line(
     start = ("mpirun", "-n", "2", "--oversubscribe", "esd", "train")
     done = image.run(*start, *train, work=tmp_path / "work", **terms)
     assert done.returncode == 2, done.stdout + done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("esd: ")]
+    (line,) = messages(done.stderr.splitlines())
     assert told in line
     assert "Traceback" not in done.stderr
 

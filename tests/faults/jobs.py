@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.helpers.shell import command, environment
+from tests.helpers.shell import command, environment, messages
 
 MARK = "ESD_FAULTS_JOB"  # an environment variable that every process of a job inherits
 HANG_SECONDS = 90.0  # a job that is still there then is called a hang, and killed
@@ -52,7 +52,7 @@ class Ended:
     @property
     def last_line(self) -> str:
         """Of what it said on stderr, but for what mpirun itself says."""
-        own = [line for line in self.errors.splitlines() if line.startswith("esd: ")]
+        own = list(messages(self.errors.splitlines()))
         lines = own or self.errors.strip().splitlines() or [""]
         return lines[-1]
 

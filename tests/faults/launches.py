@@ -22,6 +22,7 @@ from pathlib import Path
 from tests.faults import disks, losses, mutations, runs
 from tests.faults.jobs import Ended, Job
 from tests.faults.program import Options, Outcome, chosen, run
+from tests.helpers.shell import messages
 
 GENERATIONS = 400
 SETTINGS = (f"--set=generations={GENERATIONS}",)
@@ -226,7 +227,7 @@ def trial(seed: int, folder: Path, options: Options) -> Outcome:
 
 def refused_well(case: str, ended: Ended) -> list[str]:
     """What is wrong with a job that has given up: only a damaged file excuses it, and one line says so."""
-    lines = [line for line in ended.errors.splitlines() if line.startswith("esd: ")]
+    lines = list(messages(ended.errors.splitlines()))
     if case not in DAMAGES or ended.code not in (1, 2):
         return [f"ends with {ended.code}: {ended.errors.strip()[-800:]}"]
     long = [line for line in lines if len(line) > 1000]

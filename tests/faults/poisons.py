@@ -25,7 +25,7 @@ from tests.faults import runs
 from tests.faults.jobs import Ended, Job
 from tests.faults.poison_members import DEED, DEEDS, SEED
 from tests.faults.program import Options, Outcome, chosen, run
-from tests.helpers.shell import esd
+from tests.helpers.shell import esd, messages
 
 MODULE = "tests.faults.poison_members"
 POPULATION, GENERATIONS, RUN_SEED = 16, 4, 3
@@ -159,7 +159,7 @@ def wrong_with(ended: Ended, expected: Expected, ranks: int, run_folder: Path) -
     if ended.code is not None and ended.orphans and not expected.leaves:
         wrong.append(f"processes left behind: {', '.join(ended.orphans)}")
     if expected in (ONE_LINE, FAILS_A_MEMBER, HARMLESS) and ended.code != 0:
-        own = [line for line in ended.errors.splitlines() if line.startswith("esd: ")]
+        own = list(messages(ended.errors.splitlines()))
         if len(own) != 1 or len(own[0]) > 1000:
             wrong.append(f"{len(own)} lines of esd, expected one")
     # those that others print of a process that dies are not ours

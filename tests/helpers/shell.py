@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.helpers.forks import run_forked
@@ -71,6 +71,14 @@ def every_line_works(lines: Iterable[str], cwd: Path) -> None:
         result = esd(*words, cwd=cwd, ranks=ranks)
         assert result.returncode == 0, line + result.stdout + result.stderr
         assert result.stdout, line
+
+
+def messages(errors: Iterable[str]) -> Iterator[str]:
+    """Those lines of stderr that esd has written.
+
+    Open MPI ends a text of its own with a null byte, which then stands before what a rank says next.
+    """
+    return (line for line in (each.lstrip("\0") for each in errors) if line.startswith("esd: "))
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.configs import OBJECTIVES, WORLDS
 from tests.helpers.experiment_hashes import EXPECTED
-from tests.helpers.shell import MPIRUN, REPOSITORY, TINY, command, environment, esd
+from tests.helpers.shell import MPIRUN, REPOSITORY, TINY, command, environment, esd, messages
 from tests.installed.environments import Environment, find_python, make_wheel, require_asked
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("installed")]
@@ -156,7 +156,7 @@ def test_a_launcher_of_another_kind_is_refused_in_one_line(
         ):  # a launcher was seen to lose once what a rank had said right before its end
             done = made.run(*words, cwd=tmp_path)
             assert done.returncode == 2, done.stdout + done.stderr
-            lines = [line for line in done.stderr.splitlines() if line.startswith("esd: ")]
+            lines = list(messages(done.stderr.splitlines()))
             if lines:
                 break
         assert len(lines) == 1, done.stdout + done.stderr
