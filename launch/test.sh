@@ -66,7 +66,7 @@ part "mypy" mypy
 part "shellcheck" shellcheck launch/*.sh launch/slurm/*.sh launch/cloud/*.sh .ci/run
 part "hadolint" hadolint Dockerfile
 # Three at a time, since many of them wait: for a process to end, or for a deadline. More would be in each other's way.
-part "tests" limit 3000 python -m pytest tests --ignore=tests/mpi -n "$((cores > 1 ? 3 : 1))" --dist loadgroup --durations=25
+part "tests" limit 4500 python -m pytest tests --ignore=tests/mpi -n "$((cores > 1 ? 3 : 1))" --dist loadgroup --durations=25
 for ranks in 1 2 3 5; do
   part "MPI tests on $ranks ranks" on_ranks "$ranks"
 done

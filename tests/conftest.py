@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from esd import watch
@@ -18,6 +19,12 @@ from esd.mpi import session_folders
 with warnings.catch_warnings(), contextlib.suppress(ImportError):
     warnings.simplefilter("ignore", DeprecationWarning)
     import Box2D  # noqa: F401
+
+# how long an example takes says something of the machine, not of the code
+hypothesis.settings.register_profile(
+    "esd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("esd")
 
 
 @pytest.fixture(autouse=True)

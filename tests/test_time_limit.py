@@ -62,12 +62,12 @@ def test_the_time_begins_again() -> None:
     began = time.monotonic()
 
     def goes_on_for_a_while() -> None:
-        with time_limit(0.3, "x") as again:
+        with time_limit(2.0, "x") as again:
             for _ in range(4):
-                time.sleep(0.2)
+                time.sleep(0.7)
                 again()
             time.sleep(60.0)
 
     with pytest.raises(TimeLimitError):
         goes_on_for_a_while()
-    assert 1.0 < time.monotonic() - began < 30.0
+    assert 2.8 < time.monotonic() - began < 30.0

@@ -77,6 +77,7 @@ NODE = "NodeName={name} NodeAddr={address} CPUs={cpus} RealMemory=1000"
 # $1 is the node's local disk, which is empty whenever it is switched on, $2 its name
 BOOT = """
 mount -t tmpfs local "$1"
+mount -t tmpfs shm /dev/shm
 exec slurmd -D -N "$2"
 """
 
@@ -141,6 +142,8 @@ class Slurm:
         self.variables = {
             "SLURM_CONF": str(folder / "slurm.conf"),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{SEARCH}",
+            # its jobs, with process ids of their own, would take the folders of launchers outside for dead ones
+            "TMPDIR": "/run" if hosts else str(folder / "temporary"),
         }
 
     def __enter__(self) -> Slurm:
@@ -159,7 +162,7 @@ class Slurm:
                 )
             )  # fmt: skip
             (self._folder / "mpi.conf").write_text(f"PMIxCliTmpDirBase={self._folder}/local\n")
-            for name in ("state", "local"):
+            for name in ("state", "local", "temporary"):
                 (self._folder / name).mkdir()
             key = self._folder / "munge.key"
             key.write_bytes(os.urandom(128))

@@ -98,7 +98,7 @@ def test_a_host_whose_ranks_work_for_longer_than_every_limit_is_waited_for(
     two_hosts: Cluster, tmp_path: Path
 ) -> None:
     """All ranks of the other one wait meanwhile."""
-    limits = ("--set=run.silence_seconds=3", "--set=run.deadline_minutes=0.1")
+    limits = ("--set=run.silence_seconds=3", "--set=run.deadline_minutes=0.2")
     objective = "--set=objective.function=tests.helpers.user_functions:holds_the_lock"
     sizes = ("--set=population=4", "--set=generations=1", "--set=objective.check_at_start=false")
     words = command("train", "rosenbrock", objective, *sizes, *limits, "--run", tmp_path / "run")

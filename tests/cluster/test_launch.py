@@ -48,7 +48,8 @@ def wait_for_ranks(folder: Path, count: int) -> None:
     """
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        lines = (folder / "run/metrics.jsonl").read_text().splitlines()[-2:]
+        whole = (folder / "run/metrics.jsonl").read_text().rpartition("\n")[0]
+        lines = whole.splitlines()[-2:]
         if [json.loads(line)["ranks"] for line in lines] == [count, count]:
             return
         time.sleep(0.01)

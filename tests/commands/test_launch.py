@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -228,7 +229,7 @@ def test_a_job_that_does_not_start_is_killed_at_its_deadline(folder: Path) -> No
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert launched.returncode not in (0, 2, 75)
-    assert "not all ranks had connected after 4 s" in launched.stderr
+    assert re.search(r"not all ranks had connected after \d+ s", launched.stderr)
 
 
 def test_the_folder_that_train_chooses_is_chosen_once_and_wrong_words_start_nothing(

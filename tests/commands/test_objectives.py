@@ -144,15 +144,26 @@ def h_of(run: Path, cwd: Path) -> str:
 
 
 def test_a_stop_and_a_resume_change_no_bit(place: Path) -> None:
-    slow = "\nimport time as _time\n\ndef slow(x, seed):\n    _time.sleep(0.02)\n    return drag(x, seed)\n"
+    slow = """
+import pathlib as _pathlib, time as _time
+_METRICS = _pathlib.Path("part/metrics.jsonl")
+
+def slow(x, seed):
+    _time.sleep(0.02)
+    while _pathlib.Path("wait").exists() and _METRICS.exists() and _METRICS.read_text().count("\\n") >= 2:
+        _time.sleep(0.02)
+    return drag(x, seed)
+"""
     (place / "my_sim.py").write_text(SIMULATION + slow)
     words = ("mine.toml", "--set", "objective.function=my_sim:slow")
     assert esd("train", *words, "--run", "whole", cwd=place).returncode == 0
+    (place / "wait").touch()
     with subprocess.Popen(
         command("train", *words, "--run", "part"), cwd=place, env=environment(), text=True
     ) as process:
         wait_for_generations(place / "part", 2)
         process.send_signal(signal.SIGUSR1)
+        (place / "wait").unlink()
         assert process.wait(60) == 75
     assert not (place / "part" / "DONE.json").exists()
     resumed = esd("train", "--run", "part", cwd=place, ranks=2)

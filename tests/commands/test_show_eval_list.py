@@ -82,7 +82,8 @@ def test_follow_shows_generations_while_they_are_trained(tmp_path: Path) -> None
         env=environment(),
         stdout=subprocess.PIPE,
     )
-    while not (tmp_path / "run" / "journal.bin").exists():
+    journal = tmp_path / "run" / "journal.bin"
+    while not (journal.exists() and journal.stat().st_size):  # it is created empty
         assert training.poll() is None
         time.sleep(0.02)
     followed = esd("show", "run", "--follow", cwd=tmp_path)

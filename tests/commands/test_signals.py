@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -65,14 +66,26 @@ def test_ctrl_c_ends_other_commands_with_a_line_and_130(
     assert result.stderr.strip() in ("esd: interrupted", "Aborted.")
 
 
+def _is_pending(process: int, number: signal.Signals) -> bool:
+    """Whether a signal has been sent that the process has not taken yet."""
+    status = Path(f"/proc/{process}/status").read_text()
+    sets = re.findall(r"(?:SigPnd|ShdPnd):\s*(\w+)", status)
+    return any(int(each, 16) >> number - 1 & 1 for each in sets)
+
+
 def test_ctrl_c_in_the_middle_of_an_evaluation_ends_it_with_a_line_and_130(
     run: Path, tmp_path: Path
 ) -> None:
+    begun = tmp_path / "begun"
+    path = _at_the_import_of("esd.evaluation.of_run", f"open({str(begun)!r}, 'w')", tmp_path)
     process = subprocess.Popen(
-        command("eval", run, "--episodes", "1000000"),
-        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command("eval", run, "--episodes", "1000000"), cwd=tmp_path, env=environment(PYTHONPATH=path),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(2.0)
+    while not begun.exists():
+        time.sleep(0.05)
+        assert process.poll() is None
+    time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -98,7 +111,9 @@ def test_a_second_ctrl_c_ends_a_generation_at_once_with_130(tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None  # it waits for the generation
+    while _is_pending(process.pid, signal.SIGINT):  # a second one would be lost in it
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == "esd: interrupted; all completed generations are kept\n"

@@ -46,8 +46,14 @@ def of_folder(folder: Path, mounts: Path, needed: bool = True) -> dict[str, Chec
     ],
 )
 def test_a_file_system_is_named_with_what_it_means(
-    kind: str, options: str, remark: str, locks: bool, tmp_path: Path
+    kind: str,
+    options: str,
+    remark: str,
+    locks: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(run_folder, "SLOW_SYNC_SECONDS", 60.0)  # this machine's disk may be busy
     mounts = mounted(tmp_path, kind, options)
     found = of_folder(tmp_path, mounts)
     assert f"is on {kind}" in found["file system"].text
@@ -56,6 +62,13 @@ def test_a_file_system_is_named_with_what_it_means(
     assert found["write test"].state is Verdict.OK
     assert found["write test"].figures["sync_milliseconds"] > 0
     assert found["locks"].state is (Verdict.OK if locks else Verdict.NOTE)
+
+
+def test_a_slow_disk_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "SLOW_SYNC_SECONDS", 0.0)
+    check = of_folder(tmp_path, mounted(tmp_path, "ext4"))["write test"]
+    assert check.state is Verdict.NOTE
+    assert "slow, so short generations have to wait for it" in check.text
 
 
 @pytest.mark.parametrize(

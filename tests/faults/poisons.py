@@ -31,7 +31,7 @@ MODULE = "tests.faults.poison_members"
 POPULATION, GENERATIONS, RUN_SEED = 16, 4, 3
 COMMON = (
     f"--set=seed={RUN_SEED}", f"--set=population={POPULATION}", f"--set=generations={GENERATIONS}",
-    "--set=es.common_random_numbers=none", "--set=run.center_episodes=1", "--set=run.deadline_minutes=0.1",
+    "--set=es.common_random_numbers=none", "--set=run.center_episodes=1", "--set=run.deadline_minutes=0.25",
     "--set=run.silence_seconds=3",
 )  # fmt: skip
 ENVIRONMENT = f"--set=env.id={MODULE}:Poisoned-v0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from esd.launching.batch_script import BatchJob, Task, render
@@ -60,9 +61,10 @@ def test_shellcheck_has_nothing_to_say_about_any_script() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-# Stand-ins: each writes its name and words to $RECORD, a null byte after each, and then does as $BEHAVIOR says.
+# Stand-ins: each writes how many words it has, its name being the first, and the words to $RECORD, a null byte after
+# each, and then does as $BEHAVIOR says.
 STUB = """#!/bin/bash
-{ printf '%s\\0' "${0##*/}" "$@"; printf '\\n\\0'; } >>"$RECORD"
+printf '%s\\0' "$(($# + 1))" "${0##*/}" "$@" >>"$RECORD"
 [ "${0##*/}" = scontrol ] || eval "$BEHAVIOR"
 """
 
@@ -109,7 +111,7 @@ class Cluster:
             process.stdin.close()
             process.stdin = None
             deadline = time.monotonic() + 30
-            while not ready.exists() and time.monotonic() < deadline:
+            while not (ready.exists() and _traps(process)) and time.monotonic() < deadline:
                 time.sleep(0.02)
             for name in signals:
                 process.send_signal(getattr(signal, f"SIG{name}"))
@@ -121,16 +123,18 @@ class Cluster:
 
     def calls(self) -> list[list[str]]:
         """The words of every stand-in that was called, in their order."""
-        words: list[list[str]] = [[]]
-        for word in os.fsdecode(self.record.read_bytes()).split("\0")[:-1]:
-            if word == "\n":
-                words.append([])
-            else:
-                words[-1].append(word)
-        return words[:-1]
+        words = iter(os.fsdecode(self.record.read_bytes()).split("\0")[:-1])
+        return [[next(words) for _ in range(int(count))] for count in words]
 
     def requeued(self) -> list[str]:
         return [call[2] for call in self.calls() if call[:2] == ["scontrol", "requeue"]]
+
+
+def _traps(process: subprocess.Popen[str]) -> bool:
+    """Whether a script has said what it does on the signals that SLURM sends."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)  # type: ignore[index]
+    return all(caught >> number - 1 & 1 for number in (signal.SIGUSR1, signal.SIGTERM))
 
 
 @pytest.fixture
@@ -161,6 +165,7 @@ NAME = ODD.map(lambda text: text.replace("/", "")).filter(lambda text: text not 
 @given(
     folder=NAME, run=NAME, shared=st.lists(ODD, max_size=2), own=st.lists(ODD, max_size=2), experiment=ODD, value=ODD,
 )  # fmt: skip
+@example(folder="0", run="0", shared=["\n"], own=["1"], experiment="\n", value="\n")
 def test_whatever_paths_and_settings_hold_reaches_esd_as_it_is(
     launcher: str, tmp_path_factory: pytest.TempPathFactory, folder: str, run: str, shared: list[str], own: list[str],
     experiment: str, value: str,
@@ -189,7 +194,7 @@ def test_whatever_paths_and_settings_hold_reaches_esd_as_it_is(
         env={
             "PATH": f"{cluster.bin}:{os.environ['PATH']}", "RECORD": str(cluster.record), "SLURM_JOB_ID": "41",
             "SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "1",
-            "BEHAVIOR": 'printf "%s\\0\\n\\0" "$ODD" >>"$RECORD"; exit 1',
+            "BEHAVIOR": 'printf "1\\0%s\\0" "$ODD" >>"$RECORD"; exit 1',
         },
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
@@ -298,7 +303,7 @@ def test_a_script_to_copy_passes_signals_on(
     cluster: Cluster, name: str, signals: Sequence[str], requeued: list[str]
 ) -> None:
     script = (REPOSITORY / "launch" / "slurm" / f"{name}.sh").read_text("utf-8")
-    code, said = cluster.signalled(script, "sleep 0.4; exit 75", signals)
+    code, said = cluster.signalled(script, "sleep 2; exit 75", signals)
     assert (code, cluster.requeued()) == (75, requeued), said
 
 
@@ -325,19 +330,20 @@ def test_it_gives_up_after_starts_without_a_new_generation(cluster: Cluster, job
     ("then", "signals", "code", "requeued", "says"),
     [
         ("exit 75", ["USR1"], 75, ["41"], "before the time limit"),
-        ("sleep 0.4; exit 75", ["USR1", "USR1"], 75, ["41"], "before the time limit"),
+        ("sleep 2; exit 75", ["USR1", "USR1"], 75, ["41"], "before the time limit"),
         ("kill -9 $$", ["USR1"], 75, ["41"], "ended by the signal"),
         ("mkdir -p run; touch run/DONE.json; exit 0", ["USR1"], 0, [], "is done"),
         ("exit 1", ["USR1"], 1, [], "not queued again"),
         ("exit 75", ["TERM"], 75, [], "canceled"),
-        ("sleep 0.4; exit 75", ["USR1", "TERM"], 75, [], "canceled"),
+        ("sleep 2; exit 75", ["USR1", "TERM"], 75, [], "canceled"),
         ("true", ["USR1"], 75, ["41"], "did not end in time"),  # a generation that goes on
     ],
 )
 def test_a_signal_is_passed_on_and_decides_what_is_next(
     cluster: Cluster, job: BatchJob, then: str, signals: Sequence[str], code: int, requeued: list[str], says: str
 ) -> None:  # fmt: skip
-    short = replace(job, stop_before=2)  # it waits half of that for the generation under way
+    # it waits half of that for the generation under way
+    short = replace(job, stop_before=2 if then == "true" else 40)
     ended, said = cluster.signalled(render(short), then, signals)
     assert ended == code, said
     assert cluster.requeued() == requeued, said

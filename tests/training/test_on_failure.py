@@ -183,11 +183,11 @@ def test_a_time_limit_is_one_of_each_episode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten episodes of a member take longer than the limit, but none of them does."""
-    monkeypatch.setitem(DEEDS, "pause", lambda: time.sleep(0.05))
+    monkeypatch.setitem(DEEDS, "pause", lambda: time.sleep(0.12))
     monkeypatch.setenv(DEED, "pause")
     monkeypatch.setattr("tests.faults.poison_members.does_it", lambda seed: True)
     for more in ([], ["batch_members=4"]):
-        config = poisoned("env.episode_seconds=0.3", "env.episodes_per_member=10", *more)
+        config = poisoned("env.episode_seconds=1.0", "env.episodes_per_member=10", *more)
         config = dataclasses.replace(config, population=2, generations=1)
         assert trained(config, tmp_path / str(len(more))).finished
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
 import shutil
 from collections.abc import Callable
@@ -270,20 +271,21 @@ def test_the_limit_counts_what_waits_in_memory(monkeypatch: pytest.MonkeyPatch) 
     assert not patient.tried_in_vain
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("first", "share"), [(1, 0.01), (2, 0.5), (3, 0.99), (4, 0.0)])
 def test_a_crash_in_any_call_that_writes_leaves_a_folder_that_resumes_to_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    first: int, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each of four tests has every fourth call."""
     config = config_of(  # the best center is that of generation 1
         "generations=4", "population=4", "run.center_episodes=1", "env.max_steps=300", "seed=3"
     )
     reference = tmp_path / "reference"
     trained(config, reference)
-    number, ended = 0, False
-    while not ended:
-        number += 1
-        run = tmp_path / f"run-{number}"
+    for number in itertools.count(first, 4):
+        run, ended = tmp_path / f"run-{number}", False
         with monkeypatch.context() as context:
-            Crashing(context, number, (0.0, 0.01, 0.5, 0.99)[number % 4])
+            Crashing(context, number, share)
             try:
                 trained(config, run)
                 ended = True
@@ -292,4 +294,6 @@ def test_a_crash_in_any_call_that_writes_leaves_a_folder_that_resumes_to_the_sam
         if not ended:
             trained(config, run)
         assert_same(run, reference, 4)
+        if ended:
+            break
     assert number > 60
