@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.shell import command, contents, environment, esd
+from tests.helpers.shell import command, contents, environment, esd, has_signal
 
 
 def _at_the_import_of(module: str, action: str, folder: Path) -> str:
@@ -66,13 +65,6 @@ def test_ctrl_c_ends_other_commands_with_a_line_and_130(
     assert result.stderr.strip() in ("esd: interrupted", "Aborted.")
 
 
-def _is_pending(process: int, number: signal.Signals) -> bool:
-    """Whether a signal has been sent that the process has not taken yet."""
-    status = Path(f"/proc/{process}/status").read_text()
-    sets = re.findall(r"(?:SigPnd|ShdPnd):\s*(\w+)", status)
-    return any(int(each, 16) >> number - 1 & 1 for each in sets)
-
-
 def test_ctrl_c_in_the_middle_of_an_evaluation_ends_it_with_a_line_and_130(
     run: Path, tmp_path: Path
 ) -> None:
@@ -111,7 +103,9 @@ def test_a_second_ctrl_c_ends_a_generation_at_once_with_130(tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None  # it waits for the generation
-    while _is_pending(process.pid, signal.SIGINT):  # a second one would be lost in it
+    while has_signal(
+        process.pid, signal.SIGINT, "SigPnd", "ShdPnd"
+    ):  # a second would be lost in it
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -101,6 +101,13 @@ def wait_for_generations(run: Path, count: int) -> None:
     raise TimeoutError(f"no {count} generations in {run}")
 
 
+def has_signal(process: int, number: int, *sets: str) -> bool:
+    """Whether a signal is in one of a process's sets, as Linux calls them: "SigCgt" of those that it catches."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    found = dict(line.split(":", 1) for line in lines)
+    return any(int(found[name], 16) >> number - 1 & 1 for name in sets)
+
+
 def own_processes(marker: str) -> list[int]:
     """Process ids whose command line holds a marker."""
     found = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 
 from esd.launching.batch_script import BatchJob, Task, render
 from esd.launching.site import Site
-from tests.helpers.shell import REPOSITORY, own_processes
+from tests.helpers.shell import REPOSITORY, has_signal, own_processes
 
 GOLDEN = Path(__file__).parent.parent / "data" / "batch_scripts"
 SEARCH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -111,7 +110,13 @@ class Cluster:
             process.stdin.close()
             process.stdin = None
             deadline = time.monotonic() + 30
-            while not (ready.exists() and _traps(process)) and time.monotonic() < deadline:
+            while time.monotonic() < deadline and not (
+                ready.exists()
+                and all(
+                    has_signal(process.pid, number, "SigCgt")  # of its traps
+                    for number in (signal.SIGUSR1, signal.SIGTERM)
+                )
+            ):
                 time.sleep(0.02)
             for name in signals:
                 process.send_signal(getattr(signal, f"SIG{name}"))
@@ -128,13 +133,6 @@ class Cluster:
 
     def requeued(self) -> list[str]:
         return [call[2] for call in self.calls() if call[:2] == ["scontrol", "requeue"]]
-
-
-def _traps(process: subprocess.Popen[str]) -> bool:
-    """Whether a script has said what it does on the signals that SLURM sends."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)  # type: ignore[index]
-    return all(caught >> number - 1 & 1 for number in (signal.SIGUSR1, signal.SIGTERM))
 
 
 @pytest.fixture
