@@ -27,15 +27,19 @@ class EsdError(Exception):
 
 def warn(text: str) -> None:
     """Print what is worth knowing but ends nothing on stderr, whichever rank this is."""
-    print(f"esd: {text}", file=sys.stderr, flush=True)
+    print(f"esd: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Text without line breaks and control characters, which would change a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
 
 
 def one_line(text: str, most: int = LONGEST_MESSAGE) -> str:
-    """Text without line breaks and control characters, which would change a terminal; the middle gives way to "…"."""
-    if not text.isprintable():
-        text = "".join(
-            c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text
-        )
+    """Printable text of at most so many characters; the middle gives way to "…"."""
+    text = printable(text)
     if len(text) <= most:
         return text
     end = most // 3  # what to do stands at the end

@@ -18,7 +18,7 @@ from rich.text import Text
 from esd.commands.live_view import Throttle, View, duration, of_center, rate, short
 from esd.commands.output import write_json
 from esd.commands.terminal import Screen
-from esd.errors import one_line
+from esd.errors import one_line, printable
 from esd.run import metrics
 from esd.run.files import json_text
 from esd.run.folder import RunFolder
@@ -50,6 +50,7 @@ def print_json(data: dict[str, Any]) -> None:
 
 def print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
     """Rows of a table, the first its head, in columns as wide as they need; those named by ``right`` end alike."""
+    rows = [[printable(cell) for cell in row] for row in rows]  # of a run that may be a stranger's
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
@@ -144,7 +145,7 @@ class ConsoleReporter:
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        self._say(lambda: self._console.print(Text(text)))
+        self._say(lambda: self._console.print(Text(printable(str(text)))))
 
     def _say(self, say: Callable[[], object]) -> None:
         """Write as long as it can be written: a reader that has left, or a full disk, is no reason to stop training."""
@@ -266,4 +267,4 @@ def _numbers(report: GenerationReport) -> str:
 
 def print_error(text: str) -> None:
     """An error in one line on stderr."""
-    print(f"esd: {text}", file=sys.stderr, flush=True)
+    print(f"esd: {printable(text)}", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -103,7 +104,10 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    trace_every: Annotated[int, typer.Option(help="Record the weights every N steps.", min=1)] = 1,
+    trace_every: Annotated[
+        int | None,
+        typer.Option(help="Record the weights of --trace every N steps.", min=1, show_default="1"),
+    ] = None,
     video: Annotated[
         Path | None,
         typer.Option(
@@ -113,8 +117,11 @@ def evaluate(
         ),
     ] = None,
     video_seconds: Annotated[
-        float, typer.Option(help="Maximum length of the video in seconds.", min=0.1, max=3600.0)
-    ] = 30.0,
+        float | None,
+        typer.Option(
+            help="Maximum length of --video in seconds.", min=0.1, max=3600.0, show_default="30.0"
+        ),
+    ] = None,
     trust: Trusted = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verbose: Verbose = False,
@@ -132,18 +139,31 @@ def evaluate(
     from esd.evaluation.of_run import evaluate_and_store, load
     from esd.evaluation.test_episodes import choose
     from esd.mpi.comm import agreement
+    from esd.report.traces import is_trace
     from esd.run.files import absolute
     from esd.training.process_state import kept_process_state
     from esd.training.trusted import trusted_run
 
     def body(comm: Communicator) -> int:
         be_patient(results=True)
+        for option, value, other, file in (
+            ("--trace-every", trace_every, "--trace", trace),
+            ("--video-seconds", video_seconds, "--video", video),
+        ):
+            if value is not None and file is None:
+                raise UsageError(f"{option} {value}: has no effect without {other} FILE; add it")
         own = [*(settings or []), *([f"env.id={env}"] if env is not None else [])]
         folder = trusted_run(comm, run, trust, own)
         with agreement(comm, "reading the run"):
             trace_file = None if trace is None else absolute(trace)  # an environment may move us
             if trace is not None and (trace.is_dir() or not trace.parent.is_dir()):
                 raise UsageError(f"--trace {trace}: expected a file in a folder that exists")
+            if (
+                trace_file is not None
+                and os.path.lexists(trace_file)
+                and not is_trace(trace_file, follow=True)
+            ):
+                raise UsageError(f"--trace {trace}: exists and is not a trace; use another file")
             video_file = None if video is None else absolute(video)
             if video_file is not None:
                 videos.check(video_file)
@@ -160,7 +180,7 @@ def evaluate(
         with agreement(comm, "recording an episode"):
             if comm.rank == 0 and trace_file is not None:
                 with kept_process_state():
-                    arrays, words = traces.record(subject, state, seed, rules, trace_every)
+                    arrays, words = traces.record(subject, state, seed, rules, trace_every or 1)
                 traces.save(trace_file, arrays, {"run": str(folder.path), **words})
         shown: list[videos.Filmed] = []
         with agreement(comm, "filming an episode"):
@@ -168,7 +188,7 @@ def evaluate(
                 with kept_process_state():
                     shown.append(
                         videos.record(
-                            subject, state, seed, video_file, video_seconds, str(rules),
+                            subject, state, seed, video_file, video_seconds or 30.0, str(rules),
                             {
                                 "run": folder.place.name, "checkpoint": which, "generation": state.generation,
                                 "settings": ", ".join(f"{k} = {v}" for k, v in subject.settings.items()),

@@ -51,7 +51,7 @@ def show(
     generation: Annotated[
         int | None,
         typer.Option(
-            help="Rebuild the state before this generation from the journal and show it.",
+            help="Rebuild the state before this generation from the journal and show it, with what led to it.",
             show_default=False,
         ),
     ] = None,
@@ -136,6 +136,10 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
         except UntrustedError as error:
             print_error(str(error))
     lines = folder.metrics_lines(config, print_error)
+    if generation is not None:  # what led to this state; a line of the center alone has no update
+        lines = [
+            own for own in lines if own["generation"] < generation + (own["return_mean"] is None)
+        ]
     last = lines[-1] if lines else {}
     # the last line of a finished run is the center's alone
     members = next((line for line in reversed(lines) if line["return_mean"] is not None), {})
@@ -203,6 +207,7 @@ def _print_state(
 ) -> None:
     from esd.commands.console import print_json
     from esd.config.tables import flatten, not_default
+    from esd.errors import printable
 
     description = _describe(folder, generation)
     if episode:
@@ -231,12 +236,13 @@ def _print_state(
             rows |= {f"variant {number + 1}": _said(v) for number, v in enumerate(value)}
         elif name in chosen:
             rows[name] = value
+    rows = {printable(name): value for name, value in rows.items()}
     width = max(map(len, rows))
     for name, value in rows.items():
         shown = (
             "–" if value is None else f"{value:,.6g}" if isinstance(value, float) else str(value)
         )
-        print(f"{name:{width}}  {shown}")
+        print(f"{name:{width}}  {printable(shown)}")
     if others := len(set(listed) - chosen):
         print(f"{others} other settings have their default; --settings prints them, too")
     for finding in findings:
@@ -257,9 +263,11 @@ def _print_csv(folder: RunFolder) -> None:
     import sys
 
     from esd.commands.console import print_error
+    from esd.errors import printable
 
     lines = folder.metrics_lines(folder.config(), print_error)
-    names = dict.fromkeys(name for line in lines for name in line)
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(names) or ["generation"])
-    writer.writeheader()
-    writer.writerows(lines)
+    names = list(dict.fromkeys(name for line in lines for name in line)) or ["generation"]
+    rows: list[list[Any]] = [names, *([line.get(name) for name in names] for line in lines)]
+    writer = csv.writer(sys.stdout)
+    for row in rows:  # a stranger's file may hold anything
+        writer.writerow([printable(cell) if isinstance(cell, str) else cell for cell in row])

@@ -186,8 +186,9 @@ class ObjectiveConfig:
                 )
             for problem in parameter.problems():
                 yield f"objective.parameters.{name}.{problem}"
-        if len({*self.values}) < len(self.values) or not all(self.values):
-            yield f"objective.values = {list(self.values)}: expected names that all differ"
+        named = all(name and name.isprintable() for name in self.values)
+        if len({*self.values}) < len(self.values) or not named:
+            yield f"objective.values = {list(self.values)}: expected names that all differ, without control characters"
 
     def meanings(self) -> dict[str, tuple[Any, Any] | None]:
         """By parameter, the bounds that its h is transformed to; None where h holds the values themselves."""

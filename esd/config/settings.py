@@ -41,7 +41,12 @@ class Wrapper:
 class Variant:
     """One of the bodies (or worlds) that a member is evaluated on: [env] with some of it changed."""
 
-    name: str = setting("", "Name of the variant in every result", expected="a name", check=bool)
+    name: str = setting(
+        "",
+        "Name of the variant in every result",
+        expected="a name without control characters",
+        check=lambda v: bool(v) and v.isprintable(),
+    )
     id: str = setting("", "Gymnasium id of the variant. Empty: env.id")
     kwargs: dict[str, Any] = setting(
         {}, "Keyword arguments that are added to env.kwargs or replace them"

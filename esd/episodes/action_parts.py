@@ -19,6 +19,7 @@ Float32s = npt.NDArray[np.float32]
 Tables = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Float32s, Float32s]
 
 EXACT_INTEGERS = 1 << 24  # float32 holds all integers up to this
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Unsupported(Exception):  # noqa: N818  # the caller says it in an error of its own
@@ -130,7 +131,13 @@ class MultiBinary:
 
 
 class Box:
-    """See ``actions.to_box``."""
+    """See ``actions.to_box``.
+
+    Attributes:
+        low: lower bounds, float32 [size].
+        high: upper bounds, the same.
+        own_ends: see ``own_ends``.
+    """
 
     squashed = False
 
@@ -138,27 +145,52 @@ class Box:
         """Prepare."""
         if np.isnan(space.low).any() or np.isnan(space.high).any():
             raise Unsupported("its bounds are NaN")
-        with np.errstate(over="ignore"):  # a bound beyond float32 is none
-            self._low = np.ascontiguousarray(space.low, np.float32).reshape(-1)
-            self._high = np.ascontiguousarray(space.high, np.float32).reshape(-1)
-            finite = np.isfinite(self._low) & np.isfinite(self._high)
-            too_wide = finite & ~np.isfinite(self._high - self._low)
+        with np.errstate(over="ignore", invalid="ignore"):  # a bound beyond float32 is none
+            self.low = np.ascontiguousarray(space.low, np.float32).reshape(-1)
+            self.high = np.ascontiguousarray(space.high, np.float32).reshape(-1)
+            finite = np.isfinite(self.low) & np.isfinite(self.high)
+            too_wide = finite & ~np.isfinite(self.high - self.low)
         if too_wide.any():
             raise Unsupported(
                 "its bounds are finite, but too far apart for float32: use Box(-np.inf, np.inf, …) for no bounds"
             )
         self._shape, self._dtype = space.shape, space.dtype
         self.plain = len(space.shape) == 1 and space.dtype == np.float32
-        self.size, self.bounded = self._low.size, bool(finite.all())
+        self.size, self.bounded = self.low.size, bool(finite.all())
+        self.own_ends = own_ends(space)
         none = np.empty(0, np.int64)
-        self.tables: Tables | None = none, none, self._low, self._high
+        self.tables: Tables | None = None
+        if self.own_ends is None:
+            self.tables = none, none, self.low, self.high
 
     def decode(self, outputs: Float32s) -> npt.NDArray[Any] | None:
         """See ``Part``."""
         out = np.empty(self.size, np.float32)  # new each time: an environment may keep it
-        if not actions.to_box(outputs, self.squashed, self._low, self._high, out):
+        if not actions.to_box(outputs, self.squashed, self.low, self.high, out):
             return None
-        return out if self.plain else out.reshape(self._shape).astype(self._dtype)
+        if self.plain:
+            return out
+        inside = out if self.own_ends is None else np.clip(out, *self.own_ends)
+        return inside.reshape(self._shape).astype(self._dtype)
+
+
+def own_ends(space: spaces.Box[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+    """The least and the largest action, where what float32 makes of the bounds can lead to one outside of the space.
+
+    0.7 in float64 is 0.69999999 in float32, and float16 holds no number above 65,504.
+
+    Returns:
+        Arrays [size] of the space's dtype or float32, whichever is wider; None where they are not needed.
+    """
+    if space.dtype.kind != "f":
+        return None  # whole numbers are rounded
+    limits, wide = np.finfo(space.dtype), np.promote_types(space.dtype, np.float32)
+    low = np.maximum(space.low, limits.min).astype(wide).reshape(-1)
+    high = np.minimum(space.high, limits.max).astype(wide).reshape(-1)
+    # the least and the largest float32 that comes of them
+    least = np.clip(space.low.astype(wide), -LARGEST, LARGEST).astype(np.float32).reshape(-1)
+    most = np.clip(space.high.astype(wide), -LARGEST, LARGEST).astype(np.float32).reshape(-1)
+    return None if (least >= low).all() and (most <= high).all() else (low, high)
 
 
 class IntegerBox(Box):
@@ -177,7 +209,7 @@ class IntegerBox(Box):
     def decode(self, outputs: Float32s) -> npt.NDArray[Any] | None:
         """See ``Part``."""
         out = np.empty(self.size, np.float32)
-        if not actions.to_box(outputs, self.squashed, self._low, self._high, out):
+        if not actions.to_box(outputs, self.squashed, self.low, self.high, out):
             return None
         return np.rint(out).reshape(self._shape).astype(self._dtype)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def runs_of(word: str) -> tuple[str, list[Path]]:
             f"{word!r}: expected NAME=PATTERN or NAME=FOLDER,FOLDER, such as hebbian='runs/cartpole-s*'"
         )
     paths: list[Path] = []
-    for pattern in patterns.split(","):
+    for pattern in _between_commas(patterns):
         found = sorted(Path(path) for path in glob.glob(pattern))  # noqa: PTH207  # it may be absolute
         for path in found:
             open_run(path).refuse_lost_journal()  # or the group would be smaller without a word
@@ -113,6 +114,16 @@ def runs_of(word: str) -> tuple[str, list[Path]]:
             runs = [Path(pattern)]
         paths += runs
     return name, paths
+
+
+def _between_commas(text: str) -> Iterator[str]:
+    """The patterns of a group; a comma may also stand in the name of a run that exists."""
+    pieces = text.split(",")
+    while pieces:
+        joined = (",".join(pieces[:count]) for count in range(len(pieces), 0, -1))
+        pattern = next((own for own in joined if glob.glob(own) or os.path.lexists(own)), pieces[0])  # noqa: PTH207
+        yield pattern
+        del pieces[: pattern.count(",") + 1]
 
 
 def _group(word: str, warn: Warn) -> Group:

@@ -13,15 +13,19 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from esd.config.objective import WORST
 from esd.config.settings import Config, EnvironmentConfig, Variant
 from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.episodes.check_at_start import is_checked
+from esd.episodes.environments import Outcome
+from esd.episodes.evaluator import OF_ONE_MEMBER, failed
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.stateful_wrappers import refuse_in, refuse_named
 from esd.errors import RunError, UsageError, warn
 from esd.evaluation.variant_names import named
 from esd.evolution.noise import Purpose
+from esd.evolution.records import Status
 from esd.evolution.state import RunState
 from esd.mpi.comm import Communicator, agreement, gather, raise_if_any_failed
 from esd.mpi.team import Team
@@ -314,14 +318,13 @@ def evaluate(
         reported = False
         for row in team.rows(0, count * episodes):
             episode, variant = divmod(row, count)
-            outcome = rollout.evaluate(
-                rules_of(rollout, state.h, rules, seed, episode),
-                rollout.weights.put([episode_seeds(seed, episode, variant)], episode),
-            )
+            own_rules = rules_of(rollout, state.h, rules, seed, episode)
+            outcome = _outcome(rollout, own_rules, seed, episode, variant)
             if outcome.failure and not reported:
                 reported = True
                 warn(f"test episode {episode} failed: {outcome.failure}")
-            told = _told(environments.info, units[variant], subject.name(subject.variants[variant]))
+            info = {} if outcome.status is Status.NO_RESULT else environments.info
+            told = _told(info, units[variant], subject.name(subject.variants[variant]))
             slot = floats[variant, episode]
             slot[0], slot[2 : 2 + len(told)] = outcome.returns[variant], told
             table[variant, episode, 1] = outcome.steps
@@ -338,6 +341,27 @@ def evaluate(
         )
         for number, variant in enumerate(subject.variants)
     ]
+
+
+def _outcome(
+    rollout: Rollout, h: npt.NDArray[np.float32], seed: int, episode: int, variant: int
+) -> Outcome:
+    """What a test episode gave; no result if it has raised and ``env.on_failure`` says so, as in training.
+
+    Raises:
+        EsdError: naming the episode that has raised, otherwise.
+    """
+    seeds = [episode_seeds(seed, episode, variant)]
+    try:
+        return rollout.evaluate(h, rollout.weights.put(seeds, episode))
+    except OF_ONE_MEMBER as error:
+        env = rollout.config.env
+        if env.on_failure == WORST:
+            return failed(error, env, rollout.environments)
+        name = env.trained[variant].name
+        where = f"test episode {episode}{f' on {name!r}' if name else ''}"
+        way_out = 'to count such an episode as failed: --set env.on_failure="worst"'
+        raise type(error)(f"{where}: {error}; {way_out}") from error.__cause__
 
 
 def check_same(comm: Communicator, state: RunState) -> None:

@@ -55,8 +55,10 @@ class GuardedOptimizer:
         if given:
             for name in self.moment_names:
                 ascent.following[name].fill(np.nan)
+        following = dict(ascent.following)
         with users_code(self._who, "step", RunError):
             found = self.unguarded.step(ascent)
+        check_in_place(following, ascent.following, f"{self._who}: step", "ascent.following")
         if given:
             check_written(
                 {name: ascent.following[name] for name in self.moment_names},
@@ -101,6 +103,22 @@ class GuardedOptimizer:
         found = optimizer.step(ascent)
         written = b"".join(vector.tobytes() for vector in (ones, *following.values()))
         return repr(sorted(found.items())), written
+
+
+def check_in_place(
+    given: Mapping[str, Float32s], now: Mapping[str, Float32s], what: str, where: str
+) -> None:
+    """Refuse other vectors in place of those that were to be written: nobody would read them.
+
+    Raises:
+        UsageError: naming them.
+    """
+    replaced = [name for name, vector in given.items() if now.get(name) is not vector]
+    if replaced:
+        raise UsageError(
+            f"{what} replaces {where}, {shortened(', '.join(replaced))}: write into the vector that is there, for "
+            f"example with {where}[{shortened(repr(replaced[0]))}][...] = …"
+        )
 
 
 def check_written(vectors: Mapping[str, Float32s], what: str) -> None:

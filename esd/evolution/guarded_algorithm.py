@@ -10,7 +10,7 @@ import numpy as np
 from esd.config.plugins import in_one_line, is_of_the_users_code, users_code
 from esd.errors import RunError, UsageError, shortened
 from esd.evolution.algorithm import Algorithm, EvolutionState, Update
-from esd.evolution.guard import check_written, described, scalars
+from esd.evolution.guard import check_in_place, check_written, described, scalars
 from esd.evolution.vectors import Float32s, Float64s
 
 PARTS = ("noise", "population", "reduction", "start", "perturb", "update")
@@ -87,8 +87,10 @@ class GuardedAlgorithm(Algorithm):
         if look:
             for vector in update.after.values():
                 vector.fill(np.nan)
+        after = dict(update.after)
         with users_code(self._who, "update", RunError):
             found = self.unguarded.update(update)
+        check_in_place(after, update.after, f"{self._who}: update", "update.after")
         if look and np.isfinite(update.fitness).all():
             check_written(update.after, f"{self._who}: update does not write update.after")
         self._look_at_update = False

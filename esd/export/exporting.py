@@ -63,6 +63,9 @@ def export_run(
         raise UsageError(f"{out}: is the file to export; use another file with --out")
     if place.is_dir() or not place.parent.is_dir():
         raise UsageError(f"--out {out}: expected a file in a folder that exists")
+    ours = name in READ_BACK and run_file.RunFile(place, Trust.NEVER).is_run
+    if place.exists() and name in READ_BACK and not ours:
+        raise UsageError(f"--out {out}: exists and is not an exported run; use another file")
     subject = load_subject(folder, checkpoint, warn)
     chosen.writer()(place, subject, warn)
     if name in READ_BACK:

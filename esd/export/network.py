@@ -98,6 +98,7 @@ class Network:
 
     Attributes:
         observation_size: numbers in an observation.
+        observation_dtype: "float32", or "float64" where only that holds what is normalized.
         scale: mean and inverse deviation that observations are normalized by; None: they are not.
         convolutions: in front; None: there are none.
         gru: in front; None: there is none.
@@ -109,6 +110,7 @@ class Network:
     """
 
     observation_size: int
+    observation_dtype: str
     scale: tuple[Float64s, Float64s] | None
     convolutions: Convolutions | None
     gru: Gru | None
@@ -213,6 +215,7 @@ def network_of(subject: Subject, format: str) -> Network:
         )
     return Network(
         subject.interface.observation_size,
+        subject.observation_dtype,
         subject.scale,
         None if gru or not settings.convolutions else _convolutions(subject, arrays),
         _gru(arrays, settings.clock) if gru else None,

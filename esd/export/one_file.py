@@ -21,14 +21,14 @@ def write(path: Path, subject: Subject, warn: Warn) -> None:
     state = run_file.of_file(subject.state)
     words = run_file.words_of(config, state, subject.checkpoint, subject.interface)
     arrays = {name: list(shape) for name, shape in subject.layout.shapes.items()}
-    words |= {
+    columns, order = run_file.columns_of(folder.metrics_lines(config, warn))
+    words |= order | {
         "run": str(folder.path),
         "layout": json.dumps({"order": subject.layout.order, "arrays": arrays}),
         "spaces": json.dumps(_spaces(subject, warn)),
         "normalizer": described_normalizer(subject),
         "done": json.dumps(folder.done(warn)),
     }
-    columns = run_file.columns_of(folder.metrics_lines(config, warn))
     run_file.save(path, run_file.RUN, words, {**state.arrays(), **columns})
 
 

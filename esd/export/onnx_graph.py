@@ -58,7 +58,7 @@ def graph_of(network: Network) -> Any:
     from onnx import helper, numpy_helper
 
     ops = _Builder()
-    observation = _Value(ops, "observation", "float32")
+    observation = _Value(ops, "observation", network.observation_dtype)
     first = network.initial_state()
     state = {name: _Value(ops, name, array.dtype.name) for name, array in first.items()}
     ops.taken |= {"observation", *first}

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from esd.episodes.action_parts import Box, part_of
 from esd.export.network import HIDDEN, STEP, Convolutions, Gru, Layer, Network
 from esd.export.subject import CLIP
 from esd.kernels.plastic import SMALLEST
@@ -88,7 +89,8 @@ def step(
     Args:
         ops: of the library.
         network: what is computed.
-        observation: float32 [observation_size], flattened as Gymnasium does it, before normalization.
+        observation: [observation_size], of the network's ``observation_dtype``, flattened as Gymnasium does it, before
+            normalization.
         state: see ``Network.initial_state``.
 
     Returns:
@@ -221,7 +223,9 @@ def _decode(
 
 def _to_box(ops: Operations, space: spaces.Box, outputs: Value, squashed: bool, name: str) -> Value:
     """Two finite bounds: tanh, then scaled to them. One: clipped at it."""
-    low, high = (np.asarray(end, np.float32).reshape(-1) for end in (space.low, space.high))
+    part = part_of(space)
+    assert isinstance(part, Box)
+    low, high = part.low, part.high
     finite = np.isfinite(low) & np.isfinite(high)
     value = outputs
     if finite.any():
@@ -232,7 +236,12 @@ def _to_box(ops: Operations, space: spaces.Box, outputs: Value, squashed: bool, 
         value = ops.where(ops.constant(f"{name}.bounded", finite), scaled, outputs)
     least = ops.constant(f"{name}.least", np.nan_to_num(low, neginf=-BEYOND, posinf=BEYOND))
     most = ops.constant(f"{name}.most", np.nan_to_num(high, neginf=-BEYOND, posinf=BEYOND))
-    value = ops.reshape(ops.clip(value, least, most), space.shape)
+    value = ops.clip(value, least, most)
+    if part.own_ends is not None:
+        first, last = part.own_ends
+        ends = ops.constant(f"{name}.first", first), ops.constant(f"{name}.last", last)
+        value = ops.clip(ops.cast(value, first.dtype.name), *ends)
+    value = ops.reshape(value, space.shape)
     return ops.cast(ops.round(value), "int64") if space.dtype.kind in "iub" else value
 
 

@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from esd.config.settings import Config
 from esd.episodes.making import close, make_environment
+from esd.episodes.observations import fits_float32
 from esd.evaluation.of_run import load
 from esd.evolution.layout import Layout
 from esd.evolution.state import RunState
@@ -70,6 +71,12 @@ class Subject:
         """Mean and inverse deviation that observations are normalized by; None if they are not."""
         statistics = self.state.observations
         return statistics.scale() if statistics.size else None
+
+    @property
+    def observation_dtype(self) -> str:
+        """What observations are normalized from: "float64" where float32 can't hold them, as in training."""
+        narrow = self.scale is None or self.config.format == 1 or fits_float32(self.spaces[0])
+        return "float32" if narrow else "float64"
 
     def words(self) -> dict[str, str]:
         """What a file of any format says of where it comes from."""

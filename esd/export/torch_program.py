@@ -6,6 +6,7 @@ is a torch.nn.Module itself is written with its own forward.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import warnings
@@ -49,7 +50,8 @@ def write(path: Path, subject: Subject, warn: Warn) -> None:
         network = network_of(subject, "torch")
         module = program_of(network)
         state = {name: torch.from_numpy(a.copy()) for name, a in network.initial_state().items()}
-    observation = torch.zeros(subject.interface.observation_size)
+    dtype = getattr(torch, subject.observation_dtype)
+    observation = torch.zeros(subject.interface.observation_size, dtype=dtype)
     description = {
         **subject.words(),
         "state": list(state),
@@ -82,8 +84,8 @@ def _of_module(own: Any, subject: Subject) -> tuple[Any, dict[str, Any]]:
             "which torch.export would freeze; use --format safetensors"
         )
     around = Network(
-        subject.interface.observation_size, subject.scale, None, None, (), "none", 0,
-        subject.spaces[1], False,
+        subject.interface.observation_size, subject.observation_dtype, subject.scale, None, None, (),
+        "none", 0, subject.spaces[1], False,
     )  # fmt: skip
 
     class Program(torch.nn.Module):
@@ -105,9 +107,7 @@ def _of_module(own: Any, subject: Subject) -> tuple[Any, dict[str, Any]]:
 
 def _decoder(network: Network) -> Network:
     """The network without its normalization: outputs to actions alone."""
-    return Network(
-        network.observation_size, None, None, None, (), "none", 0, network.action_space, False
-    )
+    return dataclasses.replace(network, scale=None)
 
 
 def program_of(network: Network) -> Any:
@@ -119,7 +119,8 @@ def program_of(network: Network) -> Any:
             super().__init__()
             first = {n: torch.from_numpy(a.copy()) for n, a in network.initial_state().items()}
             with torch.no_grad():  # a first step finds the constants
-                zeros = torch.zeros(network.observation_size)
+                dtype = getattr(torch, network.observation_dtype)
+                zeros = torch.zeros(network.observation_size, dtype=dtype)
                 step(_Operations(self), network, zeros, first)
             for name, value in first.items():
                 self.register_buffer(_buffer(f"initial.{name}"), value)

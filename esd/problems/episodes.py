@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from esd.config.objective import STOP
 from esd.config.settings import Config
 from esd.episodes import canary, purity, side_by_side
 from esd.episodes.check_at_start import is_checked
-from esd.episodes.evaluator import OneByOne, Player
+from esd.episodes.evaluator import OF_ONE_MEMBER, OneByOne, Player
 from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.side_by_side import SideBySide
@@ -128,10 +129,18 @@ class EpisodesEvaluator:
         """See ``Evaluator.canary``.
 
         Raises:
-            UsageError: if the environment gives NaN or infinity in all of the canary's episodes.
+            UsageError: if the environment gives NaN or infinity in all of the canary's episodes, or raises in one.
         """
         rollout, algorithm = self._rollout, self._algorithm
-        found = canary.compute(rollout, algorithm, self.player, h0, journal_version)
+        try:
+            found = canary.compute(rollout, algorithm, self.player, h0, journal_version)
+        except OF_ONE_MEMBER as error:
+            if rollout.config.env.on_failure == STOP:
+                raise
+            raise type(error)(
+                f"{error}. No episode may fail in the check before the first generation, also with env.on_failure = "
+                '"worst". Fix the environment; if it fails in few episodes, another seed may have others'
+            ) from error.__cause__
         self._refuse_never_finite()
         checked = is_checked(rollout.config) and isinstance(self.player, OneByOne)
         # compiled steps keep nothing beside what reset writes, and our own policies nothing beside what load does

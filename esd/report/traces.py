@@ -87,12 +87,17 @@ def traces_in(folder: RunFolder) -> list[Path]:
     for path in sorted(folder.place.glob("*.safetensors")):
         if path.name in OWN_FILES or path.name.startswith(".") or not is_regular(path):
             continue
-        try:
-            if _words(path).get("format") == FORMAT:
-                found.append(path)
-        except UsageError:
-            continue
+        if is_trace(path):
+            found.append(path)
     return found
+
+
+def is_trace(path: Path, follow: bool = False) -> bool:
+    """Whether a file is a trace; ``follow`` as of ``read``."""
+    try:
+        return _words(path, follow).get("format") == FORMAT
+    except UsageError:
+        return False
 
 
 def read(path: Path, follow: bool = False) -> Trace:

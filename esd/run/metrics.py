@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from esd.run.journal import JournalContents
 
 Line = dict[str, Any]
 Warn = Callable[[str], None]
+_Number = TypeVar("_Number", float, npt.NDArray[np.float64])
 SCHEMA = (
     2  # of the lines that are written; those of the first, before there was a number, name none
 )
@@ -52,8 +53,7 @@ _LOST = (
 
 def of_records(config: Config, records: Records) -> Line:
     """What the records of a generation say, in the user's own sign: the part of a line that the journal has, too."""
-    sign = config.sign
-    returns = sign * reduced_return(config.variants.reduce, records.returns)
+    returns = in_own_sign(config, reduced_return(config.variants.reduce, records.returns))
     returns = returns[np.isfinite(returns)]
     center = center_of(config, records)
     return {
@@ -61,9 +61,9 @@ def of_records(config: Config, records: Records) -> Line:
         "return_std": float(returns.std()) if returns.size else None,
         "return_min": float(returns.min()) if returns.size else None,
         "return_max": float(returns.max()) if returns.size else None,
-        "center_return": None if center is None else sign * center,
+        "center_return": None if center is None else in_own_sign(config, center),
         "failed_members": records.failed_members,
-        "tied_share": _tied_share(sign * returns, records.members),
+        "tied_share": _tied_share(config.sign * returns, records.members),
         "tied_pairs": _tied_pairs(config, records),
         "center_std": _center_std(config, records),
     }
@@ -94,7 +94,8 @@ def _center_std(config: Config, records: Records) -> float | None:
 
 def of_variants(config: Config, records: Records) -> tuple[dict[str, Any], dict[str, Any]]:
     """The mean over members, and the center's, on each variant; None where there is nothing finite."""
-    columns, centers = config.sign * records.returns.T, config.sign * records.center_returns.T
+    columns = in_own_sign(config, records.returns.T)
+    centers = in_own_sign(config, records.center_returns.T)
     by_name = dict(zip(config.value_names, columns, strict=False))
     centers_by_name = dict(zip(config.value_names, centers, strict=False))
     return (
@@ -116,6 +117,17 @@ def center_of(config: Config, records: Records) -> float | None:
         return None
     center = center_return(config.variants.reduce, records.center_returns)
     return center if math.isfinite(center) else None
+
+
+def reaches_target(config: Config, records: Records) -> bool:
+    """Whether the center has reached ``run.target_return`` in this generation; not if either is missing."""
+    target, center = config.run.target_return, center_of(config, records)
+    return target is not None and center is not None and center >= config.sign * target
+
+
+def in_own_sign(config: Config, value: _Number) -> _Number:
+    """A return of the sign that is maximized in the user's own sign; a zero is 0.0, never -0.0."""
+    return config.sign * value + 0.0
 
 
 def mean_of(values: npt.NDArray[np.float64]) -> float | None:

@@ -32,6 +32,7 @@ PACKAGES = (
 
 CPU_INFO = Path("/proc/cpuinfo")
 MOST_LISTED = 4  # changes in a message
+ORIGIN = "started_from"  # of the first call
 MOST_BYTES = 100_000_000
 
 Call = dict[str, Any]
@@ -116,6 +117,15 @@ def read(path: Path) -> list[Call]:
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise UsageError(f"{path}: not a list of training sessions")
     return calls
+
+
+def origin_of(path: Path) -> str | None:
+    """The run that a run was started from (``--from``), from the root on; None without one, or if it is not known."""
+    try:
+        calls = read(path)
+    except UsageError:
+        return None
+    return calls[0].get(ORIGIN) if calls else None
 
 
 def what_changed(path: Path, now: Call) -> str:

@@ -43,9 +43,12 @@ from esd.run.trust import Trust, require_trust
 
 RUN, SEED = "esd-run-1", "esd-seed-1"
 HEAD_BYTES = 16 * MB  # config, spaces and layout as JSON within JSON, and the shapes of the arrays
-WHAT = "a run that esd export has written"
+READ_BACK = (".safetensors", ".seed")
+ONE_WAY = (".mat", ".onnx", ".pt2")  # what esd export writes for other programs
+WHAT = f"a run that esd export has written as {' or '.join(READ_BACK)}"
 COLUMN = "metrics."
-WHOLE_NUMBERS = ("generation", "env_steps", "episodes", "failed_members", "ranks")
+ORDER = "metrics"  # the metadata that names the columns in their order
+WHOLE_NUMBERS = ("schema", "generation", "env_steps", "episodes", "failed_members", "ranks")
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -126,8 +129,24 @@ class RunFile(RunFolder):
             UsageError: if the file is damaged, or none that ``esd export`` has written.
         """
         if self._contents is None:
-            self._contents = _read(self.place, self.path)
+            try:
+                self._contents = _read(self.place, self.path)
+            except UsageError as error:
+                self._refuse_one_way(error)
+                raise
         return self._contents
+
+    def _refuse_one_way(self, error: UsageError) -> None:
+        """Say that a file that can't be read is of a format for other programs.
+
+        Raises:
+            UsageError: if its name says so.
+        """
+        if self.place.suffix.lower() in ONE_WAY:
+            raise UsageError(
+                f"{self.path}: is for other programs and can't be read back; use the run's folder, or a "
+                f"{' or '.join(READ_BACK)} file of esd export"
+            ) from error
 
     def for_trust(self) -> tuple[Path, Path, str]:
         """See ``RunFolder.for_trust``."""
@@ -200,7 +219,7 @@ class RunFile(RunFolder):
 
     def metrics_lines(self, config: Config, warn: Warn) -> list[metrics.Line]:
         """See ``RunFolder.metrics_lines``; a seed file has none."""
-        return _lines(self.contents().arrays)
+        return _lines(self.contents())
 
     def done(self, warn: Warn | None = None) -> dict[str, Any] | None:
         """What DONE.json said when the file was written; None if the run was not finished."""
@@ -352,31 +371,45 @@ def save(path: Path, format: str, words: dict[str, str], arrays: Arrays) -> int:
     return len(data)
 
 
-def columns_of(lines: Sequence[metrics.Line]) -> Arrays:
-    """Metrics as arrays, float64 [lines] each; NaN where a line has null or nothing."""
+def columns_of(lines: Sequence[metrics.Line]) -> tuple[Arrays, dict[str, str]]:
+    """Metrics as arrays, float64 [lines] each, NaN where a line has null or nothing; and the metadata with their order.
+
+    The order in which arrays stand in a file is the format's own.
+    """
     names = dict.fromkeys(name for line in lines for name in line)
-    return {
+    columns = {
         f"{COLUMN}{name}": np.array(
             [np.nan if line.get(name) is None else line[name] for line in lines], np.float64
         )
         for name in names
     }
+    return columns, {ORDER: json.dumps([*names])}
 
 
-def _lines(arrays: Arrays) -> list[metrics.Line]:
+def _lines(contents: Contents) -> list[metrics.Line]:
     """The inverse of ``columns_of``."""
     columns = {
         name.removeprefix(COLUMN): array.tolist()
-        for name, array in arrays.items()
+        for name, array in contents.arrays.items()
         if name.startswith(COLUMN) and array.dtype == np.float64 and array.ndim == 1
     }
     if not columns or len({len(column) for column in columns.values()}) > 1:
         return []
+    names = [name for name in _order(contents.words, columns) if name in columns]
     lines = [
-        {name: _value(name, value) for name, value in zip(columns, values, strict=True)}
-        for values in zip(*columns.values(), strict=True)
+        {name: _value(name, value) for name, value in zip(names, values, strict=True)}
+        for values in zip(*(columns[name] for name in names), strict=True)
     ]
     return [line for line in lines if metrics.is_line(line)]
+
+
+def _order(words: dict[str, str], columns: Collection[str]) -> list[str]:
+    """Names of columns in the order of the run's folder; older files, which don't have it, begin as a folder does."""
+    names = None
+    with contextlib.suppress(ValueError):
+        names = parse_json(words.get(ORDER, "null"))
+    known = names if isinstance(names, list) else ["schema", "generation"]
+    return [*dict.fromkeys([str(name) for name in known] + sorted(columns))]
 
 
 def _value(name: str, value: float) -> float | int | None:

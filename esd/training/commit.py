@@ -303,7 +303,9 @@ class Commit:
                 "generation": state.generation,
                 "h_sha256": state.h_sha256(),
                 "best_center_return": (
-                    self._config.sign * self._best if math.isfinite(self._best) else None
+                    metrics.in_own_sign(self._config, self._best)
+                    if math.isfinite(self._best)
+                    else None
                 ),
                 "env_steps": self._env_steps,
                 "seconds": self._seconds,

@@ -24,6 +24,7 @@ __all__ = ["SYMPTOMS", "Course", "Finding", "diagnose"]
 
 MANY_TIED = 0.8  # of the members
 OFTEN = 0.5  # of the generations
+FIRST_IS_TOLD = "the first failure was printed when it happened"
 MANY_FAILED = 0.1  # of all members
 HUGE_NORM = 1e15  # ‖h‖ beyond which squares of float32 numbers come near to infinity
 ROUNDING = (
@@ -98,7 +99,7 @@ def center_failed(course: Course) -> Finding | None:
         return None
     return Finding(
         "center_failed",
-        f"The return of the center h is NaN or infinite in generation {course.centers[-1]['generation']}: "
+        f"The center h has no finite return in generation {course.centers[-1]['generation']}: "
         f"{_why_failed(course.config)}.",
     )
 
@@ -197,10 +198,13 @@ def _typical(course: Course) -> float:
 def _why_failed(config: Config) -> str:
     """What to look at where a fitness is not finite."""
     if config.objective.named:
-        return "give the parameters bounds (low, high) or reduce es.sigma and es.learning_rate"
+        return (
+            f"{FIRST_IS_TOLD}. If the function raised an error, crashed or took too long, fix it; otherwise give the "
+            "parameters bounds (low, high) or reduce es.sigma and es.learning_rate"
+        )
     return (
-        "if the environment returned NaN or infinity, fix it; if the policy's outputs overflow, reduce es.sigma and "
-        "es.learning_rate, or change policy.normalization"
+        f"{FIRST_IS_TOLD}. If the environment raised an error, crashed, took too long or returned NaN or infinity, fix "
+        "it; if the policy's outputs overflow, reduce es.sigma and es.learning_rate, or change policy.normalization"
     )
 
 

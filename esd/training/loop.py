@@ -15,11 +15,11 @@ from esd.config.settings import Config
 from esd.episodes.environments import OF_ENVIRONMENT, OF_OUTPUTS
 from esd.errors import RunError
 from esd.evolution.records import Records, Status
-from esd.evolution.reduction import center_return
 from esd.evolution.state import RunState
 from esd.mpi.comm import RankLostError, agreement, in_time, raise_if_any_failed, sum_or_fail
 from esd.mpi.team import Team
 from esd.problems.base import Evaluator, Problem
+from esd.run.metrics import reaches_target
 from esd.training.commit import Commit
 from esd.training.diagnosis import Finding
 from esd.training.finished_rows import FinishedRows
@@ -117,8 +117,12 @@ class Generations:
         stop: StopRequest,
         commit: Commit | None,
         recover: Callable[[Generations, RankLostError], None],
+        reason: str = "",
     ) -> None:
-        """Take what ``prepared`` has built; ``commit`` is rank 0's, ``recover`` what to do when a rank is lost."""
+        """Take what ``prepared`` has built.
+
+        ``commit`` is rank 0's, ``recover`` what to do when a rank is lost, ``reason`` is ``Plan.ended``.
+        """
         self.team, self._comm = team, team.ranks
         self._config, self._problem = config, problem
         self._evaluator, self.memory = evaluator, memory
@@ -128,7 +132,7 @@ class Generations:
         self.ending: Ending | None = None
         self.work: Work | None = None
         self.last: Work | None = None
-        self.reason = ""
+        self.reason = reason
         self.halted = False
         self.error: Exception | None = None
         self._time_is_up_at = time.monotonic() + 3600.0 * (config.run.max_hours or math.inf)
@@ -312,16 +316,9 @@ class Generations:
 
     def _reason_to_end(self, generation: int, records: Records, votes: Votes) -> str:
         """Why this generation is the last one of this call; empty if it isn't."""
-        target = self._config.run.target_return
-        reached = (
-            target is not None
-            and records.center_episodes
-            and center_return(self._config.variants.reduce, records.center_returns)
-            >= self._config.sign * target
-        )
         reasons = {
             "generations": generation >= self._config.generations,
-            "target_return": reached,
+            "target_return": reaches_target(self._config, records),
             "signal": votes.signal,
             "max_hours": votes.time_is_up,
         }

@@ -38,13 +38,19 @@ def with_assignment(child: Config, parent: RunFolder, load: Callable[[], RunStat
     config = parent.config()
     ours, theirs = child.policy.settings, config.policy.settings
     if not merges(child, config):
-        both = isinstance(ours, HebbianSettings) and isinstance(theirs, HebbianSettings)
-        if both and ours.rules == theirs.rules and not ours.assignment:
-            return _assigned(child, theirs.assignment)
-        return child
+        return with_assignment_of(child, config)
     coefficients = HebbianPolicy(parent.interface(config), theirs).coefficients(load().h)
     found = shared_rules.merged(coefficients, ours.rules, child.seed)
     return _assigned(child, shared_rules.encoded(found))
+
+
+def with_assignment_of(config: Config, other: Config) -> Config:
+    """Settings that assign no rules to synapses themselves, with another run's assignment of as many rules."""
+    ours, theirs = config.policy.settings, other.policy.settings
+    both = isinstance(ours, HebbianSettings) and isinstance(theirs, HebbianSettings)
+    if both and ours.rules == theirs.rules and not ours.assignment:
+        return _assigned(config, theirs.assignment)
+    return config
 
 
 def _assigned(child: Config, assignment: str) -> Config:

@@ -19,14 +19,17 @@ from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.config.unused_settings import without_effect
 from esd.errors import UsageError, shown
 from esd.policies.registry import find_kind
-from esd.run import journal
+from esd.run import journal, metrics
+from esd.run.files import absolute
 from esd.run.folder import OWN_NAMES, RunFolder, Warn
+from esd.run.journal import JournalContents
+from esd.run.provenance import origin_of
 from esd.run.recovery import Source, load, newest_state
 from esd.run.run_file import open_run
 from esd.run.training_folder import check_writable
 from esd.run.trust import Trust, trust_of
 from esd.training.default_folder import default_folder
-from esd.training.merged_rules import with_assignment
+from esd.training.merged_rules import with_assignment, with_assignment_of
 from esd.training.trusted import given_by
 
 MOST_NAMED = 5  # settings in a message
@@ -87,6 +90,8 @@ class Plan:
         erase: remove the run that is in the folder first.
         unbegun: the run to be erased has no generation yet; if it has by then, it stays.
         finished: why there is nothing left to do, and how to extend the run; empty otherwise.
+        ended: why the last generation kept was the last one of all, of a run that was killed before it said so;
+            empty otherwise. All that is left is to end it.
     """
 
     config: Config
@@ -96,6 +101,7 @@ class Plan:
     start_from: Path | None = None
     erase: bool = False
     finished: str = ""
+    ended: str = ""
     unbegun: bool = False
     source: Source | None = None
 
@@ -115,6 +121,7 @@ class Plan:
                 "start_from": self.start_from and str(self.start_from),
                 "erase": self.erase,
                 "finished": self.finished,
+                "ended": self.ended,
                 "unbegun": self.unbegun,
                 "source": self.source
                 and [
@@ -136,6 +143,7 @@ class Plan:
             plan["start_from"] and Path(plan["start_from"]),
             plan["erase"],
             plan["finished"],
+            plan["ended"],
             plan["unbegun"],
             plan["source"]
             and Source(plan["source"][0], plan["source"][1] and Path(plan["source"][1])),
@@ -171,16 +179,14 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         warn(line)
     unbegun = folder.is_run and not request.fresh and _has_no_generation(folder)
     source = None
-    if request.start_from is not None:
+    if request.start_from is not None and folder.is_run and not request.fresh and not unbegun:
+        _check_same_parent(folder, request.start_from)
+    elif request.start_from is not None:
         own = config if request.experiment is not None else None
         parent = request.parent(own)
         source = newest_state(parent, warn)
         found = source
         config = with_assignment(config, parent, lambda: load(parent, parent.config(), found))
-        if folder.is_run and not request.fresh and not unbegun:
-            raise UsageError(
-                f"{folder.path}: already contains a run; --from starts a new run, so choose another folder with --run"
-            )
     new = Plan(config, folder.path, start_from=request.start_from, source=source)
     if request.fresh and (folder.is_run or folder.remains):
         if not request.yes:
@@ -200,8 +206,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         )
         return dataclasses.replace(new, erase=True, unbegun=True)
     stored = _to_compare(folder)
-    if "format" not in named:
-        config = dataclasses.replace(config, format=stored.format)
+    config = _completed(config, stored, named)
     differences = differences_that_matter(stored, config)
     if differences:
         may_change = (
@@ -228,7 +233,21 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         )
     if finished:
         finished += _not_applied(stored, config)
-    return Plan(config, folder.path, contents.head, checkpoint, finished=finished)
+    ended = "" if finished else _why_ended(config, contents)
+    return Plan(config, folder.path, contents.head, checkpoint, finished=finished, ended=ended)
+
+
+def _check_same_parent(folder: RunFolder, start_from: Path) -> None:
+    """Refuse to go on with a run that was started from another one than the call names.
+
+    Raises:
+        UsageError: if it was, or nobody knows.
+    """
+    if origin_of(folder.provenance_file) != str(absolute(start_from)):
+        raise UsageError(
+            f"{folder.path}: contains a run that was not started from {start_from}. To continue it, leave out --from: "
+            f"esd train --run {shlex.quote(str(folder.path))}. To start a new run, choose another folder with --run"
+        )
 
 
 def _check_same_start(folder: RunFolder, config: Config, request: TrainRequest) -> None:
@@ -284,6 +303,13 @@ def _why_finished(folder: RunFolder, config: Config, generations: int, warn: War
             f"{generations} generations; to continue, {further} run.target_return with --set"
         )
     return ""
+
+
+def _why_ended(config: Config, contents: JournalContents) -> str:
+    """Why the last generation that was kept is the last one of all; empty if it isn't."""
+    last = contents.entries(contents.next_generation - 1, contents.next_generation)
+    reached = any(metrics.reaches_target(config, records) for _, records in last)
+    return "target_return" if reached else ""
 
 
 def _not_applied(stored: Config, config: Config) -> str:
@@ -349,9 +375,14 @@ def _has_no_generation(folder: RunFolder) -> bool:
 def _is_another(folder: RunFolder, config: Config, named: dict[str, Any]) -> bool:
     """Whether a config asks for another run than the one in a folder."""
     stored = _to_compare(folder)
+    return bool(differences_that_matter(stored, _completed(config, stored, named)))
+
+
+def _completed(config: Config, stored: Config, named: dict[str, Any]) -> Config:
+    """The config with what a call leaves out and the stored run has from its start: its format and shared rules."""
     if "format" not in named:
         config = dataclasses.replace(config, format=stored.format)
-    return bool(differences_that_matter(stored, config))
+    return with_assignment_of(config, stored)
 
 
 def _named(request: TrainRequest) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from esd.problems.base import Evaluator, Problem
 from esd.problems.make import layout_and_h0
 from esd.run import checkpoint, journal, recovery
 from esd.run.checkpoint import Checkpoint
+from esd.run.files import absolute
 from esd.run.folder import RunFolder
 from esd.run.journal import JournalContents, JournalHeader
-from esd.run.provenance import MOST_LISTED, changed_modules, collect, read, what_changed
+from esd.run.provenance import MOST_LISTED, ORIGIN, changed_modules, collect, read, what_changed
 from esd.run.recovery import Source
 from esd.run.run_file import open_run
 from esd.run.training_folder import TrainingFolder
@@ -140,6 +141,7 @@ def prepared(
             stop,
             commit,
             recover,
+            plan.ended,
         )
 
 
@@ -313,6 +315,8 @@ def _open_folder(
         raise UsageError(
             f"{folder.path}: another esd process trained in this folder in the meantime; run the command again"
         )
+    if plan.start_from is not None:
+        call[ORIGIN] = str(absolute(plan.start_from))
     folder.create(plan.config, {**call, "settings_of_h": settings_of_h(plan.config)}, plan.erase)
     _note_weak_lock(folder, reporter)
     if plan.start_from is not None:

@@ -22,7 +22,7 @@ from esd.evaluation import of_run
 from esd.run.training_folder import TrainingFolder
 from tests.helpers.configs import small
 from tests.helpers.installed_package import install
-from tests.helpers.shell import TINY, command, environment, esd
+from tests.helpers.shell import TINY, command, contents, environment, esd
 from tests.helpers.training import trained
 
 
@@ -57,9 +57,31 @@ def test_any_generation_is_rebuilt_from_the_journal_alone(folder: Path) -> None:
     ]
     assert len(set(hashes)) == 4
     assert hashes[3] == json.loads((folder / "run" / "DONE.json").read_text())["h_sha256"]
+    text = (folder / "run" / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    for g in range(4):  # what is said of a state is what led to it
+        shown = json.loads(esd("show", "run", "--json", "--generation", str(g), cwd=folder).stdout)
+        assert shown["generation"] == g
+        assert shown["env_steps"] == (lines[g - 1 + (g == 3)]["env_steps"] if g else 0)
+        assert shown["last_return_mean"] == (lines[g - 1]["return_mean"] if g else None)
+    whole = json.loads(esd("show", "run", "--json", cwd=folder).stdout)
+    assert shown == whole, "the last generation is the run as it stands"
     beyond = esd("show", "run", "--generation", "4", cwd=folder)
     assert beyond.returncode == 2
     assert "0 to 3" in beyond.stderr
+
+
+def test_a_stranger_s_run_does_not_reach_the_terminal(folder: Path, tmp_path: Path) -> None:
+    """Its name and its metrics may hold what clears the screen or names the window."""
+    run, evil = tmp_path / "run\33[2J", "\33]0;title\7"
+    shutil.copytree(folder / "run", run)
+    file = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**own, evil: 1.0}) + "\n" for own in lines))
+    for arguments in (["run\33[2J"], ["run\33[2J", "--settings"], ["run\33[2J", "--csv"], ["."]):
+        shown = esd("show", *arguments, cwd=tmp_path)
+        assert shown.stdout
+        assert not {*shown.stdout, *shown.stderr} & {"\33", "\7"}, arguments
 
 
 def test_show_prints_a_table_csv_and_follows_to_the_end(folder: Path) -> None:
@@ -150,16 +172,20 @@ def test_eval_in_text_names_the_interval_for_what_it_is(folder: Path) -> None:
         (["run", "--set", "policy.hidden=[3]"], "policy.hidden: h was evolved for another network"),
         (["run", "--set", "env.kwargs.nope=3"], "env.kwargs = {'nope': 3}"),
         (["run", "--trace", "nowhere/t"], "--trace nowhere/t: expected a file in a folder"),
+        (["run", "--trace", "run/journal.bin"], "exists and is not a trace"),
+        (["run", "--trace", "run/checkpoints/best.safetensors"], "exists and is not a trace"),
+        (["run", "--trace-every", "4"], "--trace-every 4: has no effect without --trace FILE"),
+        (["run", "--video-seconds", "4"], "--video-seconds 4.0: has no effect without --video"),
         (["run", "--rules", "other"], "'other' is not one of"),
     ],
 )
 def test_wrong_use_of_eval_is_a_clear_error(arguments: list[str], words: str, folder: Path) -> None:
-    before = sorted((folder / "run" / "evaluations").glob("*"))
+    before = contents(folder / "run")
     result = esd("eval", *arguments, "--episodes", "2", cwd=folder)
     assert result.returncode == 2
     assert words in " ".join(result.stderr.replace("│", " ").split())
     assert "Traceback" not in result.stderr
-    assert sorted((folder / "run" / "evaluations").glob("*")) == before
+    assert contents(folder / "run") == before
 
 
 def test_a_run_whose_center_was_not_evaluated_yet_says_what_to_take(tmp_path: Path) -> None:
@@ -187,7 +213,8 @@ def test_a_run_without_checkpoints_is_evaluated_from_its_journal(
 
 def test_eval_records_an_episode_and_says_so(folder: Path) -> None:
     arguments = ["--episodes", "2", "--trace", "t.safetensors", "--trace-every", "4"]
-    result = esd("eval", "run", *arguments, cwd=folder)
+    for _ in range(2):  # an older trace is replaced
+        result = esd("eval", "run", *arguments, cwd=folder)
     assert "recorded the first episode on CartPole-v1 in t.safetensors" in result.stdout
     assert "To embed this one: esd report run --trace t.safetensors\n" in result.stdout
     with safetensors.safe_open(folder / "t.safetensors", "numpy") as file:

@@ -206,7 +206,14 @@ def test_a_value_of_the_wrong_kind_says_what_to_write(setting: str, message: str
         ("population=０", "population = '０': expected an integer; write 0"),
         ("env.normalize_observations=0x", "env.normalize_observations = '0x': expected true or false"),
         ("env.wrappers=[{kwargs={a=1}}]", "env.wrappers[0].id: is missing; expected module:Class"),
-        ("env.variants=[{id='Pendulum-v1'}]", "env.variants[0].name: is missing; expected a name"),
+        (
+            "env.variants=[{id='Pendulum-v1'}]",
+            "env.variants[0].name: is missing; expected a name without control characters",
+        ),
+        (
+            r'env.variants=[{name="a\u001b[2J"}]',
+            r"env.variants[0].name = 'a\x1b[2J': expected a name without control characters",
+        ),
     ],
 )  # fmt: skip
 def test_only_what_a_setting_takes_is_suggested(setting: str, said: str) -> None:

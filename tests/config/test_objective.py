@@ -87,7 +87,14 @@ def test_what_is_wrong_with_a_parameter_is_named(parameter: dict[str, Any], prob
             {"function": ""},
             'objective.function is missing; expected "module:name" or one of esd list objectives',
         ),
-        ({"values": ["a", "a"]}, "objective.values = ['a', 'a']: expected names that all differ"),
+        (
+            {"values": ["a", "a"]},
+            "objective.values = ['a', 'a']: expected names that all differ, without control characters",
+        ),
+        (
+            {"values": ["a", "\33[2J"]},
+            r"objective.values = ['a', '\x1b[2J']: expected names that all differ, without control characters",
+        ),
         (
             {"parameters": {"a.b": {}}},
             "objective.parameters.'a.b': expected a name of letters, digits, _ and - that does not begin with a digit",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 
+import hypothesis
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import strategies as st
 
 from esd.episodes.evaluator import OneByOne
 from esd.episodes.rollout import Rollout
@@ -152,6 +154,72 @@ def test_bounds_that_no_output_can_be_scaled_to_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         ActionDecoder(space, "Env-v0")
+
+
+@st.composite
+def boxes(draw: st.DrawFn) -> spaces.Box:
+    """Boxes of any type: bounded, half bounded, unbounded, and with equal bounds."""
+    dtype = np.dtype(draw(st.sampled_from(["f2", "f4", "f8", "i1", "u1", "i4", "i8", "?"])))
+    if dtype.kind == "f":
+        bound: st.SearchStrategy[float] = st.floats(allow_nan=False, width=8 * dtype.itemsize)  # type: ignore[arg-type]
+        bound |= st.sampled_from([0.1, 0.7, -3.3, math.inf, -math.inf]).map(
+            lambda x: float(dtype.type(x))
+        )
+    elif dtype.kind == "b":
+        bound = st.integers(0, 1)
+    else:
+        limits, most = np.iinfo(dtype), 1 << 24
+        bound = st.integers(max(limits.min, -most), min(limits.max, most))
+    size = draw(st.integers(1, 4))
+    pairs = [sorted((draw(bound), draw(bound))) for _ in range(size)]
+    pairs = [(a, a) if draw(st.booleans()) and math.isfinite(a) else (a, b) for a, b in pairs]
+    hypothesis.assume(all(a < math.inf and b > -math.inf for a, b in pairs))
+    low, high = (np.array(ends).astype(dtype) for ends in zip(*pairs, strict=True))
+    shape = draw(st.sampled_from([(size,), (1, size)]))
+    return spaces.Box(low.reshape(shape), high.reshape(shape), dtype=dtype.type)
+
+
+@pytest.mark.filterwarnings("error")
+@hypothesis.given(boxes(), st.booleans(), st.data())
+@hypothesis.settings(deadline=None, max_examples=500)
+def test_every_action_is_finite_and_in_its_box(
+    space: spaces.Box, squashed: bool, data: st.DataObject
+) -> None:
+    try:
+        decoder = ActionDecoder(space, "test")
+    except UsageError:  # its bounds are too far apart
+        hypothesis.reject()
+    decoder.outputs_are_squashed(squashed)
+    numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
+    numbers |= st.sampled_from([-1.0, 0.0, 1.0, -50.0, 50.0])
+    outputs = data.draw(st.lists(numbers, min_size=decoder.size, max_size=decoder.size))
+    action = decoder(np.array(outputs, np.float32))
+    assert action in space
+    assert action.dtype == space.dtype
+    assert np.isfinite(action).all()
+
+
+def test_actions_of_a_box_reach_its_own_bounds_in_the_type_of_the_space() -> None:
+    low, high = np.array([0.7, -0.1, -3.3, -math.inf]), np.array([math.inf, 0.1, -3.3, 0.1])
+    decoder = ActionDecoder(spaces.Box(low, high, dtype=np.float64), "test")
+    assert decoder.tables is None  # compiled episodes know float32 alone
+    decoder.outputs_are_squashed(True)
+    assert decoder(np.full(4, -1, np.float32)).tolist() == [0.7, -0.1, -3.3, -1.0]
+    assert decoder(np.full(4, 1, np.float32)).tolist() == [1.0, 0.1, -3.3, 0.1]
+    number = ActionDecoder(spaces.Box(0.7, math.inf, (), np.float64), "test")
+    assert number(np.zeros(1, np.float32)) == np.array(0.7)
+    assert number(np.zeros(1, np.float32)).shape == ()
+    half = ActionDecoder(spaces.Box(-math.inf, math.inf, (2,), np.float16), "test")
+    assert half(np.array([1e6, -1e6], np.float32)).tolist() == [65504.0, -65504.0]
+
+
+@pytest.mark.parametrize("bound", [1.0, 0.5, math.inf])
+def test_bounds_that_float32_has_leave_the_compiled_decoder_as_it_is(bound: float) -> None:
+    decoder = ActionDecoder(spaces.Box(-bound, bound, (3,), np.float64), "test")
+    assert decoder.tables is not None
+    same = ActionDecoder(spaces.Box(-bound, bound, (3,), np.float32), "test")
+    outputs = np.array([-50, 0.3, 2], np.float32)
+    assert decoder(outputs).tolist() == same(outputs).tolist()
 
 
 @pytest.mark.filterwarnings("error")

@@ -45,6 +45,16 @@ def test_a_folder_with_brackets_in_its_name_is_a_run(tmp_path: Path, two: tuple[
     assert [run.seed for run in found[1].runs] == [0, 1]
 
 
+def test_a_comma_in_the_name_of_a_run_does_not_end_it(tmp_path: Path, two: tuple[str, str]) -> None:
+    for seed in (0, 1):
+        (tmp_path / f"static-s{seed}").rename(tmp_path / f"static,{seed},x")
+    for word in (f"{tmp_path}/static,*", f"{tmp_path}/static,0,x,{tmp_path}/static,1,x"):
+        found = read_groups([two[0], f"static={word}"])
+        assert [run.seed for run in found[1].runs] == [0, 1]
+    with pytest.raises(UsageError, match=r"static,1: does not exist|static: does not exist"):
+        read_groups([two[0], f"static={tmp_path}/static,0,x,{tmp_path}/static,1"])
+
+
 def test_a_pattern_passes_over_what_is_no_run_but_not_over_another_arm(
     tmp_path: Path, two: tuple[str, str]
 ) -> None:

@@ -231,6 +231,47 @@ def test_the_environments_are_closed_when_an_evaluation_fails(
     assert len(closed) == 1
 
 
+class Exploding(gymnasium.Wrapper):
+    """Raises in the third step of the episode of a seed; tells a result in all others."""
+
+    def __init__(self, env: gymnasium.Env, seed: int) -> None:
+        super().__init__(env)
+        self.metadata = {**env.metadata, "results": {"pole": "m"}}
+        self._seed, self._explodes, self._steps = seed, False, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self._explodes, self._steps = seed == self._seed, 0
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        if self._explodes and self._steps == 3:
+            raise RuntimeError("the simulator exploded")
+        observation, reward, ended, cut, info = super().step(action)
+        return observation, reward, ended, cut, {**info, "pole": 1.0}
+
+
+def test_an_episode_that_raises_is_named_or_has_no_result_if_it_is_to_rank_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seed = episode_seeds(0, 2, 0).environment
+    exploding = {"id": f"{__name__}:Exploding", "kwargs": {"seed": seed}}
+    whole, config = played(bodies()), bodies(wrappers=[exploding])
+    with pytest.raises(JobFailedError) as stopped:
+        played(config)
+    text = str(stopped.value.__cause__)
+    assert text.startswith("test episode 2 on 'light': env.id = 'Pendulum-v1'")
+    assert "step 3: raised RuntimeError: the simulator exploded" in text
+    assert text.endswith("""to count such an episode as failed: --set env.on_failure="worst\"""")
+    found = played(config, 'env.on_failure="worst"')
+    assert "test episode 2 failed: " in capsys.readouterr().err
+    for name, own in whole.items():
+        expected = own.returns.copy()
+        expected[2] = np.nan
+        np.testing.assert_array_equal(found[name].returns, expected)
+        np.testing.assert_array_equal(found[name].results["pole"], [1.0, 1.0, np.nan, 1.0])
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -44,6 +44,13 @@ def two_generations(**es: str) -> np.ndarray:
         ("ForgetsScalars", "step returned a dict without steps"),
         ("TextAsScalar", "step returned 'steps': 'one' (str), expected names and numbers"),
         ("ForgetsMoments", "step does not write ascent.following, velocity: it contains NaN"),
+        (
+            "ReplacesMoments",
+            "step replaces ascent.following, velocity: write into the vector that is there, for example with "
+            "ascent.following['velocity'][...] = …",
+        ),
+        ("RemovesMoments", "step replaces ascent.following, velocity: write into the vector"),
+        ("ReplacesMomentsLater", "step replaces ascent.following, velocity: write into the vector"),
         ("MomentsAsText", "moment_names is 'velocity' (str), expected a tuple of names"),
         ("WrongName", "step raised KeyError: 'velocity'"),
     ],
@@ -83,6 +90,12 @@ def test_an_optimizer_that_does_another_thing_the_second_time_is_refused_before_
         ("STARTS_WITH_DOUBLES", "start returned float64 [5000] as h, expected float32 [5000]"),
         ("STARTS_WITHOUT_SIGMA", "start returned a dict without sigma"),
         ("FORGETS_TRAIL", "update does not write update.after, trail: it contains NaN"),
+        (
+            "REPLACES_H",
+            "update replaces update.after, h: write into the vector that is there, for example with "
+            "update.after['h'][...] = …",
+        ),
+        ("REPLACES_ALL", "update replaces update.after, h, trail: write into the vector"),
         ("FORGETS_MEMBERS", "perturb does not write out, all of it: it contains NaN"),
         ("RETURNS_NOTHING", "update returned None (is a return missing?), expected a dict"),
     ],

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 import pytest
+from gymnasium import spaces
 
 from esd.errors import UsageError
 from esd.export import onnx_graph, torch_program
@@ -48,6 +50,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"kind": "static", "hidden": [7]},
         {"id": "tests.helpers.exported_worlds:Several", "max_steps": 9},
     ),
+    "doubles": (
+        {"kind": "static", "hidden": [7]},
+        {
+            "id": "tests.helpers.exported_worlds:Doubles",
+            "max_steps": 9,
+            "normalize_observations": True,
+        },
+    ),
 }
 
 
@@ -59,6 +69,13 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 def scale_of(subject: Subject) -> float:
     return 255.0 if subject.interface.observation_size > 1000 else 1.0
+
+
+def in_space(space: gymnasium.Space[Any], found: dict[str, Any], name: str = "action") -> bool:
+    """Whether the named parts are in a space, cast to its type."""
+    if isinstance(space, spaces.Dict):
+        return all(in_space(part, found, f"{name}.{key}") for key, part in space.items())
+    return np.asarray(found[name]).astype(space.dtype) in space
 
 
 def same_action(found: dict[str, Any], action: Any) -> bool:
@@ -87,6 +104,7 @@ def test_onnxruntime_takes_the_same_ten_steps(subject: Subject, tmp_path: Path) 
         found = dict(zip(names, results, strict=True))
         np.testing.assert_allclose(found["outputs"], expected, atol=1e-5)
         assert same_action(found, action)
+        assert in_space(subject.spaces[1], found)
         state = {k.removeprefix("next."): v for k, v in found.items() if k.startswith("next.")}
     for number, layer in enumerate(weights):
         if f"layer{number}.w" in last:
@@ -115,6 +133,7 @@ def test_pytorch_takes_the_same_ten_steps_from_the_file_alone(
         found, given, state = policy(torch.from_numpy(observation), state)
         np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
         assert same_action(found, action)
+        assert in_space(subject.spaces[1], found)
 
 
 def test_a_module_is_exported_with_its_own_forward_and_one_with_a_memory_is_refused(
@@ -148,6 +167,13 @@ def test_a_policy_without_a_graph_is_refused_in_one_line(write: Any, tmp_path: P
 def test_updates_of_every_other_step_are_refused_in_one_line() -> None:
     with pytest.raises(UsageError, match=r"policy.every = 2 is not supported"):
         network_of(subject_of({"every": 2}, CARTPOLE), "onnx")
+
+
+def test_observations_are_read_as_float64_where_training_normalizes_them_from_it() -> None:
+    env = {"id": "tests.helpers.exported_worlds:Doubles", "max_steps": 9}
+    assert subject_of({}, {**env, "normalize_observations": True}).observation_dtype == "float64"
+    assert subject_of({}, env).observation_dtype == "float32"
+    assert subject_of({}, PENDULUM).observation_dtype == "float32"
 
 
 def test_the_network_of_a_run_knows_its_first_state() -> None:

@@ -25,12 +25,14 @@ from esd.evolution.observations import ObservationStatistics
 from esd.evolution.shaping import SHAPINGS
 from esd.evolution.state import RunState
 from esd.export.exporting import export_run
+from esd.export.formats import FORMATS
 from esd.policies.base import Interface
 from esd.run import packed_fitness, run_file
 from esd.run.run_file import open_run
 from esd.run.trust import Trust
 from esd.training.plan import TrainRequest, make_plan
 from tests.helpers.configs import objective, small
+from tests.helpers.shell import esd as esd_command
 from tests.helpers.training import from_journal, trained
 
 
@@ -98,6 +100,19 @@ def test_a_new_run_starts_from_a_file_as_from_the_folder(run: Path, tmp_path: Pa
     assert found[0][0] == found[1][0] == 5
     assert np.array_equal(found[0][1], found[1][1])
     assert np.array_equal(found[0][1], esd.Run(run).h())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".seed"])
+def test_only_an_exported_run_is_replaced(run: Path, tmp_path: Path, suffix: str) -> None:
+    """The run's own checkpoints have the same suffix."""
+    path = exported(run, tmp_path / f"tiny{suffix}", "last")
+    before = path.stat().st_ino
+    assert exported(run, path, "last").stat().st_ino != before
+    safetensors.numpy.save_file({"x": np.zeros(3)}, path)
+    before = path.stat().st_ino
+    with pytest.raises(UsageError, match="exists and is not an exported run; use another file"):
+        exported(run, path, "last")
+    assert path.stat().st_ino == before
 
 
 def test_a_file_can_be_exported_again(run: Path, tmp_path: Path) -> None:
@@ -225,6 +240,40 @@ def test_a_foreign_file_is_refused_in_one_line(run: Path, tmp_path: Path) -> Non
         esd.Run(newer)
     with pytest.raises(UsageError, match="does not exist"):
         esd.Run(tmp_path / "nothing")
+
+
+def test_a_file_for_other_programs_is_not_called_damaged(run: Path, tmp_path: Path) -> None:
+    suffixes = {format.suffix for format in FORMATS.values()}
+    assert suffixes == {*run_file.READ_BACK, *run_file.ONE_WAY}
+    for suffix in run_file.ONE_WAY:
+        path = tmp_path / f"policy{suffix}"
+        path.write_bytes(b"MATLAB 5.0 MAT-file, or whatever")
+        with pytest.raises(UsageError) as refused:
+            esd.Run(path)
+        assert str(refused.value) == (
+            f"{path}: is for other programs and can't be read back; use the run's folder, or a .safetensors or "
+            ".seed file of esd export"
+        )
+    misnamed = exported(run, tmp_path / "tiny.mat", format="safetensors")
+    assert esd.Run(misnamed).finished
+
+
+def test_the_csv_of_a_file_is_that_of_the_folder(run: Path, tmp_path: Path) -> None:
+    path = exported(run, tmp_path / "tiny.safetensors", "last")
+
+    def csv_of(which: Path) -> str:
+        return esd_command("show", which, "--csv", cwd=tmp_path).stdout
+
+    csv = csv_of(run)
+    assert csv.startswith("schema,generation,")
+    assert csv_of(path) == csv
+    again = exported(path, tmp_path / "again.safetensors", "last")
+    assert csv_of(again) == csv
+    for order in ("null", '["schema", "generation", 3]'):  # of older files, and a wrong one
+        rewritten(path, metrics=order)
+        found = csv_of(path).splitlines()[0].split(",")
+        assert found[:2] == ["schema", "generation"]
+        assert found[2:] == sorted({*csv.splitlines()[0].split(",")} - {*found[:2]})
 
 
 def test_settings_that_were_changed_in_a_file_are_noticed(run: Path, tmp_path: Path) -> None:

@@ -64,6 +64,25 @@ class ForgetsMoments(Heavy):
         return {"steps": 1.0}
 
 
+class ReplacesMoments(Heavy):
+    def step(self, ascent: Any) -> Any:
+        numbers = super().step(ascent)
+        ascent.following["velocity"] = ascent.following["velocity"] + np.float32(1.0)
+        return numbers
+
+
+class RemovesMoments(Heavy):
+    def step(self, ascent: Any) -> Any:
+        numbers = super().step(ascent)
+        ascent.following.clear()
+        return numbers
+
+
+class ReplacesMomentsLater(ReplacesMoments):
+    def step(self, ascent: Any) -> Any:
+        return super().step(ascent) if ascent.scalars["steps"] else Heavy.step(self, ascent)
+
+
 class MomentsAsText(Heavy):
     moment_names = "velocity"
 
@@ -148,6 +167,19 @@ class ForgetsTrail(Climb):
         return self.scalars()
 
 
+class ReplacesH(Climb):
+    def update(self, update: Any) -> Any:
+        numbers = super().update(update)
+        update.after["h"] = update.before["h"] + np.ones(1)
+        return numbers
+
+
+class ReplacesAll(Climb):
+    def update(self, update: Any) -> Any:
+        update.after.update({name: vector.copy() for name, vector in update.before.items()})
+        return self.scalars()
+
+
 class ForgetsMembers(Climb):
     def perturb(self, *arguments: Any) -> None:
         pass
@@ -170,6 +202,8 @@ STARTS_WITH_TEXT = kind(StartsWithText)
 STARTS_WITH_DOUBLES = kind(StartsWithDoubles)
 STARTS_WITHOUT_SIGMA = kind(StartsWithoutSigma)
 FORGETS_TRAIL = kind(ForgetsTrail)
+REPLACES_H = kind(ReplacesH)
+REPLACES_ALL = kind(ReplacesAll)
 FORGETS_MEMBERS = kind(ForgetsMembers)
 RETURNS_NOTHING = kind(ReturnsNothing)
 BUILDS_NOTHING = kind(lambda *arguments: None)

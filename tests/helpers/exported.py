@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 
@@ -22,10 +23,19 @@ from esd.policies.registry import make_policy
 from esd.problems.make import layout_and_h0
 
 Float32s = npt.NDArray[np.float32]
+FAR = 1e6  # where float32 tells 0.06 apart
+
+
+def far(space: gymnasium.Space[Any]) -> float:
+    """What observations are about."""
+    return FAR if space.dtype == np.float64 else 0.0
 
 
 def subject_of(policy: dict[str, Any], env: dict[str, Any], seed: int = 0) -> Subject:
-    """A state that nobody has trained: h_0 of the seed, and statistics of observations if env asks for them."""
+    """A state that nobody has trained: h_0 of the seed, and statistics of observations if env asks for them.
+
+    Statistics of observations of float64 are about ``FAR``.
+    """
     config: Config = parse({"seed": seed, "policy": policy, "env": env}, "test")
     made = make_environment(config.env, config.format)
     observe = ObservationFlattener(made.observation_space, config.env.id)
@@ -34,7 +44,7 @@ def subject_of(policy: dict[str, Any], env: dict[str, Any], seed: int = 0) -> Su
     made.close()
     statistics = ObservationStatistics.empty(0)
     if config.env.normalize_observations:
-        sums = np.linspace(-9.0, 9.0, observe.size)
+        sums = np.linspace(-9.0, 9.0, observe.size) + 30.0 * far(made.observation_space)
         statistics = ObservationStatistics(30.0, sums, sums**2 / 30.0 + 20.0)
     _, h = layout_and_h0(config, interface)
     state = RunState(EvolutionState(0, h, {}, {}), statistics)
@@ -55,6 +65,8 @@ def ten_steps(
     observations = (scale * generator.random((steps, size))).astype(np.float32)
     if scale == 1.0:
         observations = 2.0 * observations - 1.0
+    observations = np.float64(observations) + far(subject.spaces[0])
+    observations = observations.astype(subject.observation_dtype)
     policy = make_policy(subject.config.policy, subject.interface, subject.config.format)
     decode = ActionDecoder(subject.spaces[1], "test")
     decode.outputs_are_squashed(policy.squashed)

@@ -51,6 +51,18 @@ class Several(Pictures):
         return self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
 
 
+class Doubles(Several):
+    """Shows numbers, and takes actions between bounds, that float32 can't hold."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    action_space = spaces.Dict(
+        {
+            "bounded": spaces.Box(-0.1, 0.1, (2,), np.float64),
+            "half": spaces.Box(0.7, np.inf, (2,), np.float64),
+        }
+    )
+
+
 class Drawn(Several):
     """Draws a white bar that moves to the right with each step."""
 

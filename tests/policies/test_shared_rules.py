@@ -124,6 +124,11 @@ def test_a_run_begins_with_merged_rules_and_goes_on_without_its_parent(tmp_path:
         h, shared_rules.means(vectors, followed, 8).astype(np.float32).T.ravel()
     )
     assert policy.layout.size == h.size == 8 * 5
+    # the same command goes on with it, and so does one without --from, as esd launch restarts it
+    child_of(tmp_path / "first", tmp_path / "parts", "policy.rules=8", "generations=3")
+    again = (*PENDULUM, "policy.rules=8", "generations=4")
+    plan = make_plan(TrainRequest("pendulum", tmp_path / "parts", again), print)
+    assert plan.resumes and plan.config.policy.settings.assignment  # noqa: PT018
     # the same number of rules: the same synapses follow them
     child_of(tmp_path / "whole", tmp_path / "same", "policy.rules=8", "generations=0")
     same = RunFolder(tmp_path / "same").config().policy.settings

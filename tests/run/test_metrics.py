@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from esd.evolution.records import Records, Status
 from esd.run import metrics
 from esd.run.folder import RunFolder
 from tests.helpers.configs import objective, small
@@ -228,3 +230,13 @@ def test_whatever_happens_to_the_file_the_totals_are_those_of_the_journal(
     assert [line["env_steps"] for line in lines] == [line["env_steps"] for line in lines_of(whole)]
     seconds = [line["seconds"] for line in lines]
     assert seconds == sorted(seconds)
+
+
+def test_a_zero_of_an_objective_that_is_minimized_is_not_minus_zero() -> None:
+    """A line, and the progress line made of it, would say -0."""
+    records = Records(2, 1, 0)
+    for row in range(3):
+        records.write(row, returns=[-0.0], steps=1, episodes=1, status=Status.DONE)
+    line = metrics.of_records(objective(), records)
+    for name in ("return_mean", "return_min", "return_max", "center_return"):
+        assert (line[name], math.copysign(1.0, line[name])) == (0.0, 1.0), name

@@ -15,7 +15,9 @@ import pytest
 from esd.config.settings import Config
 from esd.episodes.evaluator import Rows
 from esd.episodes.making import make_environment
+from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.variant import VariantEnvironment
+from esd.evolution.noise import Purpose
 from esd.evolution.records import Status
 from esd.mpi.comm import JobFailedError
 from esd.run import journal
@@ -106,6 +108,22 @@ def test_it_ends_the_run_unless_such_members_are_to_rank_last(
     text = str(failed.value.__cause__)
     assert text.startswith("generation 1, member 5: env.id = ")
     assert "step 3: raised RuntimeError: the physics broke" in text
+
+
+def test_no_episode_of_the_check_at_the_start_may_fail(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever on_failure says: nothing can be compared that has no result."""
+    monkeypatch.setenv(DEED, "raise RuntimeError")
+    seeds = EpisodeSeeds.named(RUN_SEED, Purpose.CANARY, 0, 0, 0)
+    monkeypatch.setenv(SEED, str(seeds.environment))
+    for more, said in (("", False), (WORST, True)):
+        with pytest.raises(JobFailedError) as failed:
+            trained(poisoned(*([more] if more else [])), tmp_path / "run")
+        text = str(failed.value.__cause__)
+        assert "step 3: raised RuntimeError: the physics broke" in text
+        assert ("No episode may fail in the check before the first generation" in text) == said
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("more", ["", 'env.compiled="never"', "batch_members=4"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,16 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from esd.commands.console import Quiet
 from esd.config.tables import apply_settings, parse
+from esd.mpi.comm import Alone
 from esd.run import checkpoint
 from esd.training import commit
+from esd.training.loop import Ending
 from esd.training.plan import TrainRequest, make_plan
-from tests.helpers.configs import small
+from esd.training.prepare import train
+from esd.training.stop import StopRequest
+from tests.helpers.configs import SMALL, small
 from tests.helpers.training import from_journal, trained
 
 SIZE = 4000
@@ -104,3 +110,30 @@ def test_checkpoints_are_at_most_one_a_second_unless_their_number_is_set(
     settings = ["generations=21", "run.center_every=0", f"run.checkpoint_every={every}"]
     trained(small("cartpole-static", *settings, max_steps=3), tmp_path / "run")
     assert saved == kept
+
+
+def carried_out(run: Path, *settings: str) -> Ending:
+    """``esd train cartpole`` with a target that generation 2 reaches."""
+    target = ("run.target_return=1", "run.center_every=3", "generations=9")
+    own = (*SMALL, *target, *settings)
+    return train(
+        Alone(), make_plan(TrainRequest("cartpole", run, own), print), StopRequest(), Quiet()
+    )
+
+
+def test_a_run_killed_between_its_target_and_its_end_only_has_to_end(tmp_path: Path) -> None:
+    """What the journal has been told is decided: another generation would be another h."""
+    whole = carried_out(tmp_path / "run")
+    assert (whole.reason, whole.state.generation) == ("target_return", 1)
+    kept = (tmp_path / "run" / "journal.bin").read_bytes()
+    done = json.loads((tmp_path / "run" / "DONE.json").read_text())
+    (tmp_path / "run" / "DONE.json").unlink()
+    resumed = carried_out(tmp_path / "run")
+    assert (resumed.reason, resumed.finished) == ("target_return", True)
+    assert resumed.state.sha256() == whole.state.sha256()
+    assert (tmp_path / "run" / "journal.bin").read_bytes() == kept
+    assert json.loads((tmp_path / "run" / "DONE.json").read_text()) == done
+    # a target that was raised meanwhile is still to be reached
+    (tmp_path / "run" / "DONE.json").unlink()
+    further = carried_out(tmp_path / "run", "run.target_return=1e6")
+    assert (further.reason, further.state.generation) == ("generations", 9)

@@ -87,6 +87,21 @@ def test_the_child_is_rebuilt_and_resumed_without_its_parent(tmp_path: Path) -> 
     assert load(RunFolder(resumed.path), "last", print)[1].sha256() == whole
 
 
+def test_the_same_command_resumes_the_child_also_without_its_parent(tmp_path: Path) -> None:
+    """The promise of exit code 75; a child of another run, or of none, stays as it is."""
+    for name in ("parent", "other"):
+        trained(config_of(), tmp_path / name)
+    child_of(tmp_path / "parent", tmp_path / "whole")
+    child_of(tmp_path / "parent", tmp_path / "parts", "generations=2")
+    with pytest.raises(UsageError, match=r"not started from .*other.* esd train --run .*parts"):
+        child_of(tmp_path / "other", tmp_path / "parts", "generations=5")
+    with pytest.raises(UsageError, match=r"other.*: contains a run that was not started from"):
+        child_of(tmp_path / "parent", tmp_path / "other")
+    shutil.rmtree(tmp_path / "parent")
+    child_of(tmp_path / "parent", tmp_path / "parts", "generations=5")
+    assert from_journal(tmp_path / "parts").sha256() == from_journal(tmp_path / "whole").sha256()
+
+
 def test_the_python_api_keeps_them_too(tmp_path: Path) -> None:
     trained(config_of(NORMALIZED, "run.center_every=1"), tmp_path / "parent")
     settings: dict[str, Any] = {"seed": 2, "es.sigma": 0.05}
