@@ -175,6 +175,30 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "cheetah-change-a-body-that-changes-within-the-episode",
     ),
     (
+        "`cheetah-reversed`, five unseen ways to reverse motors: Hebbian against static",
+        "cheetah-reversed",
+        versus("hebbian", "static", seen=False),
+        "cheetah-reversed-which-way-does-each-motor-push",
+    ),
+    (
+        "`cheetah-reversed`, the same: Hebbian against a GRU",
+        "cheetah-reversed",
+        versus("hebbian", "GRU", seen=False),
+        "cheetah-reversed-which-way-does-each-motor-push",
+    ),
+    (
+        "`cheetah-reversed`, five more ways, with another body as well: Hebbian against static",
+        "cheetah-reversed-second",
+        versus("hebbian", "static", seen=False),
+        "cheetah-reversed-which-way-does-each-motor-push",
+    ),
+    (
+        "`cheetah-reversed`, the same: Hebbian against a GRU",
+        "cheetah-reversed-second",
+        versus("hebbian", "GRU", seen=False),
+        "cheetah-reversed-which-way-does-each-motor-push",
+    ),
+    (
         "popgym RepeatPreviousHard: LSH attention against a GRU",
         "memory-tasks",
         recalled("popgym RepeatPreviousHard"),
