@@ -22,6 +22,7 @@ from esd.errors import UsageError
 
 GRACE_SECONDS = 5.0  # from the signal to the end of a process that does not answer
 REMINDER_SECONDS = 1.0  # code that swallows every exception is interrupted again
+SHORTEST_SECONDS = 1e-6  # a timer takes less for none
 LONGEST_SECONDS = 1e9  # of what a timer can wait for
 STDERR = 2
 WHAT = "an evaluation"
@@ -67,7 +68,7 @@ def time_limit(seconds: float | None, setting: str) -> Iterator[Callable[..., No
         return
 
     def begin(limit: float = seconds) -> None:
-        timer = min(limit, LONGEST_SECONDS)
+        timer = min(max(limit, SHORTEST_SECONDS), LONGEST_SECONDS)
         signal.setitimer(signal.ITIMER_REAL, timer, max(timer, REMINDER_SECONDS))
         _end_later(limit + GRACE_SECONDS)
 

@@ -58,6 +58,11 @@ def test_what_is_quick_enough_is_left_alone() -> None:
         again()
 
 
+def test_a_limit_that_is_shorter_than_any_timer_is_no_limit_of_none() -> None:
+    with pytest.raises(TimeLimitError), time_limit(1e-9, "x"):
+        time.sleep(5.0)
+
+
 def test_the_time_begins_again() -> None:
     began = time.monotonic()
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from esd.commands.live_view import short
 from esd.errors import UsageError, one_line
 from esd.reading import open_regular
 from esd.run import metrics
@@ -124,12 +125,13 @@ def _follow_lines(folder: RunFolder) -> None:
     while True:
         done = folder.done() is not None
         for line in tail.lines():
-            center = (
-                "" if line["center_return"] is None else f"  center {line['center_return']:.2f}"
+            returns = "".join(
+                f"  {name} {short(line[key])}"
+                for name, key in (("center", "center_return"), ("mean", "return_mean"))
+                if line[key] is not None
             )
-            mean = "" if line["return_mean"] is None else f"  mean {line['return_mean']:.2f}"
             print(
-                f"generation {line['generation']}{center}{mean}  {counted} {line['env_steps']:,}",
+                f"generation {line['generation']}{returns}  {counted} {line['env_steps']:,}",
                 flush=True,
             )
         if done:

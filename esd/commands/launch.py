@@ -175,14 +175,19 @@ def _train_command(words: Sequence[str]) -> TrainCommand:
 
 
 def _as_words(parameters: Sequence[Any], read: dict[str, Any]) -> Iterator[str]:
-    """Options and arguments as words again."""
+    """Options and arguments as words again, arguments last."""
+    arguments: list[str] = []
     for parameter in parameters:
         value = read.get(parameter.name)
         if value is None or value is False:
             continue
-        flag = parameter.opts[0] if parameter.param_type_name == "option" else None
         for each in value if isinstance(value, list | tuple) else (value,):
-            if flag is not None:
-                yield flag
+            if parameter.param_type_name != "option":
+                arguments.append(str(each))
+                continue
+            yield parameter.opts[0]
             if each is not True:
                 yield str(each)
+    if any(argument.startswith("-") for argument in arguments):
+        yield "--"  # or they would be read as options
+    yield from arguments

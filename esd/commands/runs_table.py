@@ -87,9 +87,11 @@ def _row(
 ) -> dict[str, Any]:
     """A line of the table."""
     found = _progress(path, warn)
-    finished = found.pop("finished")
+    finished, damaged = found.pop("finished"), found.pop("damaged")
     state = states.get(task.job) if task is not None else None
-    if finished and (state is None or state.name not in ("RUNNING", "PENDING")):
+    if damaged:
+        name, reason = "damaged", ""
+    elif finished and (state is None or state.name not in ("RUNNING", "PENDING")):
         name, reason = "done", ""
     elif state is not None:
         name, reason = state.name.lower(), state.reason
@@ -112,7 +114,7 @@ def _progress(path: Path, warn: Warn) -> dict[str, Any]:
     from esd.run.trust import Trust
 
     nothing: dict[str, Any] = {
-        "generation": None, "generations": None, "best_center_return": None, "finished": False,
+        "generation": None, "generations": None, "best_center_return": None, "finished": False, "damaged": False,
     }  # fmt: skip
     folder = RunFolder(path, Trust.NEVER)
     if not folder.is_run:
@@ -121,15 +123,23 @@ def _progress(path: Path, warn: Warn) -> dict[str, Any]:
         config = folder.config()
         generation = folder.journal(config, verify=False).next_generation
         lines = metrics.read(folder.metrics_file)
-        finished = folder.done(warn) is not None
+        if not lines or lines[-1]["generation"] < generation - 1:
+            lines = folder.metrics_lines(config, warn)
+        done = folder.done(warn) or {}
+        if generation < done.get("generation", 0):
+            raise UsageError(
+                f"{folder.journal_file}: ends at generation {generation}, but the run was done at generation "
+                f"{done['generation']}; restore it from a copy"
+            )
     except (UsageError, OSError) as error:
         warn(str(error))
-        return nothing
+        return {**nothing, "damaged": True}
     centers = [c for line in lines if (c := line.get("center_return")) is not None]
     best = min if config.sign < 0 else max
     return {
         "generation": generation,
         "generations": config.generations,
         "best_center_return": best(centers, default=None),
-        "finished": finished,
+        "finished": bool(done),
+        "damaged": False,
     }

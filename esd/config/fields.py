@@ -43,6 +43,10 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def _up_to_a_million(value: Any) -> bool:
+    return bool(1 <= value <= 1_000_000)
+
+
 def _positive(value: float) -> bool:
     return value > 0
 
@@ -59,6 +63,7 @@ def _below_one(value: float) -> bool:
     return 0 <= value < 1
 
 
+MILLION: dict[str, Any] = {"expected": "1 to 1,000,000", "check": _up_to_a_million}
 POSITIVE: dict[str, Any] = {"expected": "more than 0", "check": _positive}
 NOT_NEGATIVE: dict[str, Any] = {"expected": "0 or more", "check": _not_negative}
 SHARE: dict[str, Any] = {"expected": "more than 0 and at most 1", "check": _share}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from esd.config.fields import POSITIVE, SECOND_VERSION, setting
+from esd.config.fields import MILLION, POSITIVE, SECOND_VERSION, setting
 from esd.errors import shortened
 
 MINIMIZE, MAXIMIZE = "minimize", "maximize"
@@ -139,7 +139,7 @@ class ObjectiveConfig:
         "Names of the values if a call returns several. [variants] defines how they are reduced to one",
     )
     evaluations_per_member: int = setting(
-        1, "Calls per member, each with its own seed. The fitness is their mean", **POSITIVE
+        1, "Calls per member, each with its own seed. The fitness is their mean", **MILLION
     )
     max_seconds: float | None = setting(
         None,

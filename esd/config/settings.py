@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from esd.config.fields import NOT_NEGATIVE, POSITIVE, SECOND_VERSION, SHARE, setting
+from esd.config.fields import MILLION, NOT_NEGATIVE, POSITIVE, SECOND_VERSION, SHARE, setting
 from esd.config.kinds import ALGORITHMS
 from esd.config.objective import MINIMIZE, ON_FAILURE, STOP, ObjectiveConfig
 from esd.config.policies import PolicyConfig
@@ -80,7 +80,7 @@ class EnvironmentConfig:
     episodes_per_member: int = setting(
         1,
         "Episodes per member on every variant. The return on a variant is their mean",
-        **POSITIVE,
+        **MILLION,
     )
     max_steps: int = setting(
         0,

@@ -34,6 +34,7 @@ Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
 OWNERS_AT_ONCE = 64  # members whose seeds are drawn in one call, which takes as long as for one
+EPISODES_AT_ONCE = 4096  # of these members together, for which 64 take no longer: seeds take memory
 
 OWNERS: dict[str, Callable[[int], int]] = {  # whose seeds a member has
     "none": lambda member: member,
@@ -204,16 +205,16 @@ class Rollout:
 
         No two variants share any: what averages out over more episodes does so over more variants, too.
         """
-        owner = self._owner(member)
-        first = owner - owner % OWNERS_AT_ONCE
+        owner, episodes = self._owner(member), self.config.env.episodes_per_member
+        at_once = max(1, min(OWNERS_AT_ONCE, EPISODES_AT_ONCE // episodes))
+        first = owner - owner % at_once
         if self._drawn[:2] != (generation, first):
-            count = self.config.env.episodes_per_member
-            variants = [variant for variant in range(len(self.variants)) for _ in range(count)]
+            variants = [variant for variant in range(len(self.variants)) for _ in range(episodes)]
             drawn = EpisodeSeeds.consecutive(
                 self.config.seed,
                 Purpose.TRAIN_EPISODE,
                 generation,
-                range(first, first + OWNERS_AT_ONCE),
+                range(first, first + at_once),
                 variants,
             )
             if not self.weights.of_episodes:

@@ -197,6 +197,11 @@ def _shared_variants(
     names = named(wanted, known, "no run was evaluated on it") or list(known)
     for name in names:
         lacking = [run for run in runs if name not in run.found[conditions]]
+        if lacking and "objective.function" in lacking[0].settings:
+            raise UsageError(
+                f"{_paths(lacking)}: has another objective.function than {name!r}; values of different functions can't "
+                "be compared"
+            )
         if lacking:
             raise UsageError(
                 f"{_paths(lacking)}: not evaluated on variant {name!r}; run "

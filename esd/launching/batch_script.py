@@ -138,6 +138,7 @@ def _options(job: BatchJob) -> Iterator[str]:
     yield f"--time={text_of(job.seconds)}"
     if job.gpus_per_node is not None:
         yield f"--gpus-per-node={job.gpus_per_node}"
+    yield from site.sbatch  # before what has an option of its own: SLURM takes the last
     for name in ("account", "partition", "qos", "constraint"):
         if value := getattr(site, name):
             yield f"--{name}={value}"
@@ -149,7 +150,6 @@ def _options(job: BatchJob) -> Iterator[str]:
     yield "--open-mode=append"
     yield "--requeue"
     yield f"--signal=B:USR1@{job.stop_before}"
-    yield from site.sbatch
     yield from job.options
 
 
@@ -246,7 +246,7 @@ job=${job:-$SLURM_JOB_ID}
 queue_again() {
   say "$run: $1; job $job is queued again"
   if ! scontrol requeue "$job"; then
-    say "job $job could not be queued again; to resume, submit the script again: sbatch ${notes%/starts}/job.sh"
+    say "job $job could not be queued again; to resume, submit the script again: sbatch '${notes%/starts}/job.sh'"
     [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null
   fi
   exit 75

@@ -144,7 +144,7 @@ class Job:
             why = why or f"rank {rank} on {found[2]} was killed by {by}"
         elif found := _BY_CODE.search(text):
             rank = int(found[1])
-        if not why and code > 128:
+        if not why and code - 128 in signal.valid_signals():  # mpirun has exit codes beyond them
             by = _name(code - 128)
             why = f"mpirun ended by {by} (exit code {code})"
         if not why:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,7 @@ def site_of(table: Mapping[str, Any], name: str) -> Site:
             check_word(f"{name}: {key} =", values[key])
     for option in values.get("sbatch", ()):
         check_option(f"{name}: sbatch", option)
+    _check_bash(f"{name}: before", values.get("before", ()))
     given = [key for key in _PLACES if values.get(key)]
     if len(given) > 1:
         raise UsageError(f"{name}: {' and '.join(given)} cannot be combined; use one of them")
@@ -124,6 +127,23 @@ def site_of(table: Mapping[str, Any], name: str) -> Site:
         if values.get(key):
             values[key] = str(Path(values[key]).expanduser())
     return Site(**values)
+
+
+def _check_bash(what: str, lines: Sequence[str]) -> None:
+    """Refuse lines that bash can't read: they stand in the script as they are.
+
+    Raises:
+        UsageError: with what bash says.
+    """
+    bash = shutil.which("bash")
+    if not lines or bash is None:
+        return
+    read = subprocess.run(
+        [bash, "-n"], input="\n".join(lines).encode("utf-8", "surrogateescape"), capture_output=True, check=False
+    )  # fmt: skip
+    if read.returncode:
+        said = read.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise UsageError(f"{what}: is not valid bash ({said[0] if said else read.returncode})")
 
 
 def check_word(what: str, value: str) -> None:

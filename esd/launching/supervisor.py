@@ -159,9 +159,11 @@ class Supervisor:
             after = f" (the job then ended with {why})" if death and death.code else ""
             text = f"{path} is done{after}"
         elif verdict.event == "stopped":
-            text = f"{path}: stopped on request; run the same command to resume"
+            asked = ended is not None and ended.asked_to_stop
+            how = "on request" if asked else "early, see the message above"
+            text = f"{path}: stopped {how}; run the same command to resume"
         elif verdict.event == "refused":
-            text = "esd train rejected its arguments, so it is not restarted: see the message above"
+            text = "esd train can't start, so it is not restarted: see the message above"
         elif verdict.exit_code is None:
             gained = f" after {ended.gained} new generations" if ended else ""
             text = f"the job died{gained} ({why or 'no host'}); restarting in {verdict.pause:.0f} s"

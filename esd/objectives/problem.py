@@ -135,10 +135,10 @@ class ObjectiveEvaluator:
         """Evaluate an algorithm's members."""
         self._problem, self._algorithm = problem, algorithm
         self._config = problem.config
+        self._reported = False
 
     def fill(self, state: RunState, rows: Iterator[int], records: Records) -> None:
-        """See ``Evaluator.fill``; a member whose call fails is reported once per generation, and ranks worst."""
-        reported = False
+        """See ``Evaluator.fill``; the first member whose call fails is reported, and all of them rank worst."""
         h = np.empty_like(state.h)
         for row in rows:
             member = row if row < records.members else None
@@ -160,8 +160,8 @@ class ObjectiveEvaluator:
                 status=Status.NOT_FINITE if measured.failure else Status.DONE,
                 penalty=penalty * mean_square([h]) if penalty else 0.0,
             )
-            if measured.failure and not reported:
-                reported = True
+            if measured.failure and not self._reported:
+                self._reported = True
                 who = "the center" if member is None else f"member {member} counts as failed"
                 self._report(f"generation {state.generation}, {who}: {measured.failure}")
 

@@ -98,5 +98,5 @@ class Patience:
 
 def _what_is_lost(generations: int) -> str:
     lost = {0: "no generation is lost", 1: "the last generation is lost"}
-    what = lost.get(generations, f"the last {generations} generations are lost")
+    what = lost.get(generations, f"at most the last {generations} generations are lost")
     return f"stopped, {what}: free disk space or restore the folder, and run the same command again"

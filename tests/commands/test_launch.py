@@ -232,6 +232,13 @@ def test_a_job_that_does_not_start_is_killed_at_its_deadline(folder: Path) -> No
     assert re.search(r"not all ranks had connected after \d+ s", launched.stderr)
 
 
+def test_a_run_that_ends_early_by_itself_was_not_asked_to(tmp_path: Path) -> None:
+    (tmp_path / "-odd.toml").write_text("[run]\nmax_hours = 1e-9\n")
+    ended = esd("launch", "-n", "1", "train", *TINY, "--", "-odd.toml", cwd=tmp_path)
+    assert ended.returncode == 75, ended.stderr
+    assert "stopped early, see the message above; run the same command to resume" in ended.stderr
+
+
 def test_the_folder_that_train_chooses_is_chosen_once_and_wrong_words_start_nothing(
     tmp_path: Path,
 ) -> None:

@@ -11,12 +11,14 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors
 
+from esd.commands.live_view import short
 from esd.errors import UsageError
 from esd.evaluation import of_run
 from esd.run.training_folder import TrainingFolder
@@ -95,6 +97,35 @@ def test_show_prints_a_table_csv_and_follows_to_the_end(folder: Path) -> None:
     assert float(rows[0]["sigma"]) == 0.2
     followed = esd("show", "run", "--follow", cwd=folder, timeout=30).stdout
     assert [line.split()[1] for line in followed.splitlines()] == ["0", "1", "2", "3"]
+    own = json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    told = f"center {short(own['center_return'])}  mean {short(own['return_mean'])}"
+    assert followed.startswith(f"generation 0  {told}  steps "), "as esd train says it"
+
+
+def test_a_damaged_run_in_a_folder_of_runs_is_called_so(folder: Path, tmp_path: Path) -> None:
+    def cut_journal(run: Path) -> None:
+        (run / "journal.bin").write_bytes((run / "journal.bin").read_bytes()[:300])
+
+    damages: dict[str, Callable[[Path], object]] = {
+        "whole": lambda run: None,
+        "no-metrics": lambda run: (run / "metrics.jsonl").write_bytes(b"\xff"),
+        "no-config": lambda run: (run / "config.toml").unlink(),
+        "empty-journal": lambda run: (run / "journal.bin").write_bytes(b""),
+        "cut-journal": cut_journal,
+    }
+    for name, damage in damages.items():
+        shutil.copytree(folder / "run", tmp_path / name)
+        damage(tmp_path / name)
+    shown = esd("show", ".", "--json", cwd=tmp_path)
+    rows = {row["run"]: row for row in json.loads(shown.stdout)["runs"]}
+    states = {name: row["state"] for name, row in rows.items()}
+    damaged = dict.fromkeys(["no-config", "empty-journal", "cut-journal"], "damaged")
+    assert states == {"whole": "done", "no-metrics": "done", **damaged}
+    best = rows["whole"]["best_center_return"]
+    assert best is not None
+    assert rows["no-metrics"]["best_center_return"] == best, "rebuilt from the journal"
+    for name in ("no-metrics", *damaged):
+        assert f"{name}/" in shown.stderr
 
 
 def test_follow_shows_generations_while_they_are_trained(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from esd.config.tables import parse
 from esd.episodes.checked import BrokenEnvironmentError
 from esd.episodes.environments import Outcome
 from esd.episodes.rollout import Rollout
+from esd.episodes.seeds import EpisodeSeeds
 from esd.errors import UsageError
+from esd.evolution.noise import Purpose
 from tests.helpers.configs import PRESETS, REMEMBERING, of_table, remembering, small
 
 ENVIRONMENTS = {
@@ -153,3 +156,18 @@ def test_a_policy_that_cannot_be_made_is_a_clear_error(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         Rollout(parse({"policy": policy}, "test"))
+
+
+@pytest.mark.parametrize("episodes", [1, 100, 5000])
+def test_however_many_members_seeds_are_drawn_at_once_they_are_a_member_s_own(
+    episodes: int,
+) -> None:
+    config = small(
+        "cartpole", f"env.episodes_per_member={episodes}", "es.common_random_numbers=none"
+    )
+    with contextlib.closing(Rollout(config)) as rollout:
+        for member in (0, 41, 7, 64, 40):
+            alone = EpisodeSeeds.consecutive(
+                config.seed, Purpose.TRAIN_EPISODE, 3, range(member, member + 1), [0] * episodes
+            )
+            assert rollout.member_seeds(3, member) == alone[0]

@@ -153,6 +153,23 @@ def test_a_variant_that_some_runs_lack_is_named_with_the_command(
     assert [row.name for row in compare(two, ["a"]).rows] == ["a"]
 
 
+def test_runs_of_different_functions_are_not_to_be_evaluated_on_each_other(tmp_path: Path) -> None:
+    words = []
+    for name in ("sphere", "rosenbrock"):
+        table = {
+            "objective": {
+                "function": name,
+                "direction": "minimize",
+                "parameters": {"x": {"shape": [4]}},
+            }
+        }
+        for seed in (0, 1):
+            found = {**evaluation({name: 1.0}), "objective": {}}
+            written(tmp_path / f"{name}-s{seed}", found, **table)
+        words.append(f"{name}={tmp_path}/{name}-s*")
+    refused(r"rosenbrock-s0.* has another objective.function than 'sphere'; values of diff", *words)
+
+
 def test_other_worlds_under_the_same_name_are_refused(tmp_path: Path, two: tuple[str, str]) -> None:
     stored = evaluation({"a": 1.0, "u1": 1.0})
     stored["variants"][1]["world"]["max_steps"] = 7

@@ -106,6 +106,8 @@ signal 9 (Killed).
         (SIGNAL, 137, 2, "SIGKILL", "rank 2 on vm was killed by SIGKILL"),
         ("esd: the disk is full\n", 1, None, "", "exit code 1: the disk is full"),
         ("", 139, None, "SIGSEGV", "mpirun ended by SIGSEGV (exit code 139)"),
+        ("", 213, None, "", "exit code 213"),  # of mpirun itself, as for a wrong option
+        ("", 255, None, "", "exit code 255"),
         ("   Process name: [prterun-vm-1@1,3]\n   Exit code:    7\n", 7, 3, "", "exit code 7"),
     ],
 )

@@ -151,6 +151,7 @@ def test_a_site_is_read_and_the_default_file_need_not_exist(tmp_path: Path) -> N
         ({"sbatch": ["rm -rf"]}, "expected one option of sbatch"),
         ({"sbatch": ["--comment=a\nb"]}, "expected one option of sbatch"),
         ({"sbatch": ['--comment="a b"']}, "expected one option of sbatch"),
+        ({"before": ["echo 'hi"]}, "before: is not valid bash ("),
     ],
 )
 def test_what_is_wrong_with_a_site_is_one_line_that_names_the_file(

@@ -118,11 +118,11 @@ def test_the_center_of_a_function_without_a_seed_is_evaluated_once() -> None:
     assert ObjectiveProblem(objective("noisy_sphere")).center_episodes == 3
 
 
-def test_a_failed_call_is_a_failed_member_and_one_line_per_generation(
+def test_a_failed_call_is_a_failed_member_and_the_first_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = objective(f"{HERE}:fails_above", "es.sigma=1.0")
-    records, _ = filled(config, list(range(config.population)))
+    records, state = filled(config, list(range(config.population)))
     failed = records.rows_with(Status.NOT_FINITE)
     assert 0 < failed.size < config.population
     assert np.isnan(records.returns[failed]).all()
@@ -134,6 +134,12 @@ def test_a_failed_call_is_a_failed_member_and_one_line_per_generation(
         r"raised ValueError: x is [\d.]+ \(user_functions.py, line \d+\)"
     )
     assert re.fullmatch(pattern, lines[0])
+    # a long run in which few members fail would else print a line per generation
+    problem = ObjectiveProblem(config)
+    evaluator = problem.evaluator(make_strategy(config, problem.layout), 1, 0)
+    for _ in range(3):
+        evaluator.fill(state, iter(range(config.population)), Records(config.population, 2, 0, 1))
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_failed_call_ends_the_evaluations_of_its_member() -> None:

@@ -4,6 +4,7 @@
 #SBATCH --ntasks-per-node=8
 #SBATCH --time=02:00:00
 #SBATCH --gpus-per-node=a100:4
+#SBATCH --exclusive
 #SBATCH --account=abc
 #SBATCH --partition=gpu,cpu
 #SBATCH --qos=long
@@ -13,7 +14,6 @@
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@120
-#SBATCH --exclusive
 #SBATCH --mem=8G
 
 # Written by esd submit. It trains until the run has its DONE.json. Before the time limit it asks the training to stop,
@@ -74,7 +74,7 @@ job=${job:-$SLURM_JOB_ID}
 queue_again() {
   say "$run: $1; job $job is queued again"
   if ! scontrol requeue "$job"; then
-    say "job $job could not be queued again; to resume, submit the script again: sbatch ${notes%/starts}/job.sh"
+    say "job $job could not be queued again; to resume, submit the script again: sbatch '${notes%/starts}/job.sh'"
     [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null
   fi
   exit 75

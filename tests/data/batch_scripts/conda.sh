@@ -62,7 +62,7 @@ job=${job:-$SLURM_JOB_ID}
 queue_again() {
   say "$run: $1; job $job is queued again"
   if ! scontrol requeue "$job"; then
-    say "job $job could not be queued again; to resume, submit the script again: sbatch ${notes%/starts}/job.sh"
+    say "job $job could not be queued again; to resume, submit the script again: sbatch '${notes%/starts}/job.sh'"
     [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null
   fi
   exit 75
