@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from gymnasium import spaces
 from esd_envs.compiled_around import StepAround
 from esd_envs.compiled_steps import CompiledStep, NotCompiledError
 from esd_envs.model_change import ModelChange, read_specification, scale_mass
+from esd_envs.nested_changes import Changes, ModelFactors, NestedChanges, Scaled
 
 Factors = Mapping[str, float]
 Float64s = npt.NDArray[np.float64]
@@ -37,10 +37,11 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     A part is a body of the model or a geom. Scaling a body scales the lengths of its geoms and where its children
     hang, both away from the body's joint; a geom is scaled alone. Densities stay, so masses and inertias follow.
-    Factors are of the original model, whichever other wrappers there are.
+    Factors of nested wrappers multiply.
 
     Attributes:
         reshapes: whether it changes lengths or masses.
+        nested_changes: what this wrapper and those within it change of the model.
     """
 
     def __init__(
@@ -93,10 +94,16 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
             ),
         ):
             _check(name, value, valid, expected)
-        self._changes = [ModelChange(model, self._other_world(friction, gravity, actuators))]
         self.reshapes = bool(scale or mass)
-        if self.reshapes:
-            self._changes.append(self._other_body(scale, mass))
+        self.nested_changes: NestedChanges = (
+            env.get_wrapper_attr("nested_changes")
+            if env.has_wrapper_attr("nested_changes")
+            else NestedChanges()
+        )
+        with self.nested_changes.intact():
+            self._factors = self._other_world(friction, gravity, actuators)
+            self._body = [self._other_body(scale, mass)] if self.reshapes else []
+        self._changes: Changes = [self._factors, *self._body]
         space = env.observation_space
         if sensor_noise and not (
             isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
@@ -108,20 +115,23 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise ValueError(f"at_step = {at_step!r}: expected the first step before the last")
         self._at_step = self._first
         self._steps = 0
+        self.nested_changes.add(self._changes)
 
     def _other_world(
         self, friction: float | Factors, gravity: float, actuators: float | Factors
-    ) -> mujoco.MjModel:
-        """The model with what needs no compiling changed."""
-        other = copy.copy(self._model)
-        other.opt.gravity[:] *= gravity
+    ) -> ModelFactors:
+        """Factors on what needs no compiling."""
+        model, everything = self._model, slice(None)
+        factors: list[Scaled] = [(model.opt.gravity, everything, gravity)]
         if isinstance(friction, Mapping):
-            for part, factor in friction.items():
-                other.geom_friction[self._geoms("friction", part)] *= factor
+            factors += [
+                (model.geom_friction, self._geoms("friction", part), factor)
+                for part, factor in friction.items()
+            ]
         else:
-            other.geom_friction[:] *= friction
-            other.pair_friction[:] *= friction
-        names = [self._actuator_name(i) for i in range(other.nu)]
+            factors.append((model.geom_friction, everything, friction))
+            factors.append((model.pair_friction, everything, friction))
+        names = [self._actuator_name(i) for i in range(model.nu)]
         for name, factor in (
             actuators if isinstance(actuators, Mapping) else dict.fromkeys(names, actuators)
         ).items():
@@ -129,16 +139,16 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
                 raise ValueError(f"actuators: no {name!r}; there are {', '.join(names)}")
             i = names.index(name)
             linear = (
-                int(other.actuator_gaintype[i]) in LINEAR_GAINS
-                and int(other.actuator_biastype[i]) in LINEAR_BIASES
+                int(model.actuator_gaintype[i]) in LINEAR_GAINS
+                and int(model.actuator_biastype[i]) in LINEAR_BIASES
             )
             if not linear and factor != 1.0:
                 raise ValueError(
                     f"actuators: {name!r} has no linear force that could be scaled (a muscle?)"
                 )
-            other.actuator_gainprm[i] *= factor
-            other.actuator_biasprm[i] *= factor
-        return other
+            factors.append((model.actuator_gainprm, i, factor))
+            factors.append((model.actuator_biasprm, i, factor))
+        return ModelFactors(factors)
 
     def _actuator_name(self, i: int) -> str:
         model = self._model
@@ -246,10 +256,6 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
         if any(part.frame is not None for part in [*body.geoms, *body.sites, *body.bodies]):
             raise ValueError(f"scale and mass: parts of {body.name!r} are placed by a frame")
 
-    def _apply(self) -> None:
-        for change in self._changes:
-            change.apply()
-
     def _sensed(self, observation: Any) -> Any:
         if not self._noise or self._steps < self._at_step:
             return observation
@@ -265,10 +271,9 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode with the body that it begins with, whatever became of the last one."""
-        for change in self._changes:
-            change.undo()
+        self.nested_changes.undo(self._changes)
         if self._last == 0:
-            self._apply()
+            self.nested_changes.apply(self._changes)
         self._steps = 0
         observation, info = self.env.reset(seed=seed, options=options)
         if self._first < self._last:
@@ -279,7 +284,7 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Act, changed or not yet."""
         if self._steps == self._at_step and self._last:
-            self._apply()
+            self.nested_changes.apply(self._changes)
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._steps += 1
         return self._sensed(observation), reward, terminated, truncated, info
@@ -293,9 +298,11 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not isinstance(inside, StepAround | CompiledStep) or (self.reshapes and inside.weighs):
             raise NotCompiledError("the wrapper ChangedBody changes its steps")
         try:
-            table = [pair for change in self._changes for pair in change.doubles()]
+            factors = self._factors.doubles()
+            written = [pair for body in self._body for pair in body.doubles()]
         except ValueError as error:
             raise NotCompiledError(str(error)) from error
+        table = [(len(factors), 0.0), *factors, *written]
         return _Changing(self, inside, around.step_changing.address, table)
 
 
@@ -307,7 +314,7 @@ class _Changing(StepAround):
         wrapper: ChangedBody,
         inside: StepAround | CompiledStep,
         step_address: int,
-        table: Sequence[tuple[float, float]],
+        table: Sequence[tuple[int | float, float]],
     ) -> None:
         """Prepare the step of a wrapper."""
         from esd_envs.kernels import around

@@ -8,10 +8,12 @@ then differs from the intact model is written into the model that is being simul
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import mujoco
 import numpy as np
+import numpy.typing as npt
 
 
 class ModelChange:
@@ -54,6 +56,12 @@ class ModelChange:
             else self._inertia
         )
 
+    def addresses(self) -> set[int]:
+        """Where the changed numbers are in memory, but for the mean inertia."""
+        return {
+            address for array, where, *_ in self._arrays for address in addresses_of(array, where)
+        }
+
     def doubles(self) -> list[tuple[float, float]]:
         """The addresses of the changed numbers, as doubles with the bits of an integer, and what they become.
 
@@ -64,11 +72,7 @@ class ModelChange:
         for array, where, _, after in self._arrays:
             if array.dtype != np.float64 or not array.flags.c_contiguous:
                 raise ValueError("the change is not of float64 alone")
-            places = np.ravel_multi_index(where, array.shape)
-            found += [
-                (array.ctypes.data + 8 * place, float(value))
-                for place, value in zip(places.tolist(), after.tolist(), strict=True)
-            ]
+            found += zip(addresses_of(array, where), after.tolist(), strict=True)
         if self._changed_inertia != self._inertia:
             # in mjStatistic it stands four numbers before the center
             center = self._model.stat.center
@@ -76,20 +80,35 @@ class ModelChange:
             if ctypes.c_double.from_address(address).value != self._model.stat.meaninertia:
                 raise ValueError("this release of MuJoCo has its statistics in another order")
             found.append((address, self._changed_inertia))
-        addresses = np.array([address for address, _ in found], np.int64).view(np.float64)
-        return list(zip(addresses.tolist(), [value for _, value in found], strict=True))
+        return as_doubles(found)
 
     def apply(self) -> None:
         """Write the changed numbers."""
         for array, where, _, after in self._arrays:
             array[where] = after
-        self._model.stat.meaninertia = self._changed_inertia
+        self._write_inertia(self._changed_inertia)
 
     def undo(self) -> None:
         """Write the original numbers."""
         for array, where, before, _ in self._arrays:
             array[where] = before
-        self._model.stat.meaninertia = self._inertia
+        self._write_inertia(self._inertia)
+
+    def _write_inertia(self, value: float) -> None:
+        if self._changed_inertia != self._inertia:  # or it is another change's
+            self._model.stat.meaninertia = value
+
+
+def addresses_of(array: npt.NDArray[Any], where: tuple[npt.NDArray[np.intp], ...]) -> list[int]:
+    """Where numbers of an array are in memory, which are given as ``np.nonzero`` gives them."""
+    places: list[int] = np.ravel_multi_index(where, array.shape).tolist()
+    return [array.ctypes.data + array.itemsize * place for place in places]
+
+
+def as_doubles(found: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
+    """A table for a compiled step: addresses, as doubles with the bits of an integer, and a number for each."""
+    addresses = np.array([address for address, _ in found], np.int64).view(np.float64)
+    return list(zip(addresses.tolist(), [value for _, value in found], strict=True))
 
 
 def _arrays(owner: Any) -> list[str]:

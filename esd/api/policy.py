@@ -12,6 +12,7 @@ from esd.config.settings import Config
 from esd.episodes.checked import MisfitError, not_finite, shortened
 from esd.episodes.making import close, make_environment
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
+from esd.episodes.weight_seeds import WeightSeeds
 from esd.errors import RunError, UsageError, nearest
 from esd.evolution.state import RunState
 from esd.policies.base import Interface
@@ -66,6 +67,7 @@ class Policy:
         self._decode.outputs_are_squashed(self._policy.squashed)
         self._scale = state.observations.scale() if state.observations.size else None
         self._unused_sums = np.zeros((2, self._observe.size))
+        self._weights = WeightSeeds(config)
         self._policy.load(state.h)
         self.reset(0)
 
@@ -73,12 +75,14 @@ class Policy:
         """Start an episode: clear all state, and draw new initial weights if the policy starts from random weights.
 
         Args:
-            seed: 0 to 2⁶⁴ − 1; the same seed gives the same weights.
+            seed: 0 to 2⁶⁴ − 1; the same seed gives the same weights. With ``policy.draw_weights`` = "run", they are
+                always those of the run; with "member", those of test episode number ``seed``.
 
         Raises:
             UsageError: if the seed is not in this range.
         """
-        self._policy.reset(whole_number("seed", seed, 0, LARGEST_SEED))
+        number = whole_number("seed", seed, 0, LARGEST_SEED)
+        self._policy.reset(self._weights.of_seed(number))
 
     def act(self, observation: Any) -> Any:
         """Return the action for an observation. A plastic policy also updates its weights.

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tomli_w
 
+from esd.config.settings import Config
 from esd.config.tables import flatten
 from esd.errors import UsageError
 
 LARGEST_SEED = 2**64 - 1
+BARE_KEY = re.compile("[A-Za-z0-9_-]+")
 
 
 def by_dotted_name(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Settings, nested or by dotted name, as one table: ``es.sigma`` and so on.
+    """Settings, nested or by dotted name, as one table: ``es.sigma`` and so on. An empty section changes nothing.
 
     Raises:
         UsageError: if they are not a table.
     """
     if settings is not None and not isinstance(settings, Mapping):
         raise UsageError(f"settings = {settings!r}: expected a dict, such as {{'es.sigma': 0.1}}")
-    return flatten(settings or {})
+    flat = flatten(settings or {})
+    empty = [key for key, value in flat.items() if isinstance(value, Mapping) and _is_section(key)]
+    return {key: value for key, value in flat.items() if key not in empty}
+
+
+def _is_section(key: str) -> bool:
+    """Whether a name is that of a part of the settings, such as ``policy``, and not of a setting."""
+    return dataclasses.is_dataclass(getattr(Config(), key, None))
 
 
 def plain(value: Any) -> Any:
@@ -54,6 +65,9 @@ def as_texts(flat: Mapping[str, Any]) -> list[str]:
     Raises:
         UsageError: for a value that TOML doesn't have.
     """
+    for key in flat:
+        if "=" in key:
+            raise UsageError(f"{key!r}: expected the name of a setting, without =")
     # what other settings there are depends on these, so they come first
     first = ("policy.kind", "es.algorithm")
     ordered = sorted(flat, key=lambda key: key not in first)
@@ -62,8 +76,25 @@ def as_texts(flat: Mapping[str, Any]) -> list[str]:
 
 def _toml(key: str, value: Any) -> str:
     try:
-        return tomli_w.dumps({"value": plain(value)}).partition("=")[2].strip()
+        return _inline(plain(value))
     except TypeError as error:
         raise UsageError(
             f"{key} = {value!r}: expected a string, a number, true or false, or a list or dict of these"
         ) from error
+
+
+def _inline(value: Any) -> str:
+    """A value as TOML in one line; tomli_w gives long ones several.
+
+    Raises:
+        TypeError: if TOML has no such value.
+    """
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_key(k)} = {_inline(item)}' for k, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    return tomli_w.dumps({"value": value}).partition("=")[2].strip()
+
+
+def _key(key: str) -> str:
+    return key if BARE_KEY.fullmatch(key) else _inline(key)

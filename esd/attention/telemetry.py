@@ -38,7 +38,7 @@ def measure(
     limits: Limits | None = None,
     write: npt.NDArray[np.bool_] | None = None,
 ) -> Telemetry:
-    """Attend with buckets and without, at the cost of full attention; arguments as those of ``batch.attend``."""
+    """Attend with buckets and without, at the cost of full attention; arguments as those of ``attend``."""
     limits = limits or Limits()
     nothing = np.zeros((len(queries), 0), np.float32)
     own = attend(hashed, queries, nothing, keys, limits, write)

@@ -51,8 +51,10 @@ def differences_that_matter(stored: Config, asked: Config) -> list[str]:
     """Where two configs would give a different h, one text per key."""
     old, new = settings_of_h(stored), settings_of_h(asked)
     before, now = old.pop("env.variants", []), new.pop("env.variants", [])
+    # with the younger settings, which are no part of an identity where they have their defaults
+    had, has = flatten(to_table(stored)), flatten(to_table(asked))
     return _differences_of_variants(before, now) + [
-        f"{key} = {shown(new.get(key, 'unset'))}, but the run has {shown(old.get(key, 'unset'))}"
+        f"{key} = {shown(has.get(key, 'unset'))}, but the run has {shown(had.get(key, 'unset'))}"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
     ]

@@ -48,5 +48,17 @@ class WeightSeeds:
         """
         if self.of_episodes:
             return seeds
+        shared = self._of_set(number)
+        return [seed._replace(policy=shared) for seed in seeds]
+
+    def of_seed(self, seed: int) -> int:
+        """The seed of the initial weights of an episode outside of training that has just one seed.
+
+        It is this seed itself, or the one of the set that test episode number ``seed`` begins with.
+        """
+        return seed if self.of_episodes else self._of_set(seed)
+
+    def _of_set(self, number: int) -> int:
         w = words(self._seed, Purpose.WEIGHT_SEEDS, number % self._sets).tolist()
-        return [seed._replace(policy=w[2] | w[3] << 32) for seed in seeds]
+        seed: int = w[2] | w[3] << 32
+        return seed

@@ -29,7 +29,9 @@ from esd.evolution.records import Status
 from esd.evolution.state import RunState
 from esd.mpi.comm import Communicator, agreement, gather, raise_if_any_failed
 from esd.mpi.team import Team
+from esd.policies.base import Interface
 from esd.policies.registry import make_policy
+from esd.training.merged_rules import differences, sizes
 
 Float64s = npt.NDArray[np.float64]
 
@@ -229,6 +231,11 @@ def episode_seeds(seed: int, episode: int, variant: int) -> EpisodeSeeds:
     return EpisodeSeeds.named(seed, Purpose.TEST_EPISODE, 0, 0, episode, variant)
 
 
+def played_seeds(rollout: Rollout, seed: int, episode: int, variant: int) -> list[EpisodeSeeds]:
+    """The seeds that a test episode is played with: its own, but for weights that persist (``WeightSeeds``)."""
+    return rollout.weights.put([episode_seeds(seed, episode, variant)], episode)
+
+
 def rules_of(
     rollout: Rollout, h: npt.NDArray[np.float32], rules: str, seed: int, episode: int
 ) -> npt.NDArray[np.float32]:
@@ -246,6 +253,9 @@ def make_rollout(subject: Subject, state: RunState) -> Rollout:
         UsageError: if h was evolved for another network than this, or a wrapper keeps statistics of episodes before.
     """
     checked = is_checked(subject.config)
+    found = differences(subject.config, subject.trained, ("rules", "rule", "hidden"))
+    if found:
+        raise UsageError(f"{'; '.join(found)}: h was evolved for another network")
     if checked:
         refuse_named(subject.config.env)
     rollout = Rollout(subject.config)
@@ -276,6 +286,22 @@ def _check_network(subject: Subject, state: RunState, rollout: Rollout) -> None:
         raise UsageError(
             f"env.id = {env_id!r}: its policy has {layout.size} coordinates, the run's h has {state.h.size}: "
             "observations or actions have another size, or the policy's code has changed"
+        )
+    if getattr(subject.trained.policy.settings, "rules", 0):
+        _check_sizes(subject, rollout.interface)
+
+
+def _check_sizes(subject: Subject, interface: Interface) -> None:
+    """Refuse an environment of another size for shared rules, of which h has as many in any network."""
+    if not any(key.startswith("env.") for key in subject.settings):
+        return
+    with contextlib.closing(Rollout(subject.trained)) as trained:
+        theirs = trained.interface
+    if sizes(theirs) != sizes(interface):
+        env_id = subject.config.env.of_variant(subject.variants[0]).id
+        raise UsageError(
+            f"env.id = {env_id!r}: has {interface.described()}, but h was evolved for another network, with "
+            f"{theirs.described()}"
         )
 
 
@@ -351,9 +377,8 @@ def _outcome(
     Raises:
         EsdError: naming the episode that has raised, otherwise.
     """
-    seeds = [episode_seeds(seed, episode, variant)]
     try:
-        return rollout.evaluate(h, rollout.weights.put(seeds, episode))
+        return rollout.evaluate(h, played_seeds(rollout, seed, episode, variant))
     except OF_ONE_MEMBER as error:
         env = rollout.config.env
         if env.on_failure == WORST:

@@ -18,7 +18,7 @@ from esd.config.settings import Wrapper
 from esd.episodes.checked import reward
 from esd.episodes.spaces import action_numbers
 from esd.errors import UsageError
-from esd.evaluation.test_episodes import Subject, episode_seeds, make_rollout, rules_of
+from esd.evaluation.test_episodes import Subject, make_rollout, played_seeds, rules_of
 from esd.evolution.state import RunState
 from esd.policies.base import Policy, Traceable
 from esd.run.files import write_atomically
@@ -118,8 +118,8 @@ def record(
         )
         rollout.load([(0, rules_of(rollout, state.h, rules, seed, 0))])
         rollout.policy = watched = Watched(policy, policy, every)
-        seeds = rollout.weights.put([episode_seeds(seed, 0, 0)], 0)
-        outcome = rollout.play(seeds, stepwise=True)  # each step asks the policy
+        # each step asks the policy
+        outcome = rollout.play(played_seeds(rollout, seed, 0, 0), stepwise=True)
     arrays = {
         "observations": np.array(watched.observations),
         "actions": np.array([action for action, _ in kept], np.float32),

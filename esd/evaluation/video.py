@@ -22,9 +22,9 @@ from esd.errors import EsdError, UsageError, missing_module, shortened
 from esd.evaluation.film import Film, Format, what_is_wrong, writer_for
 from esd.evaluation.test_episodes import (
     Subject,
-    episode_seeds,
     is_drawn_by_mujoco,
     make_rollout,
+    played_seeds,
     rules_of,
 )
 from esd.evolution.state import RunState
@@ -157,7 +157,7 @@ def record(
             made = make_rollout(dataclasses.replace(subject, config=config), state)
             with contextlib.closing(made) as rollout:
                 rollout.load([(0, rules_of(rollout, state.h, rules, seed, 0))])
-                outcome = rollout.play([episode_seeds(seed, 0, 0)], stepwise=True)
+                outcome = rollout.play(played_seeds(rollout, seed, 0, 0), stepwise=True)
             if film.problem is not None:
                 raise film.problem
             if math.isnan(outcome.returns[0]):

@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from esd.episodes.weight_seeds import WeightSeeds
 from esd.errors import UsageError
 from esd.export.subject import Subject
 from esd.kernels import clock, convolution
@@ -138,10 +139,10 @@ class Network:
 
 
 def policy_of(subject: Subject) -> Policy:
-    """The policy with its parameters, at the beginning of the episode with seed 0."""
+    """The policy with its parameters, at the beginning of the episode with seed 0, as ``esd.Policy`` begins it."""
     policy = make_policy(subject.config.policy, subject.interface, subject.config.format)
     policy.load(subject.state.h)
-    policy.reset(0)
+    policy.reset(WeightSeeds(subject.config).of_seed(0))
     return policy
 
 

@@ -164,7 +164,7 @@ class ReformerPolicy(RememberingPolicy):
 
         Normal numbers would stretch some directions many times as much as others, and keys that differ in the others
         would share their buckets. The logit of a vector of length 1 and its like is √(head size) at first with shared
-        keys, 1 with keys of their own. The head's as it has it.
+        keys, 1 with keys of their own, if there is one head: several divide the vector. The head's as it has it.
         """
         h = super().initial_parameters(seed)
         arrays = self._own.unpack(h[: self._own.size])

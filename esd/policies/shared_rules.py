@@ -55,8 +55,8 @@ def assignment_of(text: str, connections: int, rules: int) -> Int64s:
     if found.size != connections or (found >= rules).any():
         raise UsageError(
             f"policy.assignment: assigns {found.size:,} synapses to {found.max(initial=-1) + 1:,} rules, but the "
-            f"network has {connections:,} synapses and policy.rules = {rules:,}; remove it, or keep policy.hidden and "
-            "policy.rules as they were"
+            f"network has {connections:,} synapses and policy.rules = {rules:,}; use the environment, policy.hidden "
+            "and policy.rules for which it was written, or remove it"
         )
     return found
 

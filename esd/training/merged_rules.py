@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from esd.config.settings import Config
+from esd.config.tables import to_table
+from esd.errors import UsageError, shown
 from esd.evolution.state import RunState
 from esd.policies import shared_rules
 from esd.policies.base import Interface
@@ -34,8 +37,12 @@ def with_assignment(child: Config, parent: RunFolder, load: Callable[[], RunStat
         child: the settings without it.
         parent: the run to start from.
         load: gives its state.
+
+    Raises:
+        UsageError: if that run's rules can't be those of the new one.
     """
     config = parent.config()
+    _check_start(child, config, parent)
     ours, theirs = child.policy.settings, config.policy.settings
     if not merges(child, config):
         return with_assignment_of(child, config)
@@ -58,11 +65,73 @@ def _assigned(child: Config, assignment: str) -> Config:
     return dataclasses.replace(child, policy=dataclasses.replace(child.policy, settings=settings))
 
 
-def assignment(config: Config) -> str:
-    """``policy.assignment`` of a run whose synapses share rules; empty for any other."""
-    settings = config.policy.settings
-    shares = isinstance(settings, HebbianSettings) and settings.rules > 0
-    return str(settings.assignment) if shares else ""
+def differences(
+    ours: Config, theirs: Config, settings: Sequence[str] = ("rule", "hidden")
+) -> list[str]:
+    """In which settings Hebbian networks differ of which one shares rules: h has the same size in any of them."""
+    if not _are_hebbian(ours, theirs):
+        return []
+    tables = [to_table(config.policy.settings) for config in (ours, theirs)]
+    if not any(table["rules"] for table in tables):
+        return []
+    return [
+        f"policy.{name} = {shown(tables[0][name])}, but the run has {shown(tables[1][name])}"
+        for name in settings
+        if tables[0][name] != tables[1][name]
+    ]
+
+
+def _are_hebbian(*configs: Config) -> bool:
+    return all(
+        isinstance(config.policy.settings, HebbianSettings) and not config.objective.named
+        for config in configs
+    )
+
+
+def _check_start(child: Config, config: Config, parent: RunFolder) -> None:
+    """Refuse a start from rules that the new run's network can't have."""
+    if not _are_hebbian(child, config):
+        return
+    rules = config.policy.settings.rules
+    if rules and not child.policy.settings.rules:
+        raise UsageError(
+            f"--from {parent.path}: its synapses share {rules:,} rules, and a start with a rule of its own for every "
+            f"synapse (policy.rules = 0) is not supported; add --set policy.rules={rules}, or another number to merge "
+            "its rules"
+        )
+    if found := differences(child, config):
+        raise UsageError(
+            f"--from {parent.path}: its h was evolved for another network: {'; '.join(found)}"
+        )
+
+
+def check_shared(child: Config, parent: RunFolder, interface: Interface) -> None:
+    """Refuse a start from shared rules of a network of another size, or that other synapses follow.
+
+    Raises:
+        UsageError: if it is one.
+    """
+    config = parent.config()
+    if not _are_hebbian(child, config) or not child.policy.settings.rules:
+        return
+    theirs = interface
+    with contextlib.suppress(UsageError):  # without its journal nobody knows
+        theirs = parent.interface(config)
+    if sizes(theirs) != sizes(interface):
+        raise UsageError(
+            f"--from {parent.path}: its h was evolved for another network, with {theirs.described()}; this environment "
+            f"has {interface.described()}"
+        )
+    same_rules = config.policy.settings.rules == child.policy.settings.rules
+    if same_rules and config.policy.settings.assignment != child.policy.settings.assignment:
+        raise UsageError(
+            f"--from {parent.path}: its synapses are assigned to its rules differently; remove policy.assignment"
+        )
+
+
+def sizes(interface: Interface) -> tuple[int, int]:
+    """What the number of synapses depends on."""
+    return interface.observation_size, interface.action_size
 
 
 def merged_h(

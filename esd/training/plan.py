@@ -332,8 +332,7 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
         folder = request.folder(request.run)
         folder.refuse_lost_journal()
         if folder.is_run:
-            table = apply_settings(to_table(folder.config()), request.settings)
-            config = on_a_device(parse(table, str(folder.config_file)))
+            config = _changed(to_table(folder.config()), request.settings, str(folder.config_file))
             return request.run.name, config, folder
     if request.start_from is not None and request.experiment is None:
         parent = request.parent()
@@ -343,12 +342,11 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
             raise UsageError(
                 f"--from {parent.path}: starts a new run with the settings of this one; set its folder with --run"
             )
-        settings = {**to_table(parent.config()), "format": FORMAT}
-        table = apply_settings(settings, request.settings)
-        config = on_a_device(parse(table, str(parent.config_file)))
+        table = {**to_table(parent.config()), "format": FORMAT}
+        config = _changed(table, request.settings, str(parent.config_file))
         return request.run.name, config, request.folder(request.run)
     name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
-    config = on_a_device(parse(apply_settings(table, request.settings), name))
+    config = _changed(table, request.settings, name)
     if request.run is not None:
         return name, config, request.folder(request.run, config)
     try:
@@ -357,6 +355,30 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
         before = None
     path = default_folder(name, before, config, request.settings)
     return name, config, request.folder(path, config)
+
+
+def _changed(table: dict[str, Any], settings: Sequence[str], source: str) -> Config:
+    """The config of a table that --set changes.
+
+    Raises:
+        UsageError: for what is wrong with it; --set is named as its source if the table alone is right.
+    """
+    changed = apply_settings(table, settings)
+    try:
+        config = parse(changed, source)
+    except UsageError:
+        if not _is_valid(table):
+            raise
+        config = parse(changed, "--set")
+    return on_a_device(config)
+
+
+def _is_valid(table: dict[str, Any]) -> bool:
+    try:
+        parse(table, "")
+    except UsageError:
+        return False
+    return True
 
 
 def _to_compare(folder: RunFolder) -> Config:

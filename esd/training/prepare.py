@@ -35,7 +35,7 @@ from esd.training import canary, room
 from esd.training.commit import Commit
 from esd.training.finished_rows import FinishedRows
 from esd.training.loop import Ending, Generations
-from esd.training.merged_rules import assignment, merged_h, merges
+from esd.training.merged_rules import check_shared, merged_h, merges
 from esd.training.node_state import NodeState
 from esd.training.perturbations import check_perturbations
 from esd.training.plan import Plan
@@ -249,16 +249,13 @@ def _start_from(
             f"--from {path}: its h belongs to {kinds[config.objective.named]}, this run evolves "
             f"{kinds[child.objective.named]}"
         )
+    check_shared(child, parent, problem.interface)
     merging = merges(child, config)
     if merging:
         h = merged_h(child, config, h, problem.interface)
     what, keys = "policy", "policy.kind, rule, hidden and order"
     if child.objective.named:
         what, keys = "objective", "objective.parameters"
-    if not merging and assignment(child) != assignment(config):
-        raise UsageError(
-            f"--from {path}: its synapses are assigned to its rules differently; remove policy.assignment"
-        )
     if h.shape != state.h.shape:
         raise UsageError(
             f"--from {path}: its h has {h.size} coordinates, this {what} has {state.h.size}; without an experiment "

@@ -110,6 +110,32 @@ def test_the_policy_plays_what_an_evaluation_plays(
     assert len(list((tmp_path / "evaluations").iterdir())) == 2
 
 
+@pytest.mark.parametrize("draw", ["run", "member"])
+def test_weights_that_are_not_an_episodes_own_are_those_of_the_evaluation(
+    draw: str, tmp_path: Path
+) -> None:
+    """The policy's ``reset(e)`` begins with the set of weights that test episode e has."""
+    from esd.evaluation.test_episodes import episode_seeds
+
+    run = trained(tmp_path, settings={**SETTINGS, "policy.draw_weights": draw}, generations=1)
+    returns, policy = [], run.policy()
+    for episode in range(8):
+        env = gymnasium.make("CartPole-v1", max_episode_steps=60)
+        observation, _ = env.reset(seed=episode_seeds(0, episode, 0).environment)
+        policy.reset(episode)
+        total, over = 0.0, False
+        while not over:
+            observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+    found = run.evaluate(episodes=8)
+    assert len({*returns}) > 1
+    assert (found["mean"], found["std"]) == (
+        np.mean(returns),
+        pytest.approx(np.std(returns, ddof=1)),
+    )
+
+
 def test_values_of_every_sort_become_settings(tmp_path: Path) -> None:
     settings = {
         **SETTINGS,

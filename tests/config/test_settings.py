@@ -207,6 +207,25 @@ def test_identity_covers_everything_that_h_depends_on_and_nothing_else() -> None
         assert bool(differences_that_matter(config, changed)) == matters
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("policy.every=3", "policy.every = 3, but the run has 1"),
+        ("policy.draw_weights=run", "policy.draw_weights = 'run', but the run has 'episode'"),
+        ("env.kwargs.g=3", "env.kwargs.g = 3, but the run has 'unset'"),
+    ],
+)
+def test_a_difference_names_the_value_that_a_run_has_also_of_younger_settings(
+    setting: str, expected: str
+) -> None:
+    stored = parse({"format": 1}, "run")
+    changed = parse(apply_settings(to_table(stored), [setting]), "changed")
+    assert expected in differences_that_matter(stored, changed)
+    back = differences_that_matter(changed, stored)
+    key, old = expected.partition(" = ")[0], expected.rpartition("has ")[2]
+    assert any(line.startswith(f"{key} = {old}, but the run has") for line in back)
+
+
 def test_every_setting_is_described_with_its_default() -> None:
     described = describe_settings()
     assert "es.sigma" in described

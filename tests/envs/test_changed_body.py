@@ -226,6 +226,85 @@ def test_sensor_noise_is_gaussian_of_that_deviation_and_the_episode_s_own() -> N
     assert not np.array_equal(first, second)
 
 
+def gravities(env: gymnasium.Env[Any, Any], steps: int) -> list[float]:
+    """The factor on gravity in each step of an episode."""
+    env.reset(seed=1)
+    found = []
+    for _ in range(steps):
+        env.step(np.zeros(env.action_space.shape, np.float32))
+        found.append(env.unwrapped.model.opt.gravity[2] / -9.81)
+    return found
+
+
+@pytest.mark.parametrize("inner", [0, 2, 3])
+@pytest.mark.parametrize("outer", [0, 2, 4])
+def test_factors_of_nested_wrappers_multiply_whichever_comes_first(inner: int, outer: int) -> None:
+    within = ChangedBody(gymnasium.make("Hopper-v5"), gravity=2.0, at_step=inner)
+    env = ChangedBody(within, gravity=0.25, at_step=outer)
+    expected = [
+        (2.0 if step >= inner else 1.0) * (0.25 if step >= outer else 1.0) for step in range(6)
+    ]
+    for _ in range(2):
+        assert gravities(env, 6) == expected
+    assert gravities(within, 6)[-1] == 0.5, "a reset of the inner one alone leaves the outer one's"
+
+
+def test_every_kind_of_factor_multiplies_in_nested_wrappers() -> None:
+    within = made("Hopper-v5", friction=0.5, actuators=0.5, mass={"foot": 2.0})[0]
+    env = ChangedBody(within, friction={"foot": 4.0}, actuators={"leg_joint": 0.0}, gravity=-1.0)
+    for _ in range(2):
+        env.reset(seed=1)
+        model, plain = env.unwrapped.model, gymnasium.make("Hopper-v5").unwrapped.model
+        factors = model.geom_friction / plain.geom_friction
+        feet = model.geom_bodyid == model.body("foot").id
+        assert (factors[feet] == 2.0).all()
+        assert (factors[~feet] == 0.5).all()
+        assert model.actuator_gainprm[:, 0].tolist() == [0.5, 0.0, 0.5]
+        assert model.body("foot").mass == pytest.approx(2 * plain.body("foot").mass)
+        assert model.opt.gravity[2] == 9.81
+
+
+def test_variants_change_the_body_that_the_environment_has_changed() -> None:
+    env = {
+        "id": "HalfCheetah-v5",
+        "max_steps": 20,
+        "wrappers": [{"id": "esd_envs:ChangedBody", "kwargs": {"gravity": 1.2, "friction": 0.8}}],
+        "variants": [
+            {
+                "name": what,
+                "wrappers": [{"id": "esd_envs:ChangedBody", "kwargs": {what: factor}}],
+            }
+            for what, factor in (("gravity", 1.0), ("friction", 0.01), ("actuators", 0.5))
+        ],
+    }
+    rollout = Rollout(parse({"env": env, "policy": {"hidden": [6]}}, "variants"))
+    seeds = [EpisodeSeeds(1, 1, variant) for variant in range(3)]
+    outcome = rollout.evaluate(rollout.policy.initial_parameters(0), seeds)
+    assert len({*outcome.returns}) == 3
+    assert not np.isnan(outcome.returns).any()
+
+
+@pytest.mark.parametrize("reshaped", ["wrapper", "ant"])
+def test_a_later_factor_leaves_the_inertia_of_a_body_with_other_parts(reshaped: str) -> None:
+    within: gymnasium.Env[Any, Any] = DamagedAnt(leg="front_left")
+    if reshaped == "wrapper":
+        within = ChangedBody(gymnasium.make("HalfCheetah-v5"), scale={"bshin": 0.5})
+    env = ChangedBody(within, gravity=3.0, at_step=2)
+    for _ in range(2):
+        env.reset(seed=1)
+        changed = env.unwrapped.model.stat.meaninertia
+        for _ in range(4):
+            env.step(np.zeros(env.action_space.shape, np.float32))
+        assert env.unwrapped.model.stat.meaninertia == changed
+
+
+def test_wrapping_an_environment_in_the_middle_of_an_episode_changes_nothing_yet() -> None:
+    within, model, plain = made("Hopper-v5", gravity=2.0)
+    env = ChangedBody(within, gravity=3.0)
+    assert model.opt.gravity[2] == 2 * plain.opt.gravity[2]
+    assert gravities(env, 2) == pytest.approx([6.0, 6.0])
+
+
 def test_wrappers_and_a_damaged_ant_within_each_other_come_and_go_in_peace() -> None:
     ant = DamagedAnt(leg="front_left", fraction=0.0, damage_step=4)
     before = {name: getattr(ant.model, name).copy() for name in ("body_mass", "geom_friction")}
@@ -310,6 +389,19 @@ def test_bodies_it_would_get_wrong_are_refused(
     muscle = "<muscle name='pull' joint='shoulder' lengthrange='0.1 1'/>"
     with pytest.raises(ValueError, match=message):
         ChangedBody(OfXml(tmp_path / "model.xml", body, muscle), **kwargs)
+
+
+def test_a_servo_whose_damping_follows_from_the_mass_is_not_scaled_as_well(tmp_path: Path) -> None:
+    servo = "<position name='pull' joint='shoulder' kp='5' dampratio='1'/>"
+    env = OfXml(tmp_path / "model.xml", f"{HINGE}{ROD}", servo)
+    mass, force = {"mass": {"arm": 2.0}}, {"actuators": 0.5}
+    message = "scale and mass change the damping of a servo, which actuators scales"
+    with pytest.raises(ValueError, match=message):
+        ChangedBody(env, **mass, **force)
+    for inner, outer in ((mass, force), (force, mass)):
+        with pytest.raises(ValueError, match=message):
+            ChangedBody(ChangedBody(env, **inner), **outer)
+    ChangedBody(ChangedBody(env, **mass), gravity=0.5)
 
 
 EXAMPLES = [

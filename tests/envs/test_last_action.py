@@ -45,6 +45,23 @@ BODIES: dict[str, dict[str, Any]] = {
     "informed, and it breaks twice": {
         "wrappers": [changed(4, friction=0.3), INFORMED, changed(11, mass={"torso": 2.0})]
     },
+    "factors on factors, the inner first": {
+        "wrappers": [changed(3, gravity=1.1, friction=0.3), changed(9, gravity=0.7, friction=0.6)]
+    },
+    "factors on factors, the outer first": {
+        "wrappers": [changed([8, 15], actuators=0.7), changed([1, 6], actuators={"bfoot": -0.3})]
+    },
+    "a factor on those of the reset": {
+        "wrappers": [changed(scale={"bshin": 0.5}, gravity=1.1), changed(5, gravity=0.7)]
+    },
+    "those of the reset beneath a factor": {
+        "wrappers": [changed(5, gravity=0.7, mass={"torso": 2.0}), changed(gravity=1.1)]
+    },
+    "a damaged ant grows heavier": {
+        "id": "esd/DamagedAnt-v0",
+        "kwargs": {"leg": "front_left"},
+        "wrappers": [changed(5, gravity=1.5)],
+    },
 }
 BODIES = {name: {"id": "HalfCheetah-v5", "max_steps": 25, **env} for name, env in BODIES.items()}
 
@@ -75,6 +92,15 @@ def test_action_and_reward_stand_behind_the_observation(id: str, width: int) -> 
 def test_what_cannot_be_written_behind_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a Box of floats"):
         LastActionAndReward(gymnasium.make("FrozenLake-v1"))
+    env = gymnasium.make("Pendulum-v1")
+    for actions in (
+        spaces.MultiBinary(3),
+        spaces.Dict({"turn": spaces.Discrete(2)}),
+        spaces.Tuple([spaces.Discrete(2)]),
+    ):
+        env.action_space = actions
+        with pytest.raises(ValueError, match="expected Box, Discrete or MultiDiscrete"):
+            LastActionAndReward(env)
 
 
 def rollout_of(env: dict[str, Any], policy: dict[str, Any]) -> tuple[Rollout, Any, Any]:

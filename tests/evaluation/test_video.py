@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,21 @@ from esd.config.tables import parse
 from esd.episodes.rollout import Rollout
 from esd.errors import EsdError, MissingPackageError
 from esd.evaluation import film, video, video_facts
-from esd.evaluation.test_episodes import Subject, choose
+from esd.evaluation.test_episodes import Subject, choose, evaluate
 from esd.evolution.algorithm import EvolutionState
 from esd.evolution.observations import ObservationStatistics
 from esd.evolution.state import RunState
+from esd.mpi.comm import Alone
 
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install 'esd-mpi[video]'")
 
 
-def evaluated(env: dict[str, Any]) -> tuple[Subject, RunState]:
+STATIC = {"kind": "static", "hidden": [3]}
+
+
+def evaluated(env: dict[str, Any], policy: Mapping[str, Any] = STATIC) -> tuple[Subject, RunState]:
     """An untrained run."""
-    config = parse({"env": env, "policy": {"kind": "static", "hidden": [3]}}, "test")
+    config = parse({"env": env, "policy": policy}, "test")
     subject = choose(config, None, [], [])
     rollout = Rollout(subject.config)
     h = rollout.policy.initial_parameters(0)
@@ -65,6 +70,16 @@ def test_a_gif_has_a_frame_per_step_at_the_environments_speed_and_a_caption(
     assert not np.array_equal(frames[0][0][:14], frames[5][0][:14]), "the text changes"
     assert "first test episode on tests.helpers.exported_worlds:Drawn" in shown.described()
     assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("draw", ["episode", "member", "run"])
+def test_the_episode_is_the_first_one_of_the_table_with_its_initial_weights(
+    draw: str, tmp_path: Path
+) -> None:
+    policy = {"hidden": [3], "draw_weights": draw}
+    subject, state = evaluated({"id": "Pendulum-v1", "max_steps": 8}, policy)
+    shown = video.record(subject, state, 5, tmp_path / "episode.gif", 0.1)
+    assert shown.total == evaluate(Alone(), subject, state, 1, 5)[0].returns[0]
 
 
 def test_what_does_not_change_has_the_same_color_in_all_frames_of_a_gif(tmp_path: Path) -> None:

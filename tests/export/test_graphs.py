@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -12,10 +12,12 @@ import numpy.typing as npt
 import pytest
 from gymnasium import spaces
 
+from esd.episodes.rollout import Rollout
 from esd.errors import UsageError
-from esd.export import onnx_graph, torch_program
+from esd.export import matlab, onnx_graph, torch_program
 from esd.export.network import network_of
 from esd.export.subject import Subject
+from esd.policies.base import Traceable
 from tests.helpers.exported import subject_of, ten_steps
 
 CARTPOLE = {"id": "CartPole-v1"}
@@ -181,6 +183,20 @@ def test_the_network_of_a_run_knows_its_first_state() -> None:
     state = network_of(subject, "onnx").initial_state()
     assert [*state] == ["gru.h", "layer0.w", "step"]
     assert not network_of(subject_of({"kind": "static"}, CARTPOLE), "onnx").initial_state()
+
+
+@pytest.mark.parametrize("draw", ["member", "run"])
+def test_the_first_state_is_that_of_the_first_member_where_weights_persist(draw: str) -> None:
+    subject = subject_of({"hidden": [4], "draw_weights": draw}, CARTPOLE)
+    rollout = Rollout(subject.config)
+    (weights,) = {seeds.policy for seeds in rollout.member_seeds(0, 0)}
+    rollout.policy.reset(weights)
+    expected = [layer.copy() for layer in cast(Traceable, rollout.policy).weights()]
+    state = network_of(subject, "onnx").initial_state()
+    cells = matlab.example(subject)["initial_weights"]
+    for number, layer in enumerate(expected):
+        np.testing.assert_array_equal(state[f"layer{number}.w"], layer)
+        np.testing.assert_array_equal(cells[number], layer)
 
 
 def test_without_onnx_the_command_that_installs_it_is_named(

@@ -483,6 +483,16 @@ def test_batch_norm_in_evaluation_mode_is_a_fixed_scale() -> None:
         np.testing.assert_allclose(made.act(SEEN), plain.act(SEEN), rtol=1e-4)
 
 
+def test_a_layer_of_dropout_does_nothing_because_modules_are_in_evaluation_mode() -> None:
+    what = "nn.Sequential(nn.Linear(seen, n), nn.Dropout(0.5))"
+    made = policy("Built", what=what)
+    plain = policy("Built", what=what.replace("nn.Dropout(0.5)", "nn.Identity()"))
+    for each in (made, plain):
+        each.load(np.linspace(1, 2, 30).astype(np.float32))
+    for _ in range(6):
+        np.testing.assert_array_equal(made.act(SEEN), plain.act(SEEN))
+
+
 # in lock-step
 
 

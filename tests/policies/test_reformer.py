@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esd.attention.stream import scale_of
+from esd.kernels import clock
 from esd.policies.base import Interface
 from esd.policies.hebbian import HebbianPolicy, HebbianSettings
 from esd.policies.recurrent import RememberingPolicy
@@ -285,3 +288,24 @@ def test_at_first_angles_are_kept_where_there_is_room_for_them() -> None:
     for part in ("query", "key", "value"):
         read = embedded @ arrays[f"block0.{part}"][: settings.width]
         np.testing.assert_allclose(read @ read.T, seen @ seen.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("keys", ["own", "shared"])
+def test_at_first_heads_divide_the_logit_of_what_is_alike(heads: int, keys: str) -> None:
+    settings = ReformerSettings(width=32, head_size=32 // heads, heads=heads, keys=keys)
+    policy = ReformerPolicy(Interface(SEEN, ACTIONS, False), settings)
+    arrays = policy.layout.unpack(policy.initial_parameters(4))
+    query = (np.eye(32)[0] @ arrays["block0.query"][:32]).reshape(heads, -1)
+    key = query if keys == "own" else query / np.linalg.norm(query, axis=1, keepdims=True)
+    logits = float(scale_of(settings.head_size, keys == "shared")) * (query * key).sum(1)
+    logits *= np.exp(arrays["block0.sharpness"][0])
+    alone = np.sqrt(settings.head_size) if keys == "shared" else 1.0
+    parts = (logits / alone) ** (2 if keys == "shared" else 1)
+    assert parts.sum() == pytest.approx(1.0)
+    assert heads == 1 or (logits < 0.9 * alone).all()
+
+
+def test_the_page_says_how_much_memory_a_clock_takes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text("utf-8")
+    assert f"and {clock.FACE.itemsize} bytes per step of a period" in page

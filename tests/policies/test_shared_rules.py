@@ -13,6 +13,7 @@ from esd.api.ranks import failures_raised
 from esd.commands.console import Quiet
 from esd.errors import UsageError
 from esd.evaluation.of_run import load
+from esd.evaluation.test_episodes import choose, make_rollout
 from esd.mpi.comm import Alone
 from esd.policies import shared_rules
 from esd.policies.base import Interface
@@ -145,3 +146,114 @@ def test_a_run_begins_with_merged_rules_and_goes_on_without_its_parent(tmp_path:
         load(RunFolder(tmp_path / name), "last", print)[1].sha256() for name in ("whole", "parts")
     ]
     assert ends[0] == ends[1] == from_journal(tmp_path / "whole").sha256()
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose synapses have rules of their own, one that shares six at random, and one whose rules are merged."""
+    folder = tmp_path_factory.mktemp("parents")
+    few = (*PENDULUM, "generations=1")
+    trained(small("pendulum", *few), folder / "own")
+    trained(small("pendulum", *few, "policy.rules=6"), folder / "shared")
+    child_of(folder / "own", folder / "merged", "policy.rules=6", "generations=1")
+    return folder
+
+
+ANOTHER = r"its h was evolved for another network: policy\.{}, but .* has {}"
+
+
+@pytest.mark.parametrize(
+    ("parent", "settings", "message"),
+    [
+        ("shared", ["policy.rules=0"], r"6 rules, .*policy\.rules = 0.*--set policy\.rules=6"),
+        ("merged", ["policy.rules=0"], r"6 rules, .*policy\.rules = 0.*--set policy\.rules=6"),
+        (
+            "own",
+            ["policy.rules=6", "policy.hidden=[7]"],
+            ANOTHER.format(r"hidden = \[7\]", r"\[5\]"),
+        ),
+        (
+            "own",
+            ["policy.rules=6", "policy.rule=ABCD"],
+            ANOTHER.format("rule = 'ABCD'", "'ABCD_lr'"),
+        ),
+        ("shared", ["policy.hidden=[48]"], ANOTHER.format(r"hidden = \[48\]", r"\[5\]")),
+        ("merged", ["policy.hidden=[48]"], ANOTHER.format(r"hidden = \[48\]", r"\[5\]")),
+        (
+            "merged",
+            ["policy.rules=3", "policy.hidden=[5, 5]"],
+            ANOTHER.format(r"hidden = \[5, 5\]", r"\[5\]"),
+        ),
+        (
+            "shared",
+            ["env.id=MountainCarContinuous-v0"],
+            "another network, with 3 .* has 2 observations",
+        ),
+        ("merged", ["env.id=MountainCarContinuous-v0"], "assigns 20 synapses .* environment"),
+        ("own", ["policy.rules=65537"], r"^--set: policy\.rules = 65537"),
+    ],
+)
+@pytest.mark.parametrize("experiment", ["pendulum", None])
+def test_a_start_with_rules_of_another_network_is_refused_with_the_cause(
+    parents: Path, tmp_path: Path, experiment: str | None, parent: str, settings: list[str], message: str
+) -> None:  # fmt: skip
+    shared = () if experiment is None or parent == "own" else ("policy.rules=6",)
+    given = (*(() if experiment is None else PENDULUM), *shared, *settings)
+    request = TrainRequest(experiment, tmp_path / "child", given, start_from=parents / parent)
+    with pytest.raises(UsageError, match=message) as error, failures_raised():
+        train(Alone(), make_plan(request, lambda text: None), StopRequest(), Quiet())
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "child").exists()
+
+
+def test_a_start_whose_parent_has_lost_its_journal_is_possible(
+    parents: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(parents / "shared", tmp_path / "shared")
+    (tmp_path / "shared" / "journal.bin").unlink()
+    child_of(tmp_path / "shared", tmp_path / "child", "policy.rules=6", "generations=1")
+    np.testing.assert_array_equal(
+        from_journal(tmp_path / "child", 0).h, from_journal(parents / "shared").h
+    )
+
+
+def test_an_objective_has_no_rules(parents: Path, tmp_path: Path) -> None:
+    request = TrainRequest("rosenbrock", tmp_path / "child", start_from=parents / "shared")
+    with pytest.raises(UsageError, match="belongs to a policy"), failures_raised():
+        train(Alone(), make_plan(request, lambda text: None), StopRequest(), Quiet())
+
+
+def test_another_assignment_of_as_many_rules_is_refused_with_the_setting_to_remove(
+    parents: Path, tmp_path: Path
+) -> None:
+    own = shared_rules.encoded(np.arange(20) % 6)
+    for parent in ("shared", "merged"):
+        given = ("policy.rules=6", f"policy.assignment={own}")
+        with pytest.raises(UsageError, match=r"assigned .* differently; remove policy.assignment"):
+            child_of(parents / parent, tmp_path / "child", *given)
+
+
+@pytest.mark.parametrize("parent", ["shared", "merged"])
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "policy.hidden=[48]",
+            r"hidden = \[48\], but the run has \[5\]: h was evolved for another network",
+        ),
+        ("policy.rules=3", "rules = 3, but the run has 6: h was evolved for another network"),
+        ("policy.rules=0", "rules = 0, but the run has 6: h was evolved for another network"),
+        ("env.id=MountainCarContinuous-v0", "2 observations|use the environment"),
+    ],
+)
+def test_an_evaluation_of_shared_rules_in_another_network_is_refused(
+    parents: Path, parent: str, setting: str, message: str
+) -> None:
+    run = RunFolder(parents / parent)
+    config, state, _ = load(run, "last", print)
+    with pytest.raises(UsageError, match=message) as error:
+        make_rollout(choose(config, None, [setting], []), state)
+    assert "\n" not in str(error.value)
+    make_rollout(
+        choose(config, None, ["policy.freeze_after=3", "env.kwargs.g=3"], []), state
+    ).close()

@@ -318,3 +318,22 @@ def test_a_file_system_without_a_size_is_not_called_full() -> None:
 )
 def test_sizes_are_told_in_units_that_fit(count: float, text: str) -> None:
     assert room._gb(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "source"),
+    [
+        ("", ["population=-1"], "--set: "),
+        ("population = -2\n", ["population=-1"], "own: "),
+        ("[policy]\nunits = 3\n", ["policy.kind=gru", "population=-1"], "own: "),
+    ],
+    ids=["set alone", "both", "a file that --set completes"],
+)
+def test_a_wrong_value_of_set_is_not_said_of_a_file_that_is_right(
+    text: str, settings: list[str], source: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match="population = -1: expected") as refused:
+        make_plan(TrainRequest(str(file), tmp_path / "run", settings), print)
+    assert str(refused.value).startswith(source)

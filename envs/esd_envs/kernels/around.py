@@ -110,15 +110,22 @@ def reset_informed(seed, parameters, state, observation):
 
 @c_function(WIDE_STEP)
 def step_changing(action, parameters, state, observation, reward):
-    """``ChangedBody`` from a step of the episode on: the table has the addresses of doubles, and what they become."""
+    """``ChangedBody`` from a step of the episode on.
+
+    The table has the addresses of doubles, and what they are multiplied by or become. Before these stands how many are
+    multiplied; they come first.
+    """
     given = carray(parameters, TABLE)
     own = carray(state, CHANGING_STATE)
     if own[STEPS] == own[CHANGES_AT]:
         entries = int(given[ENTRIES])
         table = carray(parameters, TABLE + 2 * entries)
         addresses = table.view(np.int64)
-        for k in range(entries):
-            carray(doubles_at(addresses[TABLE + 2 * k]), 1)[0] = table[TABLE + 2 * k + 1]
+        factors = int(table[TABLE])
+        for k in range(1, entries):
+            number = carray(doubles_at(addresses[TABLE + 2 * k]), 1)
+            value = table[TABLE + 2 * k + 1]
+            number[0] = number[0] * value if k <= factors else value
     own[STEPS] += 1.0
     return _step_inside(
         given.view(np.int64)[STEP_ADDRESS],
