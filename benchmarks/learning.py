@@ -167,14 +167,16 @@ def main() -> None:
             _keep(results / f"{arguments.name}.json", found, add=arguments.add)
         except EsdError as error:
             raise SystemExit(f"benchmarks.learning: {error}") from None
-    parts = parts_of(results)
+    parts, text = parts_of(results), arguments.page.read_text("utf-8")
     for name, (file, make) in parts.items():
+        if f"learning-{name}.svg" not in text:  # another table of the same runs
+            continue
         kept = json.loads((results / f"{file}.json").read_text("utf-8"))
         if make is groups.section:
             draw(kept["arms"], name, arguments.figures)
         elif make is walker.section:
             walker.draw(kept, arguments.figures / f"learning-{name}.svg")
-    arguments.page.write_text(filled(arguments.page.read_text("utf-8"), parts, results), "utf-8")
+    arguments.page.write_text(filled(text, parts, results), "utf-8")
 
 
 if __name__ == "__main__":

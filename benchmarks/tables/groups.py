@@ -9,6 +9,7 @@ from benchmarks.freezing import FREEZE
 from benchmarks.measuring import wilson
 from benchmarks.tables.markdown import table
 from esd.evaluation.groups import newest_by_conditions
+from esd.evaluation.significance import permutation_test
 
 
 def _time(seconds: float) -> str:
@@ -77,8 +78,37 @@ def outcome(result: dict[str, Any]) -> str:
             test = variant["tests"][name]
             row += [shown[name], f"{test['difference']:+.1f}", f"{test['p_holm']:.2g}"]
         rows.append(row)
+    overall = _overall(result)
+    rows += [overall] * bool(overall)
     described = found["conditions"]["described"]
-    return f"{table(heads, rows)}\n\nMean ± standard deviation over training runs; {described}."
+    last = " The last row is one test of its own, without Holm's correction." if overall else ""
+    return (
+        f"{table(heads, rows)}\n\nMean ± standard deviation over training runs; {described}.{last}"
+    )
+
+
+def _overall(result: dict[str, Any]) -> list[str]:
+    """A row of the mean over variants that no group has trained on, which is one number of each run; else nothing."""
+    compared = result["comparison"]["variants"]
+    if len(compared) < 2 or any(variant["seen"] for variant in compared):
+        return []
+    first, *others = result["arms"]
+    means: dict[str, list[float]] = {}
+    for group, runs in result["arms"].items():
+        played = [_played(result, run) for run in runs]
+        means[group] = [statistics.mean(own[v["name"]]["mean"] for v in compared) for own in played]
+    row = ["mean of these", "unseen", _mean_and_deviation(means[first])]
+    for name in others:
+        test = permutation_test(means[first], means[name])
+        row += [_mean_and_deviation(means[name]), f"{test.difference:+.1f}", f"{test.p:.2g}"]
+    return row
+
+
+def _played(result: dict[str, Any], run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By variant, a run's newest test under the conditions of the comparison."""
+    ways = newest_by_conditions(run["evaluations"])[0]
+    key = result["comparison"]["conditions"]["key"]
+    return next(found for way, found in ways.items() if way.key == key)
 
 
 def untested(result: dict[str, Any]) -> str:
@@ -86,13 +116,11 @@ def untested(result: dict[str, Any]) -> str:
     found = result["comparison"]
     if found is None:
         return ""
-    compared, key = {v["name"] for v in found["variants"]}, found["conditions"]["key"]
+    compared = {v["name"] for v in found["variants"]}
     cells: dict[tuple[str, bool], dict[str, list[float]]] = {}
     for group, runs in result["arms"].items():
         for run in runs:
-            ways = newest_by_conditions(run["evaluations"])[0]
-            variants = next(found for way, found in ways.items() if way.key == key)
-            for name, own in variants.items():
+            for name, own in _played(result, run).items():
                 if name not in compared and own["mean"] is not None:
                     means = cells.setdefault((name, own["seen"]), {})
                     means.setdefault(group, []).append(own["mean"])

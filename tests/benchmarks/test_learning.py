@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchmarks import findings, freezing, joining, learning, measuring
 from benchmarks.tables import groups
 from benchmarks.tables.markdown import filled
 from esd.errors import UsageError
+from esd.evaluation.significance import permutation_test
 from tests.helpers.shell import TINY, esd
 
 VARIANTS = 'env.variants=[{name="light",kwargs={g=2.0}},{name="moon",kwargs={g=1.6},unseen=true}]'
@@ -192,8 +194,34 @@ def test_the_page_is_made_of_the_results_that_are_kept() -> None:
         "".join(c for c in h.replace(" ", "-") if c.isalnum() or c in "-_") for h in headings
     }
     assert {heading for *_, heading in findings.QUESTIONS} <= anchors
-    for name in (name for name, (_, make) in parts.items() if make is groups.section):
-        assert Path(learning.FIGURES / f"learning-{name}.svg").is_file()
+    for name in re.findall(r"\(figures/(learning-\S+\.svg)\)", page):
+        assert Path(learning.FIGURES / name).is_file()
+
+
+def test_the_mean_over_unseen_variants_is_tested_as_one_number_of_each_run() -> None:
+    kept = json.loads((learning.LEARNING / "cheetah-reversed.json").read_text("utf-8"))
+    by_hand = {}
+    for group, runs in kept["arms"].items():
+        whole = [
+            max(
+                (e for e in run["evaluations"] if not e["settings"]),
+                key=lambda e: len(e["variants"]),
+            )
+            for run in runs
+        ]
+        by_hand[group] = [
+            sum(v["mean"] for v in own["variants"] if v["name"].startswith("test: ")) / 5
+            for own in whole
+        ]
+    p = permutation_test(by_hand["hebbian"], by_hand["static"]).p
+    means = [sum(by_hand[group]) / 10 for group in ("hebbian", "static")]
+    row = next(line for line in groups.outcome(kept).splitlines() if "mean of these" in line)
+    cells = [cell.strip() for cell in row.split("|")]
+    assert [float(cells[k].partition(" ")[0]) for k in (3, 4)] == pytest.approx(means, abs=0.05)
+    assert float(cells[5]) == pytest.approx(means[1] - means[0], abs=0.05)
+    assert float(cells[6]) == pytest.approx(p, rel=0.01)
+    seen = json.loads((learning.LEARNING / "cheetah-damage-quick.json").read_text("utf-8"))
+    assert "mean of these" not in groups.outcome(seen), "two of its five variants were trained on"
 
 
 def test_the_page_and_its_figures_are_made_again_from_what_is_kept(
