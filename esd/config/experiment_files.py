@@ -50,8 +50,21 @@ def read_experiment(experiment: str) -> tuple[str, dict[str, Any]]:
     return Path(experiment).stem, _read_extended(experiment, ())
 
 
-def _read_extended(experiment: str, readers: tuple[str, ...]) -> dict[str, Any]:
-    """The tables of an experiment over those that it extends; ``readers`` are those that extend it."""
+def read_own(experiment: str) -> dict[str, Any]:
+    """What a user's files say, without what shipped experiments say that they extend; see ``read_experiment``."""
+    return _read_extended(experiment, (), own=True)
+
+
+def _read_extended(experiment: str, readers: tuple[str, ...], own: bool = False) -> dict[str, Any]:
+    """The tables of an experiment over those that it extends.
+
+    Args:
+        experiment: a name or a path.
+        readers: those that extend it.
+        own: of a shipped experiment nothing.
+    """
+    if own and experiment in experiment_names():
+        return {}
     check_path(Path(experiment))
     place = Path(experiment).resolve()  # one file has many paths: "../x/me.toml" in x
     if any(Path(reader).resolve() == place for reader in readers):
@@ -64,7 +77,7 @@ def _read_extended(experiment: str, readers: tuple[str, ...]) -> dict[str, Any]:
         raise UsageError(f"{experiment}: extends = {base}: expected an experiment or a TOML file")
     if base not in experiment_names():
         base = str(Path(experiment).parent / base)
-    return _merged(_read_extended(base, (*readers, experiment)), table)
+    return _merged(_read_extended(base, (*readers, experiment), own), table)
 
 
 def _read_toml(experiment: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from esd.config.experiment_files import experiment_names, read_experiment
+from esd.config.experiment_files import read_experiment, read_own
 from esd.config.identity import differences_that_matter
 from esd.config.references import Reference, references_in
 from esd.config.settings import DEFAULT_EXPERIMENT, FORMAT, Config
@@ -408,10 +408,8 @@ def _completed(config: Config, stored: Config, named: dict[str, Any]) -> Config:
 
 
 def _named(request: TrainRequest) -> dict[str, Any]:
-    """The settings that the user has written: those of --set and of a file, not those of a shipped experiment."""
-    table: dict[str, Any] = {}
-    if request.experiment is not None and request.experiment not in experiment_names():
-        table = read_experiment(request.experiment)[1]
+    """The settings that the user has written: those of --set and of files, not those of shipped experiments."""
+    table = {} if request.experiment is None else read_own(request.experiment)
     return flatten(apply_settings(table, request.settings))
 
 

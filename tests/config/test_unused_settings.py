@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import esd.config
-from esd.config.experiment_files import experiment_names, read_experiment
+from esd.config.experiment_files import experiment_names, read_experiment, read_own
 from esd.config.settings import Config
 from esd.config.tables import flatten, parse, to_table
 from esd.config.unused_settings import without_effect
@@ -137,3 +137,18 @@ def test_no_shipped_experiment_sets_what_does_nothing(name: str) -> None:
     own = tomllib.loads((EXPERIMENTS / f"{name}.toml").read_text("utf-8"))
     own.pop("extends", None)  # what it extends may set what does nothing here
     assert not list(without_effect(flatten(own), parse(read_experiment(name)[1], name)))
+
+
+def test_of_a_file_that_extends_others_only_what_its_user_wrote_is_looked_at(
+    tmp_path: Path,
+) -> None:
+    """A shipped twin may inherit what does nothing in it; nobody who extends it has set that."""
+    (tmp_path / "base.toml").write_text('extends = "t-maze-full"\n[policy]\nhash_seed = 3\n')
+    (tmp_path / "mine.toml").write_text('extends = "base.toml"\n[es]\nsigma = 0.2\n')
+    assert read_own("t-maze-full") == {}
+    own = read_own(str(tmp_path / "mine.toml"))
+    assert own == {"policy": {"hash_seed": 3}, "es": {"sigma": 0.2}}
+    config = parse(read_experiment(str(tmp_path / "mine.toml"))[1], "mine")
+    assert list(without_effect(flatten(own), config)) == [
+        "policy.hash_seed: no effect with policy.attention = 'full'"
+    ]
