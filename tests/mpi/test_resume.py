@@ -153,8 +153,10 @@ def test_a_journal_that_cannot_be_read_on_rank_0_ends_all_ranks(
         lose_checkpoints(folder / "run")
         good = JournalContents.entries
 
-        def entries(contents: JournalContents, start: int = 0) -> Iterator[object]:
-            for number, entry in enumerate(good(contents, start)):
+        def entries(
+            contents: JournalContents, start: int = 0, stop: int | None = None
+        ) -> Iterator[object]:
+            for number, entry in enumerate(good(contents, start, stop)):
                 if number == 2:
                     raise UsageError("journal.bin: can't be read (Input/output error)")
                 yield entry
