@@ -121,12 +121,12 @@ def _progress(path: Path, warn: Warn) -> dict[str, Any]:
         return nothing
     try:
         config = folder.config()
+        done = folder.done(warn) or {}  # before the journal: the run may end in between
         generation = folder.journal(config, verify=False).next_generation
         lines = metrics.read(folder.metrics_file)
         if not lines or lines[-1]["generation"] < generation - 1:
             lines = folder.metrics_lines(config, warn)
-        done = folder.done(warn) or {}
-        if generation < done.get("generation", 0):
+        if done and generation < done["generation"]:
             raise UsageError(
                 f"{folder.journal_file}: ends at generation {generation}, but the run was done at generation "
                 f"{done['generation']}; restore it from a copy"

@@ -14,8 +14,6 @@ from esd.run.files import absolute
 from esd.run.folder import RunFolder, Warn
 from esd.run.trust import Trust, remember_exported
 
-READ_BACK = ("safetensors", "seed")  # formats that stand in a run's place
-
 
 @dataclass(frozen=True)
 class Exported:
@@ -63,12 +61,12 @@ def export_run(
         raise UsageError(f"{out}: is the file to export; use another file with --out")
     if place.is_dir() or not place.parent.is_dir():
         raise UsageError(f"--out {out}: expected a file in a folder that exists")
-    ours = name in READ_BACK and run_file.RunFile(place, Trust.NEVER).is_run
-    if place.exists() and name in READ_BACK and not ours:
+    read_back = chosen.suffix in run_file.READ_BACK  # such a file stands in a run's place
+    if read_back and place.exists() and not run_file.RunFile(place, Trust.NEVER).is_run:
         raise UsageError(f"--out {out}: exists and is not an exported run; use another file")
     subject = load_subject(folder, checkpoint, warn)
     chosen.writer()(place, subject, warn)
-    if name in READ_BACK:
+    if read_back:
         _remember(place, out, subject, warn)
     return Exported(out, chosen, name, place.stat().st_size, subject)
 

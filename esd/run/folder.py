@@ -467,6 +467,7 @@ def _is_done(done: Any) -> bool:
     reason = done.get("reason") if isinstance(done, dict) else ""
     return (
         isinstance(best, int | float | None)
+        and isinstance(done.get("generation"), int)
         and isinstance(reason, str)
         and reason.isascii()
         and reason.isidentifier()

@@ -110,6 +110,9 @@ def test_a_damaged_run_in_a_folder_of_runs_is_called_so(folder: Path, tmp_path: 
         "whole": lambda run: None,
         "no-metrics": lambda run: (run / "metrics.jsonl").write_bytes(b"\xff"),
         "no-config": lambda run: (run / "config.toml").unlink(),
+        "odd-end": lambda run: (run / "DONE.json").write_text(
+            (run / "DONE.json").read_text().replace('"generation": 3', '"generation": "3"')
+        ),
         "empty-journal": lambda run: (run / "journal.bin").write_bytes(b""),
         "cut-journal": cut_journal,
     }
@@ -120,11 +123,11 @@ def test_a_damaged_run_in_a_folder_of_runs_is_called_so(folder: Path, tmp_path: 
     rows = {row["run"]: row for row in json.loads(shown.stdout)["runs"]}
     states = {name: row["state"] for name, row in rows.items()}
     damaged = dict.fromkeys(["no-config", "empty-journal", "cut-journal"], "damaged")
-    assert states == {"whole": "done", "no-metrics": "done", **damaged}
+    assert states == {"whole": "done", "no-metrics": "done", "odd-end": "stopped", **damaged}
     best = rows["whole"]["best_center_return"]
     assert best is not None
     assert rows["no-metrics"]["best_center_return"] == best, "rebuilt from the journal"
-    for name in ("no-metrics", *damaged):
+    for name in ("no-metrics", "odd-end", *damaged):
         assert f"{name}/" in shown.stderr
 
 
