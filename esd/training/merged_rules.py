@@ -54,8 +54,8 @@ def with_assignment(child: Config, parent: RunFolder, load: Callable[[], RunStat
 def with_assignment_of(config: Config, other: Config) -> Config:
     """Settings that assign no rules to synapses themselves, with another run's assignment of as many rules."""
     ours, theirs = config.policy.settings, other.policy.settings
-    both = isinstance(ours, HebbianSettings) and isinstance(theirs, HebbianSettings)
-    if both and ours.rules == theirs.rules and not ours.assignment:
+    alike = _are_hebbian(config, other) and ours.rules == theirs.rules
+    if alike and not ours.assignment:
         return _assigned(config, theirs.assignment)
     return config
 
