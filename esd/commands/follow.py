@@ -98,7 +98,7 @@ def _follow_live(folder: RunFolder, console: Console) -> None:
     try:  # Ctrl-C may come while the first frame is drawn, before a with block would begin
         live.start()
         while True:
-            done = folder.done(lambda text: None)
+            done = folder.done()
             for line in tail.lines():
                 view.add(line)
                 heard = time.monotonic()

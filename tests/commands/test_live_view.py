@@ -25,6 +25,7 @@ from esd.commands.curve import BRAILLE, MOST_POINTS, Curve, plotted
 from esd.commands.follow import Tail
 from esd.commands.live_view import View
 from esd.commands.terminal import can_draw, size_of, terminal_of
+from esd.errors import UsageError
 from esd.run.folder import RunFolder
 from esd.run.trust import Trust
 from tests.helpers.shell import command, environment
@@ -234,6 +235,7 @@ def finished(path: Path, **table: Any) -> RunFolder:
     folder = written(path / "run-s0", **table)
     done = {
         "reason": "generations",
+        "generation": 2,
         "best_center_return": 1.0,
         "findings": [{"name": "x", "text": "Look\x1b[2J here."}],
     }
@@ -249,6 +251,18 @@ def test_following_a_finished_run_shows_its_last_frame_and_what_was_found(tmp_pa
     assert "done: generations" in text
     assert "warning: Look\\x1b[2J here." in text  # which would clear the screen
     assert text.rstrip().endswith("here.")
+
+
+@pytest.mark.parametrize("way", ["live", "lines"])
+def test_following_ends_at_a_damaged_end_of_a_run(tmp_path: Path, way: str) -> None:
+    """It would wait for ever: nothing more is written to a run that has ended."""
+    folder = finished(tmp_path)
+    (folder.path / "DONE.json").write_text("{}")
+    with pytest.raises(UsageError, match="was not written by esd at the end of a run"):
+        if way == "live":
+            follow._follow_live(folder, Console(file=io.StringIO(), force_terminal=True))
+        else:
+            follow._follow_lines(folder)
 
 
 def test_following_imports_no_code_of_the_run(
