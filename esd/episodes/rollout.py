@@ -251,7 +251,7 @@ class Rollout:
             name = variant.id or self.config.env.id
             why = self.environments.why_stepwise(number)
             if self.environments.plays_known_step(number):
-                whole = self.environments.all_compiled() is not None
+                whole = not self.config.lockstep and self.environments.all_compiled() is not None
                 what = "whole episodes run" if whole else "steps run"
                 found[f"{name}: {what} in compiled code"] = None
             elif why:

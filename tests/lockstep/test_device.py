@@ -137,6 +137,13 @@ def test_a_module_in_lock_step_resumes_with_the_same_bits(
     assert ending.state.sha256() == whole.sha256()
 
 
+def test_in_lock_step_steps_are_compiled_not_whole_episodes() -> None:
+    for slots, what in ((0, "whole episodes run"), (4, "steps run")):
+        rollout = Rollout(small("cartpole", f"batch_members={slots}"))
+        assert rollout.how_played() == [f"CartPole-v1: {what} in compiled code"]
+        rollout.close()
+
+
 def test_the_cpu_alone_never_imports_torch() -> None:
     script = (
         "import sys, tempfile\n"
