@@ -258,11 +258,14 @@ def test_following_ends_at_a_damaged_end_of_a_run(tmp_path: Path, way: str) -> N
     """It would wait for ever: nothing more is written to a run that has ended."""
     folder = finished(tmp_path)
     (folder.path / "DONE.json").write_text("{}")
+    ways = {
+        "live": lambda: follow._follow_live(
+            folder, Console(file=io.StringIO(), force_terminal=True)
+        ),
+        "lines": lambda: follow._follow_lines(folder),
+    }
     with pytest.raises(UsageError, match="was not written by esd at the end of a run"):
-        if way == "live":
-            follow._follow_live(folder, Console(file=io.StringIO(), force_terminal=True))
-        else:
-            follow._follow_lines(folder)
+        ways[way]()
 
 
 def test_following_imports_no_code_of_the_run(
