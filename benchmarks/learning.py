@@ -123,6 +123,7 @@ def read(
 def parts_of(results: Path) -> Parts:
     """The page's tables, by name, from a folder of results."""
     own = {module.FILE.stem: module.section for module in (memory, success, walker)}
+    own["cheetah-reversed-second"] = groups.outcome  # of the same runs as “cheetah-reversed”
     names = sorted(path.stem for path in results.glob("*.json"))
     parts: Parts = {name: (name, own.get(name, groups.section)) for name in names}
     if findings.rows(results):
