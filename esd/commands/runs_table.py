@@ -134,12 +134,10 @@ def _progress(path: Path, warn: Warn) -> dict[str, Any]:
     except (UsageError, OSError) as error:
         warn(str(error))
         return {**nothing, "damaged": True}
-    centers = [c for line in lines if (c := line.get("center_return")) is not None]
-    best = min if config.sign < 0 else max
     return {
         "generation": generation,
         "generations": config.generations,
-        "best_center_return": best(centers, default=None),
+        "best_center_return": folder.best_center_return(config, lines),
         "finished": bool(done),
         "damaged": False,
     }

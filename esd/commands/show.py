@@ -145,7 +145,10 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     members = next((line for line in reversed(lines) if line["return_mean"] is not None), {})
     with_center = [line for line in lines if line["center_return"] is not None]
     centers = [line["center_return"] for line in with_center]
-    best = min if config.sign < 0 else max
+    if generation is None:
+        best_return = folder.best_center_return(config, lines)
+    else:
+        best_return = (min if config.sign < 0 else max)(centers, default=None)
     done = folder.done(print_error)
     h_size = None if state is None else int(state.h.size)
     return {
@@ -155,7 +158,7 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
         "finished": done is not None,
         "reason": done and done["reason"],
         **_of_state(state, last),
-        "best_center_return": best(centers, default=None),
+        "best_center_return": best_return,
         "last_center_return": centers[-1] if centers else None,
         "last_center_returns": _by_variant(with_center[-1]) if with_center else {},
         "last_return_mean": members.get("return_mean"),

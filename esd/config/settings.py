@@ -23,7 +23,8 @@ REDUCTION_NAMES = ("mean", "min", "mean_of_ranks")
 DEVICES = ("cpu", "cuda", "auto")
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 DEFAULT_EXPERIMENT = "cartpole"
-FORMAT = 2  # of new runs; a run whose config.toml names none has the first
+FORMAT = 3  # of new runs; a run whose config.toml names none has the first
+EXACT_SINCE = 3  # ties of “mean_of_ranks” are exact, and “transform” is computed in float64
 NOT_OF_OBJECTIVES = ("device", "batch_members", "env", "policy")
 
 
@@ -160,7 +161,8 @@ class EvolutionSettings:
     sigma: float = setting(
         0.1,
         "Standard deviation of the perturbations; the initial one if the algorithm adapts it",
-        **POSITIVE,
+        expected="more than 0 and at most 1e30",
+        check=lambda v: 0 < v <= 1e30,  # perturbed, h would be infinite in float32
     )
     fitness_penalty: float = setting(
         0.0,
@@ -321,6 +323,12 @@ class Config:
         """Whether members are evaluated in lock-step whatever the policy; if not, those of a torch module may be."""
         alone = 1 if self.format > 1 else 0  # in the first, 1 is one slot
         return self.device != "cpu" or self.batch_members > alone
+
+    @property
+    def reduction(self) -> str:
+        """How returns on several variants become a fitness: ``variants.reduce``, as the run's format has it."""
+        rounded = self.variants.reduce == "mean_of_ranks" and self.format < EXACT_SINCE
+        return "mean_of_rounded_ranks" if rounded else self.variants.reduce
 
     @property
     def value_names(self) -> tuple[str, ...]:

@@ -87,7 +87,8 @@ def permutation_test(first: Sequence[float], second: Sequence[float]) -> Permuta
     centered = pooled - pooled.mean()
     sums = centered[chosen].sum(axis=1)
     own = centered[observed].sum()
-    rounding = 1e-9 * np.abs(pooled).max()  # sums that should be equal differ by less
+    # sums that should be equal differ by less: each term was rounded by at most half a last place of the largest
+    rounding = 8.0 * np.finfo(np.float64).eps * pooled.size * np.abs(pooled).max()
     above, below = np.mean(sums >= own - rounding), np.mean(sums <= own + rounding)
     return PermutationTest(
         float(pooled[len(first) :].mean() - pooled[: len(first)].mean()),

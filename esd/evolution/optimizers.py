@@ -50,7 +50,10 @@ class GradientSettings(EvolutionSettings):
     beta1: float = setting(0.9, "Decay rate of Adam's first moment", **BELOW_ONE)
     beta2: float = setting(0.999, "Decay rate of Adam's second moment", **BELOW_ONE)
     epsilon: float = setting(
-        1e-8, "Term added to Adam's denominator for numerical stability", **POSITIVE
+        1e-8,
+        "Term added to Adam's denominator for numerical stability",
+        expected="1e-18 or more",
+        check=lambda v: v >= 1e-18,  # float32 loses the squares of gradients that are smaller
     )
     max_speed: float = setting(
         0.0,
@@ -196,6 +199,8 @@ class Adam:
             second[...] = np.float32(self.beta2) * moments["second_moment"][piece]
             second += np.float32(1.0 - self.beta2) * (g * g)
             g[...] = step_size * first / (np.sqrt(correction * second) + np.float32(self.epsilon))
+            if second.max() == np.inf:  # its steps would be 0; NaN ends the training with a message
+                g[second == np.inf] = np.nan
         return powers
 
 
@@ -223,7 +228,7 @@ class ClipUp:
         length = ascent.norm(gradient)
         for piece in pieces(gradient.size):
             velocity[piece] = np.float32(self.momentum) * ascent.moments["velocity"][piece]
-            if length > SHORTEST:
+            if not length <= SHORTEST:  # also if it is NaN, which ends the training with a message
                 velocity[piece] += np.float32(learning_rate / length) * gradient[piece]
         max_speed = self.max_speed or 2.0 * learning_rate
         speed = ascent.norm(velocity)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from esd.evolution.shaping import centered_rank, failed
+from esd.evolution.shaping import centered_rank, failed, twice_mean_ranks
 
 Float64s = npt.NDArray[np.float64]
 
@@ -33,8 +33,18 @@ def worst(returns: Float64s) -> Float64s:
 def mean_of_ranks(returns: Float64s) -> Float64s:
     """The mean over variants of the centered ranks that members have on each, in [−½, ½].
 
-    No variant then outweighs another because its returns are larger or spread more.
+    No variant then outweighs another because its returns are larger or spread more. Ranks are added up as integers, so
+    that equal sums are equal.
     """
+    n, variants = returns.shape
+    twice = sum(twice_mean_ranks(column) for column in returns.T) - variants * (n - 1)
+    ranks: Float64s = twice / (2.0 * (n - 1) * variants)
+    ranks[failed(returns).any(axis=1)] = np.nan
+    return ranks
+
+
+def mean_of_rounded_ranks(returns: Float64s) -> Float64s:
+    """What ``mean_of_ranks`` was up to format 2: equal sums may differ in the last bit."""
     ranks = mean(np.stack([centered_rank(column) for column in returns.T], axis=1))
     ranks[failed(returns).any(axis=1)] = np.nan
     return ranks
@@ -44,6 +54,7 @@ REDUCTIONS: dict[str, Callable[[Float64s], Float64s]] = {
     "mean": mean,
     "min": worst,
     "mean_of_ranks": mean_of_ranks,
+    "mean_of_rounded_ranks": mean_of_rounded_ranks,
 }
 
 

@@ -36,14 +36,19 @@ def centered_rank(fitness: Float64s) -> Float64s:
     Args:
         fitness: float64 [n], n ≥ 2; NaN and ±inf rank worst (together).
     """
+    n = fitness.size
+    centered: Float64s = (twice_mean_ranks(fitness) - (n - 1)) / (2.0 * (n - 1))
+    return centered
+
+
+def twice_mean_ranks(fitness: Float64s) -> npt.NDArray[np.int64]:
+    """Twice the rank of each, from 0 on, int64 [n]: ties share their mean rank, and failures rank worst (together)."""
     _, inverse, counts = np.unique(
         _with_failures_worst(fitness, -np.inf), return_inverse=True, return_counts=True
     )
     below = np.cumsum(counts) - counts
-    twice_mean_rank = 2 * below + counts - 1  # an integer, also for ties
-    n = fitness.size
-    centered: Float64s = (twice_mean_rank - (n - 1))[inverse.reshape(-1)] / (2.0 * (n - 1))
-    return centered
+    twice: npt.NDArray[np.int64] = (2 * below + counts - 1)[inverse.reshape(-1)]
+    return twice
 
 
 def centered_rank_unit(fitness: Float64s) -> Float64s:

@@ -114,9 +114,7 @@ def make_strategy(config: Config, layout: Layout) -> Algorithm:
     noise = make_noise(config.es.noise, config.seed, config.es.rank, layout)
 
     def build() -> Algorithm:
-        strategy: Algorithm = kind.build(
-            config.es, noise, config.population, config.variants.reduce
-        )
+        strategy: Algorithm = kind.build(config.es, noise, config.population, config.reduction)
         return strategy
 
     if name in ALGORITHMS.built_in:

@@ -35,7 +35,7 @@ def write(path: Path, subject: Subject, warn: Warn) -> None:
         )
     contents = folder.journal(config)
     fitness = [
-        records.fitness(config.variants.reduce)
+        records.fitness(config.reduction)
         for _, records in contents.entries(0, state.generation)
         if records.members
     ]

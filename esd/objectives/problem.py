@@ -103,11 +103,11 @@ class ObjectiveProblem:
 
     def initial_parameters(self, seed: int) -> Float32s:
         """h_0, whose values are ``initial``."""
-        return initial_h(self.config.objective.parameters, seed)
+        return initial_h(self.config.objective.parameters, seed, self.config.format)
 
     def values(self, h: Float32s) -> dict[str, Float64s]:
         """What the function gets for h, float32 [|h|], by name."""
-        return values_of(self.config.objective.parameters, self.layout, h)
+        return values_of(self.config.objective.parameters, self.layout, h, self.config.format)
 
     def measure(self, h: Float32s, seeds: Sequence[int]) -> Measured:
         """Evaluate h, float32 [|h|], once per seed; the first call that fails is the last."""

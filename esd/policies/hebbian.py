@@ -96,8 +96,8 @@ class HebbianSettings:
     )
     normalization: str = setting(
         "max",
-        "Normalization after every weight update: divide each layer by its max |w|, by its l2 norm, or not "
-        "at all",
+        "Normalization after every weight update: divide each layer by its max |w|, by its l2 norm (which sums "
+        "squares in float32: only for weights from 1e-18 to 1e18), or not at all",
         choices=tuple(NORMALIZATION_KINDS),
     )
     freeze_after: int = setting(

@@ -35,7 +35,7 @@ def layout_and_h0(config: Config, interface: Interface) -> tuple[Layout, Float32
         from esd.objectives.parameters import initial_h, layout_of
 
         parameters = config.objective.parameters
-        return layout_of(parameters), initial_h(parameters, config.seed)
+        return layout_of(parameters), initial_h(parameters, config.seed, config.format)
     from esd.policies.registry import make_policy
 
     policy = make_policy(config.policy, interface, config.format)
@@ -50,5 +50,5 @@ def parameters_of(
     if config.objective.named:
         from esd.objectives.parameters import values_of
 
-        return values_of(config.objective.parameters, layout, h)
+        return values_of(config.objective.parameters, layout, h, config.format)
     return layout.unpack(h)

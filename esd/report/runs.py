@@ -102,8 +102,7 @@ class ReportedRun:
     @property
     def best_center(self) -> float | None:
         """The best return of the center."""
-        best = min if self.config.sign < 0 else max
-        return best((float(line["center_return"]) for line in self.centers), default=None)
+        return self.folder.best_center_return(self.config, self.lines)
 
     @property
     def status(self) -> str:

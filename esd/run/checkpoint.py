@@ -103,6 +103,16 @@ def generation_of(path: Path) -> int | None:
         return None
 
 
+def center_return_of(path: Path) -> float | None:
+    """The return, of the sign that is maximized, by which a checkpoint is the best; None if there is none such."""
+    try:
+        with open_regular(path) as file:
+            found = float(read_head(file, path)[0]["center_return"])
+    except (OSError, UsageError, ValueError, KeyError, TypeError):
+        return None
+    return found if math.isfinite(found) else None
+
+
 def read_head(
     file: BinaryIO, path: Path, most: int = HEAD_BYTES, what: str = "a checkpoint"
 ) -> tuple[dict[str, Any], dict[str, Any]]:

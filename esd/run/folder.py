@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -434,6 +434,18 @@ class RunFolder:
     def generation_of_best(self) -> int | None:
         """The generation of the best checkpoint; None without one."""
         return checkpoint.generation_of(self.best_file)
+
+    def best_center_return(self, config: Config, lines: Sequence[metrics.Line]) -> float | None:
+        """The return by which the best checkpoint was chosen; without it the best one in lines of metrics, or None.
+
+        The checkpoint knows better: a run that is extended drops the line of its last center, and
+        ``run.center_episodes`` may have changed.
+        """
+        own = checkpoint.center_return_of(self.best_file)
+        if own is not None:
+            return metrics.in_own_sign(config, own)
+        best = min if config.sign < 0 else max
+        return best((c for line in lines if (c := line["center_return"]) is not None), default=None)
 
     def interface(self, config: Config) -> Interface:
         """What the run's policy was built for."""

@@ -58,7 +58,7 @@ def of_records(config: Config, records: Records) -> Line:
     center = center_of(config, records)
     return {
         "return_mean": mean_of(returns),
-        "return_std": float(returns.std()) if returns.size else None,
+        "return_std": _deviation(returns) if returns.size else None,
         "return_min": float(returns.min()) if returns.size else None,
         "return_max": float(returns.max()) if returns.size else None,
         "center_return": None if center is None else in_own_sign(config, center),
@@ -80,7 +80,7 @@ def _tied_pairs(config: Config, records: Records) -> float | None:
     """The share of mirrored pairs whose two members have the same fitness: those say nothing; None without any."""
     if not records.members:
         return None
-    fitness = records.fitness(config.variants.reduce)
+    fitness = records.fitness(config.reduction)
     fitness = np.where(np.isfinite(fitness), fitness, -np.inf)
     return float((fitness[0::2] == fitness[1::2]).mean())
 
@@ -89,7 +89,14 @@ def _center_std(config: Config, records: Records) -> float | None:
     """How far the center's episodes spread, which is luck alone; None with fewer than two that are finite."""
     returns = reduced_return(config.variants.reduce, records.center_returns)
     returns = returns[np.isfinite(returns)]
-    return float(returns.std(ddof=1)) if returns.size > 1 else None
+    return _deviation(returns, ddof=1) if returns.size > 1 else None
+
+
+def _deviation(values: npt.NDArray[np.float64], ddof: int = 0) -> float | None:
+    """The standard deviation, or None if it is larger than any number."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = float(values.std(ddof=ddof))
+    return deviation if math.isfinite(deviation) else None
 
 
 def of_variants(config: Config, records: Records) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -119,6 +126,35 @@ def center_of(config: Config, records: Records) -> float | None:
     return center if math.isfinite(center) else None
 
 
+@dataclass
+class BestCenter:
+    """The best return of the center so far, the later one of equals.
+
+    Centers are compared only among those with as many episodes as the newest one: a lucky episode is likelier to win
+    than the mean of many, and ``run.center_episodes`` may change when a run is resumed.
+
+    Attributes:
+        center_return: of the sign that is maximized; −∞ without one.
+        generation: in which it was evaluated; −1 without one.
+        episodes: of the newest center; 0 without one.
+    """
+
+    center_return: float = -math.inf
+    generation: int = -1
+    episodes: int = 0
+
+    def add(self, config: Config, generation: int, records: Records) -> bool:
+        """Look at another generation; returns whether its center is the best one now."""
+        if records.center_episodes not in (0, self.episodes):
+            self.center_return, self.generation = -math.inf, -1
+            self.episodes = records.center_episodes
+        center = center_of(config, records)
+        if center is None or center < self.center_return:
+            return False
+        self.center_return, self.generation = center, generation
+        return True
+
+
 def reaches_target(config: Config, records: Records) -> bool:
     """Whether the center has reached ``run.target_return`` in this generation; not if either is missing."""
     target, center = config.run.target_return, center_of(config, records)
@@ -133,7 +169,11 @@ def in_own_sign(config: Config, value: _Number) -> _Number:
 def mean_of(values: npt.NDArray[np.float64]) -> float | None:
     """The mean of what is finite, or None."""
     finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else None
+    if not finite.size:
+        return None
+    with np.errstate(over="ignore"):
+        mean = float(finite.mean())
+    return mean if math.isfinite(mean) else None
 
 
 def _center_mean(values: npt.NDArray[np.float64]) -> float | None:

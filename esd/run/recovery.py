@@ -6,7 +6,6 @@ newest good checkpoint, or from what stands in the journal before the damage, wh
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,12 +111,10 @@ def best_state(folder: RunFolder, config: Config, warn: Warn) -> RunState:
         except UsageError as error:
             problem = str(error)
     contents = folder.journal(config)
-    best, best_generation = -math.inf, -1
+    best = metrics.BestCenter()
     for generation, records in contents.outcomes():
-        center = metrics.center_of(config, records)
-        if center is not None and center >= best:  # the later one, as in training
-            best, best_generation = center, generation
-    if best_generation < 0:
+        best.add(config, generation, records)
+    if best.generation < 0:
         raise UsageError(f"{folder.path}: has no best checkpoint yet; use --checkpoint last")
-    warn(f"{problem}; h_{best_generation}, the best one, is rebuilt from the journal")
-    return folder.state_at(best_generation, config, contents)
+    warn(f"{problem}; h_{best.generation}, the best one, is rebuilt from the journal")
+    return folder.state_at(best.generation, config, contents)

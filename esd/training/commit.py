@@ -47,13 +47,10 @@ class Commit:
         reporter: Reporter,
         lines: list[metrics.Line],
         metrics_size: int,
-        best: float,
+        best: metrics.BestCenter,
         next_generation: int = 0,
     ) -> None:
-        """Go on after ``lines`` of metrics in a file of so many bytes, with the best center's return (−∞ without one).
-
-        It is, like those in records, of the sign that is maximized.
-        """
+        """Go on after ``lines`` of metrics in a file of so many bytes, with the best center so far."""
         self._folder, self._config, self._writer, self._reporter = folder, config, writer, reporter
         self._identity = identity(config)
         self._best = best
@@ -85,7 +82,7 @@ class Commit:
         )
         good_bytes = folder.journal_file.stat().st_size
         writer = JournalWriter(folder.journal_file, good_bytes)
-        return cls(folder, config, writer, reporter, [], 0, -math.inf)
+        return cls(folder, config, writer, reporter, [], 0, metrics.BestCenter())
 
     @classmethod
     def resume(
@@ -102,8 +99,9 @@ class Commit:
             folder.metrics_file, config, contents, reporter.note, last_center=False
         )
         size = metrics.store(folder.metrics_file, lines)
-        centers = (metrics.center_of(config, records) for _, records in contents.outcomes())
-        best = max((center for center in centers if center is not None), default=-math.inf)
+        best = metrics.BestCenter()
+        for number, records in contents.outcomes():
+            best.add(config, number, records)
         writer = JournalWriter(folder.journal_file, _end_of_members(contents, config))
         return cls(folder, config, writer, reporter, lines, size, best, generation)
 
@@ -136,10 +134,14 @@ class Commit:
                 f"{state.generation}: the rank that kept the generations in between in its memory was lost. Run the "
                 "same command again to evaluate them again"
             )
-        center = metrics.center_of(self._config, records)
-        if center is not None and center >= self._best:
-            self._best = center
-            self._new_best = Checkpoint(self._identity, state, center)
+        before = self._best.episodes
+        if self._best.add(self._config, state.generation, records):
+            self._new_best = Checkpoint(self._identity, state, self._best.center_return)
+        if 0 < before != self._best.episodes:
+            self._reporter.note(
+                f"the center has {self._best.episodes} episodes now, {before} before: the best checkpoint is chosen "
+                "anew"
+            )
         if len(records.table):
             self._entries.append(
                 (state.generation, journal.encode_entry(state.generation, records))
@@ -158,7 +160,7 @@ class Commit:
             kept = RunState.of_arrays(  # the next update writes over it
                 state.generation, {name: array.copy() for name, array in state.arrays().items()}
             )
-            self._new_best = Checkpoint(self._identity, kept, self._best)
+            self._new_best = Checkpoint(self._identity, kept, self._best.center_return)
         self._reporter.generation(report, self._config.generations)
         return report
 
@@ -303,8 +305,8 @@ class Commit:
                 "generation": state.generation,
                 "h_sha256": state.h_sha256(),
                 "best_center_return": (
-                    metrics.in_own_sign(self._config, self._best)
-                    if math.isfinite(self._best)
+                    metrics.in_own_sign(self._config, self._best.center_return)
+                    if self._best.generation >= 0
                     else None
                 ),
                 "env_steps": self._env_steps,

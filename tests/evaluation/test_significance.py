@@ -31,7 +31,11 @@ def brute_force(first: list[int], second: list[int]) -> float:
 
 
 @settings(deadline=None, max_examples=400)
-@given(SMALL, SMALL, st.sampled_from([(1.0, 0.0), (1e-3, 0.0), (0.1, 499.7), (1e6, -3e6)]))
+@given(
+    SMALL,
+    SMALL,
+    st.sampled_from([(1.0, 0.0), (1e-3, 0.0), (0.1, 499.7), (1e6, -3e6), (1.0, 1e10), (0.3, -1e9)]),
+)
 def test_p_is_that_of_brute_force_also_with_ties_and_any_scale(
     first: list[int], second: list[int], scale: tuple[float, float]
 ) -> None:
@@ -49,6 +53,13 @@ def test_groups_that_dont_overlap_have_the_smallest_p() -> None:
     assert found.p == found.smallest_p == pytest.approx(2 / 252)
     assert found.difference == 5.0
     assert permutation_test([1, 2], [3, 4]).smallest_p == pytest.approx(1 / 3)
+
+
+def test_one_diverged_run_in_each_group_does_not_hide_the_others() -> None:
+    first, second = [1.0, 2.0, 3.0, 4.0, -1e10], [11.0, 12.0, 13.0, 14.0, -1e10]
+    assert permutation_test(first, second).p == pytest.approx(
+        brute_force([1, 2, 3, 4, -(10**10)], [11, 12, 13, 14, -(10**10)])
+    )
 
 
 def test_more_relabelings_than_are_tried_are_drawn_the_same_every_time() -> None:

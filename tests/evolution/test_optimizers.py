@@ -278,6 +278,30 @@ def test_very_small_and_very_large_gradients_stay_finite(name: str, scale: float
         assert all(np.isfinite(moment).all() for moment in moments.values())
 
 
+def test_a_gradient_whose_square_is_infinite_in_float32_makes_adams_step_nan() -> None:
+    """It ends the training with a message; steps of 0 would go on for ever."""
+    g = np.array([1e22, 1.0, -1e22], np.float32)
+    optimizer = make_optimizer("adam")
+    moments = {key: np.zeros(3, np.float32) for key in optimizer.moment_names}
+    with np.errstate(over="ignore"):
+        increment, *_ = step(
+            optimizer, g, moments, optimizer.initial_scalars(), 0.1, euclidean_norm
+        )
+    assert np.isnan(increment).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS.built_in)
+def test_a_gradient_that_is_not_finite_makes_no_finite_step(name: str) -> None:
+    g = np.array([np.inf, 1.0, -np.inf], np.float32)
+    optimizer = make_optimizer(name)
+    moments = {key: np.zeros(3, np.float32) for key in optimizer.moment_names}
+    with np.errstate(all="ignore"):
+        increment, *_ = step(
+            optimizer, g, moments, optimizer.initial_scalars(), 0.1, lambda v: math.nan
+        )
+    assert not np.isfinite(increment).all()
+
+
 def test_an_unknown_optimizer_is_refused_with_the_names_of_the_known() -> None:
     known = ", ".join(sorted(OPTIMIZERS.names()))
     with pytest.raises(UsageError, match=f"known: {known}"):

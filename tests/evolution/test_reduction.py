@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from esd.config.settings import Config, VariantsConfig
 from esd.evolution.records import Records, Status
 from esd.evolution.reduction import REDUCTIONS, center_return, reduced_return
 from esd.evolution.shaping import centered_rank
@@ -26,6 +28,35 @@ def test_each_reduction_by_hand() -> None:
     # ranks 0 2 1 3 on the first body, 2 1 3 0 on the second, of three steps from −½ to ½
     expected = (np.array([0 + 2, 2 + 1, 1 + 3, 3 + 0]) / 3 - 1) / 2
     np.testing.assert_allclose(REDUCTIONS["mean_of_ranks"](RETURNS), expected)
+
+
+@given(tables)
+def test_the_mean_of_ranks_is_that_of_exact_fractions(returns: np.ndarray) -> None:
+    """So that members with the same sum of ranks are tied, whatever the order of the sums."""
+    n, variants = returns.shape
+    ranks = [
+        sum(
+            (np.sum(column < x) + np.sum(column <= x) - 1)
+            for x, column in zip(row, returns.T, strict=True)
+        )
+        for row in returns
+    ]
+    exact = [
+        float(Fraction(int(twice), 2 * variants * (n - 1)) - Fraction(1, 2)) for twice in ranks
+    ]
+    assert REDUCTIONS["mean_of_ranks"](returns).tolist() == exact
+
+
+def test_runs_of_older_formats_keep_the_rounded_ranks() -> None:
+    tied = np.array([[0, 0], [1, 1], [2, 4], [3, 3], [4, 2], [5, 5]], np.float64)
+    new, old = (
+        Config(variants=VariantsConfig("mean_of_ranks")),
+        Config(variants=VariantsConfig("mean_of_ranks"), format=2),
+    )
+    assert (new.reduction, old.reduction) == ("mean_of_ranks", "mean_of_rounded_ranks")
+    assert (Config(format=2).reduction, Config().reduction) == ("mean", "mean")
+    assert len(set(REDUCTIONS[new.reduction](tied)[2:5])) == 1
+    assert len(set(REDUCTIONS[old.reduction](tied)[2:5])) == 2
 
 
 @given(tables)
@@ -54,7 +85,7 @@ def test_a_member_that_failed_on_one_body_has_no_fitness_and_the_others_keep_the
     returns[1, 0] = np.nan
     fitness = REDUCTIONS[name](returns)
     assert np.isnan(fitness).tolist() == [False, True, False, False]
-    if name != "mean_of_ranks":
+    if name not in ("mean_of_ranks", "mean_of_rounded_ranks"):
         np.testing.assert_array_equal(
             np.delete(fitness, 1), REDUCTIONS[name](np.delete(returns, 1, 0))
         )

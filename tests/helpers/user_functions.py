@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 import os
 import random
 import signal
@@ -233,3 +234,8 @@ def holds_the_lock(x: np.ndarray) -> float:
     if os.environ.get("OMPI_COMM_WORLD_RANK") == "1" and next(CALLS) == 0:
         ctypes.PyDLL(None).usleep(15_000_000)
     return norm(x)
+
+
+def huge(x: np.ndarray) -> float:
+    """Numbers whose sum is larger than any."""
+    return 1.7e308 + 1e306 * math.tanh(float(x.sum()))

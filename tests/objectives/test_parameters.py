@@ -94,6 +94,36 @@ def test_the_transformation_is_a_tanh_between_the_bounds() -> None:
     np.testing.assert_allclose(bounded(h, low, high, "transform"), expected, atol=8.0 * 2e-7)
 
 
+@pytest.mark.parametrize(
+    ("initial", "low", "high"),
+    [(1e-8, 0.0, 1.0), (1.0, 0.0, 1e8), (1e-7, 0.0, 1.0), (1e-30, 0.0, 1.0), (-1e-9, -5.0, 0.0)],
+)
+def test_a_transformed_value_near_a_bound_of_zero_keeps_its_digits(
+    initial: float, low: float, high: float
+) -> None:
+    parameter = ParameterConfig((), initial, low, high, "transform")
+    found = float(values(initial_h({"x": parameter}, seed=3), x=parameter)["x"])
+    # as near as h in float32 allows: a unit in its last place is a share of 2 ulp of the value
+    assert found == pytest.approx(initial, rel=1e-5)
+    old = initial_h({"x": parameter}, 3, format=2)
+    before = values_of({"x": parameter}, layout_of({"x": parameter}), old, format=2)["x"]
+    assert before != pytest.approx(initial, rel=1e-5), "runs of format 2 go on with what they had"
+
+
+def test_a_transformed_value_rises_with_h_and_never_is_a_bound() -> None:
+    h = np.linspace(-500.0, 500.0, 20_001).astype(np.float32)
+    for low, high in ((0.0, 1.0), (-3.0, 5.0), (-1e30, 1e30)):
+        ends = np.full(h.size, low), np.full(h.size, high)
+        found = bounded(h, *ends, "transform")
+        assert (np.diff(found) >= 0.0).all()
+        assert low < found[0] < found[-1] < high
+        exact = [low + (high - low) / (1.0 + math.exp(-2.0 * x)) for x in h[abs(h) < 300].tolist()]
+        np.testing.assert_allclose(
+            found[abs(h) < 300], exact, rtol=1e-14, atol=1e-14 * abs(low), strict=True
+        )
+    assert math.isnan(one(math.nan, 0.0, 1.0, "transform"))
+
+
 @pytest.mark.parametrize("bounds", ["clip", "reflect", "transform"])
 @pytest.mark.parametrize("initial", [-1.5, 0.0, 1e-3, 3.7, 4.9])
 def test_the_initial_values_are_those_of_h_0(bounds: str, initial: float) -> None:

@@ -144,8 +144,8 @@ def test_many_long_differences_stay_one_line_of_bounded_length(whole: Path, tmp_
 
 def test_a_changed_format_is_named(whole: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(whole, tmp_path / "run"))
-    change(run, "format = 2", "format = 1")
-    with pytest.raises(UsageError, match="format = 1 was 2"):
+    change(run, "format = 3", "format = 1")
+    with pytest.raises(UsageError, match="format = 1 was 3"):
         make_plan(TrainRequest(run=run), lambda text: None)
 
 

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from esd.commands.runs_table import rows_of
+from esd.commands.show import _describe
 from esd.evolution.records import Records, Status
-from esd.run import metrics
+from esd.run import checkpoint, metrics
 from esd.run.folder import RunFolder
 from tests.helpers.configs import objective, small
 from tests.helpers.training import from_journal, trained
@@ -230,6 +232,52 @@ def test_whatever_happens_to_the_file_the_totals_are_those_of_the_journal(
     assert [line["env_steps"] for line in lines] == [line["env_steps"] for line in lines_of(whole)]
     seconds = [line["seconds"] for line in lines]
     assert seconds == sorted(seconds)
+
+
+def test_centers_are_compared_with_those_of_as_many_episodes() -> None:
+    best, config = metrics.BestCenter(), small()
+    for generation, (episodes, center) in enumerate(
+        [(1, 5.0), (1, 9.0), (4, 7.0), (0, 0.0), (4, 7.0), (4, 6.0)]
+    ):
+        records = Records(2, episodes, 0)
+        for row in range(2, 2 + episodes):
+            records.write(row, returns=[center], steps=1, episodes=1, status=Status.DONE)
+        assert best.add(config, generation, records) == (generation in (0, 1, 2, 4))
+    assert (best.center_return, best.generation, best.episodes) == (7.0, 4, 4)
+
+
+def test_the_best_return_is_that_of_the_best_checkpoint_whatever_became_of_its_line(
+    tmp_path: Path,
+) -> None:
+    """The line of the last center is gone from a run that is extended, and its number of episodes may change."""
+    run = tmp_path / "run"
+    trained(small("cartpole", "generations=1", "run.center_every=0"), run)
+    trained(small("cartpole", "generations=3", "run.center_every=2"), run)
+    trained(small("cartpole", "generations=4", "run.center_every=0"), run)
+    folder = RunFolder(run)
+    kept = checkpoint.load(folder.best_file)
+    assert kept.state.generation == 3, "whose line has no center any more"
+    shown = _describe(folder, None)["best_center_return"]
+    assert shown == kept.center_return
+    assert rows_of(tmp_path, print)[0]["best_center_return"] == shown
+    done = folder.done()
+    assert done is not None
+    assert done["best_center_return"] == shown
+    folder.best_file.unlink()
+    centers = [line["center_return"] for line in lines_of(run)]
+    assert _describe(folder, None)["best_center_return"] == max(c for c in centers if c is not None)
+
+
+def test_returns_near_the_largest_number_are_no_damage(tmp_path: Path) -> None:
+    """Their mean and their deviation are larger than any number: null, as in the file."""
+    huge = objective("tests.helpers.user_functions:huge", "es.shaping=centered_rank")
+    trained(huge, tmp_path / "run")
+    folder, notes = RunFolder(tmp_path / "run"), list[str]()
+    lines = folder.metrics_lines(folder.config(), notes.append)
+    assert lines == lines_of(tmp_path / "run")
+    assert lines[0]["return_mean"] is lines[0]["return_std"] is None
+    assert lines[0]["return_max"] > 1e308
+    assert not notes
 
 
 def test_a_zero_of_an_objective_that_is_minimized_is_not_minus_zero() -> None:
