@@ -6,6 +6,7 @@ The names below are the public Python API. Each is imported when it is first use
 from __future__ import annotations
 
 import importlib
+import random
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,11 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
     if name not in _PLACES:
         raise AttributeError(f"module 'esd' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    drawn = random.getstate()
+    try:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    finally:
+        random.setstate(drawn)  # Rich draws from the caller's generator when it is imported
 
 
 def __dir__() -> list[str]:

@@ -191,6 +191,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     Raises:
         UsageError: if it is anything else.
     """
+    text = text.removeprefix("\ufeff")  # with which editors of Windows may begin a file
     if len(text) > CONFIG_BYTES:
         raise UsageError(f"{name}: {len(text):,} characters, expected at most {CONFIG_BYTES:,}")
     for problem in too_much_for_tomllib(text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -24,7 +25,7 @@ from esd.evolution.low_rank import notes_of
 from esd.evolution.records import Records, Status
 from esd.evolution.state import make_strategy, start
 from esd.evolution.vectors import mean_square
-from esd.mpi.comm import agreement, sum_or_fail
+from esd.mpi.comm import agreement, gather, sum_or_fail
 from esd.mpi.memory import available_memory
 from esd.mpi.team import Team
 from esd.run import checkpoint
@@ -106,9 +107,12 @@ class Evolution:
         self.population = self._config.population
         with failures_raised(), contextlib.ExitStack() as opened:
             self._comm = ranks()
+            h = self._layout.pack(arrays)
+            with agreement(self._comm, "comparing the arguments"):
+                self._check_same_on_all(h)
             self._team = opened.enter_context(Team(self._comm))
             with agreement(self._comm, "sharing the parameters"):
-                state = start(self._algorithm, self._layout.pack(arrays), 0)
+                state = start(self._algorithm, h, 0)
                 check_perturbations(
                     self._config, self._algorithm, state.evolution, warnings.warn, "sigma"
                 )
@@ -118,6 +122,21 @@ class Evolution:
             self._opened = opened.pop_all()
         self._closed = False
         self.members = list(range(self._comm.rank, self.population, self._comm.size))
+
+    def _check_same_on_all(self, h: Float32s) -> None:
+        """Refuse arguments that differ between ranks, before anything is shared.
+
+        Raises:
+            UsageError: naming the first rank whose arguments are not those of rank 0.
+        """
+        digest = hashlib.sha256(self._identity.encode() + h.tobytes()).digest()
+        digests = gather(self._comm, int.from_bytes(digest[:8]), "comparing the arguments")
+        others = np.flatnonzero(digests != digests[0])
+        if others.size:
+            raise UsageError(
+                f"esd.Evolution: the arguments on rank {others[0]} differ from those on rank 0; every rank has to call "
+                "it with the same initial parameters and settings"
+            )
 
     @property
     def generation(self) -> int:
@@ -295,14 +314,24 @@ def _float32s(name: str, value: npt.ArrayLike) -> Float32s:
     return array
 
 
+def _detached(value: Any) -> Any:
+    """A tensor of torch's without its gradient, on the CPU; anything else as it is."""
+    return value.detach().cpu() if hasattr(value, "detach") else value
+
+
 def _real(values: Any) -> npt.NDArray[Any]:
     """Numbers as an array; NumPy would drop imaginary parts and masks without an error.
 
     Raises:
-        TypeError: if they are complex.
+        TypeError: if they are complex, or no numbers.
     """
-    array = np.asarray(values)
+    if isinstance(values, list | tuple):  # torch's tensors that need a gradient, alone or in a list
+        values = [_detached(value) for value in values]
+    array = np.asarray(_detached(values))
     if np.iscomplexobj(array):
         raise TypeError("they are complex")
+    for item in array.reshape(-1).tolist() if array.dtype.kind in "OUS" else ():
+        if not isinstance(item, numbers.Real):
+            raise TypeError(f"{item!r} is none")
     masked = isinstance(values, np.ma.MaskedArray)
     return np.ma.filled(values.astype(np.float64), np.nan) if masked else array

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from types import TracebackType
 
+from esd.errors import RunError, UsageError
 from esd.mpi.comm import Communicator, JobFailedError, connect, exit_code_of
 
 
@@ -38,7 +39,7 @@ def ranks() -> Communicator:
 def failures_raised() -> Iterator[None]:
     """Raise the reason of a failure that all ranks know of on the rank where it happened.
 
-    The other ranks raise ``JobFailedError``, whose message names that rank.
+    The other ranks raise the same kind of error, whose message names that rank.
     """
     try:
         yield
@@ -46,4 +47,5 @@ def failures_raised() -> Iterator[None]:
         if isinstance(failure.__cause__, Exception):
             # which may itself come from an error of the user's code, with its traceback
             raise failure.__cause__ from failure.__cause__.__cause__
-        raise
+        kind = UsageError if failure.exit_code == UsageError.exit_code else RunError
+        raise kind(f"{failure}: its own message says why") from None

@@ -18,6 +18,7 @@ from esd.errors import UntrustedError, UsageError, warn
 from esd.evaluation.of_run import CHECKPOINTS, evaluate_and_store, load
 from esd.evaluation.stored import summary
 from esd.evaluation.test_episodes import choose
+from esd.evolution.global_generators import kept_generators
 from esd.evolution.state import RunState
 from esd.export.exporting import export_run
 from esd.mpi.comm import agreement
@@ -124,7 +125,7 @@ class Run:
         *,
         episodes: int = 100,
         seed: int = 0,
-        variants: Sequence[str] = (),
+        variants: Sequence[str] | None = None,
         settings: Mapping[str, Any] | None = None,
         checkpoint: str = "best",
         rules: str = "evolved",
@@ -146,7 +147,7 @@ class Run:
         Raises:
             UsageError: if an argument does not fit the run.
         """
-        with failures_raised():
+        with failures_raised(), kept_generators():
             comm = ranks()
             own = as_texts(by_dotted_name(settings))
             folder = trusted_run(comm, self._folder.place, self._trust, own)
@@ -154,14 +155,16 @@ class Run:
             with agreement(comm, "reading the run"):
                 episodes = whole_number("episodes", episodes, 1)
                 seed = whole_number("seed", seed, 0, LARGEST_SEED)
-                if isinstance(variants, str):
-                    raise UsageError(f"variants = {variants!r}: expected a list of names")
+                if isinstance(variants, str) or (variants is not None and not len(variants)):
+                    raise UsageError(
+                        f"variants = {variants!r}: expected a list of names, or None for all variants"
+                    )
                 _check(checkpoint, CHECKPOINTS, "checkpoint")
                 _check(rules, ("evolved", "random"), "rules")
                 config, state, which = load(folder, checkpoint, lambda text: None)
                 if config.objective.named and rules == "random":
                     raise UsageError(f"rules = {rules!r}: {self.path} is a run of an objective")
-                subject = choose(config, None, own, variants)
+                subject = choose(config, None, own, variants or ())
             found = evaluate_and_store(
                 comm, folder, subject, state, which, episodes, seed, rules, lambda *_: None
             )

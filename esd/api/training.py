@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 from collections.abc import Iterator, Mapping
@@ -10,12 +11,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from esd.api.ranks import failures_raised, ranks
 from esd.api.run import Run
 from esd.api.settings import as_texts, by_dotted_name
 from esd.commands.console import Quiet, Reporter, reporter_for, show_run
 from esd.errors import RunError, UsageError
-from esd.mpi.comm import Communicator, agreement
+from esd.evolution.global_generators import kept_generators
+from esd.mpi.comm import Communicator, agreement, gather
 from esd.mpi.launch import launched
 from esd.run.folder import RunFolder
 from esd.training.plan import Plan, TrainRequest, make_plan
@@ -65,7 +69,7 @@ def train(
         RunError: if the run can't continue: too many members failed, or a file can't be written.
         KeyboardInterrupt: after Ctrl-C; all completed generations are saved.
     """
-    with failures_raised():
+    with failures_raised(), kept_generators():
         comm = ranks()
 
         def training() -> Run:
@@ -170,7 +174,7 @@ def generations(
         UsageError: see ``train``.
         RunError: see ``train``.
     """
-    with failures_raised():
+    with failures_raised(), kept_generators() as kept:
         comm = ranks()
         plan, reporter = _plan(
             comm, experiment, run, _texts(settings, seed, generations), start_from, trust, verbose
@@ -184,10 +188,13 @@ def generations(
                     text = comm.broadcast(_encoded(report), "the generation's report")
                     if not text:  # an update failed, and the next exchange says so on all ranks
                         continue
+                    kept.put_back()
                     try:
                         yield GenerationReport(**json.loads(text))
                     except GeneratorExit:
                         break
+                    finally:
+                        kept.remember()
         finally:
             reporter.close()
 
@@ -209,6 +216,14 @@ def _plan(
     """What to do, the same on all ranks, and who reports it."""
     reporter = reporter_for(comm, False, launched()) if verbose else Quiet()
     encoded = b""
+    asked = repr((str(experiment), str(run), settings, str(start_from), trust)).encode()
+    digest = int.from_bytes(hashlib.sha256(asked).digest()[:8])
+    others = np.flatnonzero(gather(comm, digest, "planning") != digest)
+    if others.size:
+        raise UsageError(
+            f"ranks {comm.rank} and {others[0]} were called with different arguments; every rank has to call it with "
+            "the same experiment, run, seed, generations, settings, start_from and trust"
+        )
     with agreement(comm, "planning"), kept_process_state():
         if comm.rank == 0:
             request = TrainRequest(
@@ -241,6 +256,12 @@ def _carry_out(comm: Communicator, plan: Plan, stop: StopRequest, reporter: Repo
 def _texts(settings: Settings | None, seed: int | None, generations: int | None) -> list[str]:
     """The settings of a call as the command line has them."""
     flat = by_dotted_name(settings)
-    flat |= {} if seed is None else {"seed": seed}
-    flat |= {} if generations is None else {"generations": generations}
+    for key, value in (("seed", seed), ("generations", generations)):
+        if value is None:
+            continue
+        if flat.get(key, value) != value:
+            raise UsageError(
+                f"{key} = {value!r}: settings has {key} = {flat[key]!r}; give one of them"
+            )
+        flat[key] = value
     return as_texts(flat)

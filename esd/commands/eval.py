@@ -156,6 +156,8 @@ def evaluate(
         folder = trusted_run(comm, run, trust, own)
         with agreement(comm, "reading the run"):
             trace_file = None if trace is None else absolute(trace)  # an environment may move us
+            if trace is not None and trace.suffix != ".safetensors":
+                raise UsageError(f"--trace {trace}: expected a file name that ends in .safetensors")
             if trace is not None and (trace.is_dir() or not trace.parent.is_dir()):
                 raise UsageError(f"--trace {trace}: expected a file in a folder that exists")
             if (

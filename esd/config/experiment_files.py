@@ -16,7 +16,7 @@ from esd.config.tables import (
     drop_settings_of_other_algorithms,
     drop_settings_of_other_kinds,
 )
-from esd.errors import LONGEST_VALUE, UsageError, closest, nearest
+from esd.errors import LONGEST_VALUE, UsageError, closest, nearest, shown
 from esd.reading import CONFIG_BYTES, check_path, parse_toml, read_text
 
 MOST_FILES = 1000  # of a folder that are compared with a name
@@ -77,7 +77,13 @@ def _read_extended(experiment: str, readers: tuple[str, ...], own: bool = False)
         raise UsageError(f"{experiment}: extends = {base}: expected an experiment or a TOML file")
     if base not in experiment_names():
         base = str(Path(experiment).parent / base)
-    return _merged(_read_extended(base, (*readers, experiment), own), table)
+    try:
+        extended = _read_extended(base, (*readers, experiment), own)
+    except UsageError as error:
+        if readers:  # the first file names all
+            raise
+        raise UsageError(f"{experiment}: extends = {shown(base)}: {error}") from None
+    return _merged(extended, table)
 
 
 def _read_toml(experiment: str) -> dict[str, Any]:

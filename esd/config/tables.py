@@ -348,8 +348,8 @@ def _refuse_what_no_hash_takes(value: Any, path: str, problems: list[str]) -> No
         for i, item in enumerate(value):
             _refuse_what_no_hash_takes(item, f"{path}[{i}]", problems)
     elif not isinstance(value, str | int | float | None) or value != value:
-        number = "a number other than nan" if value != value else "a number"
-        problems.append(f"{path} = {shown(value)}: expected a string, {number}, true or false")
+        expected = "anything but nan" if value != value else "a string, a number, true or false"
+        problems.append(f"{path} = {shown(value)}: expected {expected}")
     elif isinstance(value, BareText) and (advice := spelling(value)):
         problems.append(f"{path} = {shortened(value, 60)}: {shortened(advice, 300)}")
 

@@ -31,6 +31,7 @@ from esd.episodes.purity import (
 from esd.episodes.rollout import Rollout
 from esd.episodes.stateful_wrappers import instead_of
 
+SEED_TO_FOLLOW = 20_240_501  # any but what a wrapper might choose by itself
 ACCEPT = "To continue anyway, without reproducible results: run.allow_drift = true"
 UNREACHABLE = (
     "it uses a random generator that reset(seed) does not seed, reads the clock, or keeps state outside of its "
@@ -97,6 +98,11 @@ def _of_environment(
     text = f"{where}: {culprit} is not a pure function of seed and actions: {_what(found)}, after the same actions"
     if instead := instead_of(who):
         return f"{text}. {instead[0].upper()}{instead[1:]}"
+    if is_environment and (wrapper := _wrapper_that_loses_the_seed(rollout, found.variant)):
+        return (
+            f"{where}: the wrapper {wrapper} calls reset() of what it wraps without the seed, so {_what(found)}. In "
+            "its reset(), call self.env.reset(seed=seed, options=options)"
+        )
     milliseconds = _rebuilding_helps(rollout, make_player, plan)
     mend = "let its reset() set everything that its step() changes"
     if milliseconds is not None:
@@ -110,6 +116,36 @@ def _of_environment(
             "which reset(seed=seed) seeds, and keep state in the object"
         )
     return f"{text}. {mend[0].upper()}{mend[1:]}"
+
+
+def _wrapper_that_loses_the_seed(rollout: Rollout, variant: int) -> str | None:
+    """The name of the outermost wrapper whose reset(seed) does not pass the seed on; None if the seed arrives."""
+    seeds: list[Any] = []
+
+    def watched(reset: Callable[..., Any]) -> Callable[..., Any]:
+        def watching(*positional: Any, **named: Any) -> Any:
+            seeds.append(named.get("seed"))
+            return reset(*positional, **named)
+
+        return watching
+
+    layers: list[Any] = []
+    try:
+        with contextlib.closing(rollout.with_new_environments()) as new:
+            env: Any = list(new.environments.made())[variant]
+            while True:
+                layers.append(env)
+                env.reset = watched(env.reset)  # each is called by the one around it
+                if not isinstance(env, gymnasium.Wrapper):
+                    break
+                env = env.env
+            layers[0].reset(seed=SEED_TO_FOLLOW)
+    except Exception:  # it may not bear a second object, or somebody in its place
+        return None
+    for outer, seed in zip(layers, seeds[1:], strict=False):
+        if seed != SEED_TO_FOLLOW:
+            return type(outer).__name__
+    return None
 
 
 def _own_wrappers(rollout: Rollout, variant: int) -> Iterator[str]:

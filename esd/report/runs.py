@@ -166,10 +166,15 @@ def read_arms(words: Sequence[str], warn: Warn) -> list[Arm]:
             )
         arm = arms.setdefault(key, Arm(name))
         twin = next((r for r in arm.runs if r.config.seed == run.config.seed), None)
-        if twin is not None:
-            warn(f"{path}: is the same training run as {twin.folder.path} (same seed); skipped")
+        if twin is None:
+            arm.runs.append(run)
             continue
-        arm.runs.append(run)
+        longer = len(run.lines) > len(twin.lines)
+        kept, left = (run, twin) if longer else (twin, run)
+        arm.runs[arm.runs.index(twin)] = kept
+        warn(
+            f"{left.folder.path}: is the same training run as {kept.folder.path} (same seed); skipped"
+        )
     if not arms:
         raise UsageError(f"{' '.join(words)}: no run could be read")
     return list(_named_arms(list(arms.values())))

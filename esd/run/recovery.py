@@ -115,6 +115,9 @@ def best_state(folder: RunFolder, config: Config, warn: Warn) -> RunState:
     for generation, records in contents.outcomes():
         best.add(config, generation, records)
     if best.generation < 0:
-        raise UsageError(f"{folder.path}: has no best checkpoint yet; use --checkpoint last")
+        why = "was never finite" if best.episodes else "was not evaluated yet"
+        raise UsageError(
+            f"{folder.path}: has no best checkpoint, because the center's return {why}; use --checkpoint last"
+        )
     warn(f"{problem}; h_{best.generation}, the best one, is rebuilt from the journal")
     return folder.state_at(best.generation, config, contents)

@@ -39,10 +39,30 @@ def own_modules(named: Collection[str] = ()) -> Modules:
     for name, file in _files(named):
         if len(found) >= MOST_MODULES:
             break
-        digest = _sha256(file)
+        digest = _imported(name, file)
         if digest:
             found[name] = {"file": file.removeprefix(here), "sha256": digest}
     return dict(sorted(found.items()))
+
+
+def outdated(modules: Modules) -> list[str]:
+    """The files of modules, as ``own_modules`` gives them, that have changed since this process imported them."""
+    return [
+        own["file"] for own in modules.values() if _sha256(own["file"]) not in ("", own["sha256"])
+    ]
+
+
+# by name, the spec that it was imported by (a reload sets a new one) and the sha256 of its file when it was first seen
+_SEEN: dict[str, tuple[object, str]] = {}
+
+
+def _imported(name: str, file: str) -> str:
+    """The sha256 of the file that a module was imported from; of a file that is edited later that is the one before."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    seen = _SEEN.get(name)
+    if seen is None or seen[0] is not spec:
+        seen = _SEEN[name] = (spec, _sha256(file))
+    return seen[1]
 
 
 def _files(named: Collection[str]) -> Iterator[tuple[str, str]]:

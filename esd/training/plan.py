@@ -156,7 +156,7 @@ def folder_of_request(request: TrainRequest) -> Path:
     Raises:
         UsageError: for what is wrong with its experiment or settings.
     """
-    return _config_and_folder(request)[2].path
+    return _config_and_folder(request)[1].path
 
 
 def make_plan(request: TrainRequest, warn: Warn) -> Plan:
@@ -165,7 +165,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
     Raises:
         UsageError: for anything that the user has to change first.
     """
-    name, config, folder = _config_and_folder(request)
+    config, folder = _config_and_folder(request)
     if not request.fresh:
         folder.refuse_lost_journal()
     place = folder.place
@@ -216,7 +216,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         if config.objective.named:
             may_change = "generations, [run], objective.max_seconds, on_failure and check_at_start"
         raise UsageError(
-            f"{folder.path}: contains a run of experiment {name!r} with other settings: {'; '.join(differences)}. "
+            f"{folder.path}: contains a run with other settings: {'; '.join(differences)}. "
             f"Only {may_change} can change on resume; use another folder with --run, or overwrite the run with "
             "--fresh"
         )
@@ -326,14 +326,14 @@ def _not_applied(stored: Config, config: Config) -> str:
     return f"; not applied, because the run is finished: {', '.join(changed[:MOST_NAMED])}{more}"
 
 
-def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
+def _config_and_folder(request: TrainRequest) -> tuple[Config, RunFolder]:
     """The config asked for and where it runs; a run that is gone on with or started from brings its own along."""
     if request.run is not None and request.experiment is None and not request.fresh:
         folder = request.folder(request.run)
         folder.refuse_lost_journal()
         if folder.is_run:
             config = _changed(to_table(folder.config()), request.settings, str(folder.config_file))
-            return request.run.name, config, folder
+            return config, folder
     if request.start_from is not None and request.experiment is None:
         parent = request.parent()
         if not parent.remains:  # without its journal, too, it may have a checkpoint
@@ -344,17 +344,17 @@ def _config_and_folder(request: TrainRequest) -> tuple[str, Config, RunFolder]:
             )
         table = {**to_table(parent.config()), "format": FORMAT}
         config = _changed(table, request.settings, str(parent.config_file))
-        return request.run.name, config, request.folder(request.run)
+        return config, request.folder(request.run)
     name, table = read_experiment(request.experiment or DEFAULT_EXPERIMENT)
     config = _changed(table, request.settings, name)
     if request.run is not None:
-        return name, config, request.folder(request.run, config)
+        return config, request.folder(request.run, config)
     try:
         before = parse(table, name)
     except UsageError:  # it needs what --set adds to it
         before = None
     path = default_folder(name, before, config, request.settings)
-    return name, config, request.folder(path, config)
+    return config, request.folder(path, config)
 
 
 def _changed(table: dict[str, Any], settings: Sequence[str], source: str) -> Config:

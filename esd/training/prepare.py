@@ -31,6 +31,7 @@ from esd.run.recovery import Source
 from esd.run.run_file import open_run
 from esd.run.training_folder import TrainingFolder
 from esd.run.trust import Trust
+from esd.run.user_modules import outdated
 from esd.training import canary, room
 from esd.training.commit import Commit
 from esd.training.finished_rows import FinishedRows
@@ -301,6 +302,11 @@ def _open_folder(
 ) -> Commit:
     """Rank 0: make the run's folder, or make an old one ready to be gone on with."""
     call = {**collect(ranks, plan.config), "evaluation": notes}
+    if old := outdated(call["modules"]):
+        reporter.note(
+            f"{', '.join(old[:MOST_LISTED])}: changed since this process imported it, and the old code is trained; to "
+            "train the new code, restart Python or reload the module (importlib.reload)"
+        )
     if contents is not None:
         _note_changes(folder, call, reporter)
         size = contents.good_bytes + contents.torn_bytes
