@@ -6,8 +6,8 @@ The names below are the public Python API. Each is imported when it is first use
 from __future__ import annotations
 
 import importlib
-import random
 import os
+import random
 from typing import TYPE_CHECKING, Any
 
 # before numba is imported, by whichever module: it would color its messages by colorama, where that is installed, which

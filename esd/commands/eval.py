@@ -156,8 +156,6 @@ def evaluate(
         folder = trusted_run(comm, run, trust, own)
         with agreement(comm, "reading the run"):
             trace_file = None if trace is None else absolute(trace)  # an environment may move us
-            if trace is not None and trace.suffix != ".safetensors":
-                raise UsageError(f"--trace {trace}: expected a file name that ends in .safetensors")
             if trace is not None and (trace.is_dir() or not trace.parent.is_dir()):
                 raise UsageError(f"--trace {trace}: expected a file in a folder that exists")
             if (
@@ -166,6 +164,8 @@ def evaluate(
                 and not is_trace(trace_file, follow=True)
             ):
                 raise UsageError(f"--trace {trace}: exists and is not a trace; use another file")
+            if trace is not None and trace.suffix != ".safetensors":
+                raise UsageError(f"--trace {trace}: expected a file name that ends in .safetensors")
             video_file = None if video is None else absolute(video)
             if video_file is not None:
                 videos.check(video_file)

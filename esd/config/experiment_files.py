@@ -76,14 +76,13 @@ def _read_extended(experiment: str, readers: tuple[str, ...], own: bool = False)
     if not isinstance(base, str):
         raise UsageError(f"{experiment}: extends = {base}: expected an experiment or a TOML file")
     if base not in experiment_names():
-        base = str(Path(experiment).parent / base)
-    try:
-        extended = _read_extended(base, (*readers, experiment), own)
-    except UsageError as error:
-        if readers:  # the first file names all
-            raise
-        raise UsageError(f"{experiment}: extends = {shown(base)}: {error}") from None
-    return _merged(extended, table)
+        named, base = base, str(Path(experiment).parent / base)
+        if not Path(base).exists():
+            close = closest(named, experiment_names())
+            raise UsageError(
+                f"{experiment}: extends = {shown(named)}: no such experiment, and no such file beside it{close}"
+            )
+    return _merged(_read_extended(base, (*readers, experiment), own), table)
 
 
 def _read_toml(experiment: str) -> dict[str, Any]:

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-# 97.5 % quantile of Student's t for 1, 2, … degrees of freedom; beyond, the normal's by Cornish–Fisher to 7 digits
+# 97.5 % quantile of Student's t for 1, 2, … degrees of freedom; beyond, the normal's by Cornish–Fisher to 5 digits
 _T_QUANTILES = (
     12.7062047362,
     4.3026527297,
     3.1824463053,
     2.7764451052,
-    2.5705818366,
-    2.4469118488,
-    2.3646242510,
+    2.5705818356,
+    2.4469118511,
+    2.3646242516,
     2.3060041352,
-    2.2621571627,
+    2.2621571628,
     2.2281388520,
 )
 

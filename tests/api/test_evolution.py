@@ -97,6 +97,8 @@ def test_a_saved_state_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         (lambda: esd.Evolution([0.0], direction="minimize", algorithm="cma"), "es.algorithm = 'cma'"),
         (lambda: evolved(0).tell([1.0]), r"values have shape \(1,\), expected \(16,\)"),
         (lambda: evolved(0).tell(["x"] * 16), "expected numbers, one per member"),
+        (lambda: evolved(0).tell(["1"] * 16), r"expected numbers, one per member \('1' is none\)"),
+        (lambda: evolved(0).tell([None] + [1.0] * 15), r"expected numbers, one per member \(None is none\)"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_what_is_expected(call: Any, message: str) -> None:
@@ -186,6 +188,18 @@ def test_a_population_that_memory_cannot_hold_is_refused() -> None:
         esd.UsageError, match=r"population = 100,000,000,000: its records take 14,400"
     ):
         esd.Evolution(np.ones(5), direction="minimize", population=10**11)
+
+
+def test_tensors_are_numbers_with_a_gradient_too() -> None:
+    torch = pytest.importorskip("torch")
+    numbers = [1.0, 4.0, 2.0, 3.0]
+    expected = esd.Evolution([1.0, 2.0], direction="minimize", population=4)
+    expected.tell(numbers)
+    tensor = torch.tensor(numbers, requires_grad=True)
+    for values in (tensor, list(tensor), [tensor[0], 4, np.float32(2.0), 3.0]):
+        evolution = esd.Evolution([1.0, 2.0], direction="minimize", population=4)
+        evolution.tell(values)
+        np.testing.assert_array_equal(evolution.center, expected.center)
 
 
 def test_imaginary_parts_masks_and_endless_integers_are_not_dropped() -> None:

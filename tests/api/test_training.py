@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import itertools
+import json
+import random
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -214,15 +219,77 @@ def test_wrong_arguments_get_one_clear_line(tmp_path: Path) -> None:
             run.evaluate(seed=seed)
         with pytest.raises(esd.UsageError, match=r"seed = .*whole number from 0"):
             run.policy().reset(seed)
-    with pytest.raises(esd.UsageError, match="variants = 'abc': expected a list"):
-        run.evaluate(variants="abc")
+    for variants in ("abc", [], ()):
+        with pytest.raises(esd.UsageError, match=r"variants = .*expected a list of names, or None"):
+            run.evaluate(variants=variants)
     assert not (run.path / "evaluations").exists()
     for observation in (np.zeros(3), np.zeros((2, 4)), "abc"):
         with pytest.raises(esd.UsageError, match="observation: expected an element of Box"):
             run.policy().act(observation)
+    with pytest.raises(esd.UsageError, match="seed = 4: settings has seed = 5; give one of them"):
+        trained(tmp_path / "run", settings={"seed": 5})
+    with pytest.raises(esd.UsageError, match=r"es.sigma is given twice, .* and in 'es'"):
+        trained(tmp_path / "run", settings={"es.sigma": 0.1, "es": {"sigma": 0.2}})
     for argument in ("run", "start_from"):
         with pytest.raises(esd.UsageError, match=f"{argument} = 3: expected the path"):
             esd.train("cartpole", **{argument: 3})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", ["cartpole", "rosenbrock"])
+def test_the_generators_of_the_caller_go_on_as_if_nothing_had_been_trained(
+    what: str, tmp_path: Path
+) -> None:
+    """A random search in a script would try one value again and again."""
+    given = SETTINGS if what == "cartpole" else {"population": 6}
+
+    def drawn() -> tuple[float, float]:
+        return random.random(), np.random.random()  # noqa: NPY002
+
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    expected = [drawn() for _ in range(5)]
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    found = [drawn()]
+    run = esd.train(what, run=tmp_path / "a", generations=1, settings=given, verbose=False)
+    found.append(drawn())
+    for _ in esd.generations(run=tmp_path / "a", generations=4):
+        found.append(drawn())
+        if len(found) == 4:
+            break
+    run.evaluate(episodes=2)
+    found.append(drawn())
+    assert found == expected
+
+
+def test_a_module_that_was_edited_after_its_import_is_named_and_recorded_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python keeps the old code, also in a notebook."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "edited_function.py"
+    experiment = tmp_path / "edited.toml"
+    experiment.write_text(
+        'population = 6\nobjective.function = "edited_function:value"\n'
+        'objective.direction = "minimize"\nobjective.parameters.x.shape = [3]\n'
+    )
+
+    def train(name: str, offset: int) -> tuple[float, str]:
+        file.write_text(f"def value(x):\n    return float((x**2).sum()) + {offset}\n")
+        run = esd.train(experiment, run=tmp_path / name, generations=1)
+        (call,) = json.loads((run.path / "provenance.json").read_text())
+        return run.metrics()[0]["center_return"], call["modules"]["edited_function"]["sha256"]
+
+    one, recorded = train("one", 0)
+    said = "edited_function.py: changed since this process imported it"
+    assert said not in capsys.readouterr().out
+    assert train("two", 100) == (one, recorded)
+    assert said in capsys.readouterr().out
+    importlib.reload(sys.modules["edited_function"])
+    three, reloaded = train("three", 100)
+    assert three == pytest.approx(one + 100)
+    assert reloaded == hashlib.sha256(file.read_bytes()).hexdigest() != recorded
+    assert said not in capsys.readouterr().out
 
 
 def signalled_objective(number: int) -> dict[str, Any]:

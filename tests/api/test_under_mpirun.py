@@ -36,6 +36,13 @@ for report in esd.generations("cartpole", run="run", settings={"env.max_steps": 
 """
 
 
+UNEQUAL = {
+    "esd.Evolution(np.ones(3 + rank), direction='minimize')": "the arguments on rank 1 differ from those on rank 0",
+    "esd.Evolution(np.ones(3), direction='minimize', seed=rank)": "the arguments on rank 1 differ",
+    "esd.train('cartpole', run='run', seed=rank)": "were called with different arguments",
+}
+
+
 def run(script: str, count: int, cwd: Path) -> subprocess.CompletedProcess[str]:
     cwd.mkdir()
     (cwd / "my_script.py").write_text(script)
@@ -56,6 +63,43 @@ def test_a_script_gives_the_same_bits_on_any_number_of_ranks(tmp_path: Path) -> 
     lines = on_ranks.stdout.splitlines()
     assert len(lines) == 3
     assert set(lines) == set(alone.stdout.splitlines())
+
+
+@pytest.mark.parametrize("call", UNEQUAL)
+def test_ranks_that_call_it_with_other_arguments_are_told(call: str, tmp_path: Path) -> None:
+    script = f"""
+import esd
+import numpy as np
+from mpi4py import MPI
+rank = MPI.COMM_WORLD.rank
+try:
+    {call}
+except esd.UsageError as error:
+    print(error, flush=True)
+"""
+    result = run(script, 2, tmp_path / "unequal")
+    assert result.returncode == 0, result.stderr
+    assert UNEQUAL[call] in result.stdout
+    assert len(result.stdout.splitlines()) == 2
+    assert not (tmp_path / "unequal" / "run").exists()
+
+
+def test_what_one_rank_did_wrong_is_an_error_of_esd_on_the_others(tmp_path: Path) -> None:
+    script = """
+import esd
+import numpy as np
+evolution = esd.Evolution(np.ones(3), direction="minimize", population=4)
+try:
+    evolution.tell([1.0, 2.0] if 0 in evolution.members else [1.0])
+except esd.UsageError as error:
+    print(error, flush=True)
+"""
+    result = run(script, 2, tmp_path / "wrong")
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stdout.splitlines()) == [
+        "rank 1 failed: its own message says why",
+        "tell: values have shape (1,), expected (2,): one number for each of this rank's members",
+    ]
 
 
 @pytest.mark.timeout(200)

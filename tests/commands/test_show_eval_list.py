@@ -207,6 +207,10 @@ def test_eval_in_text_names_the_interval_for_what_it_is(folder: Path) -> None:
         (["run", "--set", "env.kwargs.nope=3"], "env.kwargs = {'nope': 3}"),
         (["run", "--trace", "nowhere/t"], "--trace nowhere/t: expected a file in a folder"),
         (["run", "--trace", "run/journal.bin"], "exists and is not a trace"),
+        (
+            ["run", "--trace", "t.csv"],
+            "--trace t.csv: expected a file name that ends in .safetensors",
+        ),
         (["run", "--trace", "run/checkpoints/best.safetensors"], "exists and is not a trace"),
         (["run", "--trace-every", "4"], "--trace-every 4: has no effect without --trace FILE"),
         (["run", "--video-seconds", "4"], "--video-seconds 4.0: has no effect without --video"),

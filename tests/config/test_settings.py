@@ -158,7 +158,14 @@ def test_an_experiment_may_extend_another_and_says_only_what_differs(tmp_path: P
     ("base", "message"),
     [
         ('"me.toml"', "me.toml extends .*me.toml: it extends itself"),
-        ('"cartpol"', "cartpol"),
+        (
+            '"cartpol"',
+            "me.toml: extends = 'cartpol': no such experiment, and no such file beside it, did you mean 'cartpole'?",
+        ),
+        (
+            '"no.toml"',
+            "me.toml: extends = 'no.toml': no such experiment, and no such file beside it$",
+        ),
         ("3", "extends = 3: expected an experiment or a TOML file"),
         ('"../here/me.toml"', r"^.*me.toml extends [^ ]*/here/me.toml: it extends itself$"),
     ],
@@ -171,6 +178,12 @@ def test_an_experiment_that_extends_nonsense_is_refused(
     path.write_text(f"extends = {base}\n[policy]\n")
     with pytest.raises(UsageError, match=message):
         read_experiment(str(path))
+
+
+def test_a_file_may_begin_with_the_mark_of_windows_editors(tmp_path: Path) -> None:
+    path = tmp_path / "me.toml"
+    path.write_text('extends = "cartpole"\nseed = 3\n', encoding="utf-8-sig")
+    assert read_experiment(str(path))[1]["seed"] == 3
 
 
 @pytest.mark.parametrize("kind", ["[1]", "{a = 1}", "3"])

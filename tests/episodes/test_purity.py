@@ -216,6 +216,23 @@ def test_nothing_is_left_in_an_environment_that_was_looked_at() -> None:
         env = env.env
 
 
+class DropsTheSeed(gymnasium.Wrapper):
+    """A common mistake."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Forget the seed."""
+        return self.env.reset(options=options)
+
+
+def test_a_wrapper_that_loses_the_seed_is_named_and_not_the_environment() -> None:
+    wrappers = ["tests.helpers.user_code:Doubled", f"{__name__}:DropsTheSeed"]
+    text = verdict(of_table(env={**CART_POLE, "wrappers": wrappers}))
+    assert "the wrapper DropsTheSeed calls reset() of what it wraps without the seed" in text
+    assert "call self.env.reset(seed=seed, options=options)" in text
+    kept = [wrappers[0], "gymnasium.wrappers:FlattenObservation"]
+    assert verdict(of_table(env={**CART_POLE, "wrappers": kept})) == PURE
+
+
 class Takes(gymnasium.Wrapper):
     """Its reset takes a seed by its place."""
 

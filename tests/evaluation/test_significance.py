@@ -101,13 +101,22 @@ def test_holm_keeps_the_order_and_never_makes_p_smaller(p: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "t"), [(2, 12.706), (5, 2.776), (12, 2.201), (31, 2.042), (101, 1.984)]
+    ("n", "t"),
+    [
+        (2, 12.70620474),
+        (5, 2.77644511),
+        (11, 2.22813885),
+        (12, 2.20098516),
+        (16, 2.13144955),
+        (31, 2.04227246),
+        (101, 1.98397152),
+    ],
 )
 def test_the_interval_is_students(n: int, t: float) -> None:
-    """Quantiles as printed in any table of Student's distribution."""
+    """Quantiles as ``scipy.stats.t.ppf(0.975, n - 1)`` gives them."""
     values = np.random.default_rng(0).standard_normal(n)
     low, high = student_interval(values)
-    assert (high - low) / 2 == pytest.approx(t * values.std(ddof=1) / math.sqrt(n), rel=2e-3)
+    assert (high - low) / 2 == pytest.approx(t * values.std(ddof=1) / math.sqrt(n), rel=3e-6)
     assert (high + low) / 2 == pytest.approx(values.mean())
 
 

@@ -23,6 +23,8 @@ from esd.evaluation import video_facts
 from esd.report import page as pages
 from esd.report.html import alike_columns
 from esd.report.parameters import outline
+from esd.report.runs import read_arms
+from esd.run import journal
 from tests.helpers.training import trained
 from tests.helpers.written_runs import evaluation, written
 
@@ -210,6 +212,21 @@ def test_a_run_without_generations_and_one_that_was_stopped_are_shown(
         report(stopped, "--out", tmp_path / "g.html").exit_code == 0
     )  # its own report is replaced
     assert "not finished" in (tmp_path / "g.html").read_text("utf-8")
+
+
+def test_of_two_runs_with_one_seed_the_longer_one_is_shown(tmp_path: Path, report: Report) -> None:
+    """The first may have died at its start, and the second may have another ``on_failure``."""
+    short, long = written(tmp_path / "a-s1"), written(tmp_path / "b-s1")
+    lines = (short / "metrics.jsonl").read_text().splitlines(keepends=True)
+    header = (short / "journal.bin").read_bytes()
+    first = journal.scan(short / "journal.bin").positions[1]
+    (short / "journal.bin").write_bytes(header[:first])
+    (short / "metrics.jsonl").write_text(lines[0])
+    for order in ((short, long), (long, short)):
+        warnings: list[str] = []
+        (arm,) = read_arms(list(map(str, order)), warnings.append)
+        assert [run.folder.path for run in arm.runs] == [long]
+        assert warnings == [f"{short}: is the same training run as {long} (same seed); skipped"]
 
 
 def test_a_damaged_run_is_one_line_and_in_a_folder_of_runs_it_is_left_out(
