@@ -115,7 +115,8 @@ class Run:
     ) -> dict[str, Float32s] | dict[str, Float64s]:
         """Return h as named arrays, such as ``layer0.A`` [inputs, outputs] of a Hebbian network.
 
-        For the run of an objective, these are the arguments of its function: float64, within their bounds.
+        For the run of an objective, these are the arguments of its function: float64, within their bounds. A single
+        number is an array without axes.
         """
         config = self._folder.config()
         return parameters_of(config, self._folder.interface(config), self.h(generation))

@@ -109,9 +109,9 @@ def record(
         policy = rollout.policy
         if not isinstance(policy, Traceable):
             raise UsageError(
-                f"policy.kind = {subject.config.policy.kind!r}: --trace is not supported; use hebbian, static, "
-                "reformer, gru or your own class with activities() and weights() (esd.policies.base.Traceable), or "
-                "leave out --trace"
+                f"policy.kind = {subject.config.policy.kind!r}: its activities can't be recorded, as --trace and "
+                "--episode do; only those of hebbian, static, reformer, gru and a class of your own with activities() "
+                "and weights() (esd.policies.base.Traceable) can"
             )
         _check_memory(
             policy, rollout.interface.observation_size, rollout.environments.step_limit(0), every

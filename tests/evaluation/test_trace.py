@@ -156,7 +156,7 @@ def test_a_policy_that_cannot_be_traced_is_refused_by_name_before_any_episode(
     kind = "tests.helpers.user_code:CountingPolicy"
     config = parse({"env": PENDULUM, "policy": {"kind": kind}}, "test")
     monkeypatch.setattr(Rollout, "play", lambda *arguments: pytest.fail("an episode was played"))
-    with pytest.raises(UsageError, match=f"'{kind}': --trace is not supported.*Traceable"):
+    with pytest.raises(UsageError, match=f"'{kind}': its activities can't be recorded.*Traceable"):
         recorded(config)
 
 
