@@ -161,8 +161,8 @@ class EvolutionSettings:
     sigma: float = setting(
         0.1,
         "Standard deviation of the perturbations; the initial one if the algorithm adapts it",
-        expected="more than 0 and at most 1e30",
-        check=lambda v: 0 < v <= 1e30,  # perturbed, h would be infinite in float32
+        expected="more than 0 and at most 4e37",
+        check=lambda v: 0 < v <= 4e37,  # with more, a perturbation could be infinite in float32
     )
     fitness_penalty: float = setting(
         0.0,

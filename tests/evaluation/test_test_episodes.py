@@ -142,7 +142,7 @@ def test_a_body_that_is_drawn_or_recorded_is_still_the_one_that_was_trained(
     [
         ([3.0], 3.0, None, None),
         ([3.0, 3.0, 3.0], 3.0, 0.0, (3.0, 3.0)),
-        ([1.0, 3.0], 2.0, np.sqrt(2.0), (2.0 - 12.706, 2.0 + 12.706)),
+        ([1.0, 3.0], 2.0, np.sqrt(2.0), (2.0 - 12.7062047, 2.0 + 12.7062047)),
         ([np.nan, np.nan], None, None, None),
         ([1.0, np.nan], None, None, None),
         ([1.0, np.inf], None, None, None),
