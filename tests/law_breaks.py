@@ -482,11 +482,12 @@ BREAKS = (
     ),
     Break(
         4,
-        "an objective's transformation is the library's tanh on some ranks",
+        "an objective's transformation is the library's exponential on some ranks",
         "esd/objectives/parameters.py",
-        "        tanh_of(h, squashed)",
-        "        rank = int(__import__('os').environ.get('OMPI_COMM_WORLD_RANK', 0))\n"
-        "        tanh_of(h, squashed) if rank == 0 else np.tanh(h, out=squashed)",
+        "    lesser_shares_of(h, shares)",
+        "    rank = int(__import__('os').environ.get('OMPI_COMM_WORLD_RANK', 0))\n"
+        "    lesser_shares_of(h, shares)\n"
+        "    shares = 1.0 / (1.0 + np.exp(2.0 * np.abs(h.astype(np.float64)))) if rank else shares",
         "tests/mpi/test_train.py -k one_and_on_all and several",
         2,
     ),
