@@ -139,6 +139,18 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "cheetah-damage-quick-damage-that-training-never-saw",
     ),
     (
+        "`walker-damage-quick`, trained bodies: Hebbian against static",
+        "walker-damage-quick",
+        versus("hebbian", "static", seen=True),
+        "walker-damage-quick-a-walker-with-a-weak-foot",
+    ),
+    (
+        "`walker-damage-quick`, unseen bodies: Hebbian against static",
+        "walker-damage-quick",
+        versus("hebbian", "static", seen=False),
+        "walker-damage-quick-a-walker-with-a-weak-foot",
+    ),
+    (
         "`cheetah-bodies`, five unseen kinds of bodies: Hebbian against static, which normalizes its observations",
         "cheetah-bodies",
         versus("hebbian", "static", seen=False),
@@ -229,7 +241,7 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "how-often-does-an-experiment-solve-its-task",
     ),
     (
-        "In how many `cartpole-hidden`, `repeat-previous-easy` and `-medium`, `associative-recall` and `t-maze`?",
+        "In how many `cartpole-hidden`, `pendulum`, `repeat-previous-easy` and `-medium`, `associative-recall` and `t-maze`?",
         "success-rates",
         solved(
             "cartpole-hidden",
@@ -237,6 +249,7 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
             "repeat-previous-medium",
             "associative-recall",
             "t-maze",
+            "pendulum",
         ),
         "how-often-does-an-experiment-solve-its-task",
     ),
