@@ -241,7 +241,8 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "how-often-does-an-experiment-solve-its-task",
     ),
     (
-        "In how many `cartpole-hidden`, `pendulum`, `repeat-previous-easy` and `-medium`, `associative-recall` and `t-maze`?",
+        "In how many `cartpole-hidden`, `pendulum`, `repeat-previous-easy` and `-medium`, `associative-recall`, "
+        "`t-maze` and `endless-t-maze`?",
         "success-rates",
         solved(
             "cartpole-hidden",
@@ -249,6 +250,7 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
             "repeat-previous-medium",
             "associative-recall",
             "t-maze",
+            "endless-t-maze",
             "pendulum",
         ),
         "how-often-does-an-experiment-solve-its-task",

@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.measuring import RESULTS, call_esd, generations_of, wilson
 from benchmarks.memory import LARGER
 from benchmarks.tables.markdown import table
+from esd.config.experiment_files import read_experiment
 from esd.run import metrics
 from esd.run.folder import RunFolder
 
@@ -50,7 +51,9 @@ def trained(runs: Path, experiment: str, seed: int) -> dict[str, Any]:
     run = runs / f"{experiment}-s{seed}"
     call_esd(["train", experiment, f"--set=seed={seed}", f"--run={run}"])
     settings = [f"--set={setting}" for setting in EVALUATED_WITH.get(experiment, ())]
-    variants = json.loads(call_esd(["eval", str(run), *settings, "--json"]))["variants"]
+    variants = read_experiment(experiment)[1]["env"].get("variants", ())
+    named = [f"--variant={own['name']}" for own in variants if not own.get("unseen")]
+    variants = json.loads(call_esd(["eval", str(run), *settings, *named, "--json"]))["variants"]
     last = metrics.read(RunFolder(run).metrics_file)[-1]
     returns = {own["name"]: own["mean"] for own in variants if own["seen"]}
     print(f"{run}: {returns}", file=sys.stderr, flush=True)
