@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esd.api.ranks import failures_raised, ranks
+from esd.api.ranks import failures_raised, rank_called_otherwise, ranks
 from esd.api.settings import plain, whole_number
 from esd.config.identity import identity
 from esd.config.tables import parse
@@ -25,9 +25,10 @@ from esd.evolution.low_rank import notes_of
 from esd.evolution.records import Records, Status
 from esd.evolution.state import make_strategy, start
 from esd.evolution.vectors import mean_square
-from esd.mpi.comm import agreement, gather, sum_or_fail
+from esd.mpi.comm import agreement, sum_or_fail
 from esd.mpi.memory import available_memory
 from esd.mpi.team import Team
+from esd.objectives.function import detached
 from esd.run import checkpoint
 from esd.run.checkpoint import Checkpoint
 from esd.training.node_state import NodeState, UpdateFailedError
@@ -108,8 +109,12 @@ class Evolution:
         with failures_raised(), contextlib.ExitStack() as opened:
             self._comm = ranks()
             h = self._layout.pack(arrays)
-            with agreement(self._comm, "comparing the arguments"):
-                self._check_same_on_all(h)
+            other = rank_called_otherwise(self._comm, self._identity.encode() + h.tobytes())
+            if other is not None:  # before anything is shared: h may differ in size
+                raise UsageError(
+                    f"esd.Evolution: the arguments on rank {other} differ from those on rank 0; every rank has to call "
+                    "it with the same initial parameters and settings"
+                )
             self._team = opened.enter_context(Team(self._comm))
             with agreement(self._comm, "sharing the parameters"):
                 state = start(self._algorithm, h, 0)
@@ -122,21 +127,6 @@ class Evolution:
             self._opened = opened.pop_all()
         self._closed = False
         self.members = list(range(self._comm.rank, self.population, self._comm.size))
-
-    def _check_same_on_all(self, h: Float32s) -> None:
-        """Refuse arguments that differ between ranks, before anything is shared.
-
-        Raises:
-            UsageError: naming the first rank whose arguments are not those of rank 0.
-        """
-        digest = hashlib.sha256(self._identity.encode() + h.tobytes()).digest()
-        digests = gather(self._comm, int.from_bytes(digest[:8]), "comparing the arguments")
-        others = np.flatnonzero(digests != digests[0])
-        if others.size:
-            raise UsageError(
-                f"esd.Evolution: the arguments on rank {others[0]} differ from those on rank 0; every rank has to call "
-                "it with the same initial parameters and settings"
-            )
 
     @property
     def generation(self) -> int:
@@ -314,11 +304,6 @@ def _float32s(name: str, value: npt.ArrayLike) -> Float32s:
     return array
 
 
-def _detached(value: Any) -> Any:
-    """A tensor of torch's without its gradient, on the CPU; anything else as it is."""
-    return value.detach().cpu() if hasattr(value, "detach") else value
-
-
 def _real(values: Any) -> npt.NDArray[Any]:
     """Numbers as an array; NumPy would drop imaginary parts and masks without an error.
 
@@ -326,8 +311,8 @@ def _real(values: Any) -> npt.NDArray[Any]:
         TypeError: if they are complex, or no numbers.
     """
     if isinstance(values, list | tuple):  # torch's tensors that need a gradient, alone or in a list
-        values = [_detached(value) for value in values]
-    array = np.asarray(_detached(values))
+        values = [detached(value) for value in values]
+    array = np.asarray(detached(values))
     if np.iscomplexobj(array):
         raise TypeError("they are complex")
     for item in array.reshape(-1).tolist() if array.dtype.kind in "OUS" else ():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import sys
 from collections.abc import Iterator
 from types import TracebackType
 
+import numpy as np
+
 from esd.errors import RunError, UsageError
-from esd.mpi.comm import Communicator, JobFailedError, connect, exit_code_of
+from esd.mpi.comm import Communicator, JobFailedError, connect, exit_code_of, gather
 
 
 @functools.cache
@@ -33,6 +36,14 @@ def ranks() -> Communicator:
 
         sys.excepthook = end_the_job
     return comm
+
+
+def rank_called_otherwise(comm: Communicator, arguments: bytes) -> int | None:
+    """The lowest rank whose arguments are not those of rank 0, the same on every rank; None if all are alike."""
+    digest = int.from_bytes(hashlib.sha256(arguments).digest()[:8])
+    digests = gather(comm, digest, "comparing the arguments")
+    others = np.flatnonzero(digests != digests[0])
+    return int(others[0]) if others.size else None
 
 
 @contextlib.contextmanager

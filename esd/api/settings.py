@@ -27,13 +27,12 @@ def by_dotted_name(settings: Mapping[str, Any] | None) -> dict[str, Any]:
     if settings is not None and not isinstance(settings, Mapping):
         raise UsageError(f"settings = {settings!r}: expected a dict, such as {{'es.sigma': 0.1}}")
     flat = flatten(settings or {})
-    for key, value in (settings or {}).items():
-        inside = flatten({key: value}) if isinstance(value, Mapping) else {}
-        twice = [name for name in inside if name in (settings or {}) and name != key]
-        if twice:
-            raise UsageError(
-                f"settings: {twice[0]} is given twice, by its dotted name and in {key!r}"
-            )
+    names = [name for key, value in (settings or {}).items() for name in flatten({key: value})]
+    if len(names) > len(flat):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(
+            f"settings: {twice} is given twice, by its dotted name and in {twice.partition('.')[0]!r}"
+        )
     empty = [key for key, value in flat.items() if isinstance(value, Mapping) and _is_section(key)]
     return {key: value for key, value in flat.items() if key not in empty}
 

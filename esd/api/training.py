@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import signal
 from collections.abc import Iterator, Mapping
@@ -11,15 +10,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from esd.api.ranks import failures_raised, ranks
+from esd.api.ranks import failures_raised, rank_called_otherwise, ranks
 from esd.api.run import Run
 from esd.api.settings import as_texts, by_dotted_name
 from esd.commands.console import Quiet, Reporter, reporter_for, show_run
 from esd.errors import RunError, UsageError
 from esd.evolution.global_generators import kept_generators
-from esd.mpi.comm import Communicator, agreement, gather
+from esd.mpi.comm import Communicator, agreement
 from esd.mpi.launch import launched
 from esd.run.folder import RunFolder
 from esd.training.plan import Plan, TrainRequest, make_plan
@@ -217,12 +214,11 @@ def _plan(
     reporter = reporter_for(comm, False, launched()) if verbose else Quiet()
     encoded = b""
     asked = repr((str(experiment), str(run), settings, str(start_from), trust)).encode()
-    digest = int.from_bytes(hashlib.sha256(asked).digest()[:8])
-    others = np.flatnonzero(gather(comm, digest, "planning") != digest)
-    if others.size:
+    other = rank_called_otherwise(comm, asked)
+    if other is not None:
         raise UsageError(
-            f"ranks {comm.rank} and {others[0]} were called with different arguments; every rank has to call it with "
-            "the same experiment, run, seed, generations, settings, start_from and trust"
+            f"ranks 0 and {other} were called with different arguments; every rank has to call it with the same "
+            "experiment, run, seed, generations, settings, start_from and trust"
         )
     with agreement(comm, "planning"), kept_process_state():
         if comm.rank == 0:

@@ -159,6 +159,14 @@ def _checked(returned: Any, names: tuple[str, ...]) -> Float64s:
     return values
 
 
+def detached(value: Any) -> Any:
+    """A tensor of torch's, which may have a gradient or be on a GPU, as NumPy takes it; anything else as it is."""
+    if not hasattr(value, "detach"):
+        return value
+    value = value.detach().cpu()
+    return value.double() if value.is_floating_point() else value
+
+
 def _numbers(returned: Any) -> Float64s | None:
     """As float64, of the shape that it has; None of what isn't real numbers.
 
@@ -168,11 +176,7 @@ def _numbers(returned: Any) -> Float64s | None:
     try:
         if isinstance(returned, np.ma.MaskedArray):
             return None
-        if hasattr(
-            returned, "detach"
-        ):  # a tensor of torch's, which may have a gradient, or be on a GPU
-            returned = returned.detach().cpu()
-            returned = returned.double() if returned.is_floating_point() else returned
+        returned = detached(returned)
         if isinstance(returned, list | tuple):
             return _joined([_numbers(item) for item in returned])
         if isinstance(returned, numbers.Real | decimal.Decimal):

@@ -143,6 +143,14 @@ class BestCenter:
     generation: int = -1
     episodes: int = 0
 
+    @classmethod
+    def of(cls, config: Config, contents: JournalContents) -> BestCenter:
+        """That of a journal."""
+        best = cls()
+        for generation, records in contents.outcomes():
+            best.add(config, generation, records)
+        return best
+
     def add(self, config: Config, generation: int, records: Records) -> bool:
         """Look at another generation; returns whether its center is the best one now."""
         if records.center_episodes not in (0, self.episodes):

@@ -111,9 +111,7 @@ def best_state(folder: RunFolder, config: Config, warn: Warn) -> RunState:
         except UsageError as error:
             problem = str(error)
     contents = folder.journal(config)
-    best = metrics.BestCenter()
-    for generation, records in contents.outcomes():
-        best.add(config, generation, records)
+    best = metrics.BestCenter.of(config, contents)
     if best.generation < 0:
         why = "was never finite" if best.episodes else "was not evaluated yet"
         raise UsageError(

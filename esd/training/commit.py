@@ -99,9 +99,7 @@ class Commit:
             folder.metrics_file, config, contents, reporter.note, last_center=False
         )
         size = metrics.store(folder.metrics_file, lines)
-        best = metrics.BestCenter()
-        for number, records in contents.outcomes():
-            best.add(config, number, records)
+        best = metrics.BestCenter.of(config, contents)
         writer = JournalWriter(folder.journal_file, _end_of_members(contents, config))
         return cls(folder, config, writer, reporter, lines, size, best, generation)
 

@@ -214,7 +214,7 @@ def test_a_run_without_generations_and_one_that_was_stopped_are_shown(
     assert "not finished" in (tmp_path / "g.html").read_text("utf-8")
 
 
-def test_of_two_runs_with_one_seed_the_longer_one_is_shown(tmp_path: Path, report: Report) -> None:
+def test_of_two_runs_with_one_seed_the_longer_one_is_shown(tmp_path: Path) -> None:
     """The first may have died at its start, and the second may have another ``on_failure``."""
     short, long = written(tmp_path / "a-s1"), written(tmp_path / "b-s1")
     lines = (short / "metrics.jsonl").read_text().splitlines(keepends=True)
