@@ -124,6 +124,7 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     from esd.commands.console import print_error
     from esd.config.tables import to_table
     from esd.errors import UntrustedError
+    from esd.run import metrics
     from esd.training.diagnosis import Course, diagnose
 
     config = folder.config()
@@ -145,10 +146,11 @@ def _describe(folder: RunFolder, generation: int | None) -> dict[str, Any]:
     members = next((line for line in reversed(lines) if line["return_mean"] is not None), {})
     with_center = [line for line in lines if line["center_return"] is not None]
     centers = [line["center_return"] for line in with_center]
-    if generation is None:
-        best_return = folder.best_center_return(config, lines)
-    else:
-        best_return = (min if config.sign < 0 else max)(centers, default=None)
+    best_return = (
+        folder.best_center_return(config, lines)
+        if generation is None
+        else metrics.best_return(config, lines)
+    )
     done = folder.done(print_error)
     h_size = None if state is None else int(state.h.size)
     return {

@@ -444,8 +444,7 @@ class RunFolder:
         own = checkpoint.center_return_of(self.best_file)
         if own is not None:
             return metrics.in_own_sign(config, own)
-        best = min if config.sign < 0 else max
-        return best((c for line in lines if (c := line["center_return"]) is not None), default=None)
+        return metrics.best_return(config, lines)
 
     def interface(self, config: Config) -> Interface:
         """What the run's policy was built for."""

@@ -163,6 +163,12 @@ class BestCenter:
         return True
 
 
+def best_return(config: Config, lines: Iterable[Line]) -> float | None:
+    """The best return of the center in lines, in the user's own sign; None without one."""
+    best = min if config.sign < 0 else max
+    return best((c for line in lines if (c := line["center_return"]) is not None), default=None)
+
+
 def reaches_target(config: Config, records: Records) -> bool:
     """Whether the center has reached ``run.target_return`` in this generation; not if either is missing."""
     target, center = config.run.target_return, center_of(config, records)
