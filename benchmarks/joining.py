@@ -1,7 +1,7 @@
 """Results of runs that were read on another day, or on another machine, joined with those of new runs.
 
-The groups are the same, and so are their settings and the variants' worlds; new seeds are added, and a seed that is
-there already is replaced. The comparison is made anew over all of them.
+A group's settings and the variants' worlds are the same. New seeds and new groups are added, and a seed that is there
+already is replaced. The comparison is made anew over all of them.
 """
 
 from __future__ import annotations
@@ -43,34 +43,33 @@ def joined(earlier: Kept, new: Kept) -> Kept:
     """Both results as one.
 
     Raises:
-        UsageError: if they are not results of the same groups, or a comparison of all runs would not be fair.
+        UsageError: if they were evaluated on other variants, or a comparison of all runs would not be fair.
     """
     if "settings" not in earlier:
         raise UsageError("--add: the settings of the runs were not kept, so none can be added")
-    for key, what in (("settings", "groups"), ("worlds", "worlds")):
-        if not {*earlier[key]} <= {*new[key]}:
-            raise UsageError(
-                f"--add: other {what}: {[*earlier[key]]} were kept, {[*new[key]]} are new"
-            )
-    arms = {name: _by_seed(runs, new["arms"][name]) for name, runs in earlier["arms"].items()}
-    groups = [
-        Group(
-            name,
-            [
-                _trained(name, run, source["settings"][name], source["worlds"])
-                for run in runs
-                for source in (new if run in new["arms"][name] else earlier,)
-            ],
+    if not {*earlier["worlds"]} <= {*new["worlds"]}:
+        raise UsageError(
+            f"--add: other worlds: {[*earlier['worlds']]} were kept, {[*new['worlds']]} are new"
         )
-        for name, runs in arms.items()
-    ]
+    arms, groups = {}, []
+    for name in dict.fromkeys([*earlier["arms"], *new["arms"]]):
+        before, added = (source["arms"].get(name, []) for source in (earlier, new))
+        arms[name] = _by_seed(before, added)
+        runs = [(run, new if run in added else earlier) for run in arms[name]]
+        groups.append(
+            Group(
+                name,
+                [_trained(name, run, of["settings"][name], of["worlds"]) for run, of in runs],
+            )
+        )
     check_groups(groups)
-    before = earlier["comparison"]
-    names = [v["name"] for v in before["variants"]] if before else [*earlier["worlds"]]
-    found = compare_groups(groups, names, before and before["conditions"]["key"])
+    compared = earlier["comparison"]
+    names = [v["name"] for v in compared["variants"]] if compared else [*earlier["worlds"]]
+    found = compare_groups(groups, names, compared and compared["conditions"]["key"])
     return {
         **new,
         "worlds": earlier["worlds"],
+        "settings": {**earlier["settings"], **new["settings"]},
         "arms": arms,
         "comparison": as_json_table(found),
         "trials": {**earlier["trials"], **new["trials"]},

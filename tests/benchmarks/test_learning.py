@@ -104,6 +104,21 @@ def test_a_single_seed_can_be_added(found: dict[str, Any]) -> None:
     assert both["arms"] == found["arms"]
 
 
+def test_a_group_is_added_and_one_without_new_runs_stays(found: dict[str, Any]) -> None:
+    first, last = found["arms"]
+
+    def only(name: str) -> dict[str, Any]:
+        """The result of one of the groups."""
+        own = {key: {name: found[key][name]} for key in ("arms", "settings")}
+        return json.loads(json.dumps({**found, **own}))  # type: ignore[no-any-return]
+
+    for early in (only(first), found):
+        both = joining.joined(early, {**only(last), "comparison": None})
+        for key in ("arms", "settings", "worlds"):
+            assert both[key] == found[key]
+        assert both["comparison"]["variants"] == found["comparison"]["variants"]
+
+
 def test_variants_that_are_not_compared_are_in_a_table_without_tests(found: dict[str, Any]) -> None:
     assert groups.untested(found) == "", "all are compared"
     unseen = found["comparison"]["variants"][1:]
