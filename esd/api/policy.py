@@ -30,6 +30,8 @@ class Policy:
         policy.reset(seed=7)
         action = policy.act(observation)
 
+    A copy, by ``copy`` or ``pickle`` and so in another process, begins the episode of the last ``reset`` anew.
+
     Attributes:
         observation_space: Space of the observations for ``act``.
         action_space: Space of the actions that ``act`` returns.
@@ -37,6 +39,7 @@ class Policy:
 
     def __init__(self, config: Config, state: RunState, variant: str = "") -> None:
         """Build the policy of a config with the parameters of a state."""
+        self._made_of = config, state, variant
         env = config.env
         if variant:
             names = {each.name: each for each in env.variants}
@@ -81,8 +84,12 @@ class Policy:
         Raises:
             UsageError: if the seed is not in this range.
         """
-        number = whole_number("seed", seed, 0, LARGEST_SEED)
-        self._policy.reset(self._weights.of_seed(number))
+        self._seed = whole_number("seed", seed, 0, LARGEST_SEED)
+        self._policy.reset(self._weights.of_seed(self._seed))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies are built anew: arrays of ours are views of each other, which those of a plain copy would not be."""
+        return _begun, (*self._made_of, self._seed)
 
     def act(self, observation: Any) -> Any:
         """Return the action for an observation. A plastic policy also updates its weights.
@@ -112,3 +119,10 @@ class Policy:
         if action is None:
             raise RunError("the policy's outputs are NaN or infinite: its weights overflowed")
         return action
+
+
+def _begun(config: Config, state: RunState, variant: str, seed: int) -> Policy:
+    """A policy at the start of an episode."""
+    policy = Policy(config, state, variant)
+    policy.reset(seed)
+    return policy

@@ -80,7 +80,8 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per generation, as in ``metrics.jsonl``: ready for ``pandas.DataFrame(run.metrics())``.
 
-        Missing or damaged lines are rebuilt from the journal, with None for times.
+        Missing or damaged lines are rebuilt from the journal. What it does not have is None there; the times since the
+        start, ``seconds`` and ``core_seconds``, stay as they were in the line before, or 0.
         """
         return self._folder.metrics_lines(self.config, lambda text: None)
 
@@ -156,7 +157,7 @@ class Run:
             with agreement(comm, "reading the run"):
                 episodes = whole_number("episodes", episodes, 1)
                 seed = whole_number("seed", seed, 0, LARGEST_SEED)
-                if isinstance(variants, str) or (variants is not None and not len(variants)):
+                if variants is not None and not _are_names(variants):
                     raise UsageError(
                         f"variants = {variants!r}: expected a list of names, or None for all variants"
                     )
@@ -207,7 +208,12 @@ class Run:
             RunError: if the file can't be written.
         """
         _check(checkpoint, CHECKPOINTS, "checkpoint")
-        export_run(self._folder, Path(path), format, checkpoint, warn)
+        if not isinstance(path, str | PathLike):
+            raise UsageError(f"path = {path!r}: expected the path of a file")
+        if format is not None and not isinstance(format, str):
+            raise UsageError(f"format = {format!r}: expected a text, or None for the suffix's")
+        with kept_generators():
+            export_run(self._folder, Path(path), format, checkpoint, warn)
 
     def _last(self) -> RunState:
         """The state after the last generation; of a file the one that it holds."""
@@ -216,6 +222,13 @@ class Run:
 
     def _state(self, checkpoint: str) -> RunState:
         return load(self._folder, checkpoint, lambda text: None)[1]
+
+
+def _are_names(value: Any) -> bool:
+    """Whether it is a list of texts, or the like, and not empty."""
+    return (
+        isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and len(value) > 0
+    )
 
 
 def _check(value: str, choices: Sequence[str], name: str) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import tomli_w
 
 from esd.config.settings import Config
-from esd.config.tables import flatten
 from esd.errors import UsageError
 
 LARGEST_SEED = 2**64 - 1
@@ -21,13 +20,16 @@ BARE_KEY = re.compile("[A-Za-z0-9_-]+")
 def by_dotted_name(settings: Mapping[str, Any] | None) -> dict[str, Any]:
     """Settings, nested or by dotted name, as one table: ``es.sigma`` and so on. An empty section changes nothing.
 
+    In a table that is a setting itself, such as ``env.kwargs``, keys are names as they stand: if one has a dot, the
+    table stays whole, and replaces what an experiment has there.
+
     Raises:
         UsageError: if they are not a table.
     """
     if settings is not None and not isinstance(settings, Mapping):
         raise UsageError(f"settings = {settings!r}: expected a dict, such as {{'es.sigma': 0.1}}")
-    flat = flatten(settings or {})
-    names = [name for key, value in (settings or {}).items() for name in flatten({key: value})]
+    flat = _flat(settings or {})
+    names = [name for key, value in (settings or {}).items() for name in _flat({key: value})]
     if len(names) > len(flat):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(
@@ -35,6 +37,19 @@ def by_dotted_name(settings: Mapping[str, Any] | None) -> dict[str, Any]:
         )
     empty = [key for key, value in flat.items() if isinstance(value, Mapping) and _is_section(key)]
     return {key: value for key, value in flat.items() if key not in empty}
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one table, but for tables whose keys have dots in them."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        is_table = isinstance(value, Mapping) and value
+        if is_table and not ("." in name and any("." in str(inner) for inner in value)):
+            flat.update(_flat(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
 
 
 def _is_section(key: str) -> bool:

@@ -62,8 +62,12 @@ def export_run(
     if place.is_dir() or not place.parent.is_dir():
         raise UsageError(f"--out {out}: expected a file in a folder that exists")
     read_back = chosen.suffix in run_file.READ_BACK  # such a file stands in a run's place
-    if read_back and place.exists() and not run_file.RunFile(place, Trust.NEVER).is_run:
-        raise UsageError(f"--out {out}: exists and is not an exported run; use another file")
+    if place.exists():
+        replaceable = (
+            run_file.RunFile(place, Trust.NEVER).is_run if read_back else chosen.wrote(place)
+        )
+        if not replaceable:
+            raise UsageError(f"--out {out}: exists and is not an exported run; use another file")
     subject = load_subject(folder, checkpoint, warn)
     chosen.writer()(place, subject, warn)
     if read_back:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,23 @@ class Format:
         suffix: of its files.
         text: what reads it, in words.
         module: of esd, whose ``write(path, subject, warn)`` writes it.
+        mark: what every file of ours has in it; none in those that are read back, which are looked at as runs.
     """
 
     suffix: str
     text: str
     module: str
+    mark: bytes = b""
+
+    def wrote(self, path: Path) -> bool:
+        """Whether a file was written by this format, so that another one may replace it."""
+        try:
+            if not path.is_file() or not path.stat().st_size:
+                return False
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m:
+                return m.find(self.mark) >= 0
+        except OSError:
+            return False
 
     def writer(self) -> Callable[[Path, Subject, Callable[[str], None]], None]:
         """What writes it."""
@@ -40,10 +53,15 @@ FORMATS = {
         ".safetensors", "esd and any program that reads safetensors", "esd.export.one_file"
     ),
     "seed": Format(".seed", "esd, which rebuilds h from these kilobytes", "esd.export.seed"),
-    "mat": Format(".mat", "MATLAB, GNU Octave and SciPy", "esd.export.matlab"),
-    "onnx": Format(".onnx", "ONNX Runtime: one step of the policy", "esd.export.onnx_graph"),
+    "mat": Format(".mat", "MATLAB, GNU Octave and SciPy", "esd.export.matlab", b"esd export"),
+    "onnx": Format(
+        ".onnx", "ONNX Runtime: one step of the policy", "esd.export.onnx_graph", b"h_sha256"
+    ),
     "torch": Format(
-        ".pt2", "PyTorch, without esd: one step of the policy", "esd.export.torch_program"
+        ".pt2",
+        "PyTorch, without esd: one step of the policy",
+        "esd.export.torch_program",
+        b"esd.json",
     ),
 }
 DEFAULT = "safetensors"

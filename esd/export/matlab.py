@@ -1,8 +1,9 @@
 """``--format mat``: h, its named matrices and a worked example, for MATLAB and GNU Octave.
 
-``h`` is a column. Where each matrix stands in it is in ``layout``: with order "F" a matrix is
-``reshape(h(first:last), shape)``, with order "C" it is ``reshape(h(first:last), fliplr(shape)).'`` (docs/export.md).
-The file is of MATLAB's version 5, whose variables hold at most 2 GB each.
+``h`` is a column. Where each array stands in it is in ``layout``: with order "F" it is ``reshape(h(first:last),
+shape)``, with order "C" ``permute(reshape(h(first:last), fliplr(shape)), numel(shape):-1:1)`` (docs/export.md). Of an
+objective, ``parameters`` has what its function is given: within the bounds, where h need not be. The file is of
+MATLAB's version 5, whose variables hold at most 2 GB each.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from esd.policies.base import Policy, Traceable
 from esd.policies.guard import unguarded
 from esd.policies.hebbian import HebbianPolicy
 from esd.policies.static import StaticPolicy
+from esd.problems.make import parameters_of
 from esd.run.files import json_text, write_atomically
 from esd.run.folder import Warn
 
@@ -31,7 +33,9 @@ LONGEST_NAME = (
     31  # of a variable, which scipy and old versions of MATLAB keep to; newer ones take 63
 )
 MOST_BYTES = 2**31 - 1  # of a variable
-RESERVED = ("h", "layout", "policy", "normalizer", "config", "source", "example")
+RESERVED = ("h", "layout", "policy", "normalizer", "config", "source", "example", "parameters")
+HEADER = b"MATLAB 5.0 MAT-file, written by esd export"  # a text of any kind is allowed
+HEADER_BYTES = 116
 
 
 def write(path: Path, subject: Subject, warn: Warn) -> None:
@@ -58,18 +62,26 @@ def write(path: Path, subject: Subject, warn: Warn) -> None:
         "config": json_text(to_table(subject.config)),
         "source": {**subject.words(), "generation": float(subject.state.generation)},
     }
-    for name, array in subject.layout.unpack(h).items():
-        variables[names[name]] = array if array.ndim > 1 else array.reshape(-1, 1)
+    variables |= {names[name]: _column(array) for name, array in subject.layout.unpack(h).items()}
     if subject.scale is not None:
         mean, inverse = subject.scale
         ends = {"mean": mean.reshape(-1, 1), "inverse_deviation": inverse.reshape(-1, 1)}
         variables["normalizer"] = {**ends, "clip": CLIP}
-    if not subject.config.objective.named:
+    if subject.config.objective.named:
+        found = parameters_of(subject.config, subject.interface, h)
+        variables["parameters"] = {names[name]: _column(array) for name, array in found.items()}
+    else:
         variables["policy"] = _settings(subject)
         variables["example"] = example(subject)
     file = io.BytesIO()
     scipy.io.savemat(file, variables, do_compression=True, oned_as="column", long_field_names=True)
-    write_atomically(path, file.getvalue())
+    written = file.getvalue()
+    write_atomically(path, HEADER.ljust(HEADER_BYTES) + written[HEADER_BYTES:])
+
+
+def _column(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An array with the two axes that MATLAB's have at least."""
+    return array if array.ndim > 1 else array.reshape(-1, 1)
 
 
 def _names(arrays: list[str]) -> dict[str, str]:
@@ -95,7 +107,7 @@ def _layout(subject: Subject, names: dict[str, str]) -> dict[str, Any]:
         (len(shapes),), [(n, object) for n in ("name", "variable", "shape", "first", "last")]
     )
     for number, (name, shape) in enumerate(shapes.items()):
-        whole = (*shape, 1) if len(shape) == 1 else shape
+        whole = (*shape, 1, 1)[: max(2, len(shape))]  # a number, a column
         first = last[number] - sizes[number] + 1.0
         parts[number] = (name, names[name], np.array([whole], np.float64), first, last[number])
     return {"order": subject.layout.order, "parts": parts}

@@ -8,6 +8,7 @@ from pathlib import Path
 from esd.errors import UntrustedError, UsageError
 from esd.export.subject import Subject, described_normalizer, described_space
 from esd.run import run_file
+from esd.run.files import in_utf8
 from esd.run.folder import Warn
 
 
@@ -23,7 +24,7 @@ def write(path: Path, subject: Subject, warn: Warn) -> None:
     arrays = {name: list(shape) for name, shape in subject.layout.shapes.items()}
     columns, order = run_file.columns_of(folder.metrics_lines(config, warn))
     words |= order | {
-        "run": str(folder.path),
+        "run": in_utf8(folder.path),
         "layout": json.dumps({"order": subject.layout.order, "arrays": arrays}),
         "spaces": json.dumps(_spaces(subject, warn)),
         "normalizer": described_normalizer(subject),

@@ -6,6 +6,7 @@ read of the fitnesses: one bit per mirrored pair with sign shaping. The file is 
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -50,4 +51,6 @@ def write(path: Path, subject: Subject, warn: Warn) -> None:
         )
     statistics = {k: v for k, v in state.arrays().items() if k.startswith("observations.")}
     words = run_file.words_of(config, state, subject.checkpoint, subject.interface)
-    run_file.save(path, run_file.SEED, {**words, "fitness": kind}, {**packed, **statistics})
+    done = folder.done(warn)
+    words |= {"fitness": kind} | ({"done": json.dumps(done)} if done else {})
+    run_file.save(path, run_file.SEED, words, {**packed, **statistics})

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from esd.episodes.action_parts import Box, part_of
+from esd.errors import UsageError
 from esd.export.network import HIDDEN, STEP, Convolutions, Gru, Layer, Network
 from esd.export.subject import CLIP
 from esd.kernels.plastic import SMALLEST
@@ -202,6 +203,10 @@ def _decode(
             rest = ops.part(outputs, start, start + outputs_of(part))
             start += _decode(ops, part, rest, squashed, f"{name}.{key}", actions)
         return start
+    if name in actions:
+        raise UsageError(
+            f"two parts of the action space are called {name!r}; keys with dots can't be told from nested ones"
+        )
     count = outputs_of(space)
     if isinstance(space, spaces.Discrete):
         actions[name] = ops.argmax(outputs) + int(space.start)

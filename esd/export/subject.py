@@ -20,6 +20,7 @@ from esd.evolution.layout import Layout
 from esd.evolution.state import RunState
 from esd.policies.base import Interface
 from esd.problems.make import layout_and_h0
+from esd.run.files import in_utf8
 from esd.run.folder import RunFolder, Warn
 from esd.training.process_state import kept_process_state
 
@@ -81,7 +82,7 @@ class Subject:
     def words(self) -> dict[str, str]:
         """What a file of any format says of where it comes from."""
         return {
-            "run": str(self.folder.path),
+            "run": in_utf8(self.folder.path),
             "generation": str(self.state.generation),
             "checkpoint": self.checkpoint,
             "h_sha256": self.state.h_sha256(),

@@ -41,7 +41,6 @@ def write(path: Path, subject: Subject, warn: Warn) -> None:
         import torch
     except ImportError as error:
         raise MissingPackageError("--format torch", "torch") from error
-    torch.set_num_threads(1)
     policy = unguarded(policy_of(subject))
     own = getattr(policy, "module", None)
     if isinstance(own, torch.nn.Module):
@@ -99,7 +98,7 @@ def _of_module(own: Any, subject: Subject) -> tuple[Any, dict[str, Any]]:
             if around.scale is not None:
                 mean, inverse = (torch.from_numpy(each) for each in around.scale)
                 x = ((x.double() - mean) * inverse).clamp(-10.0, 10.0).float()
-            actions, outputs, _ = step(ops, _decoder(around), self.policy(x), {})
+            actions, outputs, _ = step(ops, _decoder(around), self.policy(x).reshape(-1), {})
             return actions, outputs, state
 
     return Program(), {}
@@ -123,7 +122,7 @@ def program_of(network: Network) -> Any:
                 zeros = torch.zeros(network.observation_size, dtype=dtype)
                 step(_Operations(self), network, zeros, first)
             for name, value in first.items():
-                self.register_buffer(_buffer(f"initial.{name}"), value)
+                self.register_buffer(f"initial_{name.replace('.', '_')}", value)
 
         def forward(self, observation: Any, state: dict[str, Any]) -> Any:
             actions, outputs, after = step(_Operations(self), network, observation, state)
@@ -133,8 +132,8 @@ def program_of(network: Network) -> Any:
 
 
 def _buffer(name: str) -> str:
-    """A name that a buffer may have."""
-    return name.replace(".", "_")
+    """A name that a buffer may have, which has no dots; another one for every name of a constant."""
+    return name.replace("_", "_u").replace(".", "_d")
 
 
 class _Operations:

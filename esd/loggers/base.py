@@ -6,13 +6,16 @@ there twice after a resume, and none is missing after a crash.
 
 from __future__ import annotations
 
+import hashlib
+import os
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from esd.run.files import check_kind
+from esd.run.files import check_kind, write_atomically
 
 Line = Mapping[str, Any]
 
@@ -44,6 +47,19 @@ class Context:
         path = self.folder / name
         check_kind(path, folder=folder)
         return path
+
+    def own_name(self) -> str:
+        """16 hexadecimal digits that no other run has: neither an earlier one in this folder nor a copy elsewhere.
+
+        They come from the folder's path and a number that is drawn at the first call and kept beneath ``folder``.
+        """
+        path = self.own("id.txt", folder=False)
+        try:
+            drawn = path.read_bytes()
+        except FileNotFoundError:
+            drawn = f"{secrets.token_hex(8)}\n".encode()
+            write_atomically(path, drawn)
+        return hashlib.sha256(os.fsencode(self.folder) + b"\0" + drawn).hexdigest()[:16]
 
     def wall_time(self, line: Line) -> float:
         """When a generation ended, in seconds since 1970; earlier calls may have been longer ago than that says."""

@@ -6,7 +6,6 @@ MLflow takes milliseconds for a generation, so that of fast ones only some are w
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -33,7 +32,7 @@ class MLflowStore:
         self._context = context
         uri, own = os.environ.get("MLFLOW_TRACKING_URI", ""), "local"
         if uri:  # which has other runs, too
-            own = hashlib.sha256(str(context.folder).encode()).hexdigest()
+            own = context.own_name()
         else:
             uri = f"sqlite:///{context.own('mlflow.db', folder=False)}"
         self._client = MlflowClient(tracking_uri=uri)

@@ -6,7 +6,6 @@ itself, and a resume goes on with the same W&B run.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -34,11 +33,11 @@ class WeightsAndBiases:
             shutil.rmtree(folder)
         folder.mkdir(exist_ok=True)
         hook = sys.excepthook
-        # the same for the same folder: so an upload of a resumed run goes on with the same one
-        of_folder = hashlib.sha256(str(context.folder).encode()).hexdigest()[:16]
+        self._generations = context.generations
         self._run = wandb.init(
             dir=str(context.folder),  # of which it takes the folder wandb
-            id=os.environ.get("WANDB_RUN_ID", of_folder),
+            # so an upload of a resumed run goes on with the same one
+            id=os.environ.get("WANDB_RUN_ID") or context.own_name(),
             name=os.environ.get("WANDB_NAME", context.run),
             project=os.environ.get("WANDB_PROJECT", "esd"),
             config=dict(context.settings),
@@ -55,7 +54,10 @@ class WeightsAndBiases:
     def write(self, lines: Sequence[Line]) -> None:
         """See ``Logger.write``."""
         for line in lines:
-            if line["generation"] >= self._next:
+            # the center alone, after the last generation: an extended run has that generation again
+            if line["generation"] >= self._generations:
+                self._run.summary.update(numbers_of(line))
+            elif line["generation"] >= self._next:
                 self._run.log(numbers_of(line), step=line["generation"])
 
     def close(self) -> None:

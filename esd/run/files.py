@@ -37,6 +37,11 @@ def absolute(path: Path) -> Path:
     return place
 
 
+def in_utf8(path: Path) -> str:
+    """A path as text for a file in UTF-8; bytes of a name that are no UTF-8 become question marks."""
+    return os.fsencode(path).decode("utf-8", "replace").replace("\ufffd", "?")
+
+
 def close(descriptor: int) -> None:
     """Close a descriptor of ours; code of the user's may have done so already (``os.closerange``)."""
     with contextlib.suppress(OSError):

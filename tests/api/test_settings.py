@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import esd
 from esd.api.settings import as_texts, by_dotted_name
 from esd.config.assignments import parse_assignment
+from esd.config.tables import apply_settings
 
 # TOML has no surrogates; a float is compared by its bits below, as no NaN is itself
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -85,3 +86,14 @@ def test_an_empty_section_changes_nothing_and_an_empty_table_of_keywords_is_empt
     assert run.evaluate(episodes=1, settings={"env.kwargs": {}})["mean"] > 0
     with pytest.raises(esd.UsageError, match=r"seed = \{\}: expected"):
         esd.train("cartpole", run=tmp_path / "b", settings={"seed": {}})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"env.kwargs": {"mass.torso": 2.0, "n": 3}}, {"env": {"kwargs": {"mass.torso": 2.0, "n": 3}}}],
+)
+def test_a_keyword_with_a_dot_is_one_name(settings: dict[str, Any]) -> None:
+    (text,) = as_texts(by_dotted_name(settings))
+    table = apply_settings({}, [text])
+    assert table == {"env": {"kwargs": {"mass.torso": 2.0, "n": 3}}}
+    assert by_dotted_name({"env": {"kwargs.n": 3}}) == {"env.kwargs.n": 3}

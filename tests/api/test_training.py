@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import itertools
 import json
+import pickle
 import random
 import signal
 import sys
@@ -113,6 +115,56 @@ def test_the_policy_plays_what_an_evaluation_plays(
             returns.append(total)
         assert found["mean"] == np.mean(returns)
     assert len(list((tmp_path / "evaluations").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"env.normalize_observations": True},
+        {"policy.kind": "gru"},
+        {"policy.kind": "reformer"},
+        {"policy.kind": "tests.helpers.user_code:SmallModule"},
+    ],
+    ids=str,
+)
+def test_a_copied_policy_acts_as_the_policy_does(tmp_path: Path, settings: dict[str, Any]) -> None:
+    short = {"population": 4, "env.max_steps": 9, "env.episodes_per_member": 1, **settings}
+    run = esd.train("pendulum", run=tmp_path, generations=1, settings=short, verbose=False)
+    policy, generator = run.policy(), np.random.default_rng(0)
+    observations = generator.uniform(-1.0, 1.0, (5, 3)).astype(np.float32)
+
+    def actions(own: esd.Policy) -> list[float]:
+        return [float(own.act(each)[0]) for each in observations]
+
+    policy.reset(3)
+    expected = actions(policy)
+    assert len({*expected}) > 1
+    for copied in (copy.copy, copy.deepcopy, lambda own: pickle.loads(pickle.dumps(own))):
+        assert actions(copied(policy)) == expected  # from the last reset on
+    policy.reset(3)
+    other = copy.deepcopy(policy)
+    mixed = [(policy.act(each)[0], other.act(each)[0]) for each in observations]
+    assert mixed == [(each, each) for each in expected]
+
+
+def test_torch_is_left_as_it_was(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'esd-mpi[torch]'")
+    settings = {**SETTINGS, "policy.kind": "tests.helpers.user_code:SmallModule"}
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        state = torch.get_rng_state()
+        for report in esd.generations(
+            "cartpole", run=tmp_path / "a", seed=4, generations=2, settings=settings
+        ):
+            assert torch.get_num_threads() == 2, report
+        run = trained(tmp_path / "b", settings=settings)
+        run.evaluate(episodes=2)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("draw", ["run", "member"])

@@ -157,6 +157,47 @@ def test_a_module_is_exported_with_its_own_forward_and_one_with_a_memory_is_refu
         torch_program.write(path, remembering, print)
 
 
+def test_a_module_that_adds_an_axis_is_exported_with_the_outputs_that_it_was_trained_with(
+    tmp_path: Path,
+) -> None:
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'esd-mpi[torch]'")
+    subject = subject_of({"kind": "tests.helpers.exported_modules:Row"}, CARTPOLE)
+    path = tmp_path / "policy.pt2"
+    torch_program.write(path, subject, print)
+    policy = torch.export.load(path).module()
+    observations, actions, outputs, _ = ten_steps(subject)
+    for observation, action, expected in zip(observations, actions, outputs, strict=True):
+        found, given, _ = policy(torch.from_numpy(observation), {})
+        np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
+        assert found["action"].shape == ()
+        assert same_action({k: v.numpy() for k, v in found.items()}, action)
+
+
+def test_parts_of_an_action_with_names_that_look_alike_keep_their_own_bounds(
+    tmp_path: Path,
+) -> None:
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'esd-mpi[torch]'")
+    subject = subject_of({"hidden": [3]}, {"id": "tests.helpers.exported_worlds:LookAlike"})
+    path = tmp_path / "policy.pt2"
+    torch_program.write(path, subject, print)
+    policy = torch.export.load(path).module()
+    observations, actions, _, _ = ten_steps(subject)
+    network = network_of(subject, "torch")
+    state = {k: torch.from_numpy(v.copy()) for k, v in network.initial_state().items()}
+    for observation, action in zip(observations, actions, strict=True):
+        found, _, state = policy(torch.from_numpy(observation), state)
+        np.testing.assert_allclose(found["action.a.b"], action["a"]["b"], atol=1e-5)
+        np.testing.assert_allclose(found["action.a_b"], action["a_b"], atol=1e-5)
+
+
+def test_two_parts_of_one_name_are_refused(tmp_path: Path) -> None:
+    subject = subject_of({"hidden": [3]}, {"id": "tests.helpers.exported_worlds:Twice"})
+    with pytest.raises(
+        UsageError, match=r"two parts of the action space are called 'action\.a\.b'"
+    ):
+        onnx_graph.write(tmp_path / "policy.onnx", subject, print)
+
+
 @pytest.mark.parametrize("write", [onnx_graph.write, torch_program.write])
 def test_a_policy_without_a_graph_is_refused_in_one_line(write: Any, tmp_path: Path) -> None:
     policy = {"kind": "reformer", "width": 4, "head_size": 2}

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import esd
 from esd.errors import MissingPackageError
 from esd.export import matlab
+from tests.helpers.configs import objective
 from tests.helpers.exported import subject_of
+from tests.helpers.training import trained
 
 scipy_io = pytest.importorskip("scipy.io", reason="needs SciPy: pip install 'esd-mpi[mat]'")
 OCTAVE = shutil.which("octave-cli") or shutil.which("octave")
@@ -104,6 +107,55 @@ def test_every_kind_of_policy_has_a_file_and_names_that_matlab_takes(tmp_path: P
     names_of = matlab._names(["h", "a.b", "a_b", "é" * 40, "1x", "layout"])
     assert len({*names_of.values()}) == 6
     assert not {*names_of.values()} & {*matlab.RESERVED}
+
+
+@pytest.fixture
+def of_an_objective(tmp_path: Path) -> tuple[Path, esd.Run]:
+    """The file of an objective whose parameters have all numbers of axes, and bounds that h leaves, and its run."""
+    config = objective(
+        "tests.helpers.user_functions:constant",
+        number={"initial": 3.0, "low": 1.0, "high": 5.0},
+        column={"shape": [3], "initial": 0.5},
+        cube={"shape": [2, 3, 4], "initial": 0.5},
+    )
+    trained(config, tmp_path / "run")
+    run = esd.Run(tmp_path / "run")
+    run.export(tmp_path / "policy.mat", checkpoint="last")
+    return tmp_path / "policy.mat", run
+
+
+def test_the_parameters_of_an_objective_are_those_of_its_function(
+    of_an_objective: tuple[Path, esd.Run],
+) -> None:
+    path, run = of_an_objective
+    found = scipy_io.loadmat(path, simplify_cells=True)["parameters"]
+    for name, expected in run.parameters().items():
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_octave_rebuilds_arrays_of_any_number_of_axes(
+    of_an_objective: tuple[Path, esd.Run],
+) -> None:
+    if OCTAVE is None:
+        pytest.skip("needs GNU Octave: apt-get install --no-install-recommends octave")
+    path, _ = of_an_objective
+    page = (Path(__file__).parents[2] / "docs/export.md").read_text("utf-8")
+    (program,) = re.findall(r"```octave\n(.*?)```", page, re.DOTALL)
+    rebuild = program.partition("\nW = ")[0]
+    checks = "".join(
+        f"printf('%d', isequal(M.{name}, double({name})));\n"
+        for name in ("number", "column", "cube")
+    )
+    (path.parent / "program.m").write_text(f"{rebuild}\n{checks}")
+    done = subprocess.run(
+        [OCTAVE, "--norc", "--no-history", "program.m"],
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "111"), done.stderr
 
 
 def test_without_scipy_the_command_that_installs_it_is_named(

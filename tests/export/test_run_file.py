@@ -115,6 +115,37 @@ def test_only_an_exported_run_is_replaced(run: Path, tmp_path: Path, suffix: str
     assert path.stat().st_ino == before
 
 
+@pytest.mark.parametrize("suffix", [".mat", ".onnx", ".pt2"])
+def test_only_a_file_of_ours_is_replaced(run: Path, tmp_path: Path, suffix: str) -> None:
+    path = exported(run, tmp_path / f"tiny{suffix}", "last")
+    before = path.stat().st_ino
+    assert exported(run, path, "last").stat().st_ino != before
+    for content in (b"", b"MATLAB 5.0 MAT-file, of somebody else" * 10):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match="exists and is not an exported run; use another file"):
+            exported(run, path, "last")
+        assert path.read_bytes() == content
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="exists and is not an exported run; use another file"):
+        exported(run, path, "last")
+    assert path.is_fifo()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".seed", ".mat", ".onnx", ".pt2"])
+def test_a_folder_whose_name_is_not_utf8_can_be_exported(
+    run: Path, tmp_path: Path, suffix: str
+) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    shutil.copytree(run, odd)
+    assert exported(odd, tmp_path / f"tiny{suffix}").stat().st_size > 0
+
+
+def test_a_seed_file_of_a_finished_run_is_finished(run: Path, tmp_path: Path) -> None:
+    assert esd.Run(run).finished
+    assert esd.Run(exported(run, tmp_path / "tiny.seed", "last")).finished
+
+
 def test_a_file_can_be_exported_again(run: Path, tmp_path: Path) -> None:
     first = exported(run, tmp_path / "a.safetensors")
     second = exported(first, tmp_path / "b.safetensors")

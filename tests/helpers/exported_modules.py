@@ -25,3 +25,10 @@ class Remembering(TwoLayers):
 
     def reset(self) -> None:
         self.sum = torch.zeros(1)
+
+
+class Row(TwoLayers):
+    """Returns its outputs as a batch of one."""
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return super().forward(observation.reshape(1, -1))

@@ -138,3 +138,22 @@ class Appearing(Drawn):
         if self._steps > 3:
             picture[100:110, 130:140] = 250, 10, 30
         return picture
+
+
+class LookAlike(Several):
+    """The names of its actions differ in a dot and a line, and their bounds differ."""
+
+    action_space = spaces.Dict(
+        {
+            "a": spaces.Dict({"b": spaces.Box(-1.0, 1.0, (1,))}),
+            "a_b": spaces.Box(-3.0, 5.0, (1,)),
+        }
+    )
+
+
+class Twice(Several):
+    """Two actions that have the same name once a dot joins the names of nested ones."""
+
+    action_space = spaces.Dict(
+        {"a": spaces.Dict({"b": spaces.Discrete(2)}), "a.b": spaces.Discrete(3)}
+    )

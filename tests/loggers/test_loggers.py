@@ -6,10 +6,13 @@ import csv
 import dataclasses
 import importlib.util
 import json
+import shutil
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -182,6 +185,79 @@ def test_wandb_writes_offline_what_its_own_messages_read(
             }
             found.append((items["_step"], items["return_mean"]))
     assert found == [(g, 1.5 * g) for g in range(3)]
+
+
+class Server:
+    """Stands in for the package ``wandb`` and a server, which keeps what it was sent by the runs' ids."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[int, Any]] = {}
+        self.summaries: dict[str, dict[str, Any]] = {}
+        self.Settings = dict
+
+    def init(self, id: str, **rest: Any) -> Any:
+        logged = self.runs.setdefault(id, {})
+        summary = self.summaries.setdefault(id, {})
+
+        def log(numbers: dict[str, Any], step: int) -> None:
+            assert step not in logged
+            logged[step] = numbers
+
+        start = max(logged, default=-1) + 1
+        return SimpleNamespace(starting_step=start, log=log, summary=summary, finish=list)
+
+    def teardown(self) -> None:
+        pass
+
+
+def test_wandb_online_has_every_generation_once_and_a_new_run_of_the_same_folder_beside_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    monkeypatch.setitem(sys.modules, "wandb", server)  # type: ignore[arg-type]
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+    folder = tmp_path / "run" / "logs"
+    folder.parent.mkdir()
+    center = line(2, return_mean=None, center_return=7.0)
+    loggers = Loggers(folder, config("wandb", generations=2), [], pytest.fail)
+    for one in (line(0), line(1), center):
+        loggers.add(one)
+    loggers.close()
+    (first,) = server.runs
+    assert server.summaries[first]["center_return"] == 7.0
+    extended = Loggers(folder, config("wandb", generations=4), [line(0), line(1)], pytest.fail)
+    for one in (line(2), line(3)):
+        extended.add(one)
+    extended.close()
+    assert [*server.runs] == [first]
+    assert [logged["return_mean"] for logged in server.runs[first].values()] == [0.0, 1.5, 3.0, 4.5]
+    shutil.rmtree(folder)  # as --fresh does, or a user
+    Loggers(folder, config("wandb"), [line(0)], pytest.fail).close()
+    assert len(server.runs) == 2
+    copied = shutil.copytree(folder.parent, tmp_path / "copy") / "logs"
+    Loggers(copied, config("wandb"), [line(0)], pytest.fail).close()
+    assert len(server.runs) == 3
+
+
+@needs("mlflow")
+def test_a_new_run_of_the_same_folder_is_a_new_run_of_an_mlflow_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    server = f"sqlite:///{tmp_path}/server.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    folder = tmp_path / "run" / "logs"
+    folder.parent.mkdir()
+    for _ in range(2):
+        for _ in range(2):  # begun, and resumed
+            Loggers(folder, config("mlflow"), [line(0)], pytest.fail).close()
+        shutil.rmtree(folder)
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name("esd")
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id])) == 2
 
 
 class Failing:
