@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esd.errors import UsageError
-from esd.evaluation.groups import Group, TrainedRun, read_groups
+from esd.evaluation.groups import STARTED_FROM, Group, TrainedRun, read_groups
 from esd.evaluation.significance import PermutationTest, holm, permutation_test
 from esd.evaluation.stored import Conditions
 from esd.evaluation.variant_names import named
@@ -259,7 +259,7 @@ def _notes(groups: list[Group], rows: list[Row]) -> Iterator[str]:
         if mine.get("policy.kind") != its.get(
             "policy.kind"
         ):  # what only one kind has is no difference of its own
-            differing = [k for k in differing if k in mine and k in its]
+            differing = [k for k in differing if k == STARTED_FROM or (k in mine and k in its)]
         yield f"{group.name} differs from {first.name} in {', '.join(differing) or 'no setting'}"
     for row in rows:
         if row.seen is None:

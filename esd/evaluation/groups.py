@@ -24,6 +24,7 @@ from esd.run.trust import Trust
 
 # what decides, beside the settings that h depends on, which h a run ends with and which is its best
 ENDINGS = ("generations", "run.center_every", "run.center_episodes", "run.target_return")
+STARTED_FROM = "--from"  # beside the settings, where h_0 came from another run
 PATTERN_HINT = "if a pattern matches more than it should: -s[0-9]* matches seeds only"
 
 Table = dict[str, Any]
@@ -37,13 +38,15 @@ class TrainedRun:
         path: of its folder.
         seed: of it.
         population: members of a generation.
-        settings: the flat settings that its h depends on, and when training ends, without the seed.
+        settings: the flat settings that its h depends on, and when training ends, without the seed; and
+            ``STARTED_FROM`` if h_0 came from another run.
         generations: updates made.
         env_steps: environment steps that training took, those of the center included.
         hours: wall time of training.
         best: generation of the best h; None without one.
         found: by conditions and variant, what the newest evaluation holds.
         generation: by conditions, of the evaluated h.
+        h0: the hash of an h_0 that came from another run; otherwise empty.
     """
 
     path: Path
@@ -56,6 +59,7 @@ class TrainedRun:
     best: int | None
     found: dict[Conditions, dict[str, Table]]
     generation: dict[Conditions, int]
+    h0: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,11 +154,16 @@ def trained_run(
         warn: is called with a line about what is ignored.
 
     Raises:
-        UsageError: if its folder of evaluations is a symbolic link.
+        UsageError: if its folder of evaluations is a symbolic link, or its journal is damaged.
     """
     flat = flatten(to_table(config))
     settings = settings_of_h(config) | {key: flat[key] for key in ENDINGS if key in flat}
     del settings["seed"]
+    h0 = ""
+    if os.path.lexists(folder.initial_file):
+        # the journal's hash: it is known even if the file is damaged
+        h0 = folder.journal(config, verify=False).header.h0_sha256
+        settings[STARTED_FROM] = "another run"
     last = lines[-1] if lines else {}
     found, newest = newest_by_conditions(evaluations.read(folder, warn))
     return TrainedRun(
@@ -168,6 +177,7 @@ def trained_run(
         folder.generation_of_best(),
         found,
         newest,
+        h0,
     )
 
 
@@ -215,19 +225,32 @@ def check_groups(groups: list[Group]) -> None:
 
 
 def _check_alike(group: Group) -> None:
-    """A group is one way to train: nothing but the seed differs, and no seed is there twice."""
+    """A group is one way to train: nothing but the seed differs, and no seed is there twice.
+
+    If its runs began with other runs' h, all did with the same one, or each with one of its own: a first stage that has
+    been trained with several seeds, too.
+    """
     first = group.runs[0]
     seeds: dict[int, TrainedRun] = {}
     for run in group.runs:
         for key in sorted({*first.settings, *run.settings}):
-            one, other = first.settings.get(key), run.settings.get(key)
-            if one != other:
+            if first.settings.get(key) != run.settings.get(key):
+                one, other = (
+                    f"{repr(own.settings[key]) if key in own.settings else 'not set'} in {own.path}"
+                    for own in (first, run)
+                )
                 raise UsageError(
-                    f"{group.name}: {key} is {one!r} in {first.path} but {other!r} in {run.path}; the runs of a "
-                    f"group may differ only in their seed ({PATTERN_HINT})"
+                    f"{group.name}: {key} is {one} but {other}; the runs of a group may differ only in their seed "
+                    f"({PATTERN_HINT})"
                 )
         twin = seeds.setdefault(run.seed, run)
         if twin is not run:
             raise UsageError(
                 f"{group.name}: {twin.path} and {run.path} have the same seed, so they are the same training run"
             )
+    origins = len({run.h0 for run in group.runs})
+    if origins not in (1, len(group.runs)):
+        raise UsageError(
+            f"{group.name}: its {len(group.runs)} runs were started with --from, from {origins} different parameters; "
+            "expected the same for all of them, or others for each"
+        )

@@ -34,7 +34,7 @@ class WeightsAndBiases:
         folder.mkdir(exist_ok=True)
         hook = sys.excepthook
         self._generations = context.generations
-        self._run = wandb.init(
+        self._run = self._wandb.init(
             dir=str(context.folder),  # of which it takes the folder wandb
             # so an upload of a resumed run goes on with the same one
             id=os.environ.get("WANDB_RUN_ID") or context.own_name(),
@@ -43,7 +43,7 @@ class WeightsAndBiases:
             config=dict(context.settings),
             resume="allow",
             mode=mode,
-            settings=wandb.Settings(
+            settings=self._wandb.Settings(
                 console="off", silent=True, x_disable_stats=True, x_disable_meta=True
             ),
         )

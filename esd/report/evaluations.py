@@ -32,6 +32,7 @@ from esd.report.html import number
 from esd.report.runs import Arm
 
 FEWEST_RUNS = 3  # whose interval is drawn
+FAILED = "A run failed if one of its episodes has no finite return. Means are over the runs that did not fail."
 
 Float64s = npt.NDArray[np.float64]
 
@@ -44,10 +45,11 @@ class Result:
         arm: number of the group.
         variant: name.
         seen: whether training used it.
-        means: of each run that was evaluated on it, float64 [runs].
+        means: of each run that was evaluated on it and did not fail, float64 [runs].
         interval: 95 %, over runs, or over the episodes of a single run; None if it is not known.
         deviation: over runs, or over episodes.
-        over: "runs" or "episodes".
+        over: "runs" or "episodes"; "–" without a mean.
+        failed: runs with an episode that has no finite return, so that they have no mean.
     """
 
     arm: int
@@ -57,6 +59,7 @@ class Result:
     interval: tuple[float, float] | None
     deviation: float | None
     over: str
+    failed: int
 
 
 def section(arms: Sequence[Arm]) -> str:
@@ -71,8 +74,11 @@ def section(arms: Sequence[Arm]) -> str:
     for i, (conditions, results) in enumerate(by_conditions.items()):
         objective = arms[0].runs[0].objective
         described = conditions.described(objective)
-        content = html.figure(_figure(arms, results, described, i)) if len(results) > 1 else ""
+        drawn = [r for r in results if r.means.size]
+        content = html.figure(_figure(arms, drawn, described, i)) if len(drawn) > 1 else ""
         content += html.table(_table(arms, results, described))
+        if any(r.failed for r in results):
+            content += html.notes([FAILED])
         missing = [
             str(run.folder.path)
             for arm in arms
@@ -126,9 +132,9 @@ def _results(arms: Sequence[Arm], conditions: Conditions) -> Sequence[Result]:
     for name in names:
         for i, arm in enumerate(arms):
             cells = [run.trained.found.get(conditions, {}).get(name) for run in arm.runs]
-            known = [cell for cell in cells if cell is not None and _is_number(cell["mean"])]
-            if known:
-                found.append(_result(i, name, known))
+            stored = [cell for cell in cells if cell is not None]
+            if stored:
+                found.append(_result(i, name, stored))
     return found
 
 
@@ -137,33 +143,45 @@ def _is_number(value: Any) -> bool:
 
 
 def _result(arm: int, name: str, cells: list[dict[str, Any]]) -> Result:
-    means = np.array([cell["mean"] for cell in cells], np.float64)
-    seen = bool(cells[0]["seen"])
+    known = [cell for cell in cells if _is_number(cell["mean"])]
+    means = np.array([cell["mean"] for cell in known], np.float64)
+    seen, failed = bool(cells[0]["seen"]), len(cells) - len(known)
+    if not known:
+        return Result(arm, name, seen, means, None, None, "–", failed)
     if means.size > 1:
-        return Result(arm, name, seen, means, student_interval(means), deviation(means), "runs")
-    own, std = cells[0].get("interval_95"), cells[0].get("std")
+        over_runs = student_interval(means)
+        return Result(arm, name, seen, means, over_runs, deviation(means), "runs", failed)
+    own, std = known[0].get("interval_95"), known[0].get("std")
     is_interval = isinstance(own, list | tuple) and len(own) == 2 and all(map(_is_number, own))
     interval = (float(own[0]), float(own[1])) if is_interval and own is not None else None
-    return Result(arm, name, seen, means, interval, std if _is_number(std) else None, "episodes")
+    spread = std if _is_number(std) else None
+    return Result(arm, name, seen, means, interval, spread, "episodes", failed)
 
 
 def _table(arms: Sequence[Arm], results: Sequence[Result], described: str) -> Table:
     objective = arms[0].runs[0].objective
-    means = [float(r.means.mean()) for r in results]
+    means = [float(r.means.mean()) if r.means.size else None for r in results]
     deviations = [r.deviation for r in results if r.deviation is not None]
-    decimals = html.alike_columns([means, deviations])
+    decimals = html.alike_columns([[mean for mean in means if mean is not None], deviations])
     rows: list[list[Cell]] = []
     for r, mean in zip(results, means, strict=True):
         interval = "–" if r.interval is None else html.interval(*r.interval, decimals)
         seen = [] if objective else ["seen" if r.seen else "unseen"]
         rows.append(
-            [r.variant, *seen, arms[r.arm].name, int(r.means.size), mean, r.deviation, interval, r.over]
-        )  # fmt: skip
+            [r.variant, *seen, arms[r.arm].name, _runs_of(r), mean, r.deviation, interval, r.over]
+        )
     names = ["value"] if objective else ["variant", "in training"]
     count = len(names)
     head = [*names, "group", "runs", "mean", "std", "95 % interval", "spread over"]
     left = (*range(count + 1), count + 5)
     return Table(head, rows, f"Evaluated: {described}", left, (count + 2, count + 3))
+
+
+def _runs_of(result: Result) -> Cell:
+    """How many runs a mean is over, and how many failed."""
+    count = int(result.means.size)
+    every = count + result.failed
+    return f"{count} ({result.failed} of {every} failed)" if result.failed else count
 
 
 def _figure(arms: Sequence[Arm], results: Sequence[Result], described: str, index: int) -> Figure:

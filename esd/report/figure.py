@@ -171,8 +171,8 @@ def band(
 
 
 def axis(title: str, **own: Any) -> dict[str, Any]:
-    """An axis with a title."""
-    return {"title": {"text": title}, **own}
+    """An axis with a title, which may hold a run's own names."""
+    return {"title": {"text": text_of_plot(title)}, **own}
 
 
 def text_of_plot(text: str) -> str:

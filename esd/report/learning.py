@@ -60,17 +60,10 @@ def _quantities(arms: Sequence[Arm]) -> dict[str, Value]:
         f"Highest {what} of a member": "return_max",
         f"Lowest {what} of a member": "return_min",
     }
-    names = dict.fromkeys(
-        key.removeprefix("center_return.")
-        for line in lines[:1] + lines[-1:]
-        for key in line
-        if key.startswith("center_return.")
-    )
-    if len(names) > 1:
-        known |= {
-            f"Center's {what}, {name}": f"center_return.{name}"
-            for name in list(names)[:MOST_VARIANTS]
-        }
+    known |= {
+        f"Center's {what}, {name}": f"center_return.{name}"
+        for name in _variants(arms)[:MOST_VARIANTS]
+    }
     known |= {"sigma": "sigma", "Norm of h": "h_norm"}
 
     def of(key: str) -> Value:
@@ -82,6 +75,17 @@ def _quantities(arms: Sequence[Arm]) -> dict[str, Value]:
         if any(line.get(key) is not None for line in lines)
     }
     return present
+
+
+def _variants(arms: Sequence[Arm]) -> list[str]:
+    """The variants of all runs that have several; a run's only variant is no curve of its own."""
+    found: dict[str, None] = {}
+    for run in (run for arm in arms for run in arm.runs):
+        keys = dict.fromkeys(key for line in run.lines[:1] + run.lines[-1:] for key in line)
+        names = [key for key in keys if key.startswith("center_return.")]
+        if len(names) > 1:
+            found |= dict.fromkeys(name.removeprefix("center_return.") for name in names)
+    return list(found)
 
 
 def _axes(objective: bool) -> dict[str, Value]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from esd.policies.hebbian import HebbianSettings
 from esd.problems.make import parameters_of
 from esd.report import html
 from esd.report.figure import Cell, Figure, Key, Table, Trace, View, axis, line, numbers
@@ -63,12 +64,44 @@ def section(arms: Sequence[Arm]) -> str:
             )
     if not parts:
         return ""
-    hebbian = any(run.config.policy.kind == "hebbian" for arm in arms for run in arm.runs)
-    intro = "Distributions of the values of each array of h, at the start and after training."
-    if hebbian:
-        intro += f" Every synapse of a Hebbian network has its own rule {FORMULA}:"
-        intro += " x is the activity of the unit before the synapse, y that of the unit after it."
+    texts = {checkpoints_of(arm) for arm in arms if not arm.runs[0].objective} - {""}
+    which = texts.pop() if len(texts) == 1 else "the checkpoint that is named below each figure"
+    intro = f"Distributions of the values of each array of h, at the start and in {which}."
+    intro += _rules(arms)
     return html.section("parameters", "Evolved parameters", "".join(parts), intro)
+
+
+def checkpoints_of(arm: Arm) -> str:
+    """Which checkpoints the parameters of a group are of: "the best checkpoint, generation 2"; empty without any."""
+    known = [run.parameters for run in arm.runs if run.parameters is not None]
+    texts = []
+    for name, best in (("best", True), ("newest", False)):
+        found = sorted(p.generation for p in known if p.best == best)
+        if not found:
+            continue
+        first, last = (html.number(generation) for generation in (found[0], found[-1]))
+        which = f"generation {first}" if first == last else f"generations {first} to {last}"
+        runs = "" if len(arm.runs) == 1 else f" of {len(found)} run{'s' * (len(found) != 1)}"
+        texts.append(f"the {name} checkpoint{runs}, {which}")
+    return ", and ".join(texts)
+
+
+def _rules(arms: Sequence[Arm]) -> str:
+    """What the rules of Hebbian networks are, as a sentence; nothing without such networks."""
+    runs = [run for arm in arms for run in arm.runs if not run.objective]
+    settings = [run.config.policy.settings for run in runs]
+    counts = sorted({own.rules for own in settings if isinstance(own, HebbianSettings)})
+    if not counts:
+        return ""
+    shared = f"(policy.rules = {' or '.join(str(count) for count in counts if count)})"
+    if counts == [0]:
+        text = "Every synapse of a Hebbian network has its own rule"
+    elif 0 in counts:
+        text = f"Synapses of a Hebbian network have rules of their own or share rules {shared}"
+    else:
+        text = f"The synapses of a Hebbian network share rules {shared}"
+    where = "x is the activity of the unit before the synapse, y that of the unit after it"
+    return f" {text} {FORMULA}: {where}."
 
 
 def distributions(arm: Arm) -> list[Distribution]:
@@ -179,9 +212,10 @@ def _figure(arm: Arm, color: int, layer: str, found: list[Distribution]) -> Figu
         f"Histograms of {len(shown)} arrays. {described}.",
         {"": View(data, layout)},
         _table(arm, found),
-        "Share of the coordinates in each bin. Values beyond the ends of an axis are counted in the outermost bins.",
+        f"Evolved: {checkpoints_of(arm)}. Share of the coordinates in each bin. Values beyond the ends of an axis are "
+        "counted in the outermost bins.",
         (),
-        [Key("evolved", "after training", color), Key("start", "at the start (h₀)", None)],
+        [Key("evolved", "evolved", color), Key("start", "at the start (h₀)", None)],
         200,
     )
 
@@ -219,7 +253,7 @@ def _table(arm: Arm, found: Sequence[Distribution]) -> Table:
 
 
 def _objective_table(arm: Arm) -> str:
-    """The values that a function got at the best center, of each run."""
+    """The values that a function got at the checkpoint that is shown, of each run."""
     rows: list[list[Cell]] = []
     for run in arm.runs:
         if run.parameters is None:
@@ -242,7 +276,7 @@ def _objective_table(arm: Arm) -> str:
         Table(
             ["parameter", "run", "value"],
             rows,
-            f"Parameters of the best center, {arm.name}",
+            f"Parameters of {checkpoints_of(arm)}, {arm.name}",
             (0, 1),
         )
     )

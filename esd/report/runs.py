@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -41,13 +42,15 @@ class Parameters:
     """A run's h by the names of its arrays.
 
     Attributes:
-        which: the checkpoint that it is of, in words.
+        best: whether it is of the best checkpoint; otherwise it is of the newest one.
+        generation: of the checkpoint.
         layout: of h.
         h: float32 [|h|].
         initial: h_0, float32 [|h|]; None for a run that began with another run's.
     """
 
-    which: str
+    best: bool
+    generation: int
     layout: Layout
     h: Float32s
     initial: Float32s | None
@@ -59,7 +62,7 @@ class ReportedRun:
 
     Attributes:
         folder: the run's.
-        name: of its folder.
+        name: of its folder; with folders above it where two runs of the report would have the same name.
         config: its settings.
         lines: its metrics, one line per generation; the last one of a finished run is the center's alone.
         trained: what a comparison needs.
@@ -158,14 +161,17 @@ def read_arms(words: Sequence[str], warn: Warn) -> list[Arm]:
                 raise
             warn(f"{error}; skipped")
             continue
-        key = json.dumps([name, run.trained.settings], sort_keys=True, default=str)
+        # a user may put runs that began with other h into one group; we don't
+        origin = "" if name else run.trained.h0
+        key = json.dumps([name, run.trained.settings, origin], sort_keys=True, default=str)
         if name and named.setdefault(name, key) != key:
             raise UsageError(
                 f"{name}: {path} differs from the first run of this group not only in the seed; put it into another "
                 "group, or list the folders without a group name"
             )
         arm = arms.setdefault(key, Arm(name))
-        twin = next((r for r in arm.runs if r.config.seed == run.config.seed), None)
+        same = (run.config.seed, run.trained.h0)
+        twin = next((r for r in arm.runs if (r.config.seed, r.trained.h0) == same), None)
         if twin is None:
             arm.runs.append(run)
             continue
@@ -241,20 +247,18 @@ def _parameters(folder: RunFolder, config: Config, interface: Interface) -> Para
         raise UsageError(
             f"{folder.path}: h has {state.h.size} coordinates, but its settings need {layout.size}"
         )
-    which = f"the {best} checkpoint, generation {state.generation}"
     of_another = folder.initial_file.exists()
-    return Parameters(which, layout, state.h, None if of_another else initial)
+    return Parameters(best, state.generation, layout, state.h, None if of_another else initial)
 
 
 def _state_in(
     folder: RunFolder, config: Config, checkpoints: Sequence[Path]
-) -> tuple[RunState, str]:
-    """The state of the first checkpoint, or of a run in one file; and which one it is, in a word."""
+) -> tuple[RunState, bool]:
+    """The state of the first checkpoint, or of a run in one file; and whether it is the best one."""
     if isinstance(folder, RunFile):
-        best = folder.checkpoint == "best"
-        return folder.last_state(config, lambda text: None), "best" if best else "newest"
-    best = checkpoints[0] == folder.best_file
-    return folder.load_checkpoint(checkpoints[0], config).state, "best" if best else "newest"
+        return folder.last_state(config, lambda text: None), folder.checkpoint == "best"
+    first = checkpoints[0]
+    return folder.load_checkpoint(first, config).state, first == folder.best_file
 
 
 def state_of(run: ReportedRun, h_sha256: str) -> Float32s | None:
@@ -298,12 +302,27 @@ def _runs_in(path: Path) -> list[Path]:
     return [path / name for name in names if RunFolder(path / name, Trust.NEVER).is_run]
 
 
+def _shortest_name(place: Path, places: Sequence[Path]) -> str:
+    """The last parts of a path, as many as no other path ends with."""
+    count = 1
+    while count < len(place.parts) and (
+        sum(other.parts[-count:] == place.parts[-count:] for other in places) > 1
+    ):
+        count += 1
+    return str(Path(*place.parts[-count:]))
+
+
 def _named_arms(arms: list[Arm]) -> Iterator[Arm]:
-    """The groups with their runs in the order of their seeds, each with a name of its own."""
+    """The groups with their runs in the order of their seeds; each group and each run has a name of its own."""
+    places = [run.folder.place for arm in arms for run in arm.runs]
     taken: set[str] = set()
     for arm in arms:
-        runs = sorted(arm.runs, key=lambda run: run.config.seed)
-        base = arm.name or _common_name([run.name for run in runs])
+        runs = [
+            dataclasses.replace(run, name=_shortest_name(run.folder.place, places))
+            for run in sorted(arm.runs, key=lambda run: run.config.seed)
+        ]
+        folders = [run.folder.place.name for run in runs]
+        base = arm.name or (runs[0].name if len(runs) == 1 else _common_name(folders))
         name, number = base, 2
         while name in taken:
             name, number = f"{base} ({number})", number + 1
@@ -313,8 +332,8 @@ def _named_arms(arms: list[Arm]) -> Iterator[Arm]:
 
 def _common_name(names: list[str]) -> str:
     """What the names of a group's folders have in common, without the seed: "plastic" of plastic-s1 and plastic-s2."""
-    if len(names) == 1:
-        return names[0]
     prefix = os.path.commonprefix(names)  # noqa: RUF071  # of names, not of paths
-    stem = re.sub(r"[-_.]*(s|seed)?[-_.]*$", "", prefix)
+    if any(name[len(prefix) : len(prefix) + 1].isdigit() for name in names):
+        prefix = re.sub(r"\d+$", "", prefix)  # the first digits of 10 and 11 are no name
+    stem = re.sub(r"([-_.]+(s|seed))?[-_.]*$", "", prefix)
     return stem or names[0]

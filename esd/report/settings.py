@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from esd.config.tables import flatten, to_table
+from esd.evaluation.groups import STARTED_FROM
 from esd.report import html
 from esd.report.figure import Cell, Table
 from esd.report.runs import Arm, ReportedRun
@@ -42,8 +44,11 @@ def config_section(arms: Sequence[Arm]) -> str:
 
 
 def differences(arms: Sequence[Arm]) -> list[list[Cell]]:
-    """A row for each setting, seeds aside, that is not the same in all groups."""
-    flats = [flatten(to_table(arm.runs[0].config)) for arm in arms]
+    """A row for each setting, seeds aside, that is not the same in all groups, and for where h_0 came from."""
+    flats = []
+    for run in (arm.runs[0] for arm in arms):
+        origin = {k: v for k, v in run.trained.settings.items() if k == STARTED_FROM}
+        flats.append(flatten(to_table(run.config)) | origin)
     keys = dict.fromkeys(key for flat in flats for key in flat)
     return [
         [key, *(_shown(flat[key]) if key in flat else "–" for flat in flats)]
@@ -80,6 +85,12 @@ def provenance_section(runs: Sequence[ReportedRun]) -> str:
     return html.section("provenance", "Provenance", content)
 
 
+def _is_esd(program: str) -> bool:
+    """Whether a call's first word is the command line of esd: the console script, or ``python -m esd``."""
+    path = Path(program)
+    return path.name == "esd" or path.parts[-2:] == ("esd", "__main__.py")
+
+
 def _calls(run: ReportedRun) -> list[list[Cell]]:
     """A row for each training call, whatever provenance.json holds."""
     rows: list[list[Cell]] = []
@@ -94,13 +105,13 @@ def _calls(run: ReportedRun) -> list[list[Cell]]:
         versions += [str(mpi)] if mpi else []
         command = call.get("command")
         words = [str(word) for word in command] if isinstance(command, list) else []
-        if words:
-            words[0] = "esd"  # the path of the program says nothing
+        if words and _is_esd(words[0]):
+            words[0] = "esd"  # where it is installed says nothing
         ranks = call.get("ranks")
         system = f"{call.get('machine', '–')}, {call.get('system', '–')}"
         rows.append(
             [
-                run.name, str(call.get("started", "–")), shlex.join(words) or "–",
+                run.name, str(call.get("started", "–")), shlex.join(words) if any(words) else "–",
                 ranks if isinstance(ranks, int) else None, str(call.get("host", "–")), system, ", ".join(versions),
                 str(call.get("git_commit") or "–")[:16],
             ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from esd.errors import UsageError
-from esd.evaluation.groups import read_groups
+from esd.evaluation.comparison import compare
+from esd.evaluation.groups import STARTED_FROM, read_groups
+from esd.run import journal
 from tests.helpers.written_runs import evaluation, group, written
 
 
@@ -95,3 +98,38 @@ def test_what_changes_no_result_may_differ_within_a_group(
     read_groups([two[0], f"body={tmp_path}/body-s*"])
     written(tmp_path / "plastic-s8", evaluation({"a": 1.0, "u1": 1.0}), **table)
     assert len(read_groups(two)[0].runs) == 6
+
+
+def started_from(run: Path, h0_sha256: str) -> None:
+    """Make a written run one that began with another run's h."""
+    (run / "initial.safetensors").touch()
+    header = journal.scan(run / "journal.bin").header
+    begun = journal.encode_header(dataclasses.replace(header, h0_sha256=h0_sha256))
+    data = (run / "journal.bin").read_bytes().removeprefix(journal.encode_header(header))
+    (run / "journal.bin").write_bytes(begun + data)
+
+
+def test_the_runs_of_a_group_begin_with_the_same_parameters(
+    tmp_path: Path, two: tuple[str, str]
+) -> None:
+    plain = read_groups(two)
+    assert not any(STARTED_FROM in run.settings for own in plain for run in own.runs)
+    for seed, h0 in ((0, "a" * 64), (1, "a" * 64)):
+        started_from(tmp_path / f"static-s{seed}", h0)
+    read_groups(two)
+    started_from(tmp_path / "static-s1", "b" * 64)
+    read_groups(two)  # each with its own
+    started_from(tmp_path / "plastic-s4", "c" * 64)
+    refused("plastic: --from is not set in .*-s0 but 'another run' in .*-s4", *two)
+    for seed in range(5):
+        started_from(tmp_path / f"plastic-s{seed}", str(min(seed, 3)) * 64)
+    refused("plastic: its 5 runs were started with --from, from 4 different parameters", *two)
+
+
+def test_a_comparison_says_that_a_group_began_with_other_parameters(
+    tmp_path: Path, two: tuple[str, str]
+) -> None:
+    for seed in (0, 1):
+        started_from(tmp_path / f"static-s{seed}", "a" * 64)
+    notes = [note for note in compare(two).notes if "differs from" in note]
+    assert notes == ["static differs from plastic in --from, policy.initial_weights, policy.kind"]
