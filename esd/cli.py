@@ -30,6 +30,7 @@ from esd.errors import EXIT_FAILED, EXIT_USAGE
 from esd.mpi.launch import belongs_to_a_job, die_with_parent, launched_rank, release_signals
 
 STOPPABLE = ("train", "launch")  # commands that handle signals themselves
+WITHOUT_DIRECTORY = ("show", "list")  # commands that work where the working directory was removed
 
 app = typer.Typer(
     cls=LiteralGroup,
@@ -87,6 +88,15 @@ def _options(
     use_one_thread()
     if context.invoked_subcommand not in STOPPABLE:
         release_signals()
+    if context.invoked_subcommand not in WITHOUT_DIRECTORY:
+        try:
+            os.getcwd()  # noqa: PTH109
+        except FileNotFoundError:
+            print(
+                "esd: the working directory no longer exists; change to another one (cd)",
+                file=sys.stderr,
+            )
+            raise typer.Exit(EXIT_USAGE) from None
 
 
 def main() -> None:

@@ -45,7 +45,8 @@ def time_limit(seconds: float | None, setting: str) -> Iterator[Callable[..., No
         What lets the time begin again, with as many seconds or with others.
 
     Raises:
-        TimeLimitError: in the block.
+        TimeLimitError: in the block; at its end, if the code in it has swallowed that: what it then gave depends on
+            when it was interrupted.
         UsageError: in a thread that is not the main one, which gets no signals.
     """
     if seconds is None:
@@ -56,15 +57,19 @@ def time_limit(seconds: float | None, setting: str) -> Iterator[Callable[..., No
             f"{setting}: only works in the main thread of a process; remove this setting"
         )
     if watch.WATCH.is_mine:
+        global interruptions
+        earlier = watch.WATCH.interruptions
         try:
             with watch.within(seconds, WHAT, grace=GRACE_SECONDS):
                 yield functools.partial(_again, seconds)
         except watch.DeadlineError as error:
             if not error.seconds:  # of another rank
                 raise
-            global interruptions
             interruptions += 1
             raise TimeLimitError from None
+        if watch.WATCH.interruptions != earlier:  # a bare except has swallowed it
+            interruptions += 1
+            raise TimeLimitError
         return
 
     def begin(limit: float = seconds) -> None:
@@ -72,7 +77,7 @@ def time_limit(seconds: float | None, setting: str) -> Iterator[Callable[..., No
         signal.setitimer(signal.ITIMER_REAL, timer, max(timer, REMINDER_SECONDS))
         _end_later(limit + GRACE_SECONDS)
 
-    before = signal.signal(signal.SIGALRM, _raise)
+    before, earlier = signal.signal(signal.SIGALRM, _raise), interruptions
     try:
         try:
             begin()
@@ -80,6 +85,8 @@ def time_limit(seconds: float | None, setting: str) -> Iterator[Callable[..., No
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             faulthandler.cancel_dump_traceback_later()
+        if interruptions != earlier:
+            raise TimeLimitError
     finally:
         signal.signal(signal.SIGALRM, before)
 

@@ -59,7 +59,7 @@ def test_only_the_mpi_package_imports_mpi4py_and_never_at_the_top() -> None:
 
 # from the bottom to the top: a room imports from itself and from those before it
 ROOMS = (
-    "errors", "reading", "watch", "time_limit", "config", "kernels", "evolution", "attention", "policies",
+    "errors", "reading", "forks", "watch", "time_limit", "config", "kernels", "evolution", "attention", "policies",
     "episodes", "objectives", "lockstep", "problems", "mpi", "run", "loggers", "training", "evaluation",
     "export", "report", "launching", "doctor", "commands", "cli", "__main__",
 )  # fmt: skip

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
 
 import pytest
 
+from esd import time_limit as limits
+from esd import watch
 from esd.time_limit import TimeLimitError, ended_after, time_limit
 from tests.helpers.shell import environment
 
@@ -49,6 +52,22 @@ def test_what_takes_too_long_is_interrupted_or_ended_with_its_process(
         assert "in stuck" in ended.stderr  # where it stood
     if code == 1 and by:
         assert "an evaluation took longer than 0." in ended.stderr
+
+
+@pytest.mark.parametrize("by_watch", [False, True])
+def test_what_swallows_the_interruption_and_goes_on_has_taken_too_long(by_watch: bool) -> None:
+    if by_watch:
+        assert watch.start()
+    try:
+        before = limits.interruptions
+        limited = time_limit(0.2, "x")
+        with pytest.raises(TimeLimitError), limited, contextlib.suppress(BaseException):
+            time.sleep(60.0)
+        assert limits.interruptions > before
+        with time_limit(30.0, "x"):  # the next one begins anew
+            pass
+    finally:
+        watch.stop()
 
 
 def test_what_is_quick_enough_is_left_alone() -> None:

@@ -162,7 +162,7 @@ def _train_command(words: Sequence[str]) -> TrainCommand:
     read = command.make_context("esd launch … train", list(words)).params
     run, start_from = read.pop("run"), read.pop("start_from")
     fresh, yes = read.pop("fresh"), read.pop("yes")
-    if run is None and start_from is not None:
+    if run is None and start_from is not None and read["experiment"] is None:
         raise UsageError(f"--from {start_from}: set the new run's folder with --run")
     if run is None:
         run = folder_of(read["experiment"], read["settings"] or ())

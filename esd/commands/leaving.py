@@ -36,6 +36,7 @@ def end_children(others: Collection[int] = ()) -> None:
     Args:
         others: but for these.
     """
+    _end_pools()
     end, told = time.monotonic() + _END_SECONDS, False
     while (left := {*descendants(os.getpid())}.difference(others)) and time.monotonic() < end:
         if not told:
@@ -46,6 +47,17 @@ def end_children(others: Collection[int] = ()) -> None:
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.01)
+
+
+def _end_pools() -> None:
+    """Let multiprocessing end its pools: one whose workers were killed may wait for a lock of theirs for ever."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        with (
+            contextlib.suppress(watch.DeadlineError, Exception),
+            watch.within(_END_SECONDS, "ending pools of processes"),
+        ):
+            util._run_finalizers(0)
 
 
 def descendants(of: int) -> list[int]:
@@ -96,6 +108,7 @@ def leave(code: object) -> None:
         return
     count = f"{len(left)} thread" + ("s that were" if len(left) > 1 else " that was")
     _say(f"ended {count} left behind by the environment, the policy or a function")
+    atexit.unregister(watch.stop)  # the deadline is for the other exit handlers, too
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

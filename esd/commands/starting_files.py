@@ -77,14 +77,16 @@ def _texts(kind: str, module: str, env: str | None) -> dict[str, str]:
         experiment = re.sub(r'(?m)^id = ".*$', lambda _: f"id = {identity}", experiment, count=1)
     files[f"{module}.toml"] = experiment
     texts = {file: text.replace(f"my_{kind}", module) for file, text in files.items()}
-    old, new = CLASSES.get(kind, ""), _class_name(module, kind)
+    old = CLASSES.get(kind, "")
+    new = _class_name(module, kind, {*re.findall(r"\w+", "".join(files.values()))} - {old})
     return {file: text.replace(old, new) if old else text for file, text in texts.items()}
 
 
-def _class_name(module: str, kind: str) -> str:
-    """The name of a module's class: MyRobot for my_robot."""
+def _class_name(module: str, kind: str, used: set[str]) -> str:
+    """The name of a module's class: MyRobot for my_robot; ``used``: names that stand for something else there."""
     name = "".join(part[:1].upper() + part[1:] for part in module.split("_"))
-    taken = keyword.iskeyword(name) or hasattr(builtins, name)  # None, or ValueError
+    # None, ValueError, or what the file imports
+    taken = keyword.iskeyword(name) or hasattr(builtins, name) or name in used
     return f"{name}{kind.capitalize()}" if taken or not name.isidentifier() else name
 
 

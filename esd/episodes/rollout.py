@@ -7,6 +7,7 @@ environment, the initial weights, and Python's and numpy's global generators, wh
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterable
 from typing import cast
 
@@ -23,6 +24,7 @@ from esd.episodes.weight_seeds import WeightSeeds
 from esd.evolution.global_generators import seed_global_generators
 from esd.evolution.noise import Purpose
 from esd.evolution.observations import ObservationStatistics
+from esd.forks import end_child_of
 from esd.policies.base import LoadsPieces
 from esd.policies.guard import unguarded
 from esd.policies.hebbian import HebbianPolicy
@@ -161,9 +163,23 @@ class Rollout:
             BrokenEnvironmentError: if the environment raises or misfits, or an episode takes longer than
                 ``env.episode_seconds``.
         """
-        seconds = self.config.env.episode_seconds
-        if seconds is None or not timed:
-            return self._play(seeds, limit, stepwise, told)
+        seconds, process = self.config.env.episode_seconds, os.getpid()
+        try:
+            if seconds is None or not timed:
+                return self._play(seeds, limit, stepwise, told)
+            return self._play_in(seconds, seeds, limit, stepwise, told)
+        finally:
+            end_child_of(process)
+
+    def _play_in(
+        self,
+        seconds: float,
+        seeds: list[EpisodeSeeds],
+        limit: int | None,
+        stepwise: bool,
+        told: Callable[[bytes], object] | None,
+    ) -> Outcome:
+        """See ``play``; an episode may take so long."""
         environments = self.environments
         try:
             with time_limit(seconds, "env.episode_seconds") as environments.begins:

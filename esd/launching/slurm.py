@@ -89,8 +89,10 @@ def submit(script: Path) -> str:
 
 # what sbatch says, and what to do about it
 _FIXES = (
+    ("accounting/qos policy", "it is over a limit of your account or QOS: use fewer or smaller jobs, or another --qos"),
+    ("invalid account", "choose one with --account (sacctmgr show associations user=$USER lists yours)"),
     ("partition", "choose one with --partition ({partitions})"),
-    ("account", "choose one with --account (sacctmgr show associations user=$USER lists yours)"),
+    ("account", "choose another one with --account (sacctmgr show associations user=$USER lists yours)"),
     ("qos", "choose one with --qos (sacctmgr show qos lists them)"),
     ("feature", "choose another --constraint (sinfo -o '%f' lists features)"),
     ("time limit", "use a shorter --time (sinfo shows the limits of the partitions)"),

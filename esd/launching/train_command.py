@@ -47,7 +47,8 @@ class TrainCommand:
         """
         extra = [*(self.fresh if fresh else ()), *(self.start_from if start_from else ())]
         return [
-            *esd_command(sys.executable, Path.cwd()), "train", "--run", str(self.run), *extra, *self.words
+            # a run's folder as part of a word: one called : would end the command for mpirun
+            *esd_command(sys.executable, Path.cwd()), "train", f"--run={self.run}", *extra, *self.words
         ]  # fmt: skip
 
 

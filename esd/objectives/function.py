@@ -10,6 +10,7 @@ import contextlib
 import decimal
 import inspect
 import numbers
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from esd.config.objective import ObjectiveConfig
 from esd.config.plugins import directory_after, in_one_line, is_of_the_users_code
 from esd.errors import UsageError, shortened
 from esd.evolution.global_generators import seed_global_generators
+from esd.forks import end_child_of
 from esd.time_limit import TimeLimitError, time_limit
 
 Float64s = npt.NDArray[np.float64]
@@ -94,7 +96,7 @@ class Function:
         argument = arguments if len(arguments) > 1 else next(iter(arguments.values()))
         keywords = {**fresh(self._config.kwargs), **({SEED: seed} if self.takes_seed else {})}
         seed_global_generators(seed)
-        limit = self._config.max_seconds
+        limit, process = self._config.max_seconds, os.getpid()
         try:
             with contextlib.chdir(self._directory), time_limit(limit, "objective.max_seconds"):
                 returned = self._function(argument, **keywords)
@@ -104,6 +106,8 @@ class Function:
             if not is_of_the_users_code(error):
                 raise
             raise EvaluationError(f"raised {in_one_line(error)}") from error
+        finally:
+            end_child_of(process)
         return _checked(returned, self._config.values)
 
 

@@ -17,6 +17,8 @@ from typing import NoReturn
 
 import numpy as np
 
+from esd.forks import end_child_of
+
 
 @contextlib.contextmanager
 def kept_process_state() -> Iterator[None]:
@@ -40,6 +42,7 @@ def kept_process_state() -> Iterator[None]:
     try:
         yield
     finally:
+        end_child_of(own[0])
         os._exit = leave
         if directory is not None:
             with contextlib.suppress(OSError):  # removed meanwhile: paths of ours are absolute

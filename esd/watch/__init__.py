@@ -61,7 +61,11 @@ class DeadlineError(BaseException):
 
 
 class Watch:
-    """The watch of a process; there is one, whose methods are this module's functions."""
+    """The watch of a process; there is one, whose methods are this module's functions.
+
+    Attributes:
+        interruptions: how often it has raised ``DeadlineError`` because a deadline had passed.
+    """
 
     def __init__(self) -> None:
         """Lay out its memory; nothing runs yet."""
@@ -76,6 +80,7 @@ class Watch:
         self._code: Any = None
         self._judged = False
         self._what = ""
+        self.interruptions = 0
         free = self._address + 8 * words.CONTROL_WORDS
         for word in (words.TEXT, words.VERDICT_TEXT, words.WHO, words.WHAT):
             self._words[word] = free
@@ -337,6 +342,7 @@ class Watch:
                 heard = self._words[words.VERDICT] == words.HEARD_OF
                 raise DeadlineError(self._text(words.VERDICT_TEXT), heard=heard)
         elif 0 < self._words[words.DEADLINE] <= time.monotonic_ns():
+            self.interruptions += 1
             raise DeadlineError(self._what, self._words[words.MILLISECONDS] / 1e3)
 
 

@@ -76,11 +76,44 @@ push() {
   fi
 }
 
-if [ "$bucket" != - ] && [ ! -e "$run/journal.bin" ]; then
+# filled: whether there is something in the bucket. Exit code 1: nothing; others: it can't be looked at.
+filled() {
+  local listed
   case $bucket in
-    s3://* | gs://*) mkdir -p -- "$run" && copy "$bucket" "$run" && rmdir -- "$run" 2>/dev/null ;;
-    *) [ ! -d "$bucket" ] || copy "$bucket" "$run" ;;
+    s3://*)
+      # 1: no such objects, and nothing said. What is wrong otherwise is said on stderr.
+      listed=$(aws s3 ls "${bucket%/}/" 2>&1) && return 0
+      [ -z "$listed" ] && return 1
+      ;;
+    gs://*)
+      listed=$(gcloud storage ls "${bucket%/}/" 2>&1) && return 0
+      case $listed in *'matched no objects'*) return 1 ;; esac
+      ;;
+    *)
+      [ -e "$bucket" ] || return 1
+      listed=$(ls -A -- "$bucket" 2>&1) || { say "$listed"; return 2; }
+      [ -n "$listed" ]
+      return
+      ;;
   esac
+  say "$listed"
+  return 2
+}
+
+# restore: the run as it is in the bucket, or nothing. Half of it would be pushed over the good one later.
+restore() {
+  local half=$run.restoring
+  filled
+  case $? in 0) ;; 1) return 0 ;; *) return 1 ;; esac
+  rm -rf -- "$half" && mkdir -p -- "$half" && { [ ! -d "$run" ] || cp -a -- "$run/." "$half"; } || return 1
+  copy "$bucket" "$half" || return 1
+  [ -n "$(ls -A -- "$half")" ] || { rmdir -- "$half"; return 0; }
+  rm -rf -- "$run" && mv -T -- "$half" "$run"
+}
+
+if [ "$bucket" != - ] && [ ! -e "$run/journal.bin" ] && ! restore; then
+  say "$run could not be restored from $bucket, so nothing was started; run the same command again"
+  exit 1
 fi
 
 "$@" &

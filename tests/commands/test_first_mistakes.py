@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from esd.commands import init
 from esd.config.experiment_files import read_experiment
 from esd.errors import UsageError
 from esd.run.training_folder import check_writable
-from tests.helpers.shell import MPIRUN, TINY, esd
+from tests.helpers.shell import MPIRUN, TINY, environment, esd
 
 
 @pytest.fixture
@@ -75,3 +76,17 @@ def test_a_misspelled_file_is_answered_with_the_one_that_is_there(
         read_experiment("zzzzz.toml")
     with pytest.raises(UsageError, match=r"expected environment, .* did you mean 'environment'"):
         init.kind_of("enviroment")
+
+
+def test_a_working_directory_that_was_removed_is_named(tmp_path: Path) -> None:
+    for words in ("train", "doctor cartpole", "init policy", "submit cartpole --dry-run", "list"):
+        script = f'mkdir gone && cd gone && rmdir ../gone && exec "{sys.executable}" -m esd {words}'
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        if words == "list":  # which needs none
+            assert done.returncode == 0
+            continue
+        said = "esd: the working directory no longer exists; change to another one (cd)"
+        assert (done.returncode, done.stderr.strip()) == (2, said)

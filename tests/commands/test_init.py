@@ -70,6 +70,7 @@ def test_a_class_is_named_after_its_file(kind: str, here: Path) -> None:
         "myRobot": "MyRobot",
         "value_error": f"ValueError{kind.capitalize()}",  # not Python's own
         "none": f"None{kind.capitalize()}",
+        "layout": "LayoutPolicy" if kind == "policy" else "Layout",  # which it imports
     }
     for module, name in names.items():
         write(kind, module, None)

@@ -160,3 +160,60 @@ def test_a_training_is_stopped_in_time_and_goes_on_on_another_machine(
         return str(json.loads((tmp_path / folder / "DONE.json").read_text())["h_sha256"])
 
     assert h("bucket") == h("second/run") == h("undisturbed")
+
+
+AWS = """#!/usr/bin/env bash
+# a stand-in for a bucket in the folder bucket; BROKEN: how the network is
+case "$1 $2" in
+  "s3 ls")
+    [ "$BROKEN" != listing ] || { echo "Could not connect to the endpoint URL" >&2; exit 255; }
+    [ -n "$(ls -A bucket 2>/dev/null)" ] && ls bucket
+    ;;
+  "s3 sync")
+    from=${4/s3:\\/\\/*/bucket} to=${5/s3:\\/\\/*/bucket}
+    mkdir -p "$to"
+    if [ "$BROKEN" = copying ]; then
+      cp "$from/config.toml" "$to"; echo "No space left on device" >&2; exit 1
+    fi
+    cp -a "$from/." "$to"
+    ;;
+esac
+"""
+
+
+def test_what_is_in_the_bucket_is_not_replaced_where_it_could_not_be_restored(
+    service: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bowls.py").write_text(OBJECTIVE)
+    (tmp_path / "mine.toml").write_text(EXPERIMENT)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "aws").write_text(AWS)
+    (tmp_path / "bin" / "aws").chmod(0o755)
+
+    def call(run: str, bucket: str, **given: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "esd", "train", "mine.toml", "--trust", "--run", run]
+        own = variables(service, ESD_CLOUD="none", **{"BROKEN": "", **given})
+        own["PATH"] = f"{tmp_path}/bin{os.pathsep}{own['PATH']}"
+        return subprocess.run(
+            ["bash", str(SCRIPT), run, bucket, *words, "--set", "generations=2"], cwd=tmp_path, env=own,
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+    first = call("first/run", "s3://bucket/a")  # nothing is there yet
+    assert first.returncode == 0, first.stderr
+    good = {path.name: path.read_bytes() for path in (tmp_path / "bucket").glob("*.*")}
+    assert "journal.bin" in good
+    for how in ("listing", "copying"):
+        done = call("second/run", "s3://bucket/a", BROKEN=how)
+        assert done.returncode == 1
+        assert "second/run could not be restored from s3://bucket/a" in done.stderr
+        assert not (tmp_path / "second/run").exists()
+        now = {path.name: path.read_bytes() for path in (tmp_path / "bucket").glob("*.*")}
+        assert now == good
+    done = call("second/run", "s3://bucket/a")
+    assert done.returncode == 0
+    assert "is finished" in done.stdout + done.stderr
+    (tmp_path / "file").write_text("no folder")
+    done = call("third/run", "file")
+    assert done.returncode == 1
+    assert (tmp_path / "file").read_text() == "no folder"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from esd.commands.launch import _train_command
 from esd.errors import UsageError
 from esd.launching import hosts, mpirun, scratch
 from esd.launching.job import Job
@@ -144,11 +145,16 @@ def test_words_for_the_supervisor_are_heard_and_not_passed_on(
 def test_fresh_and_from_are_said_only_until_they_have_happened(tmp_path: Path) -> None:
     train = TrainCommand(("cartpole",), tmp_path / "run", ("--fresh", "--yes"), ("--from", "x"))
     assert train.call(fresh=True, start_from=True)[-4:] == ["--yes", "--from", "x", "cartpole"]
-    assert train.call(fresh=False, start_from=False)[-3:] == [
-        "--run",
-        str(tmp_path / "run"),
-        "cartpole",
-    ]
+    words = [f"--run={tmp_path}/run", "cartpole"]
+    assert train.call(fresh=False, start_from=False)[-2:] == words
+
+
+def test_a_new_run_that_starts_from_another_gets_the_folder_that_esd_train_chooses() -> None:
+    train = _train_command(["cartpole", "--from", "x", "--set", "seed=5"])
+    assert train.run == Path("runs/cartpole-s5")
+    assert train.start_from == ("--from", "x")
+    with pytest.raises(UsageError, match="--from x: set the new run's folder with --run"):
+        _train_command(["--from", "x"])
 
 
 def test_where_a_run_stands_is_read_from_its_folder(tmp_path: Path) -> None:

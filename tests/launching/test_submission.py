@@ -227,7 +227,13 @@ def test_states_are_read_from_squeue_and_sacct() -> None:
         ),
         (
             "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
-            "choose one with",
+            "choose one with --account",
+        ),
+        ("sbatch: error: Batch job submission failed: invalid partition specified: x", "choose one with --partition"),
+        (
+            "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's "
+            "size and/or time limits)",
+            "over a limit of your account or QOS",
         ),
         ("sbatch: unrecognized option '--x=3'\nTry \"sbatch --help\" for more information", "site file"),
         ("", "no reason given"),
