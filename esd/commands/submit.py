@@ -232,6 +232,8 @@ def _submit(request: SubmitRequest, dry_run: bool, as_json: bool) -> int:
         path = submission.write(folder, submission.SCRIPT, render(job))
         submission.write_record(folder, record_of(job, "", made))
         job_id = slurm.submit(path)
+    except slurm.UnansweredError:
+        raise  # a job that is queued needs its files
     except EsdError:
         submission.remove(folder, above)
         raise

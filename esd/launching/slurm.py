@@ -64,26 +64,40 @@ def require_sbatch() -> str:
     return sbatch
 
 
+class UnansweredError(RunError):
+    """sbatch has said nothing about the job, which may be queued."""
+
+    def __init__(self, what: str) -> None:
+        """Say so."""
+        super().__init__(
+            f"sbatch: {what}; the job may be queued all the same, so look for it with squeue before you submit it again"
+        )
+
+
 def submit(script: Path) -> str:
     """Call sbatch; the job's id.
 
     Raises:
         UsageError: if there is no sbatch, or SLURM refuses the job.
-        RunError: if SLURM doesn't answer.
+        RunError: if sbatch can't be called; ``UnansweredError`` if SLURM doesn't answer.
     """
     try:
         asked = subprocess.run(
             [require_sbatch(), "--parsable", "--", str(script)],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False,
         )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RunError(f"sbatch: {error}; try again when SLURM answers (scontrol ping)") from None
+    except subprocess.TimeoutExpired:
+        raise UnansweredError(f"no answer for {SECONDS:g} s") from None
+    except OSError as error:
+        raise RunError(f"sbatch: {error}") from None
+    if asked.returncode and "timed out on send/recv" in asked.stderr:
+        raise UnansweredError(shortened(" ".join(asked.stderr.split()), 300))
     if asked.returncode:
         raise UsageError(why_refused(asked.stderr))
     job = asked.stdout.strip().splitlines()[-1:] or [""]
     found = re.match(r"\d+", job[0])  # behind it ";cluster"
     if not found:
-        raise RunError(f"sbatch: expected a job id, got {shown(asked.stdout)}; check with squeue")
+        raise UnansweredError(f"expected a job id, got {shown(asked.stdout)}")
     return found[0]
 
 

@@ -14,6 +14,7 @@ import pytest
 from esd.cli import app
 from esd.errors import UsageError
 from esd.launching.site import Site
+from esd.launching.submission import EXPERIMENT, FOLDER, SCRIPT
 from esd.launching.submit import SubmitRequest, prepare
 from tests.helpers.shell import TINY, esd
 
@@ -245,6 +246,20 @@ def test_a_job_that_slurm_refuses_leaves_nothing(
     # nothing but the reason, although there is something to say of the job
     code, _, errors = call("submit", "cartpole", "--ntasks-per-node=900")
     assert (code, len(errors.splitlines())) == (2, 1)
+
+
+def test_the_files_of_a_job_that_may_be_queued_stay(
+    cluster: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cluster / "mine.toml").write_text("population = 6\n[env]\nid = 'CartPole-v1'\n")
+    said = "Batch job submission failed: Socket timed out on send/recv operation"
+    monkeypatch.setenv("REFUSE", said)
+    code, _, errors = call("submit", "mine.toml")
+    assert code == 1
+    assert said in errors
+    assert "look for it with squeue" in errors
+    (folder,) = (cluster / "runs" / FOLDER).iterdir()
+    assert {path.name for path in folder.iterdir()} >= {EXPERIMENT, SCRIPT}
 
 
 # what SLURM 22.05 says where it is installed and no cluster is named
