@@ -151,6 +151,18 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "walker-damage-quick-a-walker-with-a-weak-foot",
     ),
     (
+        "`ant-damage-quick`, trained bodies: Hebbian against static",
+        "ant-damage-quick",
+        versus("hebbian", "static", seen=True),
+        "ant-damage-quick-an-ant-that-loses-a-leg",
+    ),
+    (
+        "`ant-damage-quick`, unseen bodies: Hebbian against static",
+        "ant-damage-quick",
+        versus("hebbian", "static", seen=False),
+        "ant-damage-quick-an-ant-that-loses-a-leg",
+    ),
+    (
         "`cheetah-bodies`, five unseen kinds of bodies: Hebbian against static, which normalizes its observations",
         "cheetah-bodies",
         versus("hebbian", "static", seen=False),
