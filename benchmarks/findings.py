@@ -253,13 +253,14 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "how-often-does-an-experiment-solve-its-task",
     ),
     (
-        "In how many `cartpole-hidden`, `pendulum`, `repeat-previous-easy` and `-medium`, `associative-recall`, "
-        "`t-maze` and `endless-t-maze`?",
+        "In how many `cartpole-hidden`, `pendulum`, `repeat-previous-easy`, `-medium` and `-hard`, "
+        "`associative-recall`, `t-maze` and `endless-t-maze`?",
         "success-rates",
         solved(
             "cartpole-hidden",
             "repeat-previous-easy",
             "repeat-previous-medium",
+            "repeat-previous-hard",
             "associative-recall",
             "t-maze",
             "endless-t-maze",
