@@ -187,6 +187,12 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "the-same-observations-for-all-and-five-other-bodies",
     ),
     (
+        "`cheetah-bodies`, the same: Hebbian against plasticity frozen after 20 steps in training",
+        "cheetah-bodies-arms",
+        versus("hebbian", "frozen after 20 steps", seen=False),
+        "plasticity-frozen-in-training-and-static-weights-that-see-their-last-action-and-reward",
+    ),
+    (
         "`cheetah-change`, five unseen changes within the episode: Hebbian against static",
         "cheetah-change",
         versus("hebbian", "static", seen=False),
