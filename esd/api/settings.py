@@ -11,6 +11,7 @@ import numpy as np
 import tomli_w
 
 from esd.config.settings import Config
+from esd.config.tables import flatten
 from esd.errors import UsageError
 
 LARGEST_SEED = 2**64 - 1
@@ -28,8 +29,9 @@ def by_dotted_name(settings: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     if settings is not None and not isinstance(settings, Mapping):
         raise UsageError(f"settings = {settings!r}: expected a dict, such as {{'es.sigma': 0.1}}")
-    flat = _flat(settings or {})
-    names = [name for key, value in (settings or {}).items() for name in _flat({key: value})]
+    flat = flatten(settings or {}, stays_whole=_has_dots)
+    parts = [{key: value} for key, value in (settings or {}).items()]
+    names = [name for part in parts for name in flatten(part, stays_whole=_has_dots)]
     if len(names) > len(flat):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(
@@ -39,17 +41,9 @@ def by_dotted_name(settings: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key not in empty}
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one table, but for tables whose keys have dots in them."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        name = f"{prefix}{key}"
-        is_table = isinstance(value, Mapping) and value
-        if is_table and not ("." in name and any("." in str(inner) for inner in value)):
-            flat.update(_flat(value, f"{name}."))
-        else:
-            flat[name] = value
-    return flat
+def _has_dots(name: str, table: Mapping[str, Any]) -> bool:
+    """Whether a table that is a setting itself has keys with dots: these are no dotted names."""
+    return "." in name and any("." in str(key) for key in table)
 
 
 def _is_section(key: str) -> bool:

@@ -12,7 +12,7 @@ import math
 import types
 import typing
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from esd.config.algorithms import settings_of_algorithm
@@ -406,14 +406,25 @@ def to_table(config: Any, version: int | None = None) -> dict[str, Any]:
     return table
 
 
-def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, ``es.sigma`` and so on."""
+def flatten(
+    table: Mapping[str, Any],
+    prefix: str = "",
+    stays_whole: Callable[[str, Mapping[str, Any]], bool] = lambda name, inner: False,
+) -> dict[str, Any]:
+    """Nested tables as one, ``es.sigma`` and so on.
+
+    Args:
+        table: with tables in it.
+        prefix: of its names.
+        stays_whole: whether a table of this name is a value.
+    """
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value and not stays_whole(name, value):
+            flat.update(flatten(value, f"{name}.", stays_whole))
         else:
-            flat[f"{prefix}{key}"] = value
+            flat[name] = value
     return flat
 
 

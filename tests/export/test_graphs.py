@@ -138,20 +138,28 @@ def test_pytorch_takes_the_same_ten_steps_from_the_file_alone(
         assert in_space(subject.spaces[1], found)
 
 
-def test_a_module_is_exported_with_its_own_forward_and_one_with_a_memory_is_refused(
-    tmp_path: Path,
-) -> None:
+def actions_of_module(subject: Subject, path: Path) -> list[dict[str, Any]]:
+    """The actions of an exported module in ten steps, after a look that they and its outputs are the policy's."""
     torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'esd-mpi[torch]'")
-    env = {"id": "Pendulum-v1", "normalize_observations": True}
-    subject = subject_of({"kind": "tests.helpers.exported_modules:TwoLayers"}, env)
-    path = tmp_path / "policy.pt2"
     torch_program.write(path, subject, print)
     policy = torch.export.load(path).module()
     observations, actions, outputs, _ = ten_steps(subject)
+    taken = []
     for observation, action, expected in zip(observations, actions, outputs, strict=True):
         found, given, _ = policy(torch.from_numpy(observation), {})
         np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
-        assert same_action({k: v.numpy() for k, v in found.items()}, action)
+        taken.append({name: value.numpy() for name, value in found.items()})
+        assert same_action(taken[-1], action)
+    return taken
+
+
+def test_a_module_is_exported_with_its_own_forward_and_one_with_a_memory_is_refused(
+    tmp_path: Path,
+) -> None:
+    env = {"id": "Pendulum-v1", "normalize_observations": True}
+    subject = subject_of({"kind": "tests.helpers.exported_modules:TwoLayers"}, env)
+    path = tmp_path / "policy.pt2"
+    assert len(actions_of_module(subject, path)) == 10
     remembering = subject_of({"kind": "tests.helpers.exported_modules:Remembering"}, env)
     with pytest.raises(UsageError, match=r"has a reset\(\)"):
         torch_program.write(path, remembering, print)
@@ -160,17 +168,9 @@ def test_a_module_is_exported_with_its_own_forward_and_one_with_a_memory_is_refu
 def test_a_module_that_adds_an_axis_is_exported_with_the_outputs_that_it_was_trained_with(
     tmp_path: Path,
 ) -> None:
-    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'esd-mpi[torch]'")
     subject = subject_of({"kind": "tests.helpers.exported_modules:Row"}, CARTPOLE)
-    path = tmp_path / "policy.pt2"
-    torch_program.write(path, subject, print)
-    policy = torch.export.load(path).module()
-    observations, actions, outputs, _ = ten_steps(subject)
-    for observation, action, expected in zip(observations, actions, outputs, strict=True):
-        found, given, _ = policy(torch.from_numpy(observation), {})
-        np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
+    for found in actions_of_module(subject, tmp_path / "policy.pt2"):
         assert found["action"].shape == ()
-        assert same_action({k: v.numpy() for k, v in found.items()}, action)
 
 
 def test_parts_of_an_action_with_names_that_look_alike_keep_their_own_bounds(
