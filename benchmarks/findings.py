@@ -277,13 +277,13 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
     (
         "`car-racing`: return, which is 872 in the paper",
         "car-racing",
-        evaluated_in("CarRacing-v3", "hebbian", "smaller steps"),
+        evaluated_in("CarRacing-v3", "standardize", "then ranks", "then standardize"),
         "car-racing-from-pixels",
     ),
     (
         "`car-racing-small`, 1,208 fixed weights: return in the original CarRacing-v3",
         "car-racing-small",
-        evaluated_in("CarRacing-v3", "first", "finer"),
+        evaluated_in("CarRacing-v3", "standardize", "standardize, finer"),
         "car-racing-small-1208-weights",
     ),
     (

@@ -40,7 +40,8 @@ class OpenAIESSettings(GradientSettings):
     sigma_min: float = setting(0.0, "Lower limit of sigma", **NOT_NEGATIVE)
     shaping: str = setting(
         "centered_rank",
-        "Fitness shaping: how returns become the weights of the update",
+        "Fitness shaping: how returns become the weights of the update. Ranks and sign see which member is "
+        "better, standardize and raw by how much",
         choices=tuple(SHAPINGS),
     )
 

@@ -48,7 +48,8 @@ class PGPESettings(GradientSettings):
     )
     shaping: str = setting(
         "centered_rank",
-        "Fitness shaping: how returns become the weights of the update",
+        "Fitness shaping: how returns become the weights of the update. Ranks and sign see which member is "
+        "better, standardize and raw by how much",
         choices=tuple(SHAPINGS),
     )
 
