@@ -164,7 +164,7 @@ def _of_one(group: str, run: dict[str, Any]) -> str:
         "mean return ± standard deviation over episodes",
         "95 % interval (episode noise)",
     ]
-    return table(heads, rows)
+    return table(heads, rows) if rows else ""
 
 
 def references(result: dict[str, Any]) -> str:
