@@ -1,11 +1,12 @@
 """Results of runs that were read on another day, or on another machine, joined with those of new runs.
 
 A group's settings and the variants' worlds are the same. New seeds and new groups are added, and a seed that is there
-already is replaced. The comparison is made anew over all of them.
+already is replaced. The comparison is made anew over all of them, if they can be compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from esd.evaluation.comparison import compare_groups
 from esd.evaluation.groups import (
     Group,
     TrainedRun,
-    check_groups,
+    check_alike,
     newest_by_conditions,
     trained_run,
 )
@@ -37,6 +38,11 @@ def what_runs_share(groups: dict[str, list[Path]]) -> Kept:
             if conditions.plain:
                 worlds |= {own["name"]: own["world"] for own in variants.values()}
     return {"settings": settings, "worlds": worlds}
+
+
+def comparable(groups: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether there are several groups, of several runs each."""
+    return len(groups) > 1 and min(map(len, groups.values())) > 1
 
 
 def joined(earlier: Kept, new: Kept) -> Kept:
@@ -62,16 +68,19 @@ def joined(earlier: Kept, new: Kept) -> Kept:
                 [_trained(name, run, of["settings"][name], of["worlds"]) for run, of in runs],
             )
         )
-    check_groups(groups)
-    compared = earlier["comparison"]
-    names = [v["name"] for v in compared["variants"]] if compared else [*earlier["worlds"]]
-    found = compare_groups(groups, names, compared and compared["conditions"]["key"])
+    for group in groups:
+        check_alike(group)
+    found = None
+    if comparable(arms):
+        compared = earlier["comparison"]
+        names = [v["name"] for v in compared["variants"]] if compared else [*earlier["worlds"]]
+        found = compare_groups(groups, names, compared and compared["conditions"]["key"])
     return {
         **new,
         "worlds": earlier["worlds"],
         "settings": {**earlier["settings"], **new["settings"]},
         "arms": arms,
-        "comparison": as_json_table(found),
+        "comparison": as_json_table(found) if found else None,
         "trials": {**earlier["trials"], **new["trials"]},
     }
 

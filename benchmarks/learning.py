@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import findings, memory, success, walker
 from benchmarks.curves import draw
-from benchmarks.joining import joined, what_runs_share
+from benchmarks.joining import comparable, joined, what_runs_share
 from benchmarks.measuring import RESULTS, ROOT, generations_of
 from benchmarks.plots import FIGURES
 from benchmarks.tables import groups
@@ -109,8 +109,7 @@ def read(
         name: sorted(map(read_run, own), key=lambda run: int(run["seed"]))
         for name, own in paths.items()
     }
-    several = len(arms) > 1 and min(map(len, arms.values())) > 1
-    found = compare(words, variants) if several else None
+    found = compare(words, variants) if comparable(arms) else None
     return {
         "words": words,
         "arms": arms,

@@ -64,7 +64,10 @@ def outcome(result: dict[str, Any]) -> str:
     found = result["comparison"]
     if found is None:
         return "\n\n".join(
-            _of_one(group, run) for group, runs in result["arms"].items() for run in runs
+            _of_one(group, run)
+            for group, runs in result["arms"].items()
+            for run in runs
+            if run["evaluations"]
         )
     first, *others = result["arms"]
     heads = ["variant", "", first]
@@ -164,7 +167,7 @@ def _of_one(group: str, run: dict[str, Any]) -> str:
         "mean return ± standard deviation over episodes",
         "95 % interval (episode noise)",
     ]
-    return table(heads, rows) if rows else ""
+    return table(heads, rows)
 
 
 def references(result: dict[str, Any]) -> str:

@@ -221,10 +221,10 @@ def check_groups(groups: list[Group]) -> None:
             raise UsageError(
                 f"{group.name}: one run ({group.runs[0].path}); at least two runs are needed"
             )
-        _check_alike(group)
+        check_alike(group)
 
 
-def _check_alike(group: Group) -> None:
+def check_alike(group: Group) -> None:
     """A group is one way to train: nothing but the seed differs, and no seed is there twice.
 
     If its runs began with other runs' h, all did with the same one, or each with one of its own: a first stage that has

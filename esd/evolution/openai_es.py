@@ -38,12 +38,6 @@ class OpenAIESSettings(GradientSettings):
         1.0, "Factor by which sigma is multiplied in each generation", **SHARE
     )
     sigma_min: float = setting(0.0, "Lower limit of sigma", **NOT_NEGATIVE)
-    shaping: str = setting(
-        "centered_rank",
-        "Fitness shaping: how returns become the weights of the update. Ranks and sign see which member is "
-        "better, standardize and raw by how much",
-        choices=tuple(SHAPINGS),
-    )
 
     def problems(self) -> Iterator[str]:
         """See ``EvolutionSettings.problems``."""

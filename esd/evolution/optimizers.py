@@ -23,6 +23,7 @@ from esd.config.settings import EvolutionSettings
 from esd.errors import UsageError, shortened
 from esd.evolution.guard import GuardedOptimizer
 from esd.evolution.schedules import Decay
+from esd.evolution.shaping import SHAPINGS
 from esd.evolution.vectors import Float32s, Norm, pieces
 
 Moments = Mapping[str, Float32s]
@@ -62,6 +63,12 @@ class GradientSettings(EvolutionSettings):
     )
     weight_decay: float = setting(
         0.0, "Weight decay: h shrinks by α · weight_decay · h in each generation", **NOT_NEGATIVE
+    )
+    shaping: str = setting(
+        "centered_rank",
+        "Fitness shaping: how returns become the weights of the update. Ranks and sign see which member is "
+        "better, standardize and raw by how much",
+        choices=tuple(SHAPINGS),
     )
 
     @property

@@ -46,12 +46,6 @@ class PGPESettings(GradientSettings):
         expected="0 or more and below 1",
         check=lambda value: 0 <= value < 1,
     )
-    shaping: str = setting(
-        "centered_rank",
-        "Fitness shaping: how returns become the weights of the update. Ranks and sign see which member is "
-        "better, standardize and raw by how much",
-        choices=tuple(SHAPINGS),
-    )
 
     def problems(self) -> Iterator[str]:
         """See ``EvolutionSettings.problems``."""

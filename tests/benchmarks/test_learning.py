@@ -119,6 +119,19 @@ def test_a_group_is_added_and_one_without_new_runs_stays(found: dict[str, Any]) 
         assert both["comparison"]["variants"] == found["comparison"]["variants"]
 
 
+def test_groups_of_single_runs_are_joined_without_a_comparison(found: dict[str, Any]) -> None:
+    first, last = found["arms"]
+    one = {**found, "comparison": None, "arms": {first: found["arms"][first][:1]}}
+    other = json.loads(json.dumps(found["arms"][last][:1]))
+    other[0]["evaluations"] = []
+    both = joining.joined(one, {**one, "arms": {last: other}})
+    assert (both["arms"], both["comparison"]) == ({first: one["arms"][first], last: other}, None)
+    tested = groups.outcome(both)
+    assert tested == groups.outcome(one), "a run without evaluations has no table"
+    assert f"| {first}, seed 0 |" in tested
+    assert f"| {last} | 0 |" in groups.section(both)
+
+
 def test_variants_that_are_not_compared_are_in_a_table_without_tests(found: dict[str, Any]) -> None:
     assert groups.untested(found) == "", "all are compared"
     unseen = found["comparison"]["variants"][1:]
