@@ -207,11 +207,13 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     return table
 
 
-# strings and comments as a whole (one that isn't closed goes to the end, as tomllib refuses it there), and what counts
+# strings and comments as a whole (one that isn't closed goes to the end, as tomllib refuses it there), and what counts;
+# every beginning has its end, so nothing is tried twice. Possessive repeats of alternatives (``*+`` behind a group)
+# would say so, but match wrongly before Python 3.11.5 (CPython's issue 100061)
 _TOKENS = re.compile(
-    r'"""(?:[^"\\]|\\.|"(?!""))*+(?:"""|\Z)'
-    r"|'''(?:[^']|'(?!''))*+(?:'''|\Z)"
-    r'|"(?:[^"\\\n]|\\.)*+(?:"|\n|\Z)'
+    r'"""(?:[^"\\]|\\.?|"(?!""))*(?:"""|\Z)'
+    r"|'''(?:[^']|'(?!''))*(?:'''|\Z)"
+    r'|"(?:[^"\\\n]|\\.?)*(?:"|\n|\Z)'
     r"|'[^'\n]*+(?:'|\n|\Z)"
     r"|#[^\n]*+"
     r"|[\[{\]}.,=\n]",
