@@ -88,6 +88,7 @@ class ColorCubes(WorldOfMemory):
         teleport: probability that a move is followed by that of a cube which is not wanted to a random free cell.
         updates: what is shown after a cube has moved: "one" (its color and its place), "all" (the places of all cubes),
             or "positions" (the places, but after the first time not of which color).
+        random_colors: an episode draws its cubes' colors from all ``colors``; otherwise it has the first ones.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class ColorCubes(WorldOfMemory):
         patience: int | None = None,
         teleport: float = 0.1,
         updates: str = "one",
+        random_colors: bool = False,
     ) -> None:
         """Build it.
 
@@ -114,6 +116,7 @@ class ColorCubes(WorldOfMemory):
         targets = whole("targets", targets, 1, most=max((MAX_STEPS - cubes) // steps, 1))
         if updates not in UPDATES:
             raise ValueError(f"updates = {updates!r}: expected one of {', '.join(UPDATES)}")
+        drawn = flag("random_colors", random_colors)
         self.action_space = spaces.Discrete(4)
         places = 1 if updates == "one" else colors
         most = np.full(colors + 2 * places + 3, 0.5, np.float32)
@@ -125,8 +128,8 @@ class ColorCubes(WorldOfMemory):
         self.compiled = Compiled(
             kernels.reset_cubes,
             kernels.step_cubes,
-            [size, cubes, colors, targets, patience, chance, UPDATES.index(updates)],
-            kernels.CELLS + cubes,
+            [size, cubes, colors, targets, patience, chance, UPDATES.index(updates), float(drawn)],
+            kernels.CELLS + 2 * cubes,
             least.size,
             1,
         )

@@ -35,6 +35,9 @@ GRIDS: dict[str, dict[str, Any]] = {
     "all places": {"updates": "all", "teleport": 0.3, "colors": 5},
     "hidden colors": {"updates": "positions", "teleport": 0.3, "cubes": 4},
     "crowded": {"size": 2, "cubes": 3, "targets": 8, "teleport": 0.5},
+    "drawn colors": {"random_colors": True, "cubes": 2, "colors": 4, "teleport": 0.4},
+    "drawn colors, all places": {"random_colors": True, "updates": "all", "colors": 5},
+    "drawn colors, hidden": {"random_colors": True, "updates": "positions", "colors": 4},
     "large": {"size": 13, "cubes": 20, "targets": 3, "patience": 9},
 }
 SEEDS = (*range(12), 2**31 - 1, 2**63 + 11)
@@ -65,6 +68,7 @@ def cubes_oracle(seed: int, **kwargs: Any) -> oracle.ColorCubes:
         kwargs.get("patience", 2 * (size - 1)),
         kwargs.get("teleport", 0.1),
         kwargs.get("updates", "one"),
+        kwargs.get("random_colors", False),
     )
 
 
@@ -359,6 +363,32 @@ def test_cells_targets_and_teleports_are_uniform() -> None:
     assert np.abs(places - places.sum() / 25).max() < 5 * math.sqrt(places.sum() / 25)
 
 
+@pytest.mark.parametrize(("cubes", "random_colors"), [(1, True), (3, True), (2, False)])
+def test_every_color_is_drawn_as_often_or_the_first_ones_always(
+    cubes: int, random_colors: bool
+) -> None:
+    kwargs = {"cubes": cubes, "colors": 4, "random_colors": random_colors}
+    env = gymnasium.make(CUBES, **kwargs)
+    counts, together = np.zeros(4), np.zeros((4, 4))
+    for seed in range(600):
+        observation, _ = env.reset(seed=seed)
+        shown = []
+        for _ in range(cubes):  # an episode begins with an update of each cube
+            shown.append(int(observation[:4].argmax()))
+            observation = env.step(0)[0]
+        assert len(set(shown)) == cubes
+        assert int(observation[:4].argmax()) in shown  # the first target
+        counts[shown] += 1
+        together[np.ix_(shown[:1], shown[1:])] += 1
+    if random_colors:
+        share = cubes / 4
+        assert np.abs(counts - 600 * share).max() < 5 * math.sqrt(600 * share * (1 - share))
+        off = together[~np.eye(4, dtype=bool)]
+        assert np.abs(off - off.mean()).max() <= 5 * math.sqrt(off.mean())
+    else:
+        np.testing.assert_array_equal(counts, [600, 600, 0, 0])
+
+
 def test_100_000_junctions_are_not_cut() -> None:
     for id, kwargs, steps in (
         (MAZE, {"junctions": 100_000, "length": 3}, 500_000),
@@ -415,6 +445,7 @@ def test_steps_behind_the_end_do_nothing(id: str, kwargs: dict[str, Any]) -> Non
         (CUBES, {"teleport": True}, "teleport = True"),
         (CUBES, {"updates": "some"}, "updates = 'some': expected one of one, all, positions"),
         (CUBES, {"updates": 1}, "updates = 1: expected one of one, all, positions"),
+        (CUBES, {"random_colors": 1}, "random_colors = 1: expected true or false"),
     ],
 )
 def test_a_value_that_makes_no_world_is_a_clear_error(

@@ -31,16 +31,16 @@ f32, f64, i64, u64 = np.float32, np.float64, np.int64, np.uint64
 JUNCTIONS, STOP_AT_ERROR, MAZE_PARAMETERS = range(4, 7)
 CORRIDOR, RIGHT, MAZE_STATE = range(7, 10)
 
-# what color cubes are told, and their state; from CELLS on, where each cube is. SHOWN is the cube that is shown now
-# (NOTHING: none), LAST_SHOWN the last of a row of them
-SIZE, CUBES, COLORS, TARGETS, PATIENCE, TELEPORT, UPDATES, CUBES_PARAMETERS = range(8)
+# what color cubes are told, and their state: from CELLS on, where each cube is, and then the color of each. SHOWN is
+# the cube that is shown now (NOTHING: none), LAST_SHOWN the last of a row of them
+SIZE, CUBES, COLORS, TARGETS, PATIENCE, TELEPORT, UPDATES, RANDOM, CUBES_PARAMETERS = range(9)
 MOVES, MOVED, PHASE, FOUND, TARGET, AGENT, SHOWN, LAST_SHOWN, CELLS = range(2, 11)
 NOTHING = -1.0
 ONE, ALL, POSITIONS = range(3)
 UP, DOWN, LEFT = range(3)
 
 # what is drawn, beside what ``memory`` draws; each has 2⁵⁶ numbers
-CELL, START, NEXT_TARGET, WHETHER, WHICH, WHERE = range(8, 14)
+CELL, START, NEXT_TARGET, WHETHER, WHICH, WHERE, COLOR = range(8, 15)
 
 
 @inlined
@@ -98,16 +98,16 @@ def step_maze(action, parameters, state, observation, reward):
 
 
 @inlined
-def _free_cell(rank, cubes, state):
-    """The cell that has ``rank`` others before it of those without any of the first ``cubes`` cubes."""
-    cell = rank
+def _free(rank, state, first, count):
+    """The number with ``rank`` others before it of those that are not among a state's ``count`` from ``first`` on."""
+    number = rank
     while True:
-        taken = 0
-        for cube in range(cubes):
-            taken += state[CELLS + cube] <= cell
-        if rank + taken == cell:
-            return cell
-        cell = rank + taken
+        below = 0
+        for i in range(first, first + count):
+            below += state[i] <= number
+        if rank + below == number:
+            return number
+        number = rank + below
 
 
 @inlined
@@ -131,9 +131,10 @@ def _look_at_cubes(parameters, state, observation):
     """The target's color, where the agent is, and in updates where cubes are."""
     size, cubes, colors = i64(parameters[SIZE]), i64(parameters[CUBES]), i64(parameters[COLORS])
     updates, shown = i64(parameters[UPDATES]), i64(state[SHOWN])
+    color_at = CELLS + cubes
     places = 1 if updates == ONE else colors
     over = state[PHASE] >= parameters[TARGETS]
-    color = shown if updates == ONE and shown >= 0 else i64(state[TARGET])
+    color = i64(state[color_at + (shown if updates == ONE and shown >= 0 else i64(state[TARGET]))])
     for i in range(colors):
         observation[i] = f32(not over and i == color)
     for i in range(colors, colors + 2 * places + 1):
@@ -143,7 +144,7 @@ def _look_at_cubes(parameters, state, observation):
     if shown >= 0:
         observation[flag] = f32(-1.0) if hidden else f32(1.0)
         for cube in range(cubes):
-            at = 0 if updates == ONE else cube
+            at = 0 if updates == ONE else i64(state[color_at + cube])
             if hidden:  # in the order of their cells
                 at = 0
                 for other in range(cubes):
@@ -155,13 +156,19 @@ def _look_at_cubes(parameters, state, observation):
 
 @c_function(RESET)
 def reset_cubes(seed, parameters, state, observation):
-    """Place the cubes, draw the first target, and place the agent anywhere but on it."""
+    """Place the cubes, color them, draw the first target, and place the agent anywhere but on it."""
     key = begin(seed, state)
     size, cubes = i64(parameters[SIZE]), i64(parameters[CUBES])
+    color_at = CELLS + cubes
     state[MOVES] = state[MOVED] = state[PHASE] = state[FOUND] = state[SHOWN] = 0.0
     for cube in range(cubes):
         rank = i64(uniform(key, CELL, cube) * f64(size * size - cube))
-        state[CELLS + cube] = f64(_free_cell(rank, cube, state))
+        state[CELLS + cube] = f64(_free(rank, state, CELLS, cube))
+        color = cube
+        if parameters[RANDOM] == 1.0:
+            rank = i64(uniform(key, COLOR, cube) * (parameters[COLORS] - f64(cube)))
+            color = _free(rank, state, color_at, cube)
+        state[color_at + cube] = f64(color)
     target = i64(uniform(key, NEXT_TARGET, 0) * f64(cubes))
     state[TARGET] = f64(target)
     agent = i64(uniform(key, START, 0) * f64(size * size - 1))
@@ -191,7 +198,7 @@ def _move(action, size, state):
 def _teleport(rank, cube, parameters, state):
     """Move a cube to one of the cells that have none, and show that."""
     free = parameters[SIZE] * parameters[SIZE] - parameters[CUBES]
-    state[CELLS + cube] = f64(_free_cell(i64(rank * free), i64(parameters[CUBES]), state))
+    state[CELLS + cube] = f64(_free(i64(rank * free), state, CELLS, i64(parameters[CUBES])))
     state[SHOWN] = state[LAST_SHOWN] = f64(cube)
 
 

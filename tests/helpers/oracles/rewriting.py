@@ -10,7 +10,7 @@ from tests.helpers.oracles.memory import DISTRACTOR, LENGTH, SIGN, Draws
 Float32s = npt.NDArray[np.float32]
 Step = tuple[Float32s, float, bool]
 
-CELL, START, NEXT_TARGET, WHETHER, WHICH, WHERE = range(8, 14)
+CELL, START, NEXT_TARGET, WHETHER, WHICH, WHERE, COLOR = range(8, 15)
 MOVED_BY = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right
 
 
@@ -85,6 +85,7 @@ class ColorCubes:
         patience: int,
         teleport: float,
         updates: str,
+        random_colors: bool,
     ) -> None:
         self._draws = Draws(seed)
         self._size, self._colors, self._targets = size, colors, targets
@@ -93,6 +94,12 @@ class ColorCubes:
         self.where: dict[int, tuple[int, int]] = {}
         for cube in range(cubes):
             self.where[cube] = self._free(self._draws.uniform(CELL, cube))
+        self._color: list[int] = []
+        for cube in range(cubes):
+            left = [color for color in range(colors) if color not in self._color]
+            self._color.append(
+                left[int(self._draws.uniform(COLOR, cube) * len(left))] if random_colors else cube
+            )
         self.target = int(self._draws.uniform(NEXT_TARGET, 0) * cubes)
         others = [cell for cell in self._all if cell != self.where[self.target]]
         self.agent = others[int(self._draws.uniform(START, 0) * len(others))]
@@ -112,18 +119,19 @@ class ColorCubes:
         places = [[0.0, 0.0] for _ in range(1 if self._updates == "one" else self._colors)]
         flag = 0.0
         if self._phase < self._targets:
-            color[self.target] = 1.0
+            color[self._color[self.target]] = 1.0
         if self._to_show:
             flag = 1.0
             if self._updates == "one":
                 shown = self._to_show[0]
-                color = [float(i == shown) for i in range(self._colors)]
+                color = [float(i == self._color[shown]) for i in range(self._colors)]
                 places = [self._place(self.where[shown])]
             else:
-                cells = [self.where[cube] for cube in sorted(self.where)]
+                cells = {self._color[cube]: cell for cube, cell in self.where.items()}
                 if self._updates == "positions" and self._moves > 0:
-                    cells, flag = sorted(cells), -1.0
-                places[: len(cells)] = map(self._place, cells)
+                    cells, flag = dict(enumerate(sorted(cells.values()))), -1.0
+                for at, cell in cells.items():
+                    places[at] = self._place(cell)
         flat = [x for place in places for x in place]
         return np.float32([*color, *flat, flag, *self._place(self.agent)])
 
