@@ -4,8 +4,9 @@
     python -m benchmarks.success runs/success --only cartpole t-maze --jobs 4
 
 A run has solved its task if the mean of 100 test episodes of its best checkpoint is at least the limit in the table, on
-each variant that it was trained on. Associative recall is tested with the larger memory that its file names. Runs that
-are there already are used, and those that were interrupted go on. What is found is kept in
+each variant that it was trained on; of color cubes on the one that gives time for all targets. Associative recall is
+tested with the larger memory that its file names. Runs that are there already are used, and those that were interrupted
+go on. What is found is kept in
 benchmarks/results/learning/success-rates.json; ``python -m benchmarks.learning`` fills the page.
 """
 
@@ -44,6 +45,8 @@ LIMITS = {
     "pendulum": -300.0,
 }
 EVALUATED_WITH = {"associative-recall": LARGER}
+# where not on all that were trained on: the others give up targets that are too far away
+EVALUATED_ON = {"color-cubes": ("5×5 cells, 3 cubes",)}
 
 
 def trained(runs: Path, experiment: str, seed: int) -> dict[str, Any]:
@@ -52,7 +55,8 @@ def trained(runs: Path, experiment: str, seed: int) -> dict[str, Any]:
     call_esd(["train", experiment, f"--set=seed={seed}", f"--run={run}"])
     settings = [f"--set={setting}" for setting in EVALUATED_WITH.get(experiment, ())]
     variants = read_experiment(experiment)[1]["env"].get("variants", ())
-    named = [f"--variant={own['name']}" for own in variants if not own.get("unseen")]
+    seen = [own["name"] for own in variants if not own.get("unseen")]
+    named = [f"--variant={name}" for name in EVALUATED_ON.get(experiment, seen)]
     variants = json.loads(call_esd(["eval", str(run), *settings, *named, "--json"]))["variants"]
     last = metrics.read(RunFolder(run).metrics_file)[-1]
     returns = {own["name"]: own["mean"] for own in variants if own["seen"]}

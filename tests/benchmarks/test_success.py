@@ -67,7 +67,8 @@ def test_associative_recall_is_tested_with_the_memory_of_its_file(
     found = success.trained(tmp_path, "associative-recall", 3)
     assert (found["returns"], found["generations"]) == ({"pairs": 1.0}, 5)
     success.trained(tmp_path, "t-maze", 3)
-    (train, evaluate, _, other) = calls
+    success.trained(tmp_path, "color-cubes", 3)
+    (train, evaluate, _, other, _, cubes) = calls
     assert train[:3] == ("train", "associative-recall", "--set=seed=3")
     run = str(tmp_path / "associative-recall-s3")
     assert evaluate == ("eval", run, *(f"--set={s}" for s in success.LARGER), "--json")
@@ -79,3 +80,5 @@ def test_associative_recall_is_tested_with_the_memory_of_its_file(
         "--variant=5 to 40 steps",
         "--json",
     )
+    # the others end a walk after four moves, which many targets are too far away for
+    assert cubes[2:] == ("--variant=5×5 cells, 3 cubes", "--json")
