@@ -323,6 +323,8 @@ def test_gymnasiums_checker_is_content(kwargs: dict[str, Any]) -> None:
     [
         ({"lap_complete_percent": 0.0}, "lap_complete_percent = 0.0"),
         ({"lap_complete_percent": 95}, "lap_complete_percent = 95"),
+        ({"lap_complete_percent": "a"}, "lap_complete_percent = 'a'"),
+        ({"continuous": "no"}, "continuous = 'no': expected true or false"),
         ({"render_mode": "rgb"}, "render_mode = 'rgb'"),
     ],
 )
@@ -334,7 +336,8 @@ def test_arguments_that_make_no_sense_are_refused(kwargs: dict[str, Any], messag
 def test_actions_that_make_no_sense_are_refused() -> None:
     with pytest.raises(gymnasium.error.ResetNeeded, match="reset"):
         FastCarRacing().step(controls(0, 0, 0))
-    for continuous, actions in ((True, (3, [0.1, 0.2], "left")), (False, (5, -1, 0.5))):
+    with_nan = [np.where(np.arange(3) == i, np.nan, 0.0) for i in range(3)]
+    for continuous, actions in ((True, (3, [0.1, 0.2], "left", *with_nan)), (False, (5, -1, 0.5))):
         env = FastCarRacing(continuous=continuous)
         env.reset(seed=0)
         for action in actions:
