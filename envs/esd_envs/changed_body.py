@@ -43,6 +43,7 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     Attributes:
         reshapes: whether it changes lengths or masses.
+        changes_at: the first step that may be changed, by the keyword that sets it.
         nested_changes: what this wrapper and those within it change of the model.
     """
 
@@ -110,6 +111,7 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         ):
             raise ValueError(f"sensor_noise: expected a Box of floats to add it to, not {space}")
         self.reshapes = bool(self._scale or self._mass)
+        self.changes_at = {"at_step": self._first}
         self._at_step = self._first
         self._steps = 0
         self._find_changes()

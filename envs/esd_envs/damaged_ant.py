@@ -40,6 +40,7 @@ class DamagedAnt(AntEnv):
 
     Attributes:
         reshapes: whether it changes its own body, which ``ChangedBody`` then leaves alone.
+        changes_at: the first step with the damage, by the keyword that sets it.
         metadata: as Ant-v5's, and under "results" what ``info`` tells of a whole episode, with units.
     """
 
@@ -110,6 +111,7 @@ class DamagedAnt(AntEnv):
         )
         self.metadata = {**self.metadata, "results": {"distance": "m", "speed": "m/s"}}
         self.reshapes = leg != "none" and fraction < 1.0
+        self.changes_at = {"damage_step": damage_step} if self.reshapes else {}
         self._damage_step = damage_step
         self._fraction = fraction
         self._damaged = False
