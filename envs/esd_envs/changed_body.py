@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -11,9 +11,11 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 
 from esd_envs.compiled_around import StepAround
 from esd_envs.compiled_steps import CompiledStep, NotCompiledError
+from esd_envs.keywords import ENDLESS, by_part, finite, number, span
 from esd_envs.model_change import ModelChange, read_specification, scale_mass
 from esd_envs.nested_changes import Changes, ModelFactors, NestedChanges, Scaled
 
@@ -32,7 +34,7 @@ LINEAR_GAINS = {int(mujoco.mjtGain.mjGAIN_FIXED), int(mujoco.mjtGain.mjGAIN_AFFI
 LINEAR_BIASES = {int(mujoco.mjtBias.mjBIAS_NONE), int(mujoco.mjtBias.mjBIAS_AFFINE)}
 
 
-class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
+class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """A MuJoCo environment whose body or world is changed from a step of each episode on.
 
     A part is a body of the model or a geom. Scaling a body scales the lengths of its geoms and where its children
@@ -41,6 +43,7 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     Attributes:
         reshapes: whether it changes lengths or masses.
+        changes_at: the first step that may be changed, by the keyword that sets it.
         nested_changes: what this wrapper and those within it change of the model.
     """
 
@@ -73,49 +76,79 @@ class ChangedBody(gymnasium.Wrapper[Any, Any, Any, Any]):
         Raises:
             ValueError: if a name or a number is not what is expected, or the environment can't be changed so.
         """
-        super().__init__(env)
-        model = getattr(env.unwrapped, "model", None)
-        if not isinstance(model, mujoco.MjModel):
+        RecordConstructorArgs.__init__(
+            self,
+            scale=scale,
+            mass=mass,
+            friction=friction,
+            gravity=gravity,
+            actuators=actuators,
+            sensor_noise=sensor_noise,
+            at_step=at_step,
+        )
+        gymnasium.Wrapper.__init__(self, env)
+        if not isinstance(getattr(env.unwrapped, "model", None), mujoco.MjModel):
             raise ValueError(f"{type(env.unwrapped).__name__} is not a MuJoCo environment")
-        self._model = model
-        scale, mass = scale or {}, mass or {}
-        for name, value, valid, expected in (
-            ("scale", scale, _positive, "a factor above 0"),
-            ("mass", mass, _positive, "a factor above 0"),
-            ("friction", friction, _not_negative, "a factor, 0 or more"),
-            ("gravity", {"": gravity}, math.isfinite, "a factor"),
-            ("actuators", actuators, math.isfinite, "a factor"),
-            ("sensor_noise", {"": sensor_noise}, _not_negative, "a standard deviation, 0 or more"),
-            (
-                "at_step",
-                dict(zip(("", " "), _ends(at_step), strict=True)),
-                _is_step,
-                "a step, 0 or more",
-            ),
+        self._scale, self._mass = (
+            by_part(name, value, number) for name, value in (("scale", scale), ("mass", mass))
+        )
+        self._friction = (
+            by_part("friction", friction, _not_negative)
+            if isinstance(friction, Mapping)
+            else _not_negative("friction", friction)
+        )
+        self._gravity = finite("gravity", gravity)
+        self._actuators = (
+            by_part("actuators", actuators, finite)
+            if isinstance(actuators, Mapping)
+            else finite("actuators", actuators)
+        )
+        self._noise = _not_negative("sensor_noise", sensor_noise)
+        self._first, self._last = span("at_step", at_step, 0, most=ENDLESS)
+        space = env.observation_space
+        if self._noise and not (
+            isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
         ):
-            _check(name, value, valid, expected)
-        self.reshapes = bool(scale or mass)
+            raise ValueError(f"sensor_noise: expected a Box of floats to add it to, not {space}")
+        self.reshapes = bool(self._scale or self._mass)
+        self.changes_at = {"at_step": self._first}
+        self._at_step = self._first
+        self._steps = 0
+        self._find_changes()
+
+    def _find_changes(self) -> None:
+        """Find what is to be changed in the model of the environment, which others may have changed already."""
+        env = self.env
+        self._model: mujoco.MjModel = env.unwrapped.model  # type: ignore[attr-defined]
         self.nested_changes: NestedChanges = (
             env.get_wrapper_attr("nested_changes")
             if env.has_wrapper_attr("nested_changes")
             else NestedChanges()
         )
         with self.nested_changes.intact():
-            self._factors = self._other_world(friction, gravity, actuators)
-            self._body = [self._other_body(scale, mass)] if self.reshapes else []
+            self._factors = self._other_world(self._friction, self._gravity, self._actuators)
+            self._body = [self._other_body(self._scale, self._mass)] if self.reshapes else []
         self._changes: Changes = [self._factors, *self._body]
-        space = env.observation_space
-        if sensor_noise and not (
-            isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
-        ):
-            raise ValueError(f"sensor_noise: expected a Box of floats to add it to, not {space}")
-        self._noise = sensor_noise
-        self._first, self._last = _ends(at_step)
-        if self._last < self._first:
-            raise ValueError(f"at_step = {at_step!r}: expected the first step before the last")
-        self._at_step = self._first
-        self._steps = 0
         self.nested_changes.add(self._changes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the changes, which are of this model: a copied environment has another."""
+        ours = ("_model", "_factors", "_body", "_changes", "nested_changes")
+        state = {name: value for name, value in vars(self).items() if name not in ours}
+        now = copy.copy(self._model)
+        with self.nested_changes.intact():
+            intact = copy.copy(self._model)
+        applied = self.nested_changes.has_applied(self._changes)
+        return {**state, "_copied": (now, intact, applied)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Change the model of the copied environment, which may be a new one or a copy."""
+        now, intact, applied = state.pop("_copied")
+        vars(self).update(state)
+        ModelChange(self.env.unwrapped.model, intact, now).apply()  # type: ignore[attr-defined]
+        self._find_changes()
+        if applied:
+            self.nested_changes.apply(self._changes)
 
     def _other_world(
         self, friction: float | Factors, gravity: float, actuators: float | Factors
@@ -329,36 +362,5 @@ class _Changing(StepAround):
         self.state[self._kernels.CHANGES_AT] = self._wrapper._at_step
 
 
-def _ends(at_step: int | Sequence[int]) -> tuple[int, int]:
-    """The first and the last step at which the change may come."""
-    if not isinstance(at_step, Sequence) or isinstance(at_step, str):
-        return at_step, at_step
-    if len(at_step) != 2:
-        raise ValueError(f"at_step = {at_step!r}: expected a step, or the first and the last one")
-    return at_step[0], at_step[1]
-
-
-def _check(
-    name: str, value: float | Factors, valid: Callable[[float], bool], expected: str
-) -> None:
-    """Check a number, or each number of a table.
-
-    Raises:
-        ValueError: naming the first that is not what is expected.
-    """
-    for part, number in value.items() if isinstance(value, Mapping) else [("", value)]:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not valid(number):
-            where = f"{name}.{part}" if part else name
-            raise ValueError(f"{where} = {number!r}: expected {expected}")
-
-
-def _positive(number: float) -> bool:
-    return 0.0 < number < math.inf
-
-
-def _not_negative(number: float) -> bool:
-    return 0.0 <= number < math.inf
-
-
-def _is_step(number: float) -> bool:
-    return isinstance(number, int) and number >= 0
+def _not_negative(name: str, value: Any) -> float:
+    return number(name, value, zero=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from gymnasium.utils import EzPickle
 
+from esd_envs.keywords import ENDLESS, finite, share, whole
 from esd_envs.model_change import ModelChange
 
 # by the model file's names, for which +y is the front. It walks along +x, though: front_left (+x, +y) and back_right
@@ -39,6 +40,7 @@ class DamagedAnt(AntEnv):
 
     Attributes:
         reshapes: whether it changes its own body, which ``ChangedBody`` then leaves alone.
+        changes_at: the first step with the damage, by the keyword that sets it.
         metadata: as Ant-v5's, and under "results" what ``info`` tells of a whole episode, with units.
     """
 
@@ -65,27 +67,36 @@ class DamagedAnt(AntEnv):
                 contact_force_range, reset_noise_scale, render_mode and so on.
 
         Raises:
-            ValueError: if one of the first four is none of what is listed.
+            ValueError: naming a keyword whose value is not what is expected.
+            TypeError: naming a keyword of ``AntEnv`` that can't be changed here.
         """
-        if leg != "none" and leg not in ANKLES:
+        if not isinstance(leg, str) or leg not in ("none", *ANKLES):
             raise ValueError(f"leg = {leg!r}: expected none, {', '.join(ANKLES)}")
-        if isinstance(fraction, bool) or not isinstance(fraction, int | float):
-            raise ValueError(f"fraction = {fraction!r}: expected a number, 0 to 1")
-        if not 0.0 <= fraction <= 1.0:
-            raise ValueError(f"fraction = {fraction!r}: expected 0 (removed) to 1 (intact)")
-        if not isinstance(damage_step, int) or isinstance(damage_step, bool) or damage_step < 0:
-            raise ValueError(f"damage_step = {damage_step!r}: expected a step, 0 or more")
+        fraction = share("fraction", fraction)
+        damage_step = whole("damage_step", damage_step, 0, most=ENDLESS)
+        observation = whole("observation", observation, 0)
         if observation not in OBSERVATIONS:
             raise ValueError(f"observation = {observation!r}: expected 27 or 105")
+        forward_reward_weight = finite("forward_reward_weight", forward_reward_weight)
+        ctrl_cost_weight = finite("ctrl_cost_weight", ctrl_cost_weight)
+        if "frame_skip" in kwargs:
+            kwargs["frame_skip"] = whole("frame_skip", kwargs["frame_skip"], 1)
+        settled: dict[str, Any] = {
+            "xml_file": "ant.xml",
+            "contact_cost_weight": 0.0,
+            "healthy_reward": 0.0,
+            "main_body": 1,
+            "exclude_current_positions_from_observation": True,
+            "include_cfrc_ext_in_observation": observation == 105,
+        }
+        for name in settled.keys() & kwargs.keys():
+            raise TypeError(
+                f"{name} = {kwargs[name]!r}: can't be changed; it is {settled[name]!r} in this environment"
+            )
         super().__init__(
-            xml_file="ant.xml",
             forward_reward_weight=forward_reward_weight,
             ctrl_cost_weight=ctrl_cost_weight,
-            contact_cost_weight=0.0,
-            healthy_reward=0.0,
-            main_body=1,
-            exclude_current_positions_from_observation=True,
-            include_cfrc_ext_in_observation=observation == 105,
+            **settled,
             **kwargs,
         )
         EzPickle.__init__(
@@ -100,6 +111,7 @@ class DamagedAnt(AntEnv):
         )
         self.metadata = {**self.metadata, "results": {"distance": "m", "speed": "m/s"}}
         self.reshapes = leg != "none" and fraction < 1.0
+        self.changes_at = {"damage_step": damage_step} if self.reshapes else {}
         self._damage_step = damage_step
         self._fraction = fraction
         self._damaged = False

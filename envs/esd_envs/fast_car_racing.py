@@ -21,6 +21,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 
 from esd_envs.car_renderer import CarRenderer
 from esd_envs.kernels import car_track
+from esd_envs.keywords import flag, share
 
 Action = npt.NDArray[Any] | int
 CHECKPOINTS = 12
@@ -141,11 +142,18 @@ class FastCarRacing(CarRacing):
             raise ValueError(
                 f"render_mode = {render_mode!r}: expected None or one of {self.metadata['render_modes']}"
             )
-        if not 0.0 < lap_complete_percent <= 1.0:
+        lap_complete_percent = share("lap_complete_percent", lap_complete_percent)
+        if lap_complete_percent == 0.0:
             raise ValueError(
-                f"lap_complete_percent = {lap_complete_percent!r}: expected a share of the track, above 0 and at most 1"
+                "lap_complete_percent = 0.0: expected a share of the track, above 0 and at most 1"
             )
-        super().__init__(render_mode, verbose, lap_complete_percent, domain_randomize, continuous)
+        super().__init__(
+            render_mode,
+            flag("verbose", verbose),
+            lap_complete_percent,
+            flag("domain_randomize", domain_randomize),
+            flag("continuous", continuous),
+        )
         self.fd_tile.isSensor = True
         self._tile = Box2D.b2BodyDef(fixtures=self.fd_tile)
         self._renderer: CarRenderer | None = None
@@ -190,7 +198,7 @@ class FastCarRacing(CarRacing):
         """One fiftieth of a second; None lets everything roll on and gives no reward.
 
         Raises:
-            InvalidAction: if it isn't three numbers, or one of the five when actions are discrete.
+            InvalidAction: if it isn't three numbers, one of them is NaN, or one of the five when actions are discrete.
             ResetNeeded: before the first reset.
         """
         if self._renderer is None:
@@ -228,6 +236,8 @@ class FastCarRacing(CarRacing):
         if self.continuous:
             try:
                 steer, gas, brake = (float(a) for a in np.asarray(action, np.float64))
+                if any(math.isnan(a) for a in (steer, gas, brake)):
+                    raise ValueError("NaN")
             except (TypeError, ValueError) as error:
                 raise InvalidAction(
                     f"action = {action!r}: expected three numbers, steering, gas and brake"

@@ -6,6 +6,7 @@ worlds are compiled (see ``esd_envs.compiled``), which makes them ten times and 
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,30 @@ def _sign(value: Any) -> float:
     """1, −1, or 0 for one that is drawn in every episode."""
     if isinstance(value, str) and value == "random":
         return 0.0
-    if isinstance(value, bool) or value not in (1, -1):
+    known = isinstance(value, numbers.Real) and not isinstance(value, bool) and value in (1, -1)
+    if not known:
         raise ValueError(f"sign = {value!r}: expected 1, -1 or 'random'")
     return float(value)
 
 
-class HiddenCartPole(CartPoleEnv):
+class _CompiledState:
+    """A world of Gymnasium's whose state is that of the compiled functions."""
+
+    compiled: Compiled
+    _shown = 0  # how many numbers Gymnasium's state has
+
+    @property
+    def state(self) -> npt.NDArray[np.float64] | None:
+        """The state as Gymnasium has it, to be read and changed; None before the first reset."""
+        return self.compiled.state[: self._shown] if self.compiled.begun else None
+
+    @state.setter
+    def state(self, state: npt.ArrayLike | None) -> None:
+        if state is not None:  # as Gymnasium's constructor has it
+            self.compiled.state[: self._shown] = state
+
+
+class HiddenCartPole(_CompiledState, CartPoleEnv):
     """CartPole-v1 with hidden parameters, such as the direction of the force; their defaults are CartPole-v1's.
 
     Args:
@@ -44,6 +63,8 @@ class HiddenCartPole(CartPoleEnv):
         start: the bound of all four numbers of an initial state, in m, m/s, rad, rad/s.
         render_mode: as in CartPole-v1.
     """
+
+    _shown = 4
 
     def __init__(
         self,
@@ -65,18 +86,31 @@ class HiddenCartPole(CartPoleEnv):
         super().__init__(render_mode=render_mode)
         self._start = number("start", start, zero=True)
         self.length = 0.5 * number("pole_length", pole_length)  # also how long it is drawn
-        parameters = [
-            self.length,
+        self.masspole, self.masscart = (
             number("pole_mass", pole_mass),
             number("cart_mass", cart_mass),
-            number("gravity", gravity, zero=True),
-            number("force", force),
+        )
+        self.gravity = number("gravity", gravity, zero=True)
+        self.force_mag = number("force", force)
+        self.total_mass = self.masspole + self.masscart
+        self.polemass_length = self.masspole * self.length
+        parameters = [
+            self.length,
+            self.masspole,
+            self.masscart,
+            self.gravity,
+            self.force_mag,
             _sign(sign),
             0.0,
             0.0,
         ]
         self.compiled = Compiled(
-            kernels.reset_cart_pole, kernels.step_cart_pole, parameters, kernels.CART_STATE, 4, 1
+            kernels.reset_cart_pole,
+            kernels.step_cart_pole,
+            parameters,
+            kernels.CART_STATE,
+            4,
+            self.action_space,
         )
         self._begin_within(None)
 
@@ -91,7 +125,6 @@ class HiddenCartPole(CartPoleEnv):
         Env.reset(self, seed=seed)
         self._begin_within(options)
         observation = self.compiled.reset(episode_seed(self, seed))
-        self.state = self.compiled.state[:4]
         if self.render_mode == "human":
             self.render()
         return observation, {}
@@ -99,13 +132,12 @@ class HiddenCartPole(CartPoleEnv):
     def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
         """Push one way (1) or the other (0)."""
         observation, reward, terminated = self.compiled.step(action)
-        self.state = self.compiled.state[:4]
         if self.render_mode == "human":
             self.render()
         return observation, reward, terminated, False, {}
 
 
-class HiddenPendulum(PendulumEnv):
+class HiddenPendulum(_CompiledState, PendulumEnv):  # type: ignore[misc]  # a property for an attribute
     """Pendulum-v1 with hidden parameters, such as gravity; their defaults are Pendulum-v1's.
 
     Args:
@@ -116,6 +148,8 @@ class HiddenPendulum(PendulumEnv):
         sign: 1 (as in Pendulum-v1), −1 (torques turn the other way), or "random" (drawn in every reset).
         render_mode: as in Pendulum-v1.
     """
+
+    _shown = 2
 
     def __init__(
         self,
@@ -134,10 +168,12 @@ class HiddenPendulum(PendulumEnv):
         """
         super().__init__(render_mode=render_mode)
         self.max_torque = number("max_torque", max_torque)
+        self.l, self.m = number("length", length), number("mass", mass)
+        self.g = number("gravity", gravity, zero=True)
         parameters = [
-            number("length", length),
-            number("mass", mass),
-            number("gravity", gravity, zero=True),
+            self.l,
+            self.m,
+            self.g,
             self.max_torque,
             _sign(sign),
             DEFAULT_X,
@@ -145,7 +181,12 @@ class HiddenPendulum(PendulumEnv):
         ]
         self.action_space = spaces.Box(-self.max_torque, self.max_torque, (1,), np.float32)
         self.compiled = Compiled(
-            kernels.reset_pendulum, kernels.step_pendulum, parameters, kernels.PENDULUM_STATE, 3, 1
+            kernels.reset_pendulum,
+            kernels.step_pendulum,
+            parameters,
+            kernels.PENDULUM_STATE,
+            3,
+            self.action_space,
         )
 
     def reset(
@@ -159,7 +200,7 @@ class HiddenPendulum(PendulumEnv):
             utils.verify_number_and_cast(given.get("y_init", DEFAULT_Y)),
         ]
         observation = self.compiled.reset(episode_seed(self, seed))
-        self.state, self.last_u = self.compiled.state[:2], None
+        self.last_u = None
         if self.render_mode == "human":
             self.render()
         return observation, {}
@@ -167,7 +208,7 @@ class HiddenPendulum(PendulumEnv):
     def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
         """Turn with a torque, float32 [1] in N·m."""
         observation, reward, terminated = self.compiled.step(action)
-        self.state, self.last_u = self.compiled.state[:2], float(action[0])
+        self.last_u = float(action[0])
         if self.render_mode == "human":
             self.render()
         return observation, reward, terminated, False, {}

@@ -8,13 +8,15 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.error import InvalidAction
+from gymnasium.utils import RecordConstructorArgs
 
 from esd_envs.compiled_around import StepAround
 
 Numbers = npt.NDArray[np.floating[Any]]
 
 
-class LastActionAndReward(gymnasium.Wrapper[Any, Any, Any, Any]):
+class LastActionAndReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Any environment with vectors of floats as observations: the last action and its reward stand behind them.
 
     An action of a Box is shown as its numbers, a choice as a one among zeros. Before the first step all are zero.
@@ -27,7 +29,8 @@ class LastActionAndReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         Raises:
             ValueError: if observations or actions are none that can be written one after the other.
         """
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gymnasium.Wrapper.__init__(self, env)
         seen, done = env.observation_space, env.action_space
         if not (isinstance(seen, spaces.Box) and np.issubdtype(seen.dtype, np.floating)):
             raise ValueError(f"observation space {seen}: expected a Box of floats")
@@ -64,12 +67,23 @@ class LastActionAndReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._with_zeros(observation), info
 
     def step(self, action: Any) -> tuple[Numbers, Any, bool, bool, dict[str, Any]]:
-        """Act, and show the action and the reward."""
+        """Act, and show the action and the reward.
+
+        Raises:
+            InvalidAction: if the environment takes an action that is not of its space; a Box's may be out of bounds.
+        """
         observation, reward, terminated, truncated, info = self.env.step(action)
         seen = self._with_zeros(observation)
         at = self._shown
-        for number, (choices, first) in zip(np.ravel(action).tolist(), self._table, strict=True):
+        numbers = np.ravel(action).tolist()
+        if len(numbers) != len(self._table):
+            raise InvalidAction(f"action = {action!r}: expected one of {self.env.action_space}")
+        for number, (choices, first) in zip(numbers, self._table, strict=True):
             if choices:
+                if number not in range(first, first + choices):
+                    raise InvalidAction(
+                        f"action = {action!r}: expected one of {self.env.action_space}"
+                    )
                 seen[at + int(number) - first] = 1.0
             else:
                 seen[at] = number

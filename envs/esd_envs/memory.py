@@ -24,6 +24,15 @@ class WorldOfMemory(Env[Float32s, np.int64]):
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium has it
     compiled: Compiled
 
+    def __init__(self, render_mode: str | None) -> None:
+        """Begin to build it.
+
+        Raises:
+            ValueError: if it is to be drawn.
+        """
+        if render_mode is not None:
+            raise ValueError(f"render_mode = {render_mode!r}: expected None; it is not drawn")
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32s, dict[str, Any]]:
@@ -73,12 +82,14 @@ class AssociativeRecall(WorldOfMemory):
         cue_size: int = 16,
         cue_noise: float = 0.0,
         cues: int | None = None,
+        render_mode: None = None,
     ) -> None:
         """Build it.
 
         Raises:
             ValueError: naming a keyword whose value makes no world.
         """
+        super().__init__(render_mode)
         pairs, values = whole("pairs", pairs, 1), whole("values", values, 2)
         cues = pairs if cues is None else whole("cues", cues, 1, most=pairs)
         queries = cues if queries is None else whole("queries", queries, 1, most=cues)
@@ -95,7 +106,7 @@ class AssociativeRecall(WorldOfMemory):
             [pairs, cues, queries, values, size, noise],
             kernels.ORDER + cues,
             bounds.size,
-            1,
+            self.action_space,
         )
 
 
@@ -112,12 +123,13 @@ class RepeatPrevious(WorldOfMemory):
             and wrong answers give ± 1 / (cards − k); answering at random gives a return of −0.5.
     """
 
-    def __init__(self, *, num_decks: int = 1, k: int = 4) -> None:
+    def __init__(self, *, num_decks: int = 1, k: int = 4, render_mode: None = None) -> None:
         """Build it.
 
         Raises:
             ValueError: naming a keyword whose value makes no world.
         """
+        super().__init__(render_mode)
         cards = 52 * whole("num_decks", num_decks, 1, most=MOST // 52)
         k = whole("k", k, 1, most=cards - 1)
         self.action_space = spaces.Discrete(kernels.SUITS)
@@ -128,7 +140,7 @@ class RepeatPrevious(WorldOfMemory):
             [cards, k],
             kernels.DECK + cards,
             kernels.SUITS,
-            1,
+            self.action_space,
         )
 
 
@@ -149,12 +161,14 @@ class TMaze(WorldOfMemory):
         length: int | list[int] | tuple[int, int] = (5, 40),
         distractors: int = 4,
         forced: bool = True,
+        render_mode: None = None,
     ) -> None:
         """Build it.
 
         Raises:
             ValueError: naming a keyword whose value makes no world.
         """
+        super().__init__(render_mode)
         shortest, longest = span("length", length, 1)
         forced = flag("forced", forced)
         count = whole("distractors", distractors, 0, most=MOST)
@@ -165,7 +179,7 @@ class TMaze(WorldOfMemory):
             [shortest, longest, count, float(forced)],
             kernels.MAZE_STATE,
             3 + count,
-            1,
+            self.action_space,
         )
 
     def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:

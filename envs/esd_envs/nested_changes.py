@@ -91,6 +91,10 @@ class NestedChanges:
             change.apply()
         self._applied.append(changes)
 
+    def has_applied(self, changes: Changes) -> bool:
+        """Whether the changes of a wrapper are made now."""
+        return any(other is changes for other in self._applied)
+
     def undo(self, changes: Changes) -> None:
         """Take the changes of a wrapper back, and leave those of others."""
         with self.intact():

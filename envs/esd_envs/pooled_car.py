@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 
 from esd_envs.kernels import car_picture, car_pooling
 from esd_envs.keywords import whole
@@ -16,7 +17,9 @@ Float32s = npt.NDArray[np.float32]
 PICTURE = (car_picture.SIZE, car_picture.SIZE, 3)
 
 
-class PooledCar(gymnasium.ObservationWrapper[Float32s, Any, npt.NDArray[np.uint8]]):
+class PooledCar(
+    gymnasium.ObservationWrapper[Float32s, Any, npt.NDArray[np.uint8]], RecordConstructorArgs
+):
     """CarRacing-v3 or FastCarRacing-v3, seen as a few numbers that are computed from the picture alone.
 
     An observation is float32 [rows · columns + 4]: the share of grass in each cell of a grid over the upper 84 of 96
@@ -35,7 +38,8 @@ class PooledCar(gymnasium.ObservationWrapper[Float32s, Any, npt.NDArray[np.uint8
         Raises:
             ValueError: naming the keyword whose value makes no grid, or if there is no such picture.
         """
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, rows=rows, columns=columns)
+        gymnasium.ObservationWrapper.__init__(self, env)
         space = env.observation_space
         if not isinstance(space, spaces.Box) or space.shape != PICTURE or space.dtype != np.uint8:
             raise ValueError(

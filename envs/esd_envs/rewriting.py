@@ -42,12 +42,14 @@ class EndlessTMaze(WorldOfMemory):
         distractors: int = 4,
         forced: bool = True,
         stop_at_error: bool = False,
+        render_mode: None = None,
     ) -> None:
         """Build it.
 
         Raises:
             ValueError: naming a keyword whose value makes no world.
         """
+        super().__init__(render_mode)
         shortest, longest = span("length", length, 1)
         forced, stops = flag("forced", forced), flag("stop_at_error", stop_at_error)
         steps = (longest + 2) if forced else 2 * (longest + 1)
@@ -60,7 +62,7 @@ class EndlessTMaze(WorldOfMemory):
             [shortest, longest, count, float(forced), junctions, float(stops)],
             kernels.MAZE_STATE,
             3 + count,
-            1,
+            self.action_space,
         )
 
     def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
@@ -102,12 +104,14 @@ class ColorCubes(WorldOfMemory):
         teleport: float = 0.1,
         updates: str = "one",
         random_colors: bool = False,
+        render_mode: None = None,
     ) -> None:
         """Build it.
 
         Raises:
             ValueError: naming a keyword whose value makes no world.
         """
+        super().__init__(render_mode)
         size = whole("size", size, 2, most=1000)
         cubes = whole("cubes", cubes, 1, most=size * size - 1)
         colors = cubes if colors is None else whole("colors", colors, cubes)
@@ -131,7 +135,7 @@ class ColorCubes(WorldOfMemory):
             [size, cubes, colors, targets, patience, chance, UPDATES.index(updates), float(drawn)],
             kernels.CELLS + 2 * cubes,
             least.size,
-            1,
+            self.action_space,
         )
 
     def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:

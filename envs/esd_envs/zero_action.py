@@ -7,9 +7,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 
 
-class ZeroAction(gymnasium.ActionWrapper[Any, Any, Any]):
+class ZeroAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
     """Any environment, played with the zero action, whatever action is given.
 
     Zero is, of a Box, zeros clipped to its bounds; of Discrete and MultiDiscrete, the first action; of MultiBinary,
@@ -22,7 +23,8 @@ class ZeroAction(gymnasium.ActionWrapper[Any, Any, Any]):
         Raises:
             ValueError: if the action space has none.
         """
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gymnasium.ActionWrapper.__init__(self, env)
         zero(env.action_space)
 
     def action(self, action: Any) -> Any:

@@ -48,6 +48,12 @@ class CFunction:
             folder: where the machine code is kept.
         """
         self._function, self._signature, self._folder = function, signature, folder
+        self.__module__ = function.__module__
+
+    def __reduce__(self) -> str:
+        """Copies are this object, and it is pickled by its name: an address is of no use elsewhere."""
+        name: str = self._function.__qualname__
+        return name
 
     @cached_property
     def address(self) -> int:

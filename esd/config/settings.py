@@ -93,7 +93,8 @@ class EnvironmentConfig:
         0, "Stop an episode after this many negative rewards in a row. 0: never", **NOT_NEGATIVE
     )
     normalize_observations: bool = setting(
-        False, "Normalize observations by the mean and standard deviation of the run so far"
+        False,
+        "Normalize observations by the mean and standard deviation of the run so far, and clip them to ±10",
     )
     rebuild: str = setting(
         "auto",

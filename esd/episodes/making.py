@@ -321,22 +321,38 @@ def step_limit(env: Environment, config: EnvironmentConfig) -> int:
 
 
 def refuse_useless_limit(env: Any, config: EnvironmentConfig) -> None:
-    """Refuse ``env.max_steps`` where the environment itself ends episodes before.
+    """Refuse ``env.max_steps`` where the environment itself ends episodes before, and changes that come after the end.
+
+    A layer that changes within an episode says when: ``changes_at``, the first such step by the keyword that sets it.
 
     Raises:
         UsageError: naming both numbers, and what raises the environment's own.
     """
+    limit = step_limit(env, config)
     own, layer = [], env
     while layer is not None:
+        for keyword, step in getattr(layer, "changes_at", {}).items():
+            if step >= limit:
+                raise UsageError(
+                    f"env.id = {config.id!r}: {keyword} = {step} of {type(layer).__name__} has no effect, since an "
+                    f"episode ends after {limit} steps, the last of which is step {limit - 1}. Set {keyword} to "
+                    f"{limit - 1} or less, or allow longer episodes"
+                )
         if isinstance(layer, TimeLimit):
             own.append(int(layer._max_episode_steps))
         layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
     if own and config.max_steps > min(own):
         who = f"the environment {config.id!r} itself"
         mend = f"Set env.kwargs.max_episode_steps = {config.max_steps} instead to raise that limit"
-        if min(own) < own[-1]:  # the innermost is what it was made with
+        registered = gymnasium.registry.get(config.id.rpartition(":")[2])
+        made_with = config.kwargs.get("max_episode_steps") or (
+            registered and registered.max_episode_steps
+        )
+        wrapped = any(wrapper.id.endswith("TimeLimit") for wrapper in config.wrappers)
+        # the innermost is what it was made with, if that was with a limit
+        if min(own) < own[-1] or (wrapped and not made_with):
             who = "a TimeLimit in env.wrappers"
-            mend = "Remove it, or set its max_episode_steps"
+            mend = f"Set max_episode_steps = {config.max_steps} in the kwargs of that wrapper, or remove it"
         raise UsageError(
             f"env.max_steps = {config.max_steps}: has no effect, since {who} ends an episode after {min(own)} steps. "
             f"{mend}, or set env.max_steps to {min(own)} or less"
@@ -351,6 +367,26 @@ def keeps_box2d_world(env: Environment) -> bool:
     innermost = getattr(env, "unwrapped", env)
     world = getattr(innermost, "world", None)
     return type(world).__name__ == "b2World" and not metadata_of(innermost).get("rebuilds_world")
+
+
+def results_of(env: object) -> dict[str, str]:
+    """The results that an environment tells at the end of an episode, by name with their units.
+
+    Raises:
+        UsageError: if its ``metadata["results"]`` is no such table.
+    """
+    results = metadata_of(env).get("results")
+    if results is None:
+        return {}
+    named = isinstance(results, dict) and all(
+        isinstance(name, str) and isinstance(unit, str) for name, unit in results.items()
+    )
+    if not named:
+        raise UsageError(
+            f'metadata["results"] = {shortened(results)}: expected a dict of names and units, both strings, such as '
+            '{"distance": "m"}'
+        )
+    return dict(results)
 
 
 def metadata_of(env: object) -> dict[str, Any]:

@@ -27,13 +27,14 @@ from esd.episodes.making import (
     close,
     keeps_box2d_world,
     make_environment,
-    metadata_of,
     refuse_useless_limit,
+    results_of,
     step_limit,
 )
 from esd.episodes.one_step import OneStep, one_step_of
 from esd.episodes.slots import SteppedEpisodes
 from esd.episodes.spaces import ActionDecoder, ObservationFlattener
+from esd.errors import UsageError
 from esd.policies.base import Interface
 from esd_envs.compiled_steps import CompiledStep, NotCompiledError
 
@@ -76,8 +77,10 @@ class VariantEnvironment:
         self.interface = Interface(
             self.observe.size, self.decode.size, self.decode.bounded, self.decode.described
         )
-        results = metadata_of(env).get("results")
-        self.units: dict[str, str] = dict(results) if isinstance(results, dict) else {}
+        try:
+            self.units = results_of(env)
+        except UsageError as error:
+            raise UsageError(f"{self.who}: {error}") from None
         self.compiled: CompiledEpisodes | None = None
         self.steps: SteppedEpisodes | None = None
         self.one_step: OneStep | None = None
@@ -120,11 +123,10 @@ class VariantEnvironment:
             found, self.knows_no_step, self.why_stepwise = None, False, str(error)
         resets_itself = not getattr(found, "reset_address", 0) or (self.knows_no_step and options)
         # results and options are told and read in Python
-        if (
-            found is None
-            or (options and not resets_itself)
-            or (self.units and not hasattr(found, "info"))
-        ):
+        if found is not None and options and not resets_itself:
+            found = None
+            self.why_stepwise = "env.reset_options are passed to its own reset in Python"
+        if found is None or (self.units and not hasattr(found, "info")):
             self.knows_no_step = False
             return None
         if resets_itself:

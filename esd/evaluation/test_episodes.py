@@ -402,10 +402,13 @@ def check_same(comm: Communicator, state: RunState) -> None:
 
 def _told(info: dict[str, Any], units: dict[str, str], name: str) -> list[float]:
     """The results of an episode; NaN of one that failed before its end."""
-    try:
-        return [float(info[result]) if info else math.nan for result in units]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{name}: its metadata declares the results {', '.join(units)}, but info after the last step has no "
-            f"such number ({error})"
-        ) from error
+    told = []
+    for result in units:
+        try:
+            told.append(float(info[result]) if info else math.nan)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"{name}: its metadata declares the result {result!r}, but info after the last step has no such "
+                f"number ({type(error).__name__}: {error})"
+            ) from error
+    return told

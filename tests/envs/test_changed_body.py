@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 import re
 import tomllib
 from collections import Counter
@@ -14,6 +16,7 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
+from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 
 from esd.config.experiment_files import read_experiment
 from esd.config.tables import parse
@@ -326,21 +329,74 @@ def test_wrappers_and_a_damaged_ant_within_each_other_come_and_go_in_peace() -> 
         ("Hopper-v5", {"mass": {"arm": 2.0}}, "mass: no part 'arm'"),
         ("Hopper-v5", {"friction": {"arm": 2.0}}, "friction: no part 'arm'"),
         ("Hopper-v5", {"actuators": {"arm": 2.0}}, "actuators: no 'arm'; there are thigh_joint, "),
-        ("Hopper-v5", {"scale": {"foot": 0.0}}, "scale.foot = 0.0: expected a factor above 0"),
+        ("Hopper-v5", {"scale": {"foot": 0.0}}, "scale.foot = 0.0: expected a number above 0"),
         ("Hopper-v5", {"scale": {"floor": 2.0}}, "'floor' is part of the world"),
         ("Hopper-v5", {"mass": {"foot": -1.0}}, "mass.foot = -1.0"),
-        ("Hopper-v5", {"friction": "low"}, "friction = 'low': expected a factor"),
+        ("Hopper-v5", {"friction": "low"}, "friction = 'low': expected a number"),
+        ("Hopper-v5", {"scale": 0.5}, "scale = 0.5: expected numbers by part, such as"),
         ("Hopper-v5", {"gravity": math.nan}, "gravity = nan"),
         ("Hopper-v5", {"gravity": True}, "gravity = True"),
         ("Hopper-v5", {"sensor_noise": -0.1}, "sensor_noise = -0.1"),
-        ("Hopper-v5", {"at_step": -1}, "at_step = -1: expected a step"),
-        ("Hopper-v5", {"at_step": 1.5}, "at_step = 1.5: expected a step"),
+        ("Hopper-v5", {"at_step": -1}, "at_step = -1: expected a whole number from 0 on"),
+        ("Hopper-v5", {"at_step": 1.5}, "at_step = 1.5: expected a whole number from 0 on"),
         ("CartPole-v1", {"gravity": 1.5}, "CartPoleEnv is not a MuJoCo environment"),
     ],
 )
 def test_what_it_cannot_do_is_said(id: str, kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ChangedBody(gymnasium.make(id), **kwargs)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    kwargs = {
+        "gravity": np.int64(2),
+        "friction": np.float32(1.5),
+        "mass": {"foot": np.float64(2.0)},
+        "at_step": np.int64(1),
+    }
+    plain = {"gravity": 2.0, "friction": 1.5, "mass": {"foot": 2.0}, "at_step": 1}
+    assert np.array_equal(
+        played(made("Hopper-v5", **kwargs)[0]), played(made("Hopper-v5", **plain)[0])
+    )
+
+
+COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda env: pickle.loads(pickle.dumps(env))}
+
+
+class WithoutEzPickle(HopperEnv):
+    """Copied with the model as it is at this time, which a wrapper may have changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mujoco_renderer = None  # nobody can copy it
+
+    __getstate__ = object.__getstate__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("world", ["Hopper-v5", "esd/DamagedAnt-v0", "without EzPickle"])
+@pytest.mark.parametrize("at_step", [0, 4])
+def test_a_copy_plays_the_changed_body_whenever_it_was_made(
+    way: str, world: str, at_step: int
+) -> None:
+    def nested() -> ChangedBody:
+        kwargs = {"leg": "front_left", "damage_step": 3} if "Ant" in world else {}
+        own: gymnasium.Env[Any, Any] = (
+            WithoutEzPickle() if "without" in world else gymnasium.make(world, **kwargs)
+        )
+        reshaped = {} if "Ant" in world else {"mass": {"foot": 3.0}}
+        return ChangedBody(ChangedBody(own, gravity=2.0, **reshaped), gravity=0.7, at_step=at_step)
+
+    env = nested()
+    expected = played(env)
+    assert not np.array_equal(expected, played(nested().env))
+    for copied in (COPIES[way](nested()), COPIES[way](env)):
+        assert np.array_equal(played(copied), expected)
+        assert copied.unwrapped.model is not env.unwrapped.model
+    assert np.array_equal(played(env), expected)
 
 
 def test_a_body_is_reshaped_by_one_wrapper_only() -> None:

@@ -5,7 +5,12 @@ Law 1 is also held by the environments of others that esd ships experiments or p
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import math
+import pickle
+import subprocess
+import sys
 from typing import Any
 
 import gymnasium
@@ -175,3 +180,89 @@ def test_two_seeds_give_two_episodes_and_one_seed_gives_one(id: str) -> None:
 @pytest.mark.parametrize("id", REGISTERED)
 def test_gymnasium_finds_no_fault_with_it(id: str) -> None:
     check_env(gymnasium.make(id, disable_env_checker=True).unwrapped, skip_render_check=True)
+
+
+COMPILED = [id for id in REGISTERED if hasattr(gymnasium.make(id).unwrapped, "compiled")]
+GOES_ON = """
+import pickle, sys
+env, actions = pickle.load(sys.stdin.buffer)
+pickle.dump([env.step(action) for action in actions], sys.stdout.buffer)
+"""
+
+
+@pytest.mark.parametrize("id", COMPILED)
+def test_a_pickled_compiled_world_goes_on_in_this_and_another_process(id: str) -> None:
+    env = gymnasium.make(id)
+    env.action_space.seed(0)
+    env.reset(seed=3)
+    env.step(env.action_space.sample())
+    actions = [env.action_space.sample() for _ in range(3)]
+    pickled = pickle.dumps((env, actions))
+    there = subprocess.run(
+        [sys.executable, "-c", GOES_ON], input=pickled, stdout=subprocess.PIPE, check=True
+    )
+    copied, here = copy.deepcopy(env), pickle.loads(pickled)[0]
+    expected = [env.step(action) for action in actions]
+    for found in (
+        pickle.loads(there.stdout),
+        [here.step(action) for action in actions],
+        [copied.step(action) for action in actions],
+    ):
+        for (seen, *rest), (seen_there, *rest_there) in zip(found, expected, strict=True):
+            assert seen.tobytes() == seen_there.tobytes()
+            assert rest == rest_there
+
+
+@pytest.mark.parametrize("id", COMPILED)
+def test_a_compiled_world_refuses_what_is_no_action_and_steps_before_a_reset(id: str) -> None:
+    env = gymnasium.make(id).unwrapped
+    if isinstance(env.action_space, gymnasium.spaces.Discrete):
+        legal: list[Any] = [1, np.int64(1), np.array(1), np.uint8(1)]
+        illegal: list[Any] = [env.action_space.n, -1, 1.0, [1], np.array([1])]
+    else:
+        legal = [[0.5], np.array([0.5], np.float32), np.array([0.5])]
+        illegal = [0.5, [0.5, 0.5], [math.inf], [math.nan], [None], [10**400]]
+    with pytest.raises(gymnasium.error.ResetNeeded, match="reset"):
+        env.step(legal[0])
+    seen = set()
+    for action in legal:
+        env.reset(seed=0)
+        seen.add(env.step(action)[0].tobytes())
+    assert len(seen) == 1
+    state = env.compiled.state.copy()
+    for action in (*illegal, None, math.nan, "left"):
+        with pytest.raises(gymnasium.error.InvalidAction, match=r"action = .*expected one of"):
+            env.step(action)
+    np.testing.assert_array_equal(env.compiled.state, state)
+
+
+@pytest.mark.parametrize(
+    "id", sorted({*COMPILED} - {"esd/HiddenCartPole-v0", "esd/HiddenPendulum-v0"})
+)
+def test_what_is_not_drawn_has_no_render_mode(id: str) -> None:
+    assert gymnasium.make(id, render_mode=None).render_mode is None
+    with (
+        pytest.warns(UserWarning, match="render_mode"),
+        pytest.raises(ValueError, match="render_mode = 'human': expected None"),
+    ):
+        gymnasium.make(id, render_mode="human")
+
+
+@pytest.mark.parametrize(
+    ("id", "wrapper", "kwargs"),
+    [
+        ("Hopper-v5", "ChangedBody", {"gravity": 2.0, "mass": {"foot": 2.0}, "at_step": [2, 4]}),
+        ("CartPole-v1", "LastActionAndReward", {}),
+        ("CartPole-v1", "ZeroAction", {}),
+        ("esd/FastCarRacing-v3", "PooledCar", {"rows": 6}),
+    ],
+)
+def test_an_environment_in_a_wrapper_is_made_again_from_its_spec(
+    id: str, wrapper: str, kwargs: dict[str, Any]
+) -> None:
+    env = getattr(esd_envs, wrapper)(gymnasium.make(id), **kwargs)
+    again = gymnasium.make(env.spec)
+    assert type(again) is type(env)
+    assert again.observation_space == env.observation_space
+    for seen, expected in zip(observations(again, 1, 6), observations(env, 1, 6), strict=True):
+        np.testing.assert_array_equal(seen, expected)

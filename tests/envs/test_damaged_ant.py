@@ -239,11 +239,14 @@ def test_a_step_limit_of_1000_is_its_own() -> None:
     ("kwargs", "message"),
     [
         ({"leg": "middle"}, "leg = 'middle': expected none, front_left"),
-        ({"fraction": 1.5}, "fraction = 1.5: expected 0"),
+        ({"fraction": 1.5}, "fraction = 1.5: expected a number from 0 to 1"),
         ({"fraction": "half"}, "fraction = 'half'"),
         ({"fraction": math.nan}, "fraction = nan"),
         ({"damage_step": -1}, "damage_step = -1"),
         ({"damage_step": 2.5}, "damage_step = 2.5"),
+        ({"leg": ["front_left"]}, "leg = .'front_left'.: expected none, front_left"),
+        ({"frame_skip": 0}, "frame_skip = 0: expected a whole number from 1"),
+        ({"frame_skip": -1}, "frame_skip = -1"),
         ({"observation": 28}, "observation = 28: expected 27 or 105"),
     ],
 )
@@ -254,8 +257,18 @@ def test_what_it_cannot_be_is_said(kwargs: dict[str, Any], message: str) -> None
 
 @pytest.mark.parametrize("name", ["healthy_reward", "contact_cost_weight", "xml_file", "wheels"])
 def test_a_keyword_that_would_have_no_effect_is_refused(name: str) -> None:
-    with pytest.raises(TypeError, match=name):
+    expected = (
+        "unexpected keyword" if name == "wheels" else f"{name} = 1.0: can't be changed; it is "
+    )
+    with pytest.raises(TypeError, match=expected):
         DamagedAnt(**{name: 1.0})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    kwargs = {"damage_step": np.int64(3), "fraction": np.float32(0.5), "frame_skip": np.int64(4)}
+    ant = DamagedAnt(leg="back_left", **kwargs)
+    ant.reset(seed=0)
+    assert ant.dt == pytest.approx(0.04)
 
 
 def test_a_pickled_copy_is_damaged_alike() -> None:

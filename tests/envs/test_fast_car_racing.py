@@ -258,8 +258,10 @@ def test_a_picture_that_was_returned_is_not_drawn_over() -> None:
 def test_a_car_that_is_nowhere_is_survived() -> None:
     env = FastCarRacing()
     env.reset(seed=0)
-    env.step(np.full(3, np.nan, np.float32))
-    picture = env.step(np.full(3, np.nan, np.float32))[0]
+    for _ in range(2):
+        for control in (env.car.steer, env.car.gas, env.car.brake):  # no action does it
+            control(math.nan)
+        picture = env.step(None)[0]
     assert (picture[:84] == 0).all()
     healthy = env.reset(seed=0)[0]
     assert (healthy == FastCarRacing().reset(seed=0)[0]).all()
@@ -323,6 +325,8 @@ def test_gymnasiums_checker_is_content(kwargs: dict[str, Any]) -> None:
     [
         ({"lap_complete_percent": 0.0}, "lap_complete_percent = 0.0"),
         ({"lap_complete_percent": 95}, "lap_complete_percent = 95"),
+        ({"lap_complete_percent": "a"}, "lap_complete_percent = 'a'"),
+        ({"continuous": "no"}, "continuous = 'no': expected true or false"),
         ({"render_mode": "rgb"}, "render_mode = 'rgb'"),
     ],
 )
@@ -334,7 +338,8 @@ def test_arguments_that_make_no_sense_are_refused(kwargs: dict[str, Any], messag
 def test_actions_that_make_no_sense_are_refused() -> None:
     with pytest.raises(gymnasium.error.ResetNeeded, match="reset"):
         FastCarRacing().step(controls(0, 0, 0))
-    for continuous, actions in ((True, (3, [0.1, 0.2], "left")), (False, (5, -1, 0.5))):
+    with_nan = [np.where(np.arange(3) == i, np.nan, 0.0) for i in range(3)]
+    for continuous, actions in ((True, (3, [0.1, 0.2], "left", *with_nan)), (False, (5, -1, 0.5))):
         env = FastCarRacing(continuous=continuous)
         env.reset(seed=0)
         for action in actions:

@@ -183,6 +183,8 @@ def test_options_of_a_reset_hold_for_that_reset_alone() -> None:
         (CART_POLE, {"sign": 2}, "sign = 2: expected 1, -1 or 'random'"),
         (CART_POLE, {"sign": "left"}, "sign = 'left'"),
         (CART_POLE, {"sign": True}, "sign = True"),
+        (CART_POLE, {"sign": np.array([1, 1])}, r"sign = array\(\[1, 1\]\): expected 1, -1"),
+        (CART_POLE, {"start": 10**400}, "start = a huge number: expected a number of at least 0"),
         (PENDULUM, {"length": "long"}, "length = 'long'"),
         (PENDULUM, {"mass": float("nan")}, "mass = nan"),
         (PENDULUM, {"max_torque": [2.0]}, r"max_torque = \[2.0\]"),
@@ -241,3 +243,26 @@ def test_a_deep_copy_goes_on_from_the_same_state_in_memory_of_its_own(id: str) -
         assert ours[0].tobytes() == expected[0].tobytes()
         assert ours[1:] == expected[1:]
         assert list(copied.unwrapped.state) == list(other.unwrapped.state)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_gymnasiums_attributes_are_those_of_this_world(name: str) -> None:
+    ours, original = (env.unwrapped for env in pair(name))
+    for key in ("gravity", "masscart", "masspole", "total_mass", "length", "polemass_length"):
+        if hasattr(original, key):
+            assert getattr(ours, key) == pytest.approx(getattr(original, key))
+    for key in ("g", "m", "l", "max_torque"):
+        assert getattr(ours, key, None) == getattr(original, key, None)
+    assert getattr(ours, "force_mag", None) == pytest.approx(
+        abs(original.force_mag) if hasattr(original, "force_mag") else None
+    )
+
+
+@pytest.mark.parametrize("id", ORIGINALS)
+def test_a_state_that_is_set_is_stepped_from(id: str) -> None:
+    ours, original = gymnasium.make(id), gymnasium.make(ORIGINALS[id])
+    for env in (ours, original):
+        env.reset(seed=0)
+        env.unwrapped.state = np.array([0.1, -0.2, 0.05, 0.3][: len(env.unwrapped.state)])
+    action = an_action(ours, np.random.default_rng(0), 0)
+    np.testing.assert_allclose(ours.step(action)[0], original.step(action)[0], atol=1e-6)

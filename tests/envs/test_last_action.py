@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium
@@ -101,6 +102,33 @@ def test_what_cannot_be_written_behind_is_refused() -> None:
         env.action_space = actions
         with pytest.raises(ValueError, match="expected Box, Discrete or MultiDiscrete"):
             LastActionAndReward(env)
+
+
+class Lenient(gymnasium.Env[Any, Any]):
+    """An environment that takes any action."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+    action_space = spaces.Discrete(3, start=1)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.zeros(3, np.float32), 1.0, False, False, {}
+
+
+def test_what_is_no_action_is_shown_to_nobody() -> None:
+    env = LastActionAndReward(Lenient())
+    env.reset()
+    for action in (1, np.int64(2), np.array(3)):
+        assert env.step(action)[0].tolist() == [0, 0, 0, *np.eye(3)[int(action) - 1], 1]
+    for action in (0, -1, 4, 1.5, [1, 2], math.nan):
+        with pytest.raises(gymnasium.error.InvalidAction, match=r"action = .*Discrete"):
+            env.step(action)
+    known = LastActionAndReward(gymnasium.make("CartPole-v1"))  # which knows its actions itself
+    known.reset()
+    with pytest.raises(AssertionError, match="invalid"):
+        known.step(5)
 
 
 def rollout_of(env: dict[str, Any], policy: dict[str, Any]) -> tuple[Rollout, Any, Any]:

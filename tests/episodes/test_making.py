@@ -203,8 +203,42 @@ def test_max_steps_beyond_the_environments_own_limit_is_refused_with_what_raises
     wrapped = of_table(env={"id": "CartPole-v1", "max_steps": 700, "wrappers": [inner]})
     with pytest.raises(UsageError, match="after 500 steps"):
         EpisodesProblem(wrapped)
+    own = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"  # a class has no limit of its own
+    inner = {"id": "gymnasium.wrappers:TimeLimit", "kwargs": {"max_episode_steps": 5}}
+    with pytest.raises(UsageError) as caught:
+        EpisodesProblem(of_table(env={"id": own, "max_steps": 20, "wrappers": [inner]}))
+    assert str(caught.value) == (
+        "env.max_steps = 20: has no effect, since a TimeLimit in env.wrappers ends an episode after 5 steps. Set "
+        "max_episode_steps = 20 in the kwargs of that wrapper, or remove it, or set env.max_steps to 5 or less"
+    )
     old = of_table(env={"id": "CartPole-v1", "max_steps": 501}, format=1)
     assert EpisodesProblem(old).rollout.environments.step_limit(0) == 500
+
+
+@pytest.mark.parametrize(
+    ("keyword", "env"),
+    [
+        ("damage_step", {"id": "esd/DamagedAnt-v0", "kwargs": {"leg": "back_left"}}),
+        (
+            "at_step",
+            {"id": "Hopper-v5", "wrappers": [{"id": "esd_envs:ChangedBody", "kwargs": {}}]},
+        ),
+    ],
+)
+def test_a_change_that_no_episode_lives_to_see_is_refused(
+    keyword: str, env: dict[str, Any]
+) -> None:
+    given = env["wrappers"][0]["kwargs"] if "wrappers" in env else env["kwargs"]
+    for step in (9, 10):
+        given[keyword] = step
+        problem = of_table(env={**env, "max_steps": 10})
+        if step == 9:
+            EpisodesProblem(problem)
+            continue
+        with pytest.raises(
+            UsageError, match=f"{keyword} = 10 of .* has no effect, .* after 10 steps"
+        ):
+            EpisodesProblem(problem)
 
 
 def test_options_are_passed_to_every_reset_and_changes_of_them_are_lost() -> None:
@@ -212,6 +246,10 @@ def test_options_are_passed_to_every_reset_and_changes_of_them_are_lost() -> Non
     outcome = played(of_table(env=env), SEEDS)
     assert outcome.returns == (sum(2.0 + step for step in range(1, 10)),)
     env["reset_options"] = {"low": 0.0, "high": 0.0}
+    (told,) = Rollout(of_table(env={**env, "id": "esd/HiddenCartPole-v0"})).how_played()
+    assert told.endswith(
+        "not in compiled code: env.reset_options are passed to its own reset in Python"
+    )
     still = Rollout(of_table(env={**env, "id": "CartPole-v1"}))
     observation = next(still.environments.play(SEEDS[:1], lambda seeds: None, stepwise=True))
     assert observation.tolist() == [0.0] * 4

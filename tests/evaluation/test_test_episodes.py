@@ -334,10 +334,11 @@ def test_an_environment_of_another_size_is_refused() -> None:
 class Telling(gymnasium.Wrapper):
     """Tells how far it got."""
 
-    def __init__(self, env: gymnasium.Env, result: str = "distance") -> None:
+    def __init__(self, env: gymnasium.Env, result: str = "distance", declared: Any = None) -> None:
         super().__init__(env)
         self._result = result
-        self.metadata = {**env.metadata, "results": {"distance": "m", "seconds": "s"}}
+        declared = declared or {"distance": "m", "seconds": "s"}
+        self.metadata = {**env.metadata, "results": declared}
 
     def reset(self, **kwargs: Any) -> Any:
         self._steps = 0
@@ -378,7 +379,19 @@ def test_a_result_that_is_promised_but_not_told_is_an_error() -> None:
     env = {"id": "Pendulum-v1", "max_steps": 7, "wrappers": [wrapper]}
     with pytest.raises(JobFailedError) as failure:
         played(of_table(env=env))
-    assert "declares the results distance, seconds" in str(failure.value.__cause__)
+    assert "declares the result 'distance', but info after" in str(failure.value.__cause__)
+    assert "seconds" not in str(failure.value.__cause__)
+
+
+@pytest.mark.parametrize("declared", [["distance"], {"distance": None}, {"distance": 3}, {1: "m"}])
+def test_declared_results_that_are_no_names_and_units_are_refused(declared: Any) -> None:
+    wrapper = {
+        "id": "tests.evaluation.test_test_episodes:Telling",
+        "kwargs": {"declared": declared},
+    }
+    env = {"id": "Pendulum-v1", "max_steps": 7, "wrappers": [wrapper]}
+    with pytest.raises(UsageError, match=r'metadata\["results"\] = .*expected a dict of names and'):
+        Rollout(of_table(env=env))
 
 
 def test_the_damaged_ant_tells_meters_and_meters_per_second() -> None:
