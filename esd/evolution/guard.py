@@ -136,7 +136,7 @@ def check_written(vectors: Mapping[str, Float32s], what: str) -> None:
 
 
 def scalars(found: Any, needed: Any, what: str) -> dict[str, float]:
-    """A dict of numbers by name, if that is what came.
+    """A dict of numbers by name, if that is what came; as floats, which is how checkpoints keep them.
 
     Raises:
         UsageError: if it isn't.
@@ -146,12 +146,19 @@ def scalars(found: Any, needed: Any, what: str) -> dict[str, float]:
     missing = [name for name in needed if name not in found]
     if missing:
         raise UsageError(f"{what} returned a dict without {shortened(', '.join(missing))}")
+    floats = {}
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, numbers.Real | np.floating):
             raise UsageError(
                 f"{what} returned {shortened(repr(name), 60)}: {described(value)}, expected names and numbers"
             )
-    return found
+        try:
+            floats[name] = float(value)
+        except OverflowError:
+            raise UsageError(
+                f"{what} returned {shortened(repr(name), 60)}: a number that no float64 can hold"
+            ) from None
+    return floats
 
 
 def described(value: Any) -> str:

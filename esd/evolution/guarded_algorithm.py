@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class GuardedAlgorithm(Algorithm):
             raise UsageError(
                 f"{self._who}: start returned {described(state)}, expected an EvolutionState"
             )
-        scalars(state.scalars, ("sigma", "learning_rate"), f"{self._who}: start")
+        found = scalars(state.scalars, ("sigma", "learning_rate"), f"{self._who}: start")
         for name, vector in state.named().items():
             if (
                 not isinstance(vector, np.ndarray)
@@ -64,7 +65,7 @@ class GuardedAlgorithm(Algorithm):
                     f"{self._who}: start returned {described(vector)} as {shortened(name)}, expected float32 "
                     f"[{h.size}] like h"
                 )
-        return state
+        return replace(state, scalars=found)
 
     def perturb(
         self, state: EvolutionState, member: int, start: int, out: Float32s, sums: Float64s

@@ -162,7 +162,8 @@ class TorchPolicy:
         else:  # that also writes down where it was called from, which takes as long as ten steps
             torch.default_generator.manual_seed(seed)
         if self._reset is not None:
-            self._reset()
+            with torch.inference_mode():  # as forward: what it made can't be changed in place elsewhere
+                self._reset()
 
     def act(self, observation: Float32s) -> Float32s:
         """Forward; outputs float32 [action_size]."""

@@ -12,6 +12,7 @@ from esd.errors import EsdError
 from esd.evolution.layout import Layout
 from esd.evolution.state import make_strategy
 from esd.mpi.comm import JobFailedError
+from esd.run.folder import RunFolder
 from tests.helpers.configs import small
 from tests.helpers.training import trained
 
@@ -43,6 +44,7 @@ def two_generations(**es: str) -> np.ndarray:
         ),
         ("ForgetsScalars", "step returned a dict without steps"),
         ("TextAsScalar", "step returned 'steps': 'one' (str), expected names and numbers"),
+        ("HugeNumber", "step returned 'steps': a number that no float64 can hold"),
         ("ForgetsMoments", "step does not write ascent.following, velocity: it contains NaN"),
         (
             "ReplacesMoments",
@@ -105,6 +107,20 @@ def test_an_algorithm_that_goes_wrong_is_named(name: str, message: str) -> None:
         two_generations(algorithm=f"{BAD}:{name}")
     assert str(caught.value).startswith(f"es.algorithm = '{BAD}:{name}': {message}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "es", [{"optimizer": f"{BAD}:WholeNumbers"}, {"algorithm": f"{BAD}:COUNTS_WHOLE"}]
+)
+def test_whole_and_numpy_numbers_are_kept_as_floats_that_checkpoints_can_read(
+    es: dict[str, str], tmp_path: Path
+) -> None:
+    settings = [f"es.{name}={value}" for name, value in es.items()]
+    trained(small("cartpole", *settings), tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    state = folder.load_checkpoint(folder.checkpoint_files()[-1], folder.config()).state.evolution
+    assert {type(value) for value in state.scalars.values()} == {float}
+    assert state.scalars.get("steps", state.generation) == state.generation == 4
 
 
 def test_right_ones_are_left_alone() -> None:

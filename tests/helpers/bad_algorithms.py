@@ -26,6 +26,22 @@ class Heavy:
         return {"steps": ascent.scalars["steps"] + 1.0}
 
 
+class WholeNumbers(Heavy):
+    """Counts with Python's and numpy's whole numbers; a right optimizer, too."""
+
+    def initial_scalars(self) -> Any:
+        return {"steps": 0, "seen": np.float32(0.5)}
+
+    def step(self, ascent: Any) -> Any:
+        super().step(ascent)
+        return {"steps": int(ascent.scalars["steps"]) + 1, "seen": np.int64(3)}
+
+
+class HugeNumber(Heavy):
+    def step(self, ascent: Any) -> Any:
+        return {**super().step(ascent), "steps": 10**400}
+
+
 class RaisesInStep(Heavy):
     def step(self, ascent: Any) -> Any:
         raise KeyError("velocity")
@@ -131,6 +147,13 @@ class Climb(Algorithm):
         return self.scalars()
 
 
+class CountsWhole(Climb):
+    """Whole numbers among its scalars; a right algorithm, too."""
+
+    def scalars(self) -> Any:
+        return {**super().scalars(), "count": 7}
+
+
 class RaisesInStart(Climb):
     def start(self, h: Any) -> Any:
         raise ValueError("no start")
@@ -195,6 +218,7 @@ def kind(build: Any) -> AlgorithmKind:
 
 
 CLIMB = kind(Climb)
+COUNTS_WHOLE = kind(CountsWhole)
 RAISES_IN_START = kind(RaisesInStart)
 RAISES_IN_PERTURB = kind(RaisesInPerturb)
 RAISES_IN_UPDATE = kind(RaisesInUpdate)

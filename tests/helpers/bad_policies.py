@@ -207,6 +207,21 @@ class Rewrites(Module):
         return self.linear(observation)
 
 
+class ClearsInPlace(Module):
+    """A right module: its memory is a buffer that reset clears in place."""
+
+    def __init__(self, observation_size: int, action_size: int) -> None:
+        super().__init__(observation_size, action_size)
+        self.register_buffer("memory", torch.zeros(observation_size))
+
+    def reset(self) -> None:
+        self.memory.zero_()
+
+    def forward(self, observation: Tensor) -> Tensor:
+        self.memory = 0.5 * self.memory + observation
+        return self.linear(self.memory)
+
+
 class KeptInLists(nn.Module):
     """Keeps layers, or parameters, where torch does not find them; one list names what is registered all the same."""
 

@@ -417,6 +417,18 @@ def test_a_memory_that_would_outlive_the_episode_is_refused(
         made.act(SEEN)
 
 
+def test_reset_may_clear_a_buffer_in_place() -> None:
+    """What forward has made is an inference tensor, which torch lets nobody change outside of its inference mode."""
+    made = policy("ClearsInPlace")
+    made.reset(0)
+    first, second = made.act(SEEN).copy(), made.act(SEEN).copy()
+    assert not np.array_equal(first, second)
+    for _ in range(6):  # also after the first steps, which are checked
+        made.act(SEEN)
+    made.reset(1)
+    np.testing.assert_array_equal(made.act(SEEN), first)
+
+
 def test_a_list_of_what_is_registered_elsewhere_is_allowed() -> None:
     assert policy("KeptInLists", what="nothing").act(SEEN).size
 
