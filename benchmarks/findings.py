@@ -250,7 +250,7 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "Color cubes, three cubes: LSH attention against a GRU",
         "memory-tasks",
         recalled("color cubes, 5×5 cells, 3 cubes"),
-        "color-cubes-not-solved-reliably-yet",
+        "color-cubes-what-kept-it-from-being-learned",
     ),
     (
         "In how many runs is the default experiment, `cartpole`, solved?",
@@ -260,7 +260,7 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
     ),
     (
         "In how many `cartpole-hidden`, `pendulum`, `repeat-previous-easy`, `-medium` and `-hard`, "
-        "`associative-recall`, `t-maze` and `endless-t-maze`?",
+        "`associative-recall`, `t-maze`, `endless-t-maze` and `color-cubes`?",
         "success-rates",
         solved(
             "cartpole-hidden",
@@ -270,6 +270,7 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
             "associative-recall",
             "t-maze",
             "endless-t-maze",
+            "color-cubes",
             "pendulum",
         ),
         "how-often-does-an-experiment-solve-its-task",

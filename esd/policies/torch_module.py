@@ -162,7 +162,9 @@ class TorchPolicy:
         else:  # that also writes down where it was called from, which takes as long as ten steps
             torch.default_generator.manual_seed(seed)
         if self._reset is not None:
-            with torch.inference_mode():  # as forward: what it made can't be changed in place elsewhere
+            with (
+                torch.inference_mode()
+            ):  # as forward: what it made can't be changed in place elsewhere
                 self._reset()
 
     def act(self, observation: Float32s) -> Float32s:
