@@ -162,9 +162,7 @@ class TorchPolicy:
         else:  # that also writes down where it was called from, which takes as long as ten steps
             torch.default_generator.manual_seed(seed)
         if self._reset is not None:
-            with (
-                torch.inference_mode()
-            ):  # as forward: what it made can't be changed in place elsewhere
+            with torch.inference_mode():  # only there may it change in place what forward has made
                 self._reset()
 
     def act(self, observation: Float32s) -> Float32s:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esd.episodes.evaluator import OneByOne
+from esd.episodes.evaluator import OneByOne, Rows
 from esd.episodes.rollout import Rollout
+from esd.evaluation.test_episodes import episode_seeds
 from esd.evolution.records import PENALTY, RETURNS, WRITERS, Records
 from esd.evolution.state import make_strategy, start
 from tests.helpers.configs import of_table
@@ -53,3 +54,17 @@ def test_the_centers_episodes_are_the_same_in_every_generation() -> None:
         returns.append((records.returns.tolist(), records.center_returns.tolist()))
     assert returns[0][1] == returns[1][1]
     assert returns[0][0] != returns[1][0]
+
+
+def test_no_episode_of_the_center_is_one_of_a_test() -> None:
+    """Also not of a test with the run's own seed: the best checkpoint would be chosen by what it is tested on."""
+    config = of_table(env={"id": "Pendulum-v1", "max_steps": 9})
+    rollout = Rollout(config)
+    strategy = make_strategy(config, rollout.policy.layout)
+    state, records = start(strategy, rollout.policy.initial_parameters(1), 0), Records(2, 50, 0)
+    rows = Rows(rollout, strategy)
+    tasks = [rows.task(state, row, records) for row in range(2, 52)]
+    centers = {seeds.environment for task in tasks for seeds in task.seeds}
+    tests = {episode_seeds(config.seed, episode, 0).environment for episode in range(100)}
+    assert len(centers) == 50
+    assert not centers & tests

@@ -77,6 +77,8 @@ def test_a_pattern_passes_over_what_is_no_run_but_not_over_another_arm(
         ({"generations": 3}, "generations is 100"),
         ({"es": {"sigma": 0.3}}, "es.sigma is 0.1"),
         ({"run": {"center_episodes": 3}}, "run.center_episodes"),
+        ({"run": {"center_every": 3}}, "run.center_every"),
+        ({"run": {"target_return": 5.0}}, "run.target_return"),
         ({"seed": 0}, "have the same seed"),
     ],
 )

@@ -142,3 +142,11 @@ def test_a_constant_observation_is_scaled_by_the_floor_and_stays_finite() -> Non
         assert mean[0] == pytest.approx(value)
         assert np.isfinite(inverse_deviation[0])
         assert 0.0 < inverse_deviation[0] <= 1e4
+
+
+def test_where_rounding_makes_a_variance_negative_it_counts_as_0() -> None:
+    x = np.full(1000, 12345.678)
+    sums, squares = x.sum(), (x * x).sum()
+    assert squares / 1000 - (sums / 1000) ** 2 < -1e-8  # more than the floor makes up for
+    statistics = ObservationStatistics(1000.0, np.array([sums]), np.array([squares]))
+    np.testing.assert_allclose(statistics.scale()[1], [1e4])

@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esd.evolution.algorithm import EvolutionState
+from esd.evolution.observations import ObservationStatistics
+from esd.evolution.state import RunState
 from esd.run import in_progress
 from esd.run.in_progress import KeptRows, Uint64s, encode, read
 
@@ -178,3 +181,16 @@ def test_only_files_of_later_ranks_are_removed_if_asked(tmp_path: Path) -> None:
     ]
     in_progress.remove(tmp_path)
     assert not tmp_path.exists()
+
+
+def test_rows_of_another_run_or_another_state_have_another_key() -> None:
+    """Else what was kept of a generation would be taken for the next one's."""
+
+    def state(generation: int, value: float) -> RunState:
+        evolution = EvolutionState(generation, np.full(3, value, np.float32), {}, {"sigma": 0.1})
+        return RunState(evolution, ObservationStatistics.empty(0))
+
+    first = in_progress.key_of("a", state(1, 0.5))
+    assert first == in_progress.key_of("a", state(1, 0.5))
+    others = [("b", state(1, 0.5)), ("a", state(2, 0.5)), ("a", state(1, 0.6))]
+    assert len({first, *(in_progress.key_of(*other) for other in others)}) == 4
