@@ -6,8 +6,8 @@
 A run has solved its task if the mean of 100 test episodes of its best checkpoint is at least the limit in the table, on
 each variant that it was trained on; of color cubes on the one that gives time for all targets. Associative recall is
 tested with the larger memory that its file names. Runs that are there already are used, and those that were interrupted
-go on. What is found is kept in
-benchmarks/results/learning/success-rates.json; ``python -m benchmarks.learning`` fills the page.
+go on. What is found is kept in benchmarks/results/learning/success-rates.json; ``python -m benchmarks.learning`` fills
+the page.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from esd.episodes.checked import BrokenEnvironmentError
 from esd.episodes.making import (
     keeps_box2d_world,
     make_environment,
-    refuse_useless_limit,
+    refuse_useless_settings,
     step_limit,
 )
 from esd.episodes.rollout import Rollout
@@ -143,7 +143,7 @@ def _fitting(config: EnvironmentConfig) -> Iterator[Check]:
 
 
 def _step_limit(env: gymnasium.Env[Any, Any], config: EnvironmentConfig) -> str:
-    refuse_useless_limit(env, config)
+    refuse_useless_settings(env, config)
     return f"{step_limit(env, config):,} steps"
 
 

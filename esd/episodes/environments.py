@@ -141,15 +141,15 @@ class Environments:
         """Every variant's environment id and observation space."""
         return [(one.id, one.observe.space) for one in self._all]
 
-    def refuse_useless_limits(self) -> None:
-        """Refuse an ``env.max_steps`` that an environment's own limit makes useless.
+    def refuse_useless_settings(self) -> None:
+        """Refuse an ``env.max_steps``, or a change within the episode, that the end of an episode makes useless.
 
         Raises:
-            UsageError: see ``making.refuse_useless_limit``.
+            UsageError: see ``making.refuse_useless_settings``.
         """
         if self._checks:
             for one in self._all:
-                one.refuse_useless_limit()
+                one.refuse_useless_settings()
 
     @property
     def never_finite(self) -> list[int]:

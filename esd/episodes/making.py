@@ -320,27 +320,14 @@ def step_limit(env: Environment, config: EnvironmentConfig) -> int:
     return min(limits)
 
 
-def refuse_useless_limit(env: Any, config: EnvironmentConfig) -> None:
+def refuse_useless_settings(env: Any, config: EnvironmentConfig) -> None:
     """Refuse ``env.max_steps`` where the environment itself ends episodes before, and changes that come after the end.
 
-    A layer that changes within an episode says when: ``changes_at``, the first such step by the keyword that sets it.
-
     Raises:
-        UsageError: naming both numbers, and what raises the environment's own.
+        UsageError: naming both numbers, and what is to be set instead.
     """
-    limit = step_limit(env, config)
-    own, layer = [], env
-    while layer is not None:
-        for keyword, step in getattr(layer, "changes_at", {}).items():
-            if step >= limit:
-                raise UsageError(
-                    f"env.id = {config.id!r}: {keyword} = {step} of {type(layer).__name__} has no effect, since an "
-                    f"episode ends after {limit} steps, the last of which is step {limit - 1}. Set {keyword} to "
-                    f"{limit - 1} or less, or allow longer episodes"
-                )
-        if isinstance(layer, TimeLimit):
-            own.append(int(layer._max_episode_steps))
-        layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
+    _refuse_late_changes(env, config)
+    own = [int(layer._max_episode_steps) for layer in _layers(env) if isinstance(layer, TimeLimit)]
     if own and config.max_steps > min(own):
         who = f"the environment {config.id!r} itself"
         mend = f"Set env.kwargs.max_episode_steps = {config.max_steps} instead to raise that limit"
@@ -357,6 +344,30 @@ def refuse_useless_limit(env: Any, config: EnvironmentConfig) -> None:
             f"env.max_steps = {config.max_steps}: has no effect, since {who} ends an episode after {min(own)} steps. "
             f"{mend}, or set env.max_steps to {min(own)} or less"
         )
+
+
+def _refuse_late_changes(env: Any, config: EnvironmentConfig) -> None:
+    """Refuse changes within the episode that come after its end.
+
+    A layer that makes one says when: ``changes_at``, the first such step by the keyword that sets it.
+    """
+    limit = step_limit(env, config)
+    for layer in _layers(env):
+        for keyword, step in getattr(layer, "changes_at", {}).items():
+            if step >= limit:
+                raise UsageError(
+                    f"env.id = {config.id!r}: {keyword} = {step} of {type(layer).__name__} has no effect, since an "
+                    f"episode ends after {limit} steps, the last of which is step {limit - 1}. Set {keyword} to "
+                    f"{limit - 1} or less, or allow longer episodes"
+                )
+
+
+def _layers(env: Any) -> Iterator[Any]:
+    """An environment's wrappers from the outermost on, and then the environment itself."""
+    yield env
+    while isinstance(env, gymnasium.Wrapper):
+        env = env.env
+        yield env
 
 
 def keeps_box2d_world(env: Environment) -> bool:

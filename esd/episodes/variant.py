@@ -27,7 +27,7 @@ from esd.episodes.making import (
     close,
     keeps_box2d_world,
     make_environment,
-    refuse_useless_limit,
+    refuse_useless_settings,
     results_of,
     step_limit,
 )
@@ -89,9 +89,9 @@ class VariantEnvironment:
         self._looked_at = format == 1
         self._cut_off = False  # the last episode ended somewhere in the environment's own code
 
-    def refuse_useless_limit(self) -> None:
-        """See ``making.refuse_useless_limit``."""
-        refuse_useless_limit(self._environment, self._config)
+    def refuse_useless_settings(self) -> None:
+        """See ``making.refuse_useless_settings``."""
+        refuse_useless_settings(self._environment, self._config)
 
     def compile_with(self, policy: HasNetwork) -> None:
         """Play compiled episodes with a policy from now on, if the environment offers them."""

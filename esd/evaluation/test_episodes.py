@@ -263,7 +263,7 @@ def make_rollout(subject: Subject, state: RunState) -> Rollout:
         _check_network(subject, state, rollout)
         for environment in rollout.environments.made() if checked else ():
             refuse_in(environment, subject.config.env.id)
-        rollout.environments.refuse_useless_limits()
+        rollout.environments.refuse_useless_settings()
     except UsageError:
         rollout.close()
         raise

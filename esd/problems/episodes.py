@@ -52,7 +52,7 @@ class EpisodesProblem:
         self.rollout = Rollout(config)
         self._notes: list[str] = []
         try:
-            self.rollout.environments.refuse_useless_limits()
+            self.rollout.environments.refuse_useless_settings()
             self.rollout.drop_unequal_steps(canary.STEPS)
         except UsageError:
             self.rollout.close()
