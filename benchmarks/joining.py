@@ -12,7 +12,7 @@ from typing import Any
 
 from esd.commands.compare import as_json_table
 from esd.errors import UsageError
-from esd.evaluation.comparison import compare_groups
+from esd.evaluation.comparison import check_same_world, compare_groups
 from esd.evaluation.groups import (
     Group,
     TrainedRun,
@@ -57,6 +57,8 @@ def joined(earlier: Kept, new: Kept) -> Kept:
         raise UsageError(
             f"--add: other worlds: {[*earlier['worlds']]} were kept, {[*new['worlds']]} are new"
         )
+    for name, world in earlier["worlds"].items():
+        check_same_world(name, ("the kept results", world), ("the new runs", new["worlds"][name]))
     arms, groups = {}, []
     for name in dict.fromkeys([*earlier["arms"], *new["arms"]]):
         before, added = (source["arms"].get(name, []) for source in (earlier, new))

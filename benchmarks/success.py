@@ -72,12 +72,15 @@ def trained(runs: Path, experiment: str, seed: int) -> dict[str, Any]:
 
 def is_solved(run: dict[str, Any], limit: float) -> bool:
     """Whether all variants that were trained on have at least so much; a return that isn't finite has not."""
-    return all(mean is not None and mean >= limit for mean in run["returns"].values())
+    returns = run["returns"].values()
+    return bool(returns) and all(mean is not None and mean >= limit for mean in returns)
 
 
 def _least(run: dict[str, Any]) -> str:
     """The smallest mean return of its variants."""
     means = [*run["returns"].values()]
+    if not means:
+        return "not tested"
     return "not finite" if None in means else f"{min(means):.4g}"
 
 

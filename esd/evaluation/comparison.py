@@ -207,19 +207,36 @@ def _shared_variants(
                 f"{_paths(lacking)}: not evaluated on variant {name!r}; run "
                 f"{_command(lacking[0], conditions, name)}, or choose other variants with --variant"
             )
-        worlds = [_world(run.found[conditions][name]["world"]) for run in runs]
-        for run, world in zip(runs, worlds, strict=True):
-            for key in world:
-                if world[key] != worlds[0][key]:
-                    raise UsageError(
-                        f"variant {name!r}: {key} is {worlds[0][key]!r} in {runs[0].path} but {world[key]!r} in "
-                        f"{run.path}: returns in different environments can't be compared"
-                    )
+        first, *others = ((run.path, run.found[conditions][name]["world"]) for run in runs)
+        for path, world in others:
+            check_same_world(name, first, (path, world))
     return names
 
 
+def check_same_world(
+    variant: str, one: tuple[object, dict[str, Any]], other: tuple[object, dict[str, Any]]
+) -> None:
+    """Refuse two worlds that differ; whoever is only shown more of one by a wrapper is in the same one.
+
+    Args:
+        variant: the name of both.
+        one: whose it is, and its description.
+        other: the same of the other.
+
+    Raises:
+        UsageError: naming what differs.
+    """
+    here, there = _world(one[1]), _world(other[1])
+    for key in dict.fromkeys([*here, *there]):
+        if here.get(key) != there.get(key):
+            raise UsageError(
+                f"variant {variant!r}: {key} is {here.get(key)!r} in {one[0]} but {there.get(key)!r} in {other[0]}: "
+                "returns in different environments can't be compared"
+            )
+
+
 def _world(described: dict[str, Any]) -> dict[str, Any]:
-    """A world without what only shows more of it to a policy: whoever sees more is in the same one."""
+    """A world without what only shows more of it to a policy."""
     if "wrappers" not in described:
         return described
     wrappers = [w for w in described["wrappers"] if w["id"] != SHOWS_MORE]

@@ -240,7 +240,7 @@ class Commit:
             update_norm=step.update_norm,
             gradient_agreement=step.gradient_agreement,
             steps_per_second=records.steps / elapsed,
-            idle_share=timing.idle_share,
+            idle_share=timing.idle_share(elapsed),
             generation_seconds=elapsed,
             ranks=timing.ranks,
             env_steps=self._env_steps,

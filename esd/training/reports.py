@@ -31,7 +31,7 @@ class GenerationReport:
         h_norm: ‖h‖ after the update.
         update_norm: ‖h_{t+1} − h_t‖.
         steps_per_second: environment steps per second of this generation, all ranks.
-        idle_share: of the ranks' time until the exchange of records was complete, what they spent waiting.
+        idle_share: of the ranks' time in this generation, what they spent waiting for others to evaluate.
         generation_seconds: wall time of this generation.
         ranks: how many took part.
         env_steps: environment steps of the run so far.
@@ -122,7 +122,7 @@ class Timing:
     busy_seconds: float
     ranks: int
 
-    @property
-    def idle_share(self) -> float:
-        """The share of the ranks' time in which they waited."""
-        return max(0.0, 1.0 - self.busy_seconds / (self.seconds * self.ranks))
+    def idle_share(self, elapsed: float) -> float:
+        """Waiting as a share of the ranks' time in the whole generation, which took ``elapsed`` seconds."""
+        waited = self.seconds * self.ranks - self.busy_seconds
+        return min(max(0.0, waited / (elapsed * self.ranks)), 1.0)

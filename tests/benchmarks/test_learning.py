@@ -91,6 +91,11 @@ def test_runs_of_another_experiment_are_not_added(found: dict[str, Any]) -> None
     other = {**found, "worlds": {"elsewhere": {}}}
     with pytest.raises(UsageError, match="other worlds"):
         joining.joined(found, other)
+    other = json.loads(json.dumps(found))
+    other["worlds"]["moon"]["kwargs"] = {"g": 2.0}
+    other["arms"] = {"static": other["arms"]["static"][:1]}  # too few for a comparison
+    with pytest.raises(UsageError, match=r"'moon': kwargs is \{'g': 1\.6\} in the kept results"):
+        joining.joined(found, other)
     with pytest.raises(UsageError, match="were not kept"):
         joining.joined({k: v for k, v in found.items() if k != "settings"}, found)
 

@@ -27,6 +27,7 @@ def test_every_variant_has_to_reach_the_limit() -> None:
     assert success.is_solved(run_of(0, 0.99, 1.0), 0.99)
     assert not success.is_solved(run_of(0, 0.98, 1.0), 0.99)
     assert not success.is_solved(run_of(0, 1.0, None), 0.99), "no finite return"
+    assert not success.is_solved(run_of(0), 0.99), "not tested"
 
 
 def test_the_table_counts_the_solved_and_names_the_others() -> None:
