@@ -124,14 +124,17 @@ class HiddenCartPole(_CompiledState, CartPoleEnv):
         """Begin an episode: state and sign are drawn from the seed; options "low" and "high" as in CartPole-v1."""
         Env.reset(self, seed=seed)
         self._begin_within(options)
+        self._has_fallen = False
         observation = self.compiled.reset(episode_seed(self, seed))
         if self.render_mode == "human":
             self.render()
         return observation, {}
 
     def step(self, action: Any) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
-        """Push one way (1) or the other (0)."""
+        """Push one way (1) or the other (0). As in CartPole-v1, steps after the one that ended the episode give 0."""
         observation, reward, terminated = self.compiled.step(action)
+        if terminated:
+            reward, self._has_fallen = 0.0 if self._has_fallen else reward, True
         if self.render_mode == "human":
             self.render()
         return observation, reward, terminated, False, {}

@@ -266,3 +266,17 @@ def test_a_state_that_is_set_is_stepped_from(id: str) -> None:
         env.unwrapped.state = np.array([0.1, -0.2, 0.05, 0.3][: len(env.unwrapped.state)])
     action = an_action(ours, np.random.default_rng(0), 0)
     np.testing.assert_allclose(ours.step(action)[0], original.step(action)[0], atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*You are calling")
+def test_steps_after_the_end_of_an_episode_are_not_rewarded_until_the_next() -> None:
+    rewards = []
+    for env in pair("cart pole"):
+        env.reset(seed=1)
+        env.unwrapped.state = np.zeros(4)
+        rewards.append([env.step(1)[1] for _ in range(20)])
+        env.reset(seed=1)
+        rewards[-1].append(env.step(1)[1])
+    ours, originals = rewards
+    assert ours == originals
+    assert 0.0 in ours
