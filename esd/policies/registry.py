@@ -15,8 +15,8 @@ from esd.config.keywords import fresh
 from esd.config.kinds import POLICIES
 from esd.config.plugins import in_one_line, is_of_the_users_code, users_code
 from esd.config.policies import ModuleSettings, PolicyConfig
-from esd.config.settings import FORMAT
-from esd.config.tables import parse_settings
+from esd.config.settings import FORMAT, Config
+from esd.config.tables import parse_settings, to_table
 from esd.errors import UsageError, shortened
 from esd.policies.base import Interface, Policy
 from esd.policies.guard import GuardedPolicy
@@ -127,6 +127,28 @@ def find_kind(
     with users_code(_who(config.kind), f"reading its settings {kind.settings.__name__}"):
         settings = parse_settings(kind.settings, own, "policy", _who(config.kind), known)
     return kind, settings, kwargs
+
+
+def with_own_defaults(config: Config, like: Config | None = None) -> Config:
+    """A config with the defaults of what a user's policy declares, so that a run keeps them when the class changes.
+
+    Args:
+        config: to be completed.
+        like: a run's; only what that one has, too, is added, as a run of an earlier version has no defaults.
+
+    Raises:
+        UsageError: as ``find_kind``.
+    """
+    given = config.policy.settings
+    if not isinstance(given, ModuleSettings):
+        return config
+    wanted = None if like is None else getattr(like.policy.settings, "own", {}).keys() - given.own
+    if wanted is not None and not wanted:
+        return config  # nothing of the user's has to be imported
+    declared = to_table(find_kind(config.policy, config.format)[1])
+    added = {key: declared[key] for key in declared if wanted is None or key in wanted}
+    settings = dataclasses.replace(given, own={**added, **given.own})
+    return dataclasses.replace(config, policy=dataclasses.replace(config.policy, settings=settings))
 
 
 def _who(name: str) -> str:

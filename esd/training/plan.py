@@ -18,7 +18,7 @@ from esd.config.settings import DEFAULT_EXPERIMENT, FORMAT, Config
 from esd.config.tables import apply_settings, flatten, parse, to_table
 from esd.config.unused_settings import without_effect
 from esd.errors import UsageError, shown
-from esd.policies.registry import find_kind
+from esd.policies.registry import find_kind, with_own_defaults
 from esd.run import journal, metrics
 from esd.run.files import absolute
 from esd.run.folder import OWN_NAMES, RunFolder, Warn
@@ -196,7 +196,7 @@ def make_plan(request: TrainRequest, warn: Warn) -> Plan:
         return dataclasses.replace(new, erase=True)
     if folder.is_cut_off_start:
         if not request.fresh:
-            _check_same_start(folder, config, request)
+            _check_same_start(folder, config, named, request)
         return dataclasses.replace(new, erase=True)
     if not folder.is_run:
         return new
@@ -250,7 +250,9 @@ def _check_same_parent(folder: RunFolder, start_from: Path) -> None:
         )
 
 
-def _check_same_start(folder: RunFolder, config: Config, request: TrainRequest) -> None:
+def _check_same_start(
+    folder: RunFolder, config: Config, named: dict[str, Any], request: TrainRequest
+) -> None:
     """Refuse to start another run than the one whose start was cut off in a folder.
 
     Raises:
@@ -258,7 +260,8 @@ def _check_same_start(folder: RunFolder, config: Config, request: TrainRequest) 
     """
     differences = []
     if folder.config_file.exists():
-        differences = differences_that_matter(_to_compare(folder), config)
+        stored = _to_compare(folder)
+        differences = differences_that_matter(stored, _completed(config, stored, named))
         if folder.initial_file.exists() and request.start_from is None:
             differences.append("it was started with --from another run")
     if differences:
@@ -401,9 +404,13 @@ def _is_another(folder: RunFolder, config: Config, named: dict[str, Any]) -> boo
 
 
 def _completed(config: Config, stored: Config, named: dict[str, Any]) -> Config:
-    """The config with what a call leaves out and the stored run has from its start: its format and shared rules."""
+    """The config with what a call leaves out and the stored run has from its start.
+
+    That is its format, its shared rules, and the defaults of a user's policy.
+    """
     if "format" not in named:
         config = dataclasses.replace(config, format=stored.format)
+    config = with_own_defaults(config, stored)
     return with_assignment_of(config, stored)
 
 

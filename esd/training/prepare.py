@@ -19,6 +19,7 @@ from esd.loggers.all import require
 from esd.mpi import placement
 from esd.mpi.comm import Communicator, agreement, gather
 from esd.mpi.team import Team
+from esd.policies.registry import with_own_defaults
 from esd.problems.base import Evaluator, Problem
 from esd.problems.make import layout_and_h0
 from esd.run import checkpoint, journal, recovery
@@ -71,14 +72,16 @@ def prepared(
     Raises:
         JobFailedError: on all ranks, if any failed.
     """
-    config = plan.config
-    comm.deadline_seconds = 60.0 * config.run.deadline_minutes
-    comm.silence_seconds = config.run.silence_seconds
+    comm.deadline_seconds = 60.0 * plan.config.run.deadline_minutes
+    comm.silence_seconds = plan.config.run.silence_seconds
     with agreement(comm, "naming the run's folder"):  # before anything of the user's runs
         folder = TrainingFolder(plan.folder, Trust.YES)  # or there would be no plan
         parent = None if plan.start_from is None else open_run(plan.start_from, Trust.YES)
     with kept_process_state(), Team(comm) as team, contextlib.ExitStack() as closing:
         with agreement(comm, "building the problem"), kept_process_state():
+            if not plan.resumes:
+                plan = dataclasses.replace(plan, config=with_own_defaults(plan.config))
+            config = plan.config
             problem = closing.enter_context(contextlib.closing(room.made(config)))
             algorithm = make_strategy(config, problem.layout)
             _check_optimizer(config, algorithm)

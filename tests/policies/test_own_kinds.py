@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 
 from esd.config.descriptions import describe_settings
@@ -27,10 +29,11 @@ from esd.lockstep.policies import make_batch_policy
 from esd.policies.base import Interface
 from esd.policies.compiled_step import c_step
 from esd.policies.guard import unguarded
-from esd.policies.registry import find_kind, make_policy
+from esd.policies.registry import find_kind, make_policy, with_own_defaults
 from esd.problems.episodes import make_player
 from esd.run.folder import RunFolder
 from esd.run.journal import VERSION
+from esd.training.plan import TrainRequest, make_plan
 from tests.helpers.configs import SMALL
 from tests.helpers.own_policies import LEAKY, CompiledLeaky, Leaky, LeakySettings, LeakyTogether
 from tests.helpers.training import from_journal, trained
@@ -294,6 +297,34 @@ def test_the_worked_example_of_the_documentation_trains_and_resumes(example: Pat
     assert ending.reason
     with pytest.raises(UsageError, match=r"policy.keep = 2.0: expected 0 to 1"):
         built(config("my_policies:TracePolicy", keep=2.0).policy)
+
+
+def test_a_run_keeps_the_defaults_of_a_class_that_is_changed_later(example: Path) -> None:
+    file, command = Path("my_experiment.toml"), TrainRequest("my_experiment.toml", Path("run"))
+    shortened = apply_settings({}, [*SMALL, "generations=2", "env.max_steps=30"])
+    shortened["policy"] = {"kind": "my_policies:TracePolicy"}
+    file.write_text(tomli_w.dumps(shortened))
+    trained(make_plan(command, pytest.fail).config, Path("run"))
+    stored = RunFolder(Path("run")).config()
+    assert stored.policy.settings.own == {"keep": 0.9}
+    assert make_plan(command, pytest.fail).finished
+    code = Path("my_policies.py").read_text()
+    Path("my_policies.py").write_text(code.replace("0.9,", "0.125,"))
+    sys.modules.pop("my_policies")
+    importlib.invalidate_caches()
+    assert built(stored.policy).keep == np.float32(0.9)
+    with pytest.raises(UsageError, match=r"policy.keep = 0.125, but the run has 0.9"):
+        make_plan(command, pytest.fail)
+    more = TrainRequest(run=Path("run"), settings=["generations=3"])
+    assert make_plan(more, pytest.fail).config.policy == stored.policy
+
+
+def test_a_run_of_before_defaults_were_stored_can_be_taken_up_again(example: Path) -> None:
+    earlier, now = (config("my_policies:TracePolicy", **own) for own in ({}, {"keep": 0.5}))
+    assert with_own_defaults(earlier).policy.settings.own == {"keep": 0.9}
+    assert with_own_defaults(earlier, like=earlier) is earlier
+    assert with_own_defaults(earlier, like=now).policy.settings.own == {"keep": 0.9}
+    assert with_own_defaults(now).policy.settings.own == {"keep": 0.5}
 
 
 def test_the_worked_example_is_a_kind_of_the_project_by_one_line(
