@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from esd.config.plugins import is_of_the_users_code, users_code
+from esd.config.plugins import users_code
 from esd.errors import RunError, UsageError, shortened
 from esd.evolution.vectors import Float32s
+
+RESERVED = ("sigma", "sigma_min", "sigma_max", "learning_rate")  # numbers of an algorithm
 
 
 class GuardedOptimizer:
@@ -27,7 +29,7 @@ class GuardedOptimizer:
         Raises:
             UsageError: if that fails, or its moments or numbers are none.
         """
-        self._who, self._build, self._first = who, build, True
+        self.who, self._first = who, True
         with users_code(who, "building it"):
             self.unguarded = build()
             self.moment_names = self.unguarded.moment_names
@@ -36,6 +38,7 @@ class GuardedOptimizer:
             raise UsageError(
                 f"{who}: moment_names is {described(names)}, expected a tuple of names, such as ('velocity',)"
             )
+        refuse_reserved(names, ("h", "sigma"), f"{who}: moment_names")
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else the user's has."""
@@ -45,9 +48,11 @@ class GuardedOptimizer:
 
     def initial_scalars(self) -> dict[str, float]:
         """See ``Optimizer.initial_scalars``."""
-        with users_code(self._who, "initial_scalars"):
+        with users_code(self.who, "initial_scalars"):
             found = self.unguarded.initial_scalars()
-        return scalars(found, (), f"{self._who}: initial_scalars")
+        numbers = scalars(found, (), f"{self.who}: initial_scalars")
+        refuse_reserved(numbers, RESERVED, f"{self.who}: initial_scalars")
+        return numbers
 
     def step(self, ascent: Any) -> dict[str, float]:
         """See ``Optimizer.step``."""
@@ -56,53 +61,29 @@ class GuardedOptimizer:
             for name in self.moment_names:
                 ascent.following[name].fill(np.nan)
         following = dict(ascent.following)
-        with users_code(self._who, "step", RunError):
+        with users_code(self.who, "step", RunError):
             found = self.unguarded.step(ascent)
-        check_in_place(following, ascent.following, f"{self._who}: step", "ascent.following")
+        check_in_place(following, ascent.following, f"{self.who}: step", "ascent.following")
         if given:
             check_written(
                 {name: ascent.following[name] for name in self.moment_names},
-                f"{self._who}: step does not write ascent.following",
+                f"{self.who}: step does not write ascent.following",
             )
         self._first = False
-        return scalars(found, self.initial_scalars(), f"{self._who}: step")
+        return scalars(found, self.initial_scalars(), f"{self.who}: step")
 
-    def check_repeatable(self, make_ascent: Callable[..., Any]) -> None:
-        """Two steps of a new object from the same vectors and numbers have to be the same.
 
-        What can't step from vectors of ones and its own numbers alone is not looked at.
+def refuse_reserved(names: Iterable[str], reserved: Sequence[str], what: str) -> None:
+    """Refuse names that an algorithm has for something of its own.
 
-        Args:
-            make_ascent: ``optimizers.Ascent``.
-
-        Raises:
-            RunError: if they differ.
-        """
-        try:
-            optimizer = self._build()
-            first, again = (self._stepped(optimizer, make_ascent) for _ in range(2))
-        except BaseException as error:
-            if not is_of_the_users_code(error):
-                raise
-            return  # the first step of the run says why
-        if first != again:
-            raise RunError(
-                f"{self._who}: step gave two different results for the same gradient, moments and numbers, so the "
-                "run could not be reproduced. Draw no random numbers in it, and keep all state in ascent.following "
-                "and in the returned numbers, none in the object. To continue anyway: run.allow_drift = true"
-            )
-
-    def _stepped(self, optimizer: Any, make_ascent: Callable[..., Any]) -> tuple[str, bytes]:
-        """What a step returns, and all that it writes."""
-        ones, following = np.ones(4, np.float32), {}
-        for name in self.moment_names:
-            following[name] = np.zeros_like(ones)
-        moments = {name: ones.copy() for name in self.moment_names}
-        numbers_ = {**optimizer.initial_scalars(), "sigma": 0.1, "learning_rate": 0.1}
-        ascent = make_ascent(ones, moments, following, numbers_, 0.1, np.linalg.norm)
-        found = optimizer.step(ascent)
-        written = b"".join(vector.tobytes() for vector in (ones, *following.values()))
-        return repr(sorted(found.items())), written
+    Raises:
+        UsageError: naming them.
+    """
+    taken = [name for name in names if name in reserved]
+    if taken:
+        raise UsageError(
+            f"{what} has {', '.join(taken)}, which algorithms have for something else: use another name"
+        )
 
 
 def check_in_place(

@@ -11,9 +11,8 @@ from esd.config.identity import identity, settings_of_h
 from esd.config.settings import Config
 from esd.errors import RunError, UsageError
 from esd.evolution.algorithm import Algorithm
-from esd.evolution.guard import GuardedOptimizer
 from esd.evolution.low_rank import notes_of
-from esd.evolution.optimizers import Ascent
+from esd.evolution.repeatable import check_repeatable
 from esd.evolution.state import RunState, make_strategy, start
 from esd.loggers.all import require
 from esd.mpi import placement
@@ -84,7 +83,8 @@ def prepared(
             config = plan.config
             problem = closing.enter_context(contextlib.closing(room.made(config)))
             algorithm = make_strategy(config, problem.layout)
-            _check_optimizer(config, algorithm)
+            if not (plan.resumes or config.run.allow_drift):
+                check_repeatable(config, algorithm)
             if team.node.rank == 0:
                 room.check_memory(config, problem, algorithm, comm.size, team.node.size)
             if comm.rank == 0:
@@ -147,14 +147,6 @@ def prepared(
             recover,
             plan.ended,
         )
-
-
-def _check_optimizer(config: Config, algorithm: Algorithm) -> None:
-    """Make sure that an optimizer of the user's own does the same from the same."""
-    optimizer = getattr(algorithm, "optimizer", None)
-    checked = config.format > 1 and not config.run.allow_drift
-    if checked and isinstance(optimizer, GuardedOptimizer):
-        optimizer.check_repeatable(Ascent)
 
 
 def _go_on_unless_stopped(comm: Communicator, stop: StopRequest) -> None:

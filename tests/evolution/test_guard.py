@@ -54,6 +54,8 @@ def two_generations(**es: str) -> np.ndarray:
         ("RemovesMoments", "step replaces ascent.following, velocity: write into the vector"),
         ("ReplacesMomentsLater", "step replaces ascent.following, velocity: write into the vector"),
         ("MomentsAsText", "moment_names is 'velocity' (str), expected a tuple of names"),
+        ("TakesSigma", "moment_names has sigma, which algorithms have for something else"),
+        ("TakesLearningRate", "initial_scalars has learning_rate, which algorithms have for"),
         ("WrongName", "step raised KeyError: 'velocity'"),
     ],
 )

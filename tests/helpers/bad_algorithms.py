@@ -120,6 +120,34 @@ class KeepsMoments(Heavy):
         return numbers
 
 
+class OwnNorm(Heavy):
+    """Takes the norm of what it is given for that of the whole gradient."""
+
+    def step(self, ascent: Any) -> Any:
+        ascent.gradient[...] /= np.linalg.norm(ascent.gradient)
+        return super().step(ascent)
+
+
+class CountsCoordinates(Heavy):
+    def step(self, ascent: Any) -> Any:
+        return {"steps": super().step(ascent)["steps"] * ascent.gradient.size}
+
+
+class NeedsCoordinates(Heavy):
+    def step(self, ascent: Any) -> Any:
+        assert ascent.gradient.max() < 100.0
+        return super().step(ascent)
+
+
+class TakesSigma(Heavy):
+    moment_names = ("sigma",)
+
+
+class TakesLearningRate(Heavy):
+    def initial_scalars(self) -> Any:
+        return {"steps": 0.0, "learning_rate": 2.0}
+
+
 class WrongName(Heavy):
     moment_names = ("speed",)
 
@@ -208,6 +236,49 @@ class ForgetsMembers(Climb):
         pass
 
 
+class DrawsUpdate(Climb):
+    def update(self, update: Any) -> Any:
+        numbers = super().update(update)
+        update.after["h"][...] += np.float32(np.random.default_rng().random())
+        return numbers
+
+
+class RemembersMembers(Climb):
+    asked = 0
+
+    def perturb(self, state: Any, member: int, start: int, out: Any, sums: Any) -> None:
+        super().perturb(state, member, start, out, sums)
+        self.asked += 1
+        out += np.float32(self.asked)
+
+
+class ForgetsStart(Climb):
+    def perturb(self, state: Any, member: int, start: int, out: Any, sums: Any) -> None:
+        super().perturb(state, member, 0, out, sums)
+
+
+class OwnMean(Climb):
+    def update(self, update: Any) -> Any:
+        numbers = super().update(update)
+        update.after["h"][...] -= update.before["h"].sum()
+        return numbers
+
+
+class OtherSums(Climb):
+    """Sums coordinates of its part only, and another number of them."""
+
+    def update(self, update: Any) -> Any:
+        for _ in range(1 + update.start // 4096):
+            update.whole.norm(update.before["h"])
+        return super().update(update)
+
+
+class ChangesState(Climb):
+    def update(self, update: Any) -> Any:
+        update.before["trail"][...] += np.float32(1.0)
+        return super().update(update)
+
+
 class ReturnsNothing(Climb):
     def update(self, update: Any) -> Any:
         super().update(update)
@@ -230,5 +301,11 @@ REPLACES_H = kind(ReplacesH)
 REPLACES_ALL = kind(ReplacesAll)
 FORGETS_MEMBERS = kind(ForgetsMembers)
 RETURNS_NOTHING = kind(ReturnsNothing)
+DRAWS_UPDATE = kind(DrawsUpdate)
+REMEMBERS_MEMBERS = kind(RemembersMembers)
+FORGETS_START = kind(ForgetsStart)
+OWN_MEAN = kind(OwnMean)
+OTHER_SUMS = kind(OtherSums)
+CHANGES_STATE = kind(ChangesState)
 BUILDS_NOTHING = kind(lambda *arguments: None)
 RAISES_WHEN_BUILT = kind(lambda *arguments: 1 / 0)

@@ -1,0 +1,69 @@
+"""What an algorithm or optimizer of a user's own may not do, found before a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from esd.config.settings import Config
+from esd.config.tables import parse
+from esd.errors import RunError
+from esd.evolution.layout import Layout
+from esd.evolution.repeatable import check_repeatable
+from esd.evolution.state import make_strategy
+
+BAD = "tests.helpers.bad_algorithms"
+
+
+def checked(**es: str) -> Config:
+    """A config whose algorithm was tried."""
+    config = parse({"population": 8, "es": es}, "test")
+    check_repeatable(config, make_strategy(config, Layout({"x": (3,)})))
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Draws", "step gave two different results for the same gradient, moments and numbers"),
+        ("KeepsMoments", "step gave two different results for the same gradient"),
+        ("OwnNorm", "step gave other results for a part of h than for all of it"),
+        ("CountsCoordinates", "step gave other results for a part of h than for all of it"),
+        ("NeedsCoordinates", "step raised ValueError: zero-size array"),
+    ],
+)
+def test_an_optimizer_whose_result_is_not_the_same_for_everybody_is_refused(
+    name: str, message: str
+) -> None:
+    with pytest.raises(RunError) as caught:
+        checked(optimizer=f"{BAD}:{name}")
+    assert str(caught.value).startswith(f"es.optimizer = '{BAD}:{name}': {message}")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("DRAWS_UPDATE", "update gave two different results for the same state and numbers"),
+        ("REMEMBERS_MEMBERS", "perturb gave two different results for the same state"),
+        ("FORGETS_START", "perturb gave other coordinates of a member for a part of h"),
+        ("OWN_MEAN", "update gave other results for a part of h than for all of it"),
+        ("OTHER_SUMS", "update gave other results for a part of h than for all of it"),
+        ("CHANGES_STATE", "update changes the state that it is given"),
+    ],
+)
+def test_an_algorithm_whose_result_is_not_the_same_for_everybody_is_refused(
+    name: str, message: str
+) -> None:
+    with pytest.raises(RunError) as caught:
+        checked(algorithm=f"{BAD}:{name}")
+    assert str(caught.value).startswith(f"es.algorithm = '{BAD}:{name}': {message}")
+
+
+@pytest.mark.parametrize("algorithm", ["openai_es", "pgpe"])
+def test_right_ones_pass(algorithm: str) -> None:
+    checked(algorithm=algorithm, optimizer=f"{BAD}:Heavy")
+    checked(algorithm=f"{BAD}:CLIMB")
+
+
+@pytest.mark.parametrize("es", [{"algorithm": f"{BAD}:RAISES_IN_UPDATE"}, {"optimizer": "sgd"}])
+def test_what_can_not_be_tried_is_left_to_the_run(es: dict[str, str]) -> None:
+    checked(**es)
