@@ -15,6 +15,7 @@ from esd.config.tables import (
     copied,
     drop_settings_of_other_algorithms,
     drop_settings_of_other_kinds,
+    drop_settings_of_other_optimizers,
 )
 from esd.errors import LONGEST_VALUE, UsageError, closest, nearest, shown
 from esd.reading import CONFIG_BYTES, check_path, parse_toml, read_text
@@ -129,7 +130,9 @@ def _merged(base: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
         nested = isinstance(before, dict) and isinstance(value, Mapping)
         if nested and key == "policy" and "kind" in value:
             drop_settings_of_other_kinds(before, value["kind"])  # type: ignore[arg-type]
-        elif nested and key == "es" and "algorithm" in value:
+        if nested and key == "es" and "algorithm" in value:
             drop_settings_of_other_algorithms(before, value["algorithm"])  # type: ignore[arg-type]
+        if nested and key == "es" and "optimizer" in value:
+            drop_settings_of_other_optimizers(before, value["optimizer"])  # type: ignore[arg-type]
         result[key] = _merged(before, value) if nested else value  # type: ignore[arg-type]
     return result

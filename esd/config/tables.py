@@ -40,7 +40,7 @@ from esd.reading import DEEPEST, depth_is_beyond
 
 HINTS = 8  # for so many unknown keys the nearest is looked for
 SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # TOML's, and a seed's
-KINDS_COME_FIRST = (["policy", "kind"], ["es", "algorithm"])
+KINDS_COME_FIRST = (["policy", "kind"], ["es", "algorithm"], ["es", "optimizer"])  # in this order
 
 
 def parse(table: Mapping[str, Any], source: str, importing: bool = True) -> Config:
@@ -457,8 +457,8 @@ def not_default(config: Any, prefix: str = "") -> set[str]:
 def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """Return a copy of ``table`` with ``key=value`` strings set; a value is TOML, or else a bare text.
 
-    What other settings there are depends on ``policy.kind`` and ``es.algorithm``, so these come first, in whatever
-    place they stand. Of several values of one key the last one counts.
+    What other settings there are depends on ``policy.kind``, ``es.algorithm`` and ``es.optimizer``, so these come
+    first, in whatever place they stand. Of several values of one key the last one counts.
 
     Raises:
         UsageError: if a setting is no ``key=value``, goes through something that isn't a table, or replaces a table
@@ -466,7 +466,8 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
     """
     result = copied(table)
     parsed = [(setting, *parse_assignment(setting)) for setting in settings]
-    parsed.sort(key=lambda item: item[1] not in KINDS_COME_FIRST)
+    order = [*KINDS_COME_FIRST]
+    parsed.sort(key=lambda item: order.index(item[1]) if item[1] in order else len(order))
     for position, (setting, keys, value) in enumerate(parsed):
         shown_setting = f"--set {shortened(setting, 200)}"
         target = result
@@ -483,6 +484,8 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
             drop_settings_of_other_kinds(target, value)
         elif keys == ["es", "algorithm"]:
             drop_settings_of_other_algorithms(target, value)
+        elif keys == ["es", "optimizer"]:
+            drop_settings_of_other_optimizers(target, value)
         target[keys[-1]] = value
     return result
 
@@ -502,6 +505,17 @@ def drop_settings_of_other_algorithms(es: dict[str, Any], algorithm: Any) -> Non
         shared = {field.name for field in dataclasses.fields(EvolutionSettings)}
         for key in es.keys() - shared:
             del es[key]
+
+
+def drop_settings_of_other_optimizers(es: dict[str, Any], optimizer: Any) -> None:
+    """The same for ``--set es.optimizer=…``: what only the old optimizer declares is left away."""
+    with contextlib.suppress(UsageError):  # an unknown optimizer is refused by ``parse``
+        before, now = (
+            {field.name for field in dataclasses.fields(settings_of_algorithm(table))}
+            for table in (es, {**es, "optimizer": optimizer})
+        )
+        for key in before - now:
+            es.pop(key, None)
 
 
 def copied(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from esd.config.descriptions import describe_settings
-from esd.config.experiment_files import experiment_names
+from esd.config.experiment_files import experiment_names, read_experiment
 from esd.config.kinds import ALGORITHMS, OPTIMIZERS
-from esd.config.tables import parse, to_table
+from esd.config.tables import apply_settings, parse, to_table
 from esd.config.unused_settings import without_effect
 from esd.errors import UsageError
 from esd.evolution.layout import Layout
@@ -63,6 +64,29 @@ def test_the_pages_commands_train_and_resume(
         hashes.append(json.loads(result.stdout)["h_sha256"])
     assert hashes[0] == hashes[2] != hashes[1]
     assert from_journal(Path("whole")).h_sha256() == hashes[0]
+
+
+def test_another_optimizer_drops_what_only_the_old_one_declares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lion = {"optimizer": "my_optimizer:Lion", "lion_beta2": 0.95, "learning_rate": 0.01}
+    Path("lion.toml").write_text(tomli_w.dumps({"extends": "cartpole", "es": lion}))
+    Path("adam.toml").write_text('extends = "lion.toml"\n[es]\noptimizer = "adam"\n')
+    _, table = read_experiment("lion.toml")
+    changed = apply_settings(table, ["es.beta1=0.5", "es.optimizer=adam"])
+    for own in (read_experiment("adam.toml")[1], changed):
+        assert "lion_beta2" not in own["es"]
+        assert parse(own, "test").es.learning_rate == 0.01  # type: ignore[attr-defined]
+    back = apply_settings(changed, ["es.lion_beta2=0.9", "es.optimizer=my_optimizer:Lion"])
+    assert parse(back, "test").es.lion_beta2 == 0.9  # type: ignore[attr-defined]
+    both = ["es.optimizer=adam", "es.algorithm=pgpe"]
+    assert parse(apply_settings(table, both), "test").es.optimizer == "adam"  # type: ignore[attr-defined]
+    mistyped = apply_settings(table, ["es.lion_beta3=0.9", "es.optimizer=adam"])
+    with pytest.raises(UsageError, match=r"es\.lion_beta3: unknown key"):
+        parse(mistyped, "test")
 
 
 def test_an_optimizers_own_settings_are_read_checked_and_kept(
