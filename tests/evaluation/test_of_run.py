@@ -17,18 +17,14 @@ from tests.helpers.configs import objective, of_table
 from tests.helpers.training import trained
 
 
-def told(text: str) -> None:
-    raise AssertionError(text)
-
-
 def test_a_run_that_no_longer_evaluates_its_center_keeps_its_best_h(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     trained(objective("sphere", "generations=2", "run.center_every=0"), run.path)
-    _, state, checkpoint = of_run.load(run, "best", told)
+    _, state, checkpoint = of_run.load(run, "best", pytest.fail)
     assert (checkpoint, state.generation) == ("last", 2)
     trained(objective("sphere", "generations=4", "run.center_every=1"), run.path)
     trained(objective("sphere", "generations=5", "run.center_every=0"), run.path)
-    _, state, checkpoint = of_run.load(run, "best", told)
+    _, state, checkpoint = of_run.load(run, "best", pytest.fail)
     assert (checkpoint, state.generation) == ("best", run.generation_of_best())
 
 

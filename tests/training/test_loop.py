@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from esd.commands.console import Quiet
@@ -31,11 +30,11 @@ class QuarterHours(Quiet):
 
 
 def test_max_hours_are_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    past = QuarterHours()
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 60.0 * past.minutes)
+    reporter = QuarterHours()
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 60.0 * reporter.minutes)
     monkeypatch.setattr(loop, "time", clock)
     config = objective("sphere", "run.max_hours=0.5", "generations=9")
-    ending = train(Alone(), Plan(config, tmp_path / "run", b"", None), StopRequest(), past)
+    ending = train(Alone(), Plan(config, tmp_path / "run", b"", None), StopRequest(), reporter)
     assert (ending.reason, ending.state.generation) == ("max_hours", 3)
 
 
