@@ -191,6 +191,15 @@ def test_evaluations_done_in_another_way_or_of_an_older_h_are_not_mixed_in() -> 
     assert freezing.frozen([{**run, "evaluations": []}]) == {}
 
 
+def test_a_target_is_reached_by_the_first_center_that_has_it_or_more() -> None:
+    lines = [
+        {"generation": g, "env_steps": 10 * g, "seconds": 0.5 * g, "center_return": center}
+        for g, center in enumerate((1.0, None, 2.0, 3.0))
+    ]
+    assert learning._reached(lines, 2.0) == {"generation": 2, "env_steps": 20, "seconds": 1.0}
+    assert learning._reached(lines, 4.0) is learning._reached(lines, None) is None
+
+
 def test_success_counts_trials_and_references_are_in_the_tables() -> None:
     low, high = measuring.wilson(19, 20)
     assert (low, high) == pytest.approx((0.7639, 0.9911), abs=1e-4)  # R: binom::binom.wilson

@@ -60,7 +60,11 @@ def test_associative_recall_is_tested_with_the_memory_of_its_file(
 
     def called(words: list[str]) -> str:
         calls.append(tuple(words))
-        return json.dumps({"variants": [{"name": "pairs", "mean": 1.0, "seen": True}]})
+        trained, new = (
+            {"name": name, "mean": mean, "seen": seen}
+            for name, mean, seen in (("pairs", 1.0, True), ("more", 0.0, False))
+        )
+        return json.dumps({"variants": [trained, new]})
 
     line = {"generation": 4, "return_mean": 0.5, "env_steps": 9, "core_seconds": 2.0}
     monkeypatch.setattr(success, "call_esd", called)

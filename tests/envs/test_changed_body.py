@@ -412,14 +412,18 @@ def test_a_body_is_reshaped_by_one_wrapper_only() -> None:
 class OfXml(gymnasium.Env[Any, Any]):
     """A MuJoCo environment from a file of its own."""
 
-    def __init__(self, path: Path, body: str, actuator: str = "") -> None:
+    def __init__(self, path: Path, body: str, actuator: str = "", contact: str = "") -> None:
         path.write_text(
             f"<mujoco><worldbody><body name='arm'>{body}</body></worldbody>"
-            f"<actuator>{actuator}</actuator></mujoco>"
+            f"<actuator>{actuator}</actuator><contact>{contact}</contact></mujoco>"
         )
         self.fullpath = str(path)
         self.model = mujoco.MjModel.from_xml_path(self.fullpath)
         self.observation_space = gymnasium.spaces.Dict()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """Nothing moves."""
+        return {}, {}
 
 
 HINGE = "<joint name='shoulder'/>"
@@ -445,6 +449,14 @@ def test_bodies_it_would_get_wrong_are_refused(
     muscle = "<muscle name='pull' joint='shoulder' lengthrange='0.1 1'/>"
     with pytest.raises(ValueError, match=message):
         ChangedBody(OfXml(tmp_path / "model.xml", body, muscle), **kwargs)
+
+
+def test_friction_changes_also_where_a_pair_of_geoms_has_its_own(tmp_path: Path) -> None:
+    hand = "<body name='hand'><geom name='palm' size='0.1'/></body>"
+    pair = "<pair geom1='rod' geom2='palm' friction='3 2 1 0.5 0.25'/>"
+    env = OfXml(tmp_path / "model.xml", f"{HINGE}{ROD}{hand}", contact=pair)
+    ChangedBody(env, friction=0.5).reset()
+    assert env.model.pair_friction.tolist() == [[1.5, 1.0, 0.5, 0.25, 0.125]]
 
 
 def test_a_servo_whose_damping_follows_from_the_mass_is_not_scaled_as_well(tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ def test_an_intact_body_is_that_of_ant_v5_bit_for_bit(
         assert mine.shape == (121, observation)
         assert np.array_equal(mine, theirs)
         assert [info["x_position"] for info in own_infos] == [info["x_position"] for info in infos]
-        velocities = [[i["x_velocity"] for i in each] for each in (infos, own_infos)]
+        velocities = [
+            [(i["x_velocity"], i["y_velocity"]) for i in each] for each in (infos, own_infos)
+        ]
         assert np.allclose(*velocities, atol=0.1)  # theirs is one substep late
     assert ours.observation_space.shape == (observation,)
 

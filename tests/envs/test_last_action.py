@@ -117,6 +117,15 @@ class Lenient(gymnasium.Env[Any, Any]):
         return np.zeros(3, np.float32), 1.0, False, False, {}
 
 
+def test_several_choices_are_shown_one_behind_the_other_each_from_its_own_first_one() -> None:
+    env = Lenient()
+    env.action_space = spaces.MultiDiscrete([2, 3], start=[5, -1])
+    informed = LastActionAndReward(env)
+    informed.reset()
+    assert informed.step(np.array([6, -1]))[0].tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 1]
+    assert informed.step(np.array([5, 1]))[0].tolist() == [0, 0, 0, 1, 0, 0, 0, 1, 1]
+
+
 def test_what_is_no_action_is_shown_to_nobody() -> None:
     env = LastActionAndReward(Lenient())
     env.reset()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from esd.config.settings import Config
-from esd.episodes.evaluator import OneByOne
+from esd.episodes.evaluator import OneByOne, Rows
 from esd.episodes.rollout import Rollout
 from esd.episodes.side_by_side import SideBySide, can_play
 from esd.evaluation.test_episodes import episode_seeds
@@ -70,6 +70,18 @@ def test_episodes_of_tests_have_the_members_weights_in_turn() -> None:
     put = [rollout.weights.put([episode_seeds(0, e, v)], e)[0] for e in range(9) for v in (0, 1)]
     assert [s.policy for s in put] == [of_members[e % 4] for e in range(9) for _ in (0, 1)]
     assert put[0].environment == episode_seeds(0, 0, 0).environment
+
+
+def test_episodes_of_the_center_have_the_members_weights_in_turn() -> None:
+    config = config_of("member")
+    rollout = Rollout(config)
+    algorithm = make_strategy(config, rollout.policy.layout)
+    state, records = start(algorithm, rollout.policy.initial_parameters(0), 0), Records(8, 9, 0, 2)
+    rows = Rows(rollout, algorithm)
+    of_members = [own.pop() for own in drawn(rollout, 0)[::2]]
+    for episode in range(9):
+        seeds = rows.task(state, 8 + episode, records).seeds
+        assert [s.policy for s in seeds] == [of_members[episode % 4]] * 2
 
 
 @pytest.mark.parametrize("draw", ["member", "run"])

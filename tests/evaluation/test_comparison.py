@@ -12,6 +12,10 @@ import pytest
 from esd.errors import UsageError
 from esd.evaluation.comparison import Comparison, compare
 from esd.evaluation.stored import Conditions
+from esd.evolution.state import RunState
+from esd.run import checkpoint
+from esd.run.checkpoint import Checkpoint
+from esd.run.folder import RunFolder
 from tests.helpers.written_runs import evaluation, group, written
 
 STATIC = {"policy": {"kind": "static", "hidden": [6]}}
@@ -210,6 +214,27 @@ def test_an_evaluation_of_an_h_that_training_has_left_behind_is_refused(
     assert compare(two).rows[1].means["static"][-1] == 4.0
 
 
+def test_an_evaluation_of_a_best_h_that_training_has_surpassed_is_refused(tmp_path: Path) -> None:
+    """Its generation is that of the best checkpoint, not the last one of the run."""
+    stored = evaluation({"a": 1.0}, checkpoint="best", generation=1)
+    for name in ("p", "q"):
+        for seed in range(2):
+            best_of(written(tmp_path / f"{name}-s{seed}", stored), 1)
+    words = [f"{name}={tmp_path}/{name}-s*" for name in ("p", "q")]
+    assert compare(words).conditions.checkpoint == "best"
+    best_of(tmp_path / "q-s1", 2)
+    refused(
+        r"q-s1: was evaluated at generation 1, but its best .* generation 2; run esd eval", *words
+    )
+
+
+def best_of(path: Path, generation: int) -> None:
+    """Give a written run a best checkpoint of a generation."""
+    state = RunState.of_arrays(generation, {"h": np.zeros(3, np.float32)})
+    (path / "checkpoints").mkdir(exist_ok=True)
+    checkpoint.save(RunFolder(path).best_file, Checkpoint("", state, 1.0))
+
+
 def test_a_mean_that_is_not_finite_is_refused(tmp_path: Path, two: tuple[str, str]) -> None:
     path = written(tmp_path / "static-s8", evaluation({"a": None, "u1": 1.0}), **STATIC)
     refused(rf"{path}: an episode on variant 'a' has no finite return", *two)
@@ -231,9 +256,10 @@ def test_too_few_runs_for_any_small_p_are_noted(tmp_path: Path, two: tuple[str, 
 
 def test_unequal_training_is_noted(tmp_path: Path, two: tuple[str, str]) -> None:
     assert not notes(compare(two), "environment steps")
-    more = group(tmp_path, "more", [1.0] * 5, population=6, steps=1500)
-    (note,) = notes(compare([two[0], more]), "environment steps")
-    assert "1.50 × the environment steps of plastic" in note
+    for name, steps, share in (("more", 1500, "1.50"), ("fewer", 500, "0.50")):
+        other = group(tmp_path, name, [1.0] * 5, population=6, steps=steps)
+        (note,) = notes(compare([two[0], other]), "environment steps")
+        assert f"{share} × the environment steps of plastic" in note
 
 
 def test_what_the_groups_differ_in_is_noted(tmp_path: Path, two: tuple[str, str]) -> None:

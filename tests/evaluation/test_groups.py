@@ -10,7 +10,8 @@ import pytest
 
 from esd.errors import UsageError
 from esd.evaluation.comparison import compare
-from esd.evaluation.groups import STARTED_FROM, read_groups
+from esd.evaluation.groups import STARTED_FROM, newest_by_conditions, read_groups
+from esd.evaluation.stored import conditions_of
 from esd.run import journal
 from tests.helpers.written_runs import evaluation, group, written
 
@@ -100,6 +101,16 @@ def test_what_changes_no_result_may_differ_within_a_group(
     read_groups([two[0], f"body={tmp_path}/body-s*"])
     written(tmp_path / "plastic-s8", evaluation({"a": 1.0, "u1": 1.0}), **table)
     assert len(read_groups(two)[0].runs) == 6
+
+
+def test_only_evaluations_of_the_newest_h_count_in_whichever_order_they_are_read() -> None:
+    newer = evaluation({"a": 2.0}, generation=10)
+    older = evaluation({"a": 1.0, "u1": 1.0}, generation=9)
+    conditions = conditions_of(newer)
+    for stored in ([newer, older], [older, newer]):
+        found, newest = newest_by_conditions(stored)
+        assert {name: own["mean"] for name, own in found[conditions].items()} == {"a": 2.0}
+        assert newest[conditions] == 10
 
 
 def started_from(run: Path, h0_sha256: str) -> None:

@@ -126,6 +126,7 @@ def test_a_setting_makes_another_body_which_is_unseen() -> None:
         ("Pendulum-v1", 'env.wrappers=["mine:RecordVideo"]', False),
         ("Pendulum-v1", 'env.wrappers=["gymnasium.wrappers:FlattenObservation"]', False),
         ("Pendulum-v1", "env.kwargs.width=300", False),
+        ("Pendulum-v1", "env.reset_options={x_init = 1.0}", False),
         ("Ant-v5", "env.kwargs={width = 300, height = 200, camera_id = 1}", True),
         ("Ant-v5", "env.kwargs={width = 300, reset_noise_scale = 0.2}", False),
     ],
@@ -135,6 +136,16 @@ def test_a_body_that_is_drawn_or_recorded_is_still_the_one_that_was_trained(
 ) -> None:
     subject = choose(of_table(env={"id": env_id}), None, [change], [])
     assert subject.seen(subject.variants[0]) is seen
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["max_steps=9", "stop_after_negative=5", "kwargs={g = 3.0}", "reset_options={x_init = 1.0}"],
+)
+def test_a_world_has_all_that_its_returns_depend_on(setting: str) -> None:
+    config = of_table(env={"id": "Pendulum-v1"})
+    plain, changed = choose(config, None, [], []), choose(config, None, [f"env.{setting}"], [])
+    assert plain.world(plain.variants[0]) != changed.world(changed.variants[0])
 
 
 @pytest.mark.parametrize(
@@ -406,9 +417,12 @@ def test_the_damaged_ant_tells_meters_and_meters_per_second() -> None:
     np.testing.assert_allclose(result.results["speed"] * 0.25, result.results["distance"])
 
 
-def stored(folder: RunFolder, subject: Subject, state: RunState, seed: int = 0) -> Path:
-    conditions = Conditions("last", seed, 4, settings=json.dumps(subject.settings, sort_keys=True))
-    results = evaluate(Alone(), subject, state, 4, seed)
+def stored(
+    folder: RunFolder, subject: Subject, state: RunState, seed: int = 0, rules: str = "evolved"
+) -> Path:
+    settings = json.dumps(subject.settings, sort_keys=True)
+    conditions = Conditions("last", seed, 4, rules, settings)
+    results = evaluate(Alone(), subject, state, 4, seed, rules)
     return store(folder, describe(folder, subject, state, conditions, results))
 
 
@@ -427,8 +441,9 @@ def test_nothing_stored_is_overwritten_by_something_else_but_repeats_are(tmp_pat
     config, folder = bodies(), RunFolder(tmp_path)
     state = state_of(config)
     other = with_h(state, state.h * np.float32(2.0))
-    asked = [
+    asked: list[tuple[Any, ...]] = [
         (choose(config, None, [], []), state, 0),
+        (choose(config, None, [], []), state, 0, "random"),
         (choose(config, None, [], ["moon"]), state, 0),
         (choose(config, None, ["policy.freeze_after=2"], []), state, 0),
         (choose(config, None, ["env.max_steps=9"], []), state, 0),

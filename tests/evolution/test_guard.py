@@ -111,6 +111,14 @@ def test_an_algorithm_that_goes_wrong_is_named(name: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_an_algorithm_may_pass_on_that_a_member_has_no_fitness() -> None:
+    """NaN in its vectors is then no sign that it has not written them."""
+    config = parse({"population": 2, "es": {"algorithm": f"{BAD}:FOLLOWS_FITNESS"}}, "test")
+    algorithm = make_strategy(config, Layout({"x": (5,)}))
+    state = algorithm.tell(algorithm.start(np.zeros(5, np.float32)), np.array([1.0, np.nan]))
+    assert np.isnan(state.vectors["trail"]).all()
+
+
 @pytest.mark.parametrize(
     "es", [{"optimizer": f"{BAD}:WholeNumbers"}, {"algorithm": f"{BAD}:COUNTS_WHOLE"}]
 )

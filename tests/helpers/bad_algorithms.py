@@ -182,6 +182,15 @@ class CountsWhole(Climb):
         return {**super().scalars(), "count": 7}
 
 
+class FollowsFitness(Climb):
+    """Its trail is NaN after a member without fitness; a right algorithm, too."""
+
+    def update(self, update: Any) -> Any:
+        numbers = super().update(update)
+        update.after["trail"][...] += np.float32(update.fitness.mean())
+        return numbers
+
+
 class RaisesInStart(Climb):
     def start(self, h: Any) -> Any:
         raise ValueError("no start")
@@ -290,6 +299,7 @@ def kind(build: Any) -> AlgorithmKind:
 
 CLIMB = kind(Climb)
 COUNTS_WHOLE = kind(CountsWhole)
+FOLLOWS_FITNESS = kind(FollowsFitness)
 RAISES_IN_START = kind(RaisesInStart)
 RAISES_IN_PERTURB = kind(RaisesInPerturb)
 RAISES_IN_UPDATE = kind(RaisesInUpdate)

@@ -326,6 +326,9 @@ def test_every_number_that_is_kept_for_users_has_their_own_sign(
     folder = RunFolder(tmp_path / "run")
     stored = folder.load_checkpoint(folder.best_file, config).center_return
     assert stored == config.sign * best
+    assert folder.best_center_return(config, []) == best
+    folder.best_file.unlink()
+    assert folder.best_center_return(config, lines) == best
 
 
 @pytest.mark.parametrize(("direction", "target"), [("minimize", 0.5), ("maximize", 1.5)])

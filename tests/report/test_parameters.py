@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from esd.config.tables import parse
 from esd.report import parameters
-from esd.report.runs import read_arms
+from esd.report.runs import Arm, read_arms
 from tests.helpers.training import trained
 
 EPISODES = {"env": {"id": "CartPole-v1", "max_steps": 20}, "policy": {"hidden": [3]}}
@@ -63,6 +66,29 @@ def test_parameters_of_an_objective_are_of_the_best_center_only_if_there_is_one(
     assert "best" not in newest
     best = page_of(run_of(tmp_path / "b-s1", BEST, OBJECTIVE))
     assert "Parameters of the best checkpoint, generation " in best
+
+
+def test_the_parameters_of_an_objective_are_those_of_its_checkpoint(tmp_path: Path) -> None:
+    (arm,) = read_arms([str(run_of(tmp_path / "n-s1", NEWEST, OBJECTIVE))], pytest.fail)
+    known = arm.runs[0].parameters
+    assert known is not None
+    known = dataclasses.replace(known, h=np.array([0.25, -4.5], np.float32))
+    page = parameters.section([Arm("n", [dataclasses.replace(arm.runs[0], parameters=known)])])
+    assert re.findall(r'scope="row">(.*?)</th>.*<td class="n">(.*?)</td>', page) == [
+        ("x[0]", "0.250"),
+        ("x[1]", "−4.500"),
+    ]
+
+
+def test_the_table_of_an_array_has_its_spread_and_quantiles(tmp_path: Path) -> None:
+    values = np.arange(101, dtype=np.float32)
+    own = parameters.Distribution("layer0", "A", values, 2 * values)
+    ((*_, count, mean, std, std_at_start, low, median, high),) = parameters._table(
+        Arm("n"), [own]
+    ).rows
+    assert (count, mean, low, median, high) == (101, 50.0, 5.0, 50.0, 95.0)
+    assert std == np.std(values, dtype=np.float64)
+    assert std_at_start == 2 * std
 
 
 def test_rules_that_synapses_share_are_not_called_their_own(tmp_path: Path) -> None:

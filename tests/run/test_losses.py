@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from esd.run import losses
-from esd.run.losses import Event, Suspicion, append, judged, path_of, read
+from esd.run.losses import Event, Suspicion, append, encode, judged, path_of, read
+from tests.helpers.disk import at_every_sync
 
 KEY, OTHER = b"state 07", b"state 08"
 LOST, ALONE, LATE, JUDGED = Event.LOST, Event.LOST_ALONE, Event.TOOK_TOO_LONG, Event.JUDGED
@@ -52,6 +53,16 @@ def test_events_are_read_as_they_were_kept_and_those_of_another_state_are_not(
         2**63: Suspicion(2, 2, False, True),
     }
     assert judged(tmp_path / "new") == 1
+
+
+def test_events_are_on_disk_before_the_row_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine itself may go down with the next process."""
+    syncs: list[tuple[Path, bytes]] = []
+    at_every_sync(monkeypatch, lambda synced: syncs.append((synced, synced.read_bytes())))
+    append(tmp_path, KEY, [(3, LOST), (5, ALONE)])
+    assert syncs == [(path_of(tmp_path), encode(KEY, 3, LOST) + encode(KEY, 5, ALONE))]
 
 
 def test_of_a_damaged_file_the_whole_entries_are_used(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from esd.commands.runs_table import rows_of
 from esd.commands.show import _describe
+from esd.errors import NotWritableError
 from esd.evolution.records import Records, Status
 from esd.run import checkpoint, metrics
 from esd.run.folder import RunFolder
@@ -126,8 +128,8 @@ def test_what_the_journal_knows_is_rebuilt_from_it(
     # the last line has no warning: a process may die before it is written
     without_clock = [line["generation"] for line in lines[:-1] if line["ranks"] is None]
     assert len(without_clock) == lost
-    seconds = [line["seconds"] for line in lines]
-    assert seconds == sorted(seconds)
+    for clock in ("seconds", "core_seconds"):
+        assert [line[clock] for line in lines] == sorted(line[clock] for line in lines)
     for line in lines:
         assert all((line[name] is None) == (line["ranks"] is None) for name in CLOCK)
 
@@ -192,6 +194,8 @@ def test_the_last_line_of_a_run_without_centers_stays(tmp_path: Path) -> None:
     assert lines == lines_of(tmp_path / "run")
     assert [line["generation"] for line in lines] == [0, 1, 2]
     assert not notes
+    metrics.store(tmp_path / "run/metrics.jsonl", [*lines[:2], lines[2] | {"env_steps": 1}])
+    assert folder.metrics_lines(folder.config(), notes.append) == lines[:2], "totals of another run"
 
 
 def test_a_run_that_was_extended_has_no_line_of_the_center_alone_in_its_middle(
@@ -266,6 +270,20 @@ def test_the_best_return_is_that_of_the_best_checkpoint_whatever_became_of_its_l
     folder.best_file.unlink()
     centers = [line["center_return"] for line in lines_of(run)]
     assert _describe(folder, None)["best_center_return"] == max(c for c in centers if c is not None)
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    """It is written again, and would be behind its own beginning."""
+    file = tmp_path / "metrics.jsonl"
+    size, _ = metrics.append(file, {"generation": 0}, 0)
+    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, hard))
+    try:
+        with pytest.raises(NotWritableError):
+            metrics.append(file, {"generation": 1}, size)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    assert file.read_text() == '{"generation": 0}\n'
 
 
 def test_returns_near_the_largest_number_are_no_damage(tmp_path: Path) -> None:

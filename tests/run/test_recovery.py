@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -309,6 +310,14 @@ def test_a_journal_that_is_damaged_behind_its_checkpoints_is_cut_and_gone_on_wit
     command = text[text.index("truncate -s ") :].partition(")")[0]
     subprocess.run(shlex.split(command), check=True)
     assert call(run=run).state.sha256() == from_journal(whole).sha256()
+
+
+def test_a_journal_that_ends_one_generation_before_a_checkpoint_was_cut_short(run: Path) -> None:
+    file = run / "journal.bin"
+    os.truncate(file, journal.scan(file).positions[GENERATIONS - 1])
+    assert "ends before generation 11, but there is a checkpoint of generation 12" in refusal(
+        run=run
+    )
 
 
 @given(data=st.data())

@@ -15,6 +15,7 @@ import pytest
 from esd.commands.console import Quiet
 from esd.config.settings import Config
 from esd.errors import EXIT_STOPPED_EARLY, NotWritableError, StoppedEarlyError
+from esd.evolution.state import RunState
 from esd.mpi.comm import Alone, JobFailedError
 from esd.run import checkpoint
 from esd.training import patience
@@ -22,8 +23,8 @@ from esd.training.patience import Patience
 from esd.training.plan import Plan
 from esd.training.prepare import train
 from esd.training.stop import StopRequest
-from tests.helpers.configs import small
-from tests.helpers.training import trained
+from tests.helpers.configs import objective, small
+from tests.helpers.training import from_journal, trained
 
 GENERATIONS = 8
 
@@ -88,9 +89,13 @@ class Story(Quiet):
 
 def told(run: Path, deeds: dict[int, Callable[[], object]], *settings: str) -> Story:
     """Train a run in which something happens."""
+    return told_of(config_of(*settings), run, deeds)
+
+
+def told_of(config: Config, run: Path, deeds: dict[int, Callable[[], object]]) -> Story:
+    """Train a run of a config in which something happens."""
     story = Story(deeds)
-    plan = Plan(config_of(*settings), run, b"", None)
-    train(Alone(), plan, StopRequest(), story)
+    train(Alone(), Plan(config, run, b"", None), StopRequest(), story)
     return story
 
 
@@ -139,6 +144,23 @@ def test_a_run_goes_on_in_memory_until_its_folder_can_be_written_again(
     assert len(reasons) == len(back) <= 1
     if fault != "failing syncs":
         assert reasons
+
+
+def test_a_best_state_that_waits_for_the_disk_is_saved_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then the memory that it was in holds a later state."""
+    run, disk, saved = tmp_path / "run", Disk(monkeypatch, *CALLS["full"]), list[RunState]()
+    told_of(
+        objective("sphere", "run.center_every=2"),  # h_2 is better than h_0
+        run,
+        {
+            1: lambda: setattr(disk, "full", True),
+            2: lambda: setattr(disk, "full", False),
+            3: lambda: saved.append(checkpoint.load(run / "checkpoints/best.safetensors").state),
+        },
+    )
+    assert saved[0].sha256() == from_journal(run, 2).sha256()
 
 
 @pytest.mark.parametrize("fault", CALLS)
