@@ -52,9 +52,11 @@ def load(folder: RunFolder, checkpoint: str, warn: Warn) -> tuple[Config, RunSta
     return config, folder.last_state(config, warn), "last"
 
 
-def _check_room(episodes: int, variants: int) -> None:
+def _check_room(subject: Subject, episodes: int) -> None:
     """Refuse more test episodes than memory can hold the returns of."""
-    needed, available = BYTES_OF_AN_EPISODE * episodes * variants, available_memory()
+    named = subject.config.objective.named
+    columns = len(subject.config.value_names) or 1 if named else len(subject.variants)
+    needed, available = BYTES_OF_AN_EPISODE * episodes * columns, available_memory()
     if needed > available:
         raise UsageError(
             f"episodes = {episodes:,}: their returns need {needed / 1e9:,.1f} GB of memory, but "
@@ -93,7 +95,7 @@ def evaluate_and_store(
         JobFailedError: on all ranks, if any failed.
     """
     with agreement(comm, "looking for memory"):
-        _check_room(episodes, len(subject.variants))
+        _check_room(subject, episodes)
     with kept_process_state():
         if subject.config.objective.named:
             results = test_evaluations.evaluate(comm, subject, state, episodes, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,12 +29,25 @@ def test_a_run_that_no_longer_evaluates_its_center_keeps_its_best_h(tmp_path: Pa
     assert (checkpoint, state.generation) == ("best", run.generation_of_best())
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"env": {"id": "Pendulum-v1", "variants": [{"name": "a"}, {"name": "b"}]}},
+        {
+            "objective": {
+                "function": "mine:of_two",
+                "values": ["a", "b"],
+                "parameters": {"x": {"shape": [2], "initial": 0.5}},
+            }
+        },
+    ],
+    ids=["variants", "values"],
+)
 def test_memory_has_to_hold_the_returns_of_all_variants(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(of_run, "available_memory", lambda: 3 * of_run.BYTES_OF_AN_EPISODE)
-    env = {"id": "Pendulum-v1", "max_steps": 3, "variants": [{"name": "a"}, {"name": "b"}]}
-    config = of_table(env=env)
+    config = of_table(**table)
     policy = make_policy(config.policy, Interface(3, 1, True))
     state = start(make_strategy(config, policy.layout), policy.initial_parameters(0), 0)
     subject = choose(config, None, [], [])
