@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from esd.config.tables import parse
 from esd.evaluation import of_run
 from esd.evaluation.test_episodes import choose
 from esd.evolution.state import make_strategy, start
@@ -14,8 +15,10 @@ from esd.mpi.comm import Alone, JobFailedError
 from esd.policies.base import Interface
 from esd.policies.registry import make_policy
 from esd.run.folder import RunFolder
-from tests.helpers.configs import objective, of_table
+from tests.helpers.configs import objective
 from tests.helpers.training import trained
+
+SPHERE = {"function": "sphere", "direction": "minimize", "parameters": {"x": {"shape": [4]}}}
 
 
 def test_a_run_that_no_longer_evaluates_its_center_keeps_its_best_h(tmp_path: Path) -> None:
@@ -33,13 +36,7 @@ def test_a_run_that_no_longer_evaluates_its_center_keeps_its_best_h(tmp_path: Pa
     "table",
     [
         {"env": {"id": "Pendulum-v1", "variants": [{"name": "a"}, {"name": "b"}]}},
-        {
-            "objective": {
-                "function": "mine:of_two",
-                "values": ["a", "b"],
-                "parameters": {"x": {"shape": [2], "initial": 0.5}},
-            }
-        },
+        {"objective": {**SPHERE, "values": ["a", "b"]}},
     ],
     ids=["variants", "values"],
 )
@@ -47,7 +44,7 @@ def test_memory_has_to_hold_the_returns_of_all_variants(
     table: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(of_run, "available_memory", lambda: 3 * of_run.BYTES_OF_AN_EPISODE)
-    config = of_table(**table)
+    config = parse(table, "test")
     policy = make_policy(config.policy, Interface(3, 1, True))
     state = start(make_strategy(config, policy.layout), policy.initial_parameters(0), 0)
     subject = choose(config, None, [], [])
