@@ -19,6 +19,7 @@ from esd.api.ranks import failures_raised, rank_called_otherwise, ranks
 from esd.api.settings import plain, whole_number
 from esd.config.identity import identity
 from esd.config.tables import parse
+from esd.config.unused_settings import without_effect
 from esd.errors import RunError, UsageError
 from esd.evolution.layout import Layout
 from esd.evolution.low_rank import notes_of
@@ -123,6 +124,10 @@ class Evolution:
                 )
                 for note in notes_of(self._algorithm.noise):
                     warnings.warn(note, stacklevel=2)
+                if self._comm.rank == 0:
+                    named = {f"es.{name}": value for name, value in plain(settings).items()}
+                    for line in without_effect(named, self._config):
+                        warnings.warn(line, stacklevel=2)
                 self._memory = NodeState(self._team, self._algorithm, state)
             self._opened = opened.pop_all()
         self._closed = False

@@ -36,6 +36,7 @@ Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
 OWNERS_AT_ONCE = 64  # members whose seeds are drawn in one call, which takes as long as for one
+COMPILING_SECONDS = 300.0
 EPISODES_AT_ONCE = 4096  # of these members together, for which 64 take no longer: seeds take memory
 
 OWNERS: dict[str, Callable[[int], int]] = {  # whose seeds a member has
@@ -148,7 +149,7 @@ class Rollout:
         limit: int | None = None,
         stepwise: bool = False,
         told: Callable[[bytes], object] | None = None,
-        timed: bool = False,
+        more_seconds: float | None = COMPILING_SECONDS,
     ) -> Outcome:
         """Play one episode per seed with the parameters that were loaded.
 
@@ -157,7 +158,8 @@ class Rollout:
             limit: of an episode's steps.
             stepwise: ask ``policy.act`` for every step, also in episodes that could be played compiled.
             told: is called with the bits of everything that ``policy.act`` answers.
-            timed: by ``env.episode_seconds``; not at the start, when kernels may have to be compiled.
+            more_seconds: that an episode may take beyond ``env.episode_seconds``; None: any number. At the start of a
+                training, code may have to be compiled.
 
         Raises:
             BrokenEnvironmentError: if the environment raises or misfits, or an episode takes longer than
@@ -165,9 +167,9 @@ class Rollout:
         """
         seconds, process = self.config.env.episode_seconds, os.getpid()
         try:
-            if seconds is None or not timed:
+            if seconds is None or more_seconds is None:
                 return self._play(seeds, limit, stepwise, told)
-            return self._play_in(seconds, seeds, limit, stepwise, told)
+            return self._play_in(seconds + more_seconds, seeds, limit, stepwise, told)
         finally:
             end_child_of(process)
 

@@ -119,7 +119,7 @@ def record(
         rollout.load([(0, rules_of(rollout, state.h, rules, seed, 0))])
         rollout.policy = watched = Watched(policy, policy, every)
         # each step asks the policy
-        outcome = rollout.play(played_seeds(rollout, seed, 0, 0), stepwise=True)
+        outcome = rollout.play(played_seeds(rollout, seed, 0, 0), stepwise=True, more_seconds=None)
     arrays = {
         "observations": np.array(watched.observations),
         "actions": np.array([action for action, _ in kept], np.float32),

@@ -157,7 +157,9 @@ def record(
             made = make_rollout(dataclasses.replace(subject, config=config), state)
             with contextlib.closing(made) as rollout:
                 rollout.load([(0, rules_of(rollout, state.h, rules, seed, 0))])
-                outcome = rollout.play(played_seeds(rollout, seed, 0, 0), stepwise=True)
+                outcome = rollout.play(
+                    played_seeds(rollout, seed, 0, 0), stepwise=True, more_seconds=None
+                )
             if film.problem is not None:
                 raise film.problem
             if math.isnan(outcome.returns[0]):

@@ -215,3 +215,11 @@ def test_imaginary_parts_masks_and_endless_integers_are_not_dropped() -> None:
     one.tell(np.ma.masked_array([1.0, 2.0, 3.0, 4.0], mask=[True, False, False, False]))
     other.tell([float("nan"), 2.0, 3.0, 4.0])
     np.testing.assert_array_equal(one.center, other.center)
+
+
+def test_a_setting_without_effect_is_told() -> None:
+    with pytest.warns(UserWarning, match=r"es\.momentum: no effect with es\.optimizer = 'adam'"):
+        esd.Evolution(
+            [0.0], direction="maximize", population=4, momentum=0.5, optimizer="adam"
+        ).close()
+    esd.Evolution([0.0], direction="maximize", population=4, momentum=0.9, optimizer="adam").close()

@@ -15,6 +15,7 @@ import pytest
 from esd.config.settings import Config
 from esd.episodes.evaluator import Rows
 from esd.episodes.making import make_environment
+from esd.episodes.rollout import Rollout
 from esd.episodes.seeds import EpisodeSeeds
 from esd.episodes.variant import VariantEnvironment
 from esd.evolution.noise import Purpose
@@ -195,6 +196,21 @@ def test_an_episode_that_takes_too_long_ranks_its_member_last_or_ends_the_run(
     assert "generation 1, member 5: " in text
     assert "took longer than env.episode_seconds = 0.4" in text
     assert 'env.on_failure="worst"' in text
+
+
+@pytest.mark.parametrize("more", ["", "batch_members=4"])
+def test_an_environment_that_hangs_from_the_start_does_not_train(
+    more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DEED, "sleep for an hour")
+    monkeypatch.setattr("tests.faults.poison_members.does_it", lambda seed: True)
+    *others, seconds = Rollout.play.__defaults__ or ()
+    assert seconds == 300.0
+    monkeypatch.setattr(Rollout.play, "__defaults__", (*others, 0.1))
+    with pytest.raises(JobFailedError) as failed:
+        trained(poisoned(WORST, "env.episode_seconds=0.4", more or "device=cpu"), tmp_path / "run")
+    assert "took longer than env.episode_seconds = 0.4" in str(failed.value.__cause__)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_time_limit_is_one_of_each_episode(
