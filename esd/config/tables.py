@@ -34,7 +34,12 @@ from esd.config.settings import (
     VariantsConfig,
     Wrapper,
 )
-from esd.config.unimported import Unimported, is_foreign, without_class
+from esd.config.unimported import (
+    Unimported,
+    is_foreign,
+    is_of_a_missing_package,
+    without_class,
+)
 from esd.errors import LONGEST_VALUE, UsageError, closest, nearest, one_line, shortened, shown
 from esd.reading import DEEPEST, depth_is_beyond
 
@@ -50,7 +55,8 @@ def parse(table: Mapping[str, Any], source: str, importing: bool = True) -> Conf
         table: as TOML gives it.
         source: what to call it in messages.
         importing: an algorithm or optimizer that [es] names as ``module:Name`` may be imported, to know its settings;
-            otherwise they are kept as they stand (``Unimported``), which is enough to look at them.
+            otherwise they are kept as they stand (``Unimported``), which is enough to look at them. So are those of
+            an algorithm, an optimizer or a kind of policy that a package offers which is not installed here.
 
     Raises:
         UsageError: naming every unknown key, wrong type and value out of range at once.
@@ -69,6 +75,15 @@ def parse(table: Mapping[str, Any], source: str, importing: bool = True) -> Conf
 
 def _build_config(table: Mapping[str, Any], problems: list[str], importing: bool) -> Config:
     """Make a config, adding to ``problems`` whatever is wrong with it."""
+    policy = table.get("policy")
+    if not importing and isinstance(policy, Mapping):
+        kind = policy.get("kind", DEFAULT_KIND)
+        if is_of_a_missing_package("policy.kind", kind):
+            others = {key: value for key, value in table.items() if key != "policy"}
+            read = _build_config(others, problems, importing)
+            return dataclasses.replace(
+                read, policy=_foreign_policy(kind, policy, "policy.", problems)
+            )
     es = table.get("es")
     foreign = set()
     if not importing and isinstance(es, Mapping):
@@ -254,14 +269,22 @@ def _build_policy(table: Mapping[str, Any], prefix: str, problems: list[str]) ->
     except UsageError as error:
         problems.append(str(error))
         return PolicyConfig()
+    if cls is ModuleSettings:
+        return _foreign_policy(str(kind), table, prefix, problems)
     rest = {key: value for key, value in table.items() if key != "kind"}
-    if cls is not ModuleSettings:
-        settings = _build(cls, rest, prefix, problems, f" of policy.kind = {kind!r}")
-        return PolicyConfig(str(kind), settings)
+    settings = _build(cls, rest, prefix, problems, f" of policy.kind = {kind!r}")
+    return PolicyConfig(str(kind), settings)
+
+
+def _foreign_policy(
+    kind: str, table: Mapping[str, Any], prefix: str, problems: list[str]
+) -> PolicyConfig:
+    """A policy of a kind whose settings are not known here."""
+    rest = {key: value for key, value in table.items() if key != "kind"}
     kwargs = {"kwargs": rest.pop("kwargs")} if "kwargs" in rest else {}
     _refuse_what_no_hash_takes(rest, prefix.removesuffix("."), problems)
     settings = _build(ModuleSettings, kwargs, prefix, problems)
-    return PolicyConfig(str(kind), dataclasses.replace(settings, own=plain(rest)))
+    return PolicyConfig(kind, dataclasses.replace(settings, own=plain(rest)))
 
 
 def _algorithm_settings(

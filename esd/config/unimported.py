@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esd.config.installed import is_installed
-from esd.config.references import Reference
+from esd.config.references import KINDS, Reference
 from esd.config.settings import EvolutionSettings
 
 
@@ -24,12 +24,19 @@ class Unimported:
 
 
 def is_foreign(key: str, es: Mapping[str, Any]) -> bool:
-    """Whether ``es.algorithm`` or ``es.optimizer`` names what is neither esd's nor offered by a package."""
+    """Whether ``es.algorithm`` or ``es.optimizer`` names what is neither esd's nor offered by a package here."""
     name = es.get(key)
     if not isinstance(name, str):
         return False
+    if is_of_a_missing_package(f"es.{key}", name):
+        return True
     module = Reference(f"es.{key}", name).module
     return bool(module) and (":" in name or not is_installed(module))
+
+
+def is_of_a_missing_package(setting: str, name: Any) -> bool:
+    """Whether a run's setting has a plain name that means nothing here, as that of another machine's package."""
+    return isinstance(name, str) and ":" not in name and name not in KINDS[setting].names()
 
 
 def without_class(known: EvolutionSettings, others: Mapping[str, Any]) -> EvolutionSettings:

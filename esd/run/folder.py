@@ -181,10 +181,12 @@ class RunFolder:
         if self.trust is not Trust.NEVER:
             return
         for reference in names_foreign_code(to_table(config), section):
+            why = "which this command never imports; use esd.Run(folder).h(generation) in Python"
+            if not reference.module:
+                why = "of a package that is not installed here; install it"
             raise UntrustedError(
                 f"{self.path}: {what} can only be rebuilt with the code of {reference.setting} = "
-                f"{shown(reference.text)}, which this command never imports; use esd.Run(folder).h(generation) in "
-                "Python"
+                f"{shown(reference.text)}, {why}"
             )
 
     def _check_replay(self, config: Config, generation: int) -> None:

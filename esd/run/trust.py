@@ -18,6 +18,7 @@ from typing import Any
 from esd.config.installed import Place, is_installed, place_of
 from esd.config.nearby import look_near, where_it_lies
 from esd.config.references import ENVIRONMENTS, KINDS, WRAPPERS, Reference, references_in
+from esd.config.unimported import is_of_a_missing_package
 from esd.errors import UntrustedError, shortened, shown
 from esd.policies.guard import PARTS
 from esd.policies.kind import PolicyKind
@@ -142,12 +143,18 @@ def remember_exported(file: Path, sha256: str, run: Run, table: Mapping[str, Any
 
 def names_foreign_code(table: Mapping[str, Any], section: str) -> list[Reference]:
     """What a section, such as "policy", names that is neither esd's nor offered by an installed package by its name."""
-    named = references_in({section: table.get(section, {})})
-    return [
+    own = table.get(section, {})
+    named = references_in({section: own})
+    found = [
         reference
         for reference in named
         if reference.module and (":" in reference.text or not is_installed(reference.module))
     ]
+    for setting in KINDS:
+        of, _, key = setting.partition(".")
+        if of == section and key in own and is_of_a_missing_package(setting, own[key]):
+            found.append(Reference(setting, own[key]))
+    return found
 
 
 Found = tuple[Reference, str, Place]

@@ -19,6 +19,7 @@ from esd.config.experiment_files import experiment_names, read_experiment
 from esd.config.tables import apply_settings, flatten, parse
 from esd.errors import EsdError
 from esd.launching.site import read_site
+from esd.run.trust import names_foreign_code
 from tests.documentation.pages import BLOCKS, PAGES, SHELL, Block, commands, of_esd, prose
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -70,6 +71,13 @@ def known(module: str) -> bool:
 # ------------------------------------------------------------------------------------------------ TOML
 
 
+def check_settings(table: dict[str, Any], name: str) -> None:
+    """Parse them without the code that they name; plain names have to be known."""
+    parse(table, name, importing=False)
+    for section in ("policy", "es"):
+        assert [r.text for r in names_foreign_code(table, section) if not r.module] == []
+
+
 @pytest.mark.parametrize("block", of_language("toml"))
 def test_toml_is_an_experiment_or_another_file_that_esd_reads(block: Block, tmp_path: Path) -> None:
     table = tomllib.loads(block.text)
@@ -77,7 +85,7 @@ def test_toml_is_an_experiment_or_another_file_that_esd_reads(block: Block, tmp_
     file.write_text(block.text)
     if {*table} <= SECTIONS:
         name, merged = read_experiment(str(file))
-        parse(merged, name, importing=False)
+        check_settings(merged, name)
     elif {*table} == {"project"}:
         assert all(group.startswith("esd.") for group in table["project"]["entry-points"])
     else:
@@ -108,7 +116,7 @@ def check_call(words: list[str], files: dict[str, str], folder: Path) -> None:
             experiment = str(folder / experiment)
         if experiment in experiment_names() or Path(experiment).exists():
             name, table = read_experiment(experiment)
-            parse(apply_settings(table, settings), name, importing=False)
+            check_settings(apply_settings(table, settings), name)
             return
         assert experiment.endswith(".toml") or PLACEHOLDER.fullmatch(experiment), experiment
     for key in flatten(apply_settings({}, settings)):

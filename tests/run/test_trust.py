@@ -467,6 +467,28 @@ def test_settings_read_without_their_class_are_the_same(module: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "table",
+    [
+        {"policy": {"kind": "of_a_package", "keep": 0.5}},
+        {"es": {"algorithm": "of_a_package", "parents": 3}},
+        {"es": {"optimizer": "of_a_package", "lion_beta2": 0.5}},
+    ],
+    ids=lambda table: next(iter(table)),
+)
+def test_a_run_is_looked_at_without_the_package_that_it_was_trained_with(
+    table: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = RunFolder(planted(tmp_path / "run-s0", table).path, Trust.NEVER)
+    config = folder.config()
+    (section,) = table
+    assert table[section].items() <= to_table(config)[section].items()
+    with pytest.raises(UntrustedError, match=r"a package that is not installed here; install it"):
+        folder.last_state(config, pytest.fail)
+    with pytest.raises(UsageError, match="'of_a_package': known: "):
+        RunFolder(folder.path).config()
+
+
+@pytest.mark.parametrize(
     "es",
     [
         {"optimizer": "m:O", "problems": 1, "class": 2, "__init__": 3, "others": {"a": [1]}},
