@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from esd.errors import UsageError
+
+_TAKING = threading.Lock()
+_threads_that_seed: list[
+    int
+] = []  # a training inside another one's objective is one more of the same thread
+os.register_at_fork(after_in_child=_threads_that_seed.clear)
 
 
 def seed_global_generators(seed: int) -> None:
@@ -24,12 +34,31 @@ class KeptGenerators:
     """
 
     def __init__(self) -> None:
-        """Remember."""
+        """Remember.
+
+        Raises:
+            UsageError: see ``remember``.
+        """
         self._threads_inside: int | None = None
+        self._thread: int | None = None
         self.remember()
 
     def remember(self) -> None:
-        """Take everything as it is now for the caller's, and go on with our number of threads."""
+        """Take everything as it is now for the caller's, and go on with our number of threads.
+
+        Raises:
+            UsageError: if another thread of the process is training or evaluating: it would draw from generators that
+                this one seeds.
+        """
+        thread = threading.get_ident()
+        with _TAKING:
+            if _threads_that_seed and _threads_that_seed[-1] != thread:
+                raise UsageError(
+                    "another thread of this process is training or evaluating, and both would seed the same random "
+                    "generators of Python, numpy and torch. Use one process for each"
+                )
+            _threads_that_seed.append(thread)
+        self._thread = thread
         self._states = random.getstate(), np.random.get_state()  # noqa: NPY002
         torch = _torch()
         self._of_torch = (torch.get_rng_state(), torch.get_num_threads()) if torch else None
@@ -37,7 +66,9 @@ class KeptGenerators:
             torch.set_num_threads(self._threads_inside)
 
     def put_back(self) -> None:
-        """Give the caller everything as it was."""
+        """Give the caller everything as it was; nothing if that was done."""
+        if self._thread is None:
+            return
         random.setstate(self._states[0])
         np.random.set_state(self._states[1])  # noqa: NPY002
         torch = _torch()
@@ -46,6 +77,10 @@ class KeptGenerators:
             self._threads_inside = torch.get_num_threads()
             torch.set_rng_state(state)
             torch.set_num_threads(threads)
+        with _TAKING:
+            if self._thread in _threads_that_seed:  # or this is a child process
+                _threads_that_seed.remove(self._thread)
+        self._thread = None
 
 
 def _torch() -> Any:

@@ -11,6 +11,7 @@ import pickle
 import random
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 
 import esd
+from esd.evolution.global_generators import kept_generators
 from tests.helpers import user_functions
 from tests.helpers.shell import TINY
 from tests.helpers.shell import esd as command
@@ -312,6 +314,34 @@ def test_the_generators_of_the_caller_go_on_as_if_nothing_had_been_trained(
     run.evaluate(episodes=2)
     found.append(drawn())
     assert found == expected
+
+
+def test_two_threads_do_not_train_at_the_same_time(tmp_path: Path) -> None:
+    """They would seed the same generators; a loop that waits at its yield, and a training in an objective, do not."""
+
+    def trained_meanwhile(name: str) -> list[str]:
+        """What a training in another thread says."""
+        said: list[str] = []
+
+        def train() -> None:
+            try:
+                trained(tmp_path / name, generations=1)
+            except esd.UsageError as error:
+                said.append(str(error))
+
+        thread = threading.Thread(target=train)
+        thread.start()
+        thread.join()
+        return said
+
+    for _ in esd.generations("rosenbrock", run=tmp_path / "a", generations=1):
+        assert trained_meanwhile("b") == []
+    with kept_generators():
+        (text,) = trained_meanwhile("c")
+        assert text.startswith("another thread of this process is training")
+        assert not (tmp_path / "c").exists()
+        trained(tmp_path / "d", generations=1)
+    assert trained_meanwhile("e") == []
 
 
 def test_a_module_that_was_edited_after_its_import_is_named_and_recorded_as_it_is(
