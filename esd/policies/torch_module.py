@@ -22,6 +22,7 @@ from esd.policies.guard import described
 Float32s = npt.NDArray[np.float32]
 
 FLOAT32 = torch.float32
+NO_AUTOGRAD = ("does not require grad", "Inference tensors cannot")  # in torch's messages
 LOOKS = 3  # first steps in which a module is tried for a memory that nobody clears
 
 
@@ -237,7 +238,12 @@ class TorchPolicy:
             raise error
         self._check_batch_norms()
         hint = ""
-        if isinstance(error, RuntimeError | ValueError | IndexError):
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_AUTOGRAD):
+            hint = (
+                "; forward runs without autograd: compute gradients with torch.func.grad, or on clones within "
+                "torch.inference_mode(False) and torch.enable_grad()"
+            )
+        elif isinstance(error, RuntimeError | ValueError | IndexError):
             hint = "; layers that need a batch axis or the shape of a picture can reshape it first"
         raise UsageError(
             f"{self.who}: forward, given an observation of shape [{size}], raised {in_one_line(error)}{hint}"

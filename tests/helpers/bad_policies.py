@@ -156,12 +156,21 @@ class Tied(nn.Module):
         return self.one(observation) - 2.0 * self.other(observation)
 
 
+class Differentiated(nn.Linear):
+    """Needs a gradient, which nobody records."""
+
+    def forward(self, observation: Tensor) -> Any:
+        outputs = super().forward(observation)
+        torch.autograd.grad(outputs.sum(), self.weight)
+        return outputs
+
+
 class Built(nn.Module):
     """Whatever layers an expression makes, of ``seen`` and ``n``."""
 
     def __init__(self, observation_size: int, action_size: int, what: str) -> None:
         super().__init__()
-        names = {"nn": nn, "torch": torch, "seen": observation_size, "n": action_size}
+        names = {**globals(), "seen": observation_size, "n": action_size}
         self.layers = eval(what, names)
 
     def forward(self, observation: Tensor) -> Any:

@@ -350,6 +350,7 @@ def test_what_forward_returns_is_taken_exactly_or_refused(what: str, message: st
         ("nn.Sequential(nn.BatchNorm1d(seen), nn.Linear(seen, n))", "expected 2D or 3D input (got 1D input)"),
         ("nn.LSTM(seen, n)", "forward, given an observation of shape [4], raised"),
         ("nn.Linear(seen + 1, n)", "mat1 and mat2 shapes cannot be multiplied"),
+        ("Differentiated(seen, n)", "forward runs without autograd: compute gradients with torch.func.grad"),
     ],
 )  # fmt: skip
 def test_an_error_of_torchs_comes_with_the_shape_of_the_observation(

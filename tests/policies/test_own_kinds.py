@@ -299,6 +299,27 @@ def test_the_worked_example_of_the_documentation_trains_and_resumes(example: Pat
         built(config("my_policies:TracePolicy", keep=2.0).policy)
 
 
+def test_the_module_of_the_documentation_learns_by_gradients_while_it_acts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/policies.md").read_text("utf-8")
+    (code,) = re.findall(r'```python\n("""my_learner.py.*?)```', page, re.DOTALL)
+    (tmp_path / "my_learner.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = apply_settings({}, [*SMALL, "generations=1", "env.max_steps=30"])
+    settings["policy"] = {"kind": "my_learner:Predictor"}
+    assert trained(parse(settings, "test"), tmp_path / "run").finished
+    module = built(config("my_learner:Predictor").policy)
+    module.reset(0)
+    errors = []
+    for _ in range(50):  # the same observation again and again is learned
+        module.act(np.float32([0.1, -0.2, 0.3, 0.4]))
+        seen = torch.tensor([0.1, -0.2, 0.3, 0.4])
+        guess = module.module.learned @ module.module.features
+        errors.append(float((seen - guess).square().sum()))
+    assert errors[-1] < 0.1 * errors[0]
+
+
 def test_a_run_keeps_the_defaults_of_a_class_that_is_changed_later(example: Path) -> None:
     file, command = Path("my_experiment.toml"), TrainRequest("my_experiment.toml", Path("run"))
     shortened = apply_settings({}, [*SMALL, "generations=2", "env.max_steps=30"])
