@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -262,6 +262,13 @@ class Evolution:
         """
         self._closed = True
         self._opened.close()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled."""
+        raise TypeError(
+            "an esd.Evolution can't be copied or pickled, because ranks share its memory; save its state with "
+            "save(path), and load(path) it in another one"
+        )
 
     def _require_open(self) -> None:
         if self._closed:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +142,12 @@ def test_a_state_of_other_parameters_or_direction_is_not_loaded(
     esd.Evolution(np.zeros(4), direction="minimize", population=4).save(saved)
     with pytest.raises(esd.UsageError, match="was saved with other settings"):
         esd.Evolution(initial, direction=direction, population=4).load(saved)
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_it_says_how_to_copy_it(copied: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match=r"can't be copied or pickled, .* save\(path\)"):
+        copied(evolved(0))
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
