@@ -6,6 +6,7 @@ tests.break_laws WORD…`` tries only those whose text, file or test contains on
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import queue
@@ -92,10 +93,12 @@ def tried(cases: queue.SimpleQueue[Break], copy: Path) -> int:
 
 def main() -> int:
     """Try breaks, two at a time where there are two cores; 0 if all were noticed."""
-    wanted = chosen(sys.argv[1:])
+    command_line = argparse.ArgumentParser(prog="python -m tests.break_laws", description=__doc__)
+    command_line.add_argument("words", nargs="*", metavar="WORD")
+    words = command_line.parse_args().words
+    wanted = chosen(words)
     if not wanted:
-        print(f"no break contains {' or '.join(sys.argv[1:])}", file=sys.stderr)
-        return 2
+        command_line.error(f"no break contains {' or '.join(words)}")
     cases: queue.SimpleQueue[Break] = queue.SimpleQueue()
     for case in wanted:
         cases.put(case)

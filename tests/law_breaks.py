@@ -30,6 +30,22 @@ class Break:
 
 BREAKS = (
     Break(
+        4,
+        "an algorithm of the user's own may give other results for a part of h",
+        "esd/evolution/repeatable.py",
+        "    trial.check_parts(state, whole, member, sums)\n",
+        "",
+        "tests/evolution/test_repeatable.py",
+    ),
+    Break(
+        4,
+        "an optimizer of the user's own is not tried before a run",
+        "esd/training/prepare.py",
+        "                check_repeatable(config, algorithm)\n",
+        "                pass\n",
+        "tests/evolution/test_guard.py -k second_time",
+    ),
+    Break(
         2,
         "members that are perturbed together all have the sign of the first of a pair",
         "esd/kernels/philox.py",
