@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import inspect
 import math
 import types
 import typing
@@ -399,7 +400,10 @@ def to_table(config: Any, version: int | None = None) -> dict[str, Any]:
         if field.name in absent:
             continue
         value = getattr(config, field.name)
-        later = version is not None and field.metadata.get("since", 1) > version
+        since = field.metadata.get("since", 1)
+        later = version is not None and since > version
+        # who reads a table without the user's class doesn't know that a setting of it came later
+        later = later or (since > 1 and _is_users(config, field.name))
         if later and value == (
             field.default
             if field.default_factory is dataclasses.MISSING
@@ -427,6 +431,14 @@ def to_table(config: Any, version: int | None = None) -> dict[str, Any]:
         elif value is not None:
             table[field.name] = value
     return table
+
+
+def _is_users(config: Any, name: str) -> bool:
+    """Whether a user's algorithm or optimizer has declared a setting of [es]."""
+    if not isinstance(config, EvolutionSettings):
+        return False
+    declares = (base for base in type(config).__mro__ if name in inspect.get_annotations(base))
+    return not next(declares).__module__.startswith("esd.")
 
 
 def flatten(

@@ -20,6 +20,7 @@ from esd.errors import UsageError
 from esd.evolution.layout import Layout
 from esd.evolution.state import make_strategy
 from esd.run.folder import RunFolder
+from esd.run.trust import Trust
 from tests.helpers.configs import small
 from tests.helpers.shell import esd
 from tests.helpers.training import from_journal, trained
@@ -87,6 +88,26 @@ def test_another_optimizer_drops_what_only_the_old_one_declares(
     mistyped = apply_settings(table, ["es.lion_beta3=0.9", "es.optimizer=adam"])
     with pytest.raises(UsageError, match=r"es\.lion_beta3: unknown key"):
         parse(mistyped, "test")
+
+
+@pytest.mark.parametrize("since", ["", ", since=2"])
+def test_a_run_goes_on_after_a_setting_was_added_to_the_class(
+    since: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = [*command("Lion"), *TINY, "--run", "run", "--json"]
+    assert esd(*words, "--set", "generations=1", cwd=tmp_path).returncode == 0
+    code = Path("my_optimizer.py").read_text("utf-8")
+    added = f'    lion_cut: float = setting(0.0, "Smallest step"{since})\n    moment_names'
+    Path("my_optimizer.py").write_text(code.replace("    moment_names", added))
+    again = esd(*words, "--set", "generations=2", cwd=tmp_path)
+    assert again.returncode == (0 if since else 2), again.stderr
+    changed = esd(*words, "--set", "generations=3", "--set", "es.lion_cut=0.5", cwd=tmp_path)
+    assert changed.returncode == 2
+    if since:
+        assert "es.lion_cut = 0.5, but the run has 'unset'" in changed.stderr
+        assert RunFolder(Path("run"), Trust.NEVER).config().es.optimizer == "my_optimizer:Lion"  # type: ignore[attr-defined]
 
 
 def test_an_optimizers_own_settings_are_read_checked_and_kept(
