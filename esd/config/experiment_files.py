@@ -1,15 +1,16 @@
-"""Shipped experiments and the user's TOML files, as tables."""
+"""Experiments of esd and of installed packages, and the user's TOML files, as tables."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
 import shlex
-from collections.abc import Mapping
-from importlib import resources
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from esd.config.installed import place_of
+from esd.config.kinds import EXPERIMENTS
 from esd.config.nearby import look_near
 from esd.config.tables import (
     copied,
@@ -24,17 +25,33 @@ MOST_FILES = 1000  # of a folder that are compared with a name
 
 
 def experiment_names() -> list[str]:
-    """The shipped experiments, sorted."""
-    folder = resources.files("esd.config") / "experiments"
-    return sorted(
-        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
-    )
+    """The experiments of esd and of installed packages, sorted."""
+    return sorted(_named_files())
+
+
+def _named_files() -> dict[str, Path]:
+    """The files of experiments that have a name, by name; that of one of esd's can't be taken."""
+    files: dict[str, Path] = {}
+    for folder in (Path(__file__).parent / "experiments", *_folders_of_packages()):
+        for file in sorted(folder.glob("*.toml")):
+            files.setdefault(file.stem, file)
+    return files
+
+
+def _folders_of_packages() -> Iterator[Path]:
+    """The folders of experiments that installed packages offer; nothing of a package is imported."""
+    for _, point in sorted(EXPERIMENTS.installed.items()):
+        for site in place_of(point.module).folders:
+            folder = Path(site, *point.module.split("."))
+            if folder.is_dir():
+                yield folder
 
 
 def first_comment(experiment: str) -> str:
-    """The first line of a shipped experiment, which says what it is."""
-    text = (resources.files("esd.config") / "experiments" / f"{experiment}.toml").read_text("utf-8")
-    return text.splitlines()[0].removeprefix("#").strip()
+    """The first line of an experiment with a name, which says what it is; empty if that is no comment."""
+    text = read_text(_named_files()[experiment], CONFIG_BYTES, follow=True)
+    line = text.partition("\n")[0].strip()
+    return line.removeprefix("#").strip() if line.startswith("#") else ""
 
 
 def read_experiment(experiment: str) -> tuple[str, dict[str, Any]]:
@@ -77,7 +94,8 @@ def _read_extended(experiment: str, readers: tuple[str, ...], own: bool = False)
     if not isinstance(base, str):
         raise UsageError(f"{experiment}: extends = {base}: expected an experiment or a TOML file")
     if base not in experiment_names():
-        named, base = base, str(Path(experiment).parent / base)
+        files = _named_files()
+        named, base = base, str(files.get(experiment, Path(experiment)).parent / base)
         if not Path(base).exists():
             close = closest(named, experiment_names())
             raise UsageError(
@@ -88,10 +106,9 @@ def _read_extended(experiment: str, readers: tuple[str, ...], own: bool = False)
 
 def _read_toml(experiment: str) -> dict[str, Any]:
     """The tables in an experiment's own file."""
-    if experiment in experiment_names():
-        text = (resources.files("esd.config") / "experiments" / f"{experiment}.toml").read_text(
-            "utf-8"
-        )
+    files = _named_files()
+    if experiment in files:
+        text = read_text(files[experiment], CONFIG_BYTES, follow=True)
     elif experiment.endswith(".toml") or Path(experiment).is_file():
         try:
             text = read_text(Path(experiment), CONFIG_BYTES, follow=True)

@@ -122,6 +122,8 @@ OPTIMIZERS = Kinds(
     },
 )
 
+# a package with TOML files, in place of a name: every file is an experiment
+EXPERIMENTS = Kinds("experiment", "esd.experiments", {})
 # what is not built in is a module that registers environments; ``esd_envs`` registers the built-in ones
 ENVIRONMENTS = Kinds("env.id", "esd.environments", {})
 POLICIES = Kinds(
