@@ -15,9 +15,8 @@ import numpy as np
 from esd.errors import UsageError
 
 _TAKING = threading.Lock()
-_threads_that_seed: list[
-    int
-] = []  # a training inside another one's objective is one more of the same thread
+# by their numbers; a training inside another one's objective is one more of the same thread
+_threads_that_seed: list[int] = []
 os.register_at_fork(after_in_child=_threads_that_seed.clear)
 
 

@@ -83,8 +83,8 @@ def prepared(
             config = plan.config
             problem = closing.enter_context(contextlib.closing(room.made(config)))
             algorithm = make_strategy(config, problem.layout)
-            if not (plan.resumes or config.run.allow_drift):
-                check_repeatable(config, algorithm)
+            if config.format > 1 and not config.run.allow_drift:
+                check_repeatable(config, algorithm, parts=not plan.resumes)
             if team.node.rank == 0:
                 room.check_memory(config, problem, algorithm, comm.size, team.node.size)
             if comm.rank == 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from esd.config.settings import Config
@@ -56,6 +58,15 @@ def test_an_algorithm_whose_result_is_not_the_same_for_everybody_is_refused(
     with pytest.raises(RunError) as caught:
         checked(algorithm=f"{BAD}:{name}")
     assert str(caught.value).startswith(f"es.algorithm = '{BAD}:{name}': {message}")
+
+
+def test_a_run_that_goes_on_is_not_tried_in_parts() -> None:
+    for name in ("OWN_MEAN", "DRAWS_UPDATE"):
+        config = parse({"population": 8, "es": {"algorithm": f"{BAD}:{name}"}}, "test")
+        algorithm = make_strategy(config, Layout({"x": (3,)}))
+        expected = pytest.raises(RunError) if name == "DRAWS_UPDATE" else contextlib.nullcontext()
+        with expected:
+            check_repeatable(config, algorithm, parts=False)
 
 
 @pytest.mark.parametrize("algorithm", ["openai_es", "pgpe"])
