@@ -217,6 +217,18 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Result], Answer], str], ...] = (
         "cheetah-reversed-which-way-does-each-motor-push",
     ),
     (
+        "`cheetah-reversed`, the same: Hebbian against static weights that see their last action and reward",
+        "cheetah-reversed-arms",
+        versus("hebbian", "informed static", seen=False),
+        "static-weights-that-see-their-last-action-and-reward-frozen-plasticity-and-random-rules",
+    ),
+    (
+        "`cheetah-reversed`, the same: Hebbian against plasticity frozen after 20 steps in training",
+        "cheetah-reversed-arms",
+        versus("hebbian", "frozen after 20 steps", seen=False),
+        "static-weights-that-see-their-last-action-and-reward-frozen-plasticity-and-random-rules",
+    ),
+    (
         "`cheetah-reversed`, five more ways, with another body as well: Hebbian against static",
         "cheetah-reversed-second",
         versus("hebbian", "static", seen=False),
