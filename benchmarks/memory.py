@@ -86,9 +86,10 @@ TESTS = (
 
 
 def _evaluated(folder: RunFolder, wanted: dict[str, Any], variant: str) -> dict[str, Any] | None:
-    """The newest evaluation with these settings, as it is on one variant."""
+    """The newest evaluation of the best h with these settings, as it is on one variant; not of an h of before."""
+    best = folder.generation_of_best()
     for found in reversed(evaluations.read(folder)):
-        if found["settings"] == wanted:
+        if found["settings"] == wanted and found["generation"] == best:
             for own in found["variants"]:
                 if variant in ("", own["name"]):
                     return {"mean": own["mean"], "episodes": found["episodes"]}

@@ -49,6 +49,16 @@ def test_a_run_that_is_not_evaluated_is_named_with_the_command(runs: Path) -> No
         memory.read(runs, {"tests": []})
 
 
+def test_an_evaluation_of_an_h_before_the_best_does_not_count(runs: Path) -> None:
+    assert esd("eval", "t-maze-s3", "--episodes=5", cwd=runs).returncode == 0
+    memory.read(runs, {"tests": []})
+    (stored,) = (runs / "t-maze-s3/evaluations").iterdir()
+    found = json.loads(stored.read_text())
+    stored.write_text(json.dumps({**found, "generation": found["generation"] - 1}))
+    with pytest.raises(SystemExit, match=r"not evaluated yet: esd eval .*t-maze-s3"):
+        memory.read(runs, {"tests": []})
+
+
 def test_the_table_has_a_row_per_test_and_the_trainings_of_all_of_them() -> None:
     run = {"seed": 1, "generations": 7, "env_steps": 2e6, "seconds": 3.0, "ranks": [1]}
     other = {**run, "seed": 2, "generations": 9, "env_steps": 4e6, "seconds": 5.0, "ranks": [2]}
