@@ -12,12 +12,7 @@ from typing import Any
 from esd.config.installed import place_of
 from esd.config.kinds import EXPERIMENTS
 from esd.config.nearby import look_near
-from esd.config.tables import (
-    copied,
-    drop_settings_of_other_algorithms,
-    drop_settings_of_other_kinds,
-    drop_settings_of_other_optimizers,
-)
+from esd.config.tables import DROPS, copied
 from esd.errors import LONGEST_VALUE, UsageError, closest, nearest, shown
 from esd.reading import CONFIG_BYTES, check_path, parse_toml, read_text
 
@@ -93,11 +88,11 @@ def _read_extended(experiment: str, readers: tuple[str, ...], own: bool = False)
         return table
     if not isinstance(base, str):
         raise UsageError(f"{experiment}: extends = {base}: expected an experiment or a TOML file")
-    if base not in experiment_names():
-        files = _named_files()
+    files = _named_files()
+    if base not in files:
         named, base = base, str(files.get(experiment, Path(experiment)).parent / base)
         if not Path(base).exists():
-            close = closest(named, experiment_names())
+            close = closest(named, sorted(files))
             raise UsageError(
                 f"{experiment}: extends = {shown(named)}: no such experiment, and no such file beside it{close}"
             )
@@ -145,11 +140,8 @@ def _merged(base: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in table.items():
         before = result.get(key)
         nested = isinstance(before, dict) and isinstance(value, Mapping)
-        if nested and key == "policy" and "kind" in value:
-            drop_settings_of_other_kinds(before, value["kind"])  # type: ignore[arg-type]
-        if nested and key == "es" and "algorithm" in value:
-            drop_settings_of_other_algorithms(before, value["algorithm"])  # type: ignore[arg-type]
-        if nested and key == "es" and "optimizer" in value:
-            drop_settings_of_other_optimizers(before, value["optimizer"])  # type: ignore[arg-type]
+        for (section, name), drop in DROPS.items():
+            if nested and key == section and name in value:
+                drop(before, value[name])  # type: ignore[arg-type]
         result[key] = _merged(before, value) if nested else value  # type: ignore[arg-type]
     return result

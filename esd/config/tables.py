@@ -46,7 +46,6 @@ from esd.reading import DEEPEST, depth_is_beyond
 
 HINTS = 8  # for so many unknown keys the nearest is looked for
 SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1  # TOML's, and a seed's
-KINDS_COME_FIRST = (["policy", "kind"], ["es", "algorithm"], ["es", "optimizer"])  # in this order
 
 
 def parse(table: Mapping[str, Any], source: str, importing: bool = True) -> Config:
@@ -501,8 +500,8 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
     """
     result = copied(table)
     parsed = [(setting, *parse_assignment(setting)) for setting in settings]
-    order = [*KINDS_COME_FIRST]
-    parsed.sort(key=lambda item: order.index(item[1]) if item[1] in order else len(order))
+    order = {place: number for number, place in enumerate(DROPS)}
+    parsed.sort(key=lambda item: order.get(tuple(item[1]), len(order)))
     for position, (setting, keys, value) in enumerate(parsed):
         shown_setting = f"--set {shortened(setting, 200)}"
         target = result
@@ -515,17 +514,13 @@ def apply_settings(table: Mapping[str, Any], settings: Sequence[str]) -> dict[st
                 raise UsageError(
                     f"{shown_setting}: overrides the earlier --set {shortened(other, 200)}; remove one of them"
                 )
-        if keys == ["policy", "kind"]:
-            drop_settings_of_other_kinds(target, value)
-        elif keys == ["es", "algorithm"]:
-            drop_settings_of_other_algorithms(target, value)
-        elif keys == ["es", "optimizer"]:
-            drop_settings_of_other_optimizers(target, value)
+        if (place := tuple(keys)) in DROPS:
+            DROPS[place](target, value)
         target[keys[-1]] = value
     return result
 
 
-def drop_settings_of_other_kinds(policy: dict[str, Any], kind: Any) -> None:
+def _drop_settings_of_other_kinds(policy: dict[str, Any], kind: Any) -> None:
     """Let ``--set policy.kind=…`` change an experiment's kind: what only the old kind knows is left away."""
     if kind != policy.get("kind", DEFAULT_KIND):
         with contextlib.suppress(UsageError):  # an unknown kind is refused by ``parse``
@@ -534,7 +529,7 @@ def drop_settings_of_other_kinds(policy: dict[str, Any], kind: Any) -> None:
                 del policy[key]
 
 
-def drop_settings_of_other_algorithms(es: dict[str, Any], algorithm: Any) -> None:
+def _drop_settings_of_other_algorithms(es: dict[str, Any], algorithm: Any) -> None:
     """The same for ``--set es.algorithm=…``: one's learning rate is not another's, even if both have one."""
     if algorithm != es.get("algorithm", "openai_es"):
         shared = {field.name for field in dataclasses.fields(EvolutionSettings)}
@@ -542,7 +537,7 @@ def drop_settings_of_other_algorithms(es: dict[str, Any], algorithm: Any) -> Non
             del es[key]
 
 
-def drop_settings_of_other_optimizers(es: dict[str, Any], optimizer: Any) -> None:
+def _drop_settings_of_other_optimizers(es: dict[str, Any], optimizer: Any) -> None:
     """The same for ``--set es.optimizer=…``: what only the old optimizer declares is left away."""
     with contextlib.suppress(UsageError):  # an unknown optimizer is refused by ``parse``
         before, now = (
@@ -551,6 +546,14 @@ def drop_settings_of_other_optimizers(es: dict[str, Any], optimizer: Any) -> Non
         )
         for key in before - now:
             es.pop(key, None)
+
+
+# settings on which others depend, in the order in which they are set, and what then drops the others from the section
+DROPS: dict[tuple[str, ...], Callable[[dict[str, Any], Any], None]] = {
+    ("policy", "kind"): _drop_settings_of_other_kinds,
+    ("es", "algorithm"): _drop_settings_of_other_algorithms,
+    ("es", "optimizer"): _drop_settings_of_other_optimizers,
+}
 
 
 def copied(table: Mapping[str, Any]) -> dict[str, Any]:

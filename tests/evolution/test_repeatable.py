@@ -24,40 +24,27 @@ def checked(**es: str) -> Config:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("setting", "name", "message"),
     [
-        ("Draws", "step gave two different results for the same gradient, moments and numbers"),
-        ("KeepsMoments", "step gave two different results for the same gradient"),
-        ("OwnNorm", "step gave other results for a part of h than for all of it"),
-        ("CountsCoordinates", "step gave other results for a part of h than for all of it"),
-        ("NeedsCoordinates", "step raised ValueError: zero-size array"),
+        ("optimizer", "Draws", "step gave two different results for the same gradient, moments and numbers"),
+        ("optimizer", "KeepsMoments", "step gave two different results for the same gradient"),
+        ("optimizer", "OwnNorm", "step gave other results for a part of h than for all of it"),
+        ("optimizer", "CountsCoordinates", "step gave other results for a part of h than for all of it"),
+        ("optimizer", "NeedsCoordinates", "step raised ValueError: zero-size array"),
+        ("algorithm", "DRAWS_UPDATE", "update gave two different results for the same state and numbers"),
+        ("algorithm", "REMEMBERS_MEMBERS", "perturb gave two different results for the same state"),
+        ("algorithm", "FORGETS_START", "perturb gave other coordinates of a member for a part of h"),
+        ("algorithm", "OWN_MEAN", "update gave other results for a part of h than for all of it"),
+        ("algorithm", "OTHER_SUMS", "update gave other results for a part of h than for all of it"),
+        ("algorithm", "CHANGES_STATE", "update changes the state that it is given"),
     ],
-)
-def test_an_optimizer_whose_result_is_not_the_same_for_everybody_is_refused(
-    name: str, message: str
+)  # fmt: skip
+def test_what_does_not_give_the_same_to_everybody_is_refused(
+    setting: str, name: str, message: str
 ) -> None:
     with pytest.raises(RunError) as caught:
-        checked(optimizer=f"{BAD}:{name}")
-    assert str(caught.value).startswith(f"es.optimizer = '{BAD}:{name}': {message}")
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("DRAWS_UPDATE", "update gave two different results for the same state and numbers"),
-        ("REMEMBERS_MEMBERS", "perturb gave two different results for the same state"),
-        ("FORGETS_START", "perturb gave other coordinates of a member for a part of h"),
-        ("OWN_MEAN", "update gave other results for a part of h than for all of it"),
-        ("OTHER_SUMS", "update gave other results for a part of h than for all of it"),
-        ("CHANGES_STATE", "update changes the state that it is given"),
-    ],
-)
-def test_an_algorithm_whose_result_is_not_the_same_for_everybody_is_refused(
-    name: str, message: str
-) -> None:
-    with pytest.raises(RunError) as caught:
-        checked(algorithm=f"{BAD}:{name}")
-    assert str(caught.value).startswith(f"es.algorithm = '{BAD}:{name}': {message}")
+        checked(**{setting: f"{BAD}:{name}"})
+    assert str(caught.value).startswith(f"es.{setting} = '{BAD}:{name}': {message}")
 
 
 def test_a_run_that_goes_on_is_not_tried_in_parts() -> None:
